@@ -1,0 +1,262 @@
+"""One tree of frozen dataclasses. Each value has its default, bound, unit and help here, once; ROS parameters, YAML files and
+command-line options are generated from it. Unknown keys, wrong types and values out of bounds fail at the door.
+
+A key is a dotted path (``tracking.confirm_s``); a YAML file nests the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+Value = bool | int | float | str
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the text names the key, what it got and what it wanted."""
+
+
+def _param(default: Value, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
+           choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "unit": unit, "low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Where the target model's deep features come from."""
+
+    name: str = _param("classical", "feature extractor", choices=("classical", "mobilenet_v2"))
+    weights: str = _param("", "weights file of the extractor (.pt state dict or .safetensors); empty where it needs none")
+    sha256: str = _param("", "expected sha256 of the weights file; empty = not checked")
+    stride: int = _param(8, "pixels of the image per feature cell, each way", unit="px", low=4, high=16)
+    long_side: int = _param(640, "the image is scaled so that its longer side has this length before feature extraction",
+                            unit="px", low=64, high=2048)
+
+
+@dataclass(frozen=True)
+class LwlConfig:
+    """The target model of paper 003 in its plain form (Table 1, baseline)."""
+
+    iterations_init: int = _param(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
+    iterations_update: int = _param(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
+    update_every: int = _param(1, "frames between updates of the target model", unit="frames", low=1, high=1000)
+    memory_size: int = _param(32, "K_max: samples kept per object, the first one never dropped", low=1, high=256)
+    decay: float = _param(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
+    regularization: float = _param(0.01, "lambda of eq. (3)", low=1e-8, high=1e3)
+    kernel_size: int = _param(3, "K: side of the target model's filter, odd", unit="cells", low=1, high=7)
+    min_confidence: float = _param(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """Which segmenter follows the objects, and with what."""
+
+    method: str = _param("lwl", "segmenter, by its name in the registry")
+    device: str = _param("auto", "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ...")
+    threads: int = _param(0, "CPU threads of torch, 0 = leave as it is", low=0, high=256)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    lwl: LwlConfig = field(default_factory=LwlConfig)
+
+
+@dataclass(frozen=True)
+class MappingConfig:
+    """How the map is rendered into the view and pixels are lifted back."""
+
+    depth_tolerance_m: float = _param(0.03, "a surface counts as seen where measured depth agrees within this ...", unit="m",
+                                      low=0.0, high=1.0)
+    depth_tolerance_per_m2: float = _param(0.01, "... plus this times the squared range (structured light and stereo: noise"
+                                           " grows with z^2)", unit="1/m", low=0.0, high=1.0)
+    near_m: float = _param(0.05, "nothing nearer is rendered", unit="m", low=0.001, high=10.0)
+    far_m: float = _param(20.0, "nothing farther is rendered", unit="m", low=0.1, high=1000.0)
+    max_splat_px: int = _param(12, "largest radius of a rendered map point", unit="px", low=1, high=64)
+    edge_px: int = _param(2, "pixels within this distance of a mask's border are not lifted to 3-D", unit="px", low=0, high=16)
+    lift_max_points: int = _param(2000, "points kept per lifted mask", low=10, high=100000)
+
+
+@dataclass(frozen=True)
+class PoseConfig:
+    """What is believed of the camera pose, and whether it is corrected against the map."""
+
+    sigma_m: float = _param(0.01, "standard deviation of the position per axis where the source states no covariance", unit="m",
+                            low=0.0, high=5.0)
+    sigma_deg: float = _param(0.3, "standard deviation of the rotation per axis where the source states no covariance", unit="deg",
+                              low=0.0, high=90.0)
+    correction: str = _param("depth", "correct the pose within its covariance by aligning the visible map objects with the"
+                             " measured depth", choices=("off", "depth"))
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Life of a track."""
+
+    seed_min_px: int = _param(40, "an object is seeded where at least this many of its pixels should be visible", unit="px", low=1,
+                              high=100000)
+    seed_min_visible: float = _param(0.2, "... and at least this share of it", low=0.0, high=1.0)
+    min_px: int = _param(12, "a track with fewer pixels has missed the frame", unit="px", low=1, high=100000)
+    confirm_s: float = _param(0.3, "a tentative track is confirmed when it has agreed with its object for this long", unit="s",
+                              low=0.0, high=60.0)
+    lost_s: float = _param(1.0, "a track that should be seen and has not been for this long is lost", unit="s", low=0.0, high=600.0)
+    max_objects: int = _param(64, "most objects followed at once; the largest in view come first", low=1, high=1000)
+
+
+@dataclass(frozen=True)
+class AssociationConfig:
+    """Evidence and gates of the assignment of tracks to map objects."""
+
+    min_iou: float = _param(0.2, "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
+                            " are not considered", low=0.0, high=1.0)
+    min_depth_inliers: float = _param(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
+    iou_weight: float = _param(0.7, "weight of the mask IoU in the score; the depth inlier ratio has the rest", low=0.0, high=1.0)
+    match_score: float = _param(0.4, "score from which a pair counts as matched", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Topics, time and quality of service of the node."""
+
+    pose_source: str = _param("tf", "where the camera pose comes from", choices=("tf", "pose", "pose_with_covariance", "odometry",
+                                                                                 "none"))
+    map_frame: str = _param("map", "frame of the map; must equal header.frame_id of map_objects")
+    use_depth: bool = _param(True, "subscribe to depth and wait for it")
+    image_transport: str = _param("raw", "how colour images arrive", choices=("raw", "compressed"))
+    depth_transport: str = _param("raw", "how depth images arrive", choices=("raw", "compressed"))
+    sync_slop_s: float = _param(0.02, "images, depth and camera_info whose stamps differ by less belong together", unit="s", low=0.0,
+                                high=1.0)
+    sync_queue: int = _param(10, "messages kept per input while waiting for their partners", low=1, high=1000)
+    tf_wait_s: float = _param(0.2, "longest wait for the pose at the image's stamp", unit="s", low=0.0, high=10.0)
+    input_timeout_s: float = _param(2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0)
+    input_reliability: str = _param("best_effort", "QoS of images, depth and camera_info", choices=("best_effort", "reliable"))
+    output_reliability: str = _param("reliable", "QoS of the outputs", choices=("best_effort", "reliable"))
+    input_depth: int = _param(5, "QoS history depth of the inputs", low=1, high=1000)
+    output_depth: int = _param(10, "QoS history depth of the outputs", low=1, high=1000)
+    autostart: bool = _param(True, "configure and activate by itself; false = wait for a lifecycle manager")
+    publish_overlay: bool = _param(True, "publish ~/overlay while somebody subscribes")
+    publish_cloud: bool = _param(True, "publish ~/cloud while somebody subscribes")
+    publish_markers: bool = _param(True, "publish ~/markers while somebody subscribes")
+    diagnostics_period_s: float = _param(1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole tree."""
+
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
+    mapping: MappingConfig = field(default_factory=MappingConfig)
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    association: AssociationConfig = field(default_factory=AssociationConfig)
+    node: NodeConfig = field(default_factory=NodeConfig)
+
+
+@dataclass(frozen=True)
+class Param:
+    """One leaf of the tree, for those who generate options from it."""
+
+    key: str
+    type: type
+    default: Value
+    help: str
+    unit: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+
+
+def params(cls: type = Config, prefix: str = "") -> Iterator[Param]:
+    """Every leaf of a config class, in order."""
+    hints = get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        key = prefix + f.name
+        if dataclasses.is_dataclass(hints[f.name]):
+            yield from params(hints[f.name], key + ".")
+        else:
+            yield Param(key, hints[f.name], f.default, **f.metadata)
+
+
+def check(param: Param, value: object) -> Value:
+    """``value`` as the parameter's type; ConfigError where type, bound or choice is wrong. An int serves where a float is wanted."""
+    ok = isinstance(value, param.type) and (param.type is bool or not isinstance(value, bool))
+    if param.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value, ok = float(value), True
+    if not ok:
+        raise ConfigError(f"{param.key}: got {value!r} ({type(value).__name__}), wanted {param.type.__name__}: {param.help}")
+    assert isinstance(value, bool | int | float | str)
+    if param.choices and value not in param.choices:
+        raise ConfigError(f"{param.key}: got {value!r}, wanted one of {', '.join(param.choices)}: {param.help}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low = -float("inf") if param.low is None else param.low
+        high = float("inf") if param.high is None else param.high
+        if not low <= value <= high:
+            raise ConfigError(f"{param.key}: got {value} {param.unit}".rstrip() + f", wanted {low:g}..{high:g}: {param.help}")
+    return value
+
+
+def flatten(config: object, prefix: str = "") -> dict[str, Value]:
+    """Dotted key -> value of every leaf."""
+    out: dict[str, Value] = {}
+    for f in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            out.update(flatten(value, prefix + f.name + "."))
+        else:
+            out[prefix + f.name] = value
+    return out
+
+
+def from_flat(values: Mapping[str, object], base: Config | None = None) -> Config:
+    """``base`` (the defaults) with the given dotted keys replaced. ConfigError: unknown key, wrong type, out of bounds."""
+    known = {p.key: p for p in params()}
+    merged = flatten(base if base is not None else Config())
+    for key, value in values.items():
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            raise ConfigError(f"unknown parameter {key!r}" + (f": did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"))
+        merged[key] = check(known[key], value)
+
+    def build(cls: type, prefix: str) -> Any:
+        hints = get_type_hints(cls)
+        return cls(**{f.name: build(hints[f.name], f"{prefix}{f.name}.") if dataclasses.is_dataclass(hints[f.name])
+                      else merged[prefix + f.name] for f in dataclasses.fields(cls)})
+
+    config: Config = build(Config, "")
+    return config
+
+
+def flat_keys(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """A nested mapping (YAML) as dotted keys."""
+    out: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            out.update(flat_keys(value, f"{prefix}{name}."))
+        else:
+            out[f"{prefix}{name}"] = value
+    return out
+
+
+def load(path: Path | str, base: Config | None = None) -> Config:
+    """Reads a YAML file: either the bare tree, or a ROS 2 parameter file (``<node>: ros__parameters:``)."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) or {}
+    except (OSError, yaml.YAMLError) as e:
+        raise ConfigError(f"cannot read the configuration {path}: {e}") from e
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{path}: got a {type(tree).__name__} at the top, wanted a mapping of parameter names")
+    if len(tree) == 1:
+        only = next(iter(tree.values()))
+        if isinstance(only, Mapping) and "ros__parameters" in only:
+            tree = {k: v for k, v in only["ros__parameters"].items() if k != "use_sim_time"}
+    try:
+        return from_flat(flat_keys(tree), base)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from e
+
+
+def dump(config: Config) -> str:
+    """The tree as YAML, every key written out; ``load`` reads it back to an equal config."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
