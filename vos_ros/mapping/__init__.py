@@ -1,0 +1,5 @@
+"""The object map, its rendering into a view, and the way back from pixels to the map."""
+
+from vos_ros.mapping.render import render
+
+__all__ = ["render"]
