@@ -1,0 +1,52 @@
+"""Makes the poses of a source worse, by a known amount."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vos_ros.sources.interface import FrameSource
+from vos_ros.types import Frame, MapUpdate
+
+
+class PoseNoise:
+    """Wraps a source: Gaussian pose noise, independent per frame.
+
+    ``rms_m`` and ``rms_deg`` are the RMS over frames of the *norm* of the translation and of the rotation vector, so that each of
+    the three axes has rms / sqrt(3). The camera's centre moves by t in the map's axes, and the camera turns about its own centre by
+    the rotation vector w in the map's axes: R' = exp(w) R, c' = c + t. That is the small motion whose covariance
+    ``Frame.pose_cov`` holds, which is set to diag(rms_m^2 / 3, rms^2 / 3 in rad^2), plus what the source stated.
+
+    A frame's noise is a function of ``seed`` and ``Frame.index`` alone: no matter which frames are asked for, or in what order.
+    Frames without a pose stay as they are, and so do all where both are 0.
+    """
+
+    def __init__(self, source: FrameSource, rms_m: float, rms_deg: float, seed: int = 0) -> None:
+        if rms_m < 0 or rms_deg < 0 or seed < 0:
+            raise ValueError(f"got rms_m={rms_m}, rms_deg={rms_deg}, seed={seed}: wanted all of them >= 0")
+        self.map_frame = source.map_frame
+        self._source, self._seed = source, seed
+        self._sigma_m, self._sigma_rad = rms_m / np.sqrt(3), np.deg2rad(rms_deg) / np.sqrt(3)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[Frame | MapUpdate]:
+        for item in self._source:
+            yield self.perturb(item) if isinstance(item, Frame) else item
+
+    def perturb(self, frame: Frame) -> Frame:
+        """The frame with its noisy pose."""
+        if frame.T_map_camera is None or not (self._sigma_m or self._sigma_rad):
+            return frame
+        draw = np.random.default_rng((self._seed, frame.index)).normal(size=6)
+        pose = frame.T_map_camera.copy()
+        pose[:3, 3] += self._sigma_m * draw[:3]
+        pose[:3, :3] = Rotation.from_rotvec(self._sigma_rad * draw[3:]).as_matrix() @ pose[:3, :3]
+        cov = np.diag([self._sigma_m**2] * 3 + [self._sigma_rad**2] * 3)
+        if frame.pose_cov is not None:
+            cov = cov + frame.pose_cov
+        return dataclasses.replace(frame, T_map_camera=pose, pose_cov=cov)
