@@ -1,0 +1,162 @@
+"""Rigid motions as 4x4 matrices, float64.
+
+Two kinds of small motion are in use here, told apart by name:
+
+- *twist* xi = (rho x y z m, phi x y z rad), the Lie algebra of SE(3): ``exp``, ``log``, ``adjoint``, ``interpolate``.
+- *pose error* delta = (dx dy dz m, rotation vector rad), both along the fixed axes of the parent frame, the rotation about the
+  body's own origin: ``perturb``, ``difference``. This is what ROS PoseWithCovariance and ``Frame.pose_cov`` speak of:
+  t' = t + delta[:3], R' = Exp(delta[3:]) R. Turning the camera in place doesn't move it, so position and rotation errors
+  that are independent stay independent, wherever the map's origin lies (a twist would turn about the origin of the map).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float64
+
+_SMALL = 1e-6
+"""Angle in rad under which series replace the closed forms; their error there is below float64's resolution."""
+
+
+def hat(v: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
+    """The matrix whose product with w is the cross product v x w."""
+    return np.array([[0.0, -v[2], v[1]], [v[2], 0.0, -v[0]], [-v[1], v[0], 0.0]])
+
+
+def so3_exp(phi: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
+    """Rotation matrix of a rotation vector, rad."""
+    angle = float(np.linalg.norm(phi))
+    W = hat(phi)
+    if angle < _SMALL:
+        return np.asarray(np.eye(3) + W + 0.5 * (W @ W))
+    return np.asarray(np.eye(3) + np.sin(angle) / angle * W + (1.0 - np.cos(angle)) / angle**2 * (W @ W))
+
+
+def so3_log(R: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3"]:
+    """Rotation vector of a rotation matrix, rad, length 0..pi. At pi, where two vectors fit, either is returned."""
+    q = quaternion_from_matrix(R)
+    n = float(np.linalg.norm(q[:3]))
+    if n < _SMALL:
+        return np.asarray(2.0 * q[:3] / q[3])
+    return np.asarray(2.0 * np.arctan2(n, q[3]) / n * q[:3])
+
+
+def _left_jacobian(phi: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
+    angle = float(np.linalg.norm(phi))
+    W = hat(phi)
+    if angle < 1e-4:
+        return np.asarray(np.eye(3) + 0.5 * W + (W @ W) / 6.0)
+    return np.asarray(np.eye(3) + (1.0 - np.cos(angle)) / angle**2 * W + (angle - np.sin(angle)) / angle**3 * (W @ W))
+
+
+def exp(xi: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, "4 4"]:
+    """Motion of a twist (rho m, phi rad)."""
+    T = np.eye(4)
+    T[:3, :3] = so3_exp(xi[3:])
+    T[:3, 3] = _left_jacobian(xi[3:]) @ xi[:3]
+    return T
+
+
+def log(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6"]:
+    """Twist (rho m, phi rad) of a motion; inverse of ``exp`` for angles below pi."""
+    phi = so3_log(T[:3, :3])
+    return np.concatenate([np.linalg.solve(_left_jacobian(phi), T[:3, 3]), phi])
+
+
+def from_rt(R: Float64[np.ndarray, "3 3"], t: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "4 4"]:
+    """Motion of a rotation matrix and a translation, m."""
+    T = np.eye(4)
+    T[:3, :3] = R
+    T[:3, 3] = t
+    return T
+
+
+def inverse(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """T_b_a of a T_a_b."""
+    return from_rt(T[:3, :3].T, -T[:3, :3].T @ T[:3, 3])
+
+
+def compose(*motions: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """Product of motions, left to right (T_a_b, T_b_c -> T_a_c), its rotation made orthonormal again."""
+    T = np.eye(4)
+    for m in motions:
+        T = T @ m
+    return normalize(T)
+
+
+def normalize(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """The motion nearest to T: its rotation replaced by the closest orthonormal matrix of determinant 1."""
+    U, _, Vt = np.linalg.svd(T[:3, :3])
+    return from_rt(U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt, T[:3, 3])
+
+
+def adjoint(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6 6"]:
+    """Ad with T exp(xi) T^-1 = exp(Ad xi), twists ordered (rho, phi)."""
+    A = np.zeros((6, 6))
+    A[:3, :3] = A[3:, 3:] = T[:3, :3]
+    A[:3, 3:] = hat(T[:3, 3]) @ T[:3, :3]
+    return A
+
+
+def interpolate(T_a: Float64[np.ndarray, "4 4"], T_b: Float64[np.ndarray, "4 4"], s: float) -> Float64[np.ndarray, "4 4"]:
+    """The pose at share s of the way from T_a (0) to T_b (1): straight line of positions, constant rate of turning."""
+    phi = so3_log(T_a[:3, :3].T @ T_b[:3, :3])
+    return from_rt(T_a[:3, :3] @ so3_exp(s * phi), (1.0 - s) * T_a[:3, 3] + s * T_b[:3, 3])
+
+
+def perturb(T: Float64[np.ndarray, "4 4"], delta: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, "4 4"]:
+    """T with a pose error (m, rad; see the head of this file) added."""
+    return from_rt(so3_exp(delta[3:]) @ T[:3, :3], T[:3, 3] + delta[:3])
+
+
+def difference(T: Float64[np.ndarray, "4 4"], T_reference: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6"]:
+    """The pose error that leads from the reference to T: ``perturb(T_reference, difference(T, T_reference))`` is T."""
+    return np.concatenate([T[:3, 3] - T_reference[:3, 3], so3_log(T[:3, :3] @ T_reference[:3, :3].T)])
+
+
+def quaternion_from_matrix(R: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "4"]:
+    """Unit quaternion x y z w (the order of ROS) of a rotation matrix, w >= 0."""
+    # Bar-Itzhack: the eigenvector is the best fit where R is not quite orthonormal, and no case of signs is lost.
+    K = np.array([
+        [R[0, 0] - R[1, 1] - R[2, 2], R[1, 0] + R[0, 1], R[2, 0] + R[0, 2], R[2, 1] - R[1, 2]],
+        [R[1, 0] + R[0, 1], R[1, 1] - R[0, 0] - R[2, 2], R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
+        [R[2, 0] + R[0, 2], R[2, 1] + R[1, 2], R[2, 2] - R[0, 0] - R[1, 1], R[1, 0] - R[0, 1]],
+        [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], R[0, 0] + R[1, 1] + R[2, 2]],
+    ])  # fmt: skip
+    q = np.linalg.eigh(K)[1][:, -1]
+    return np.asarray(-q if q[3] < 0.0 else q)
+
+
+def matrix_from_quaternion(q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "3 3"]:
+    """Rotation matrix of a quaternion x y z w of any length but zero (ValueError)."""
+    n = float(np.dot(q, q))
+    if not np.isfinite(n) or n < 1e-12:
+        raise ValueError(f"a quaternion of length {np.sqrt(n):g} is no rotation: wanted x y z w of length 1 (identity is 0 0 0 1)")
+    x, y, z, w = np.asarray(q, np.float64) / np.sqrt(n)
+    return np.array([
+        [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - z * w), 2.0 * (x * z + y * w)],
+        [2.0 * (x * y + z * w), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - x * w)],
+        [2.0 * (x * z - y * w), 2.0 * (y * z + x * w), 1.0 - 2.0 * (x * x + y * y)],
+    ])  # fmt: skip
+
+
+def from_quaternion(t: Float64[np.ndarray, "3"], q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4 4"]:
+    """Motion of a translation (m) and a quaternion x y z w."""
+    return from_rt(matrix_from_quaternion(q), np.asarray(t, np.float64))
+
+
+def is_se3(T: object, *, tolerance: float = 1e-6) -> bool:
+    """Whether T is a finite (4,4) array with an orthonormal rotation of determinant 1 and a last row 0 0 0 1."""
+    if not isinstance(T, np.ndarray) or T.shape != (4, 4) or not np.issubdtype(T.dtype, np.floating) or not np.isfinite(T).all():
+        return False
+    R = T[:3, :3]
+    return bool(
+        np.allclose(R @ R.T, np.eye(3), rtol=0.0, atol=tolerance)
+        and np.linalg.det(R) > 0.0
+        and np.allclose(T[3], [0.0, 0.0, 0.0, 1.0], rtol=0.0, atol=tolerance)
+    )
+
+
+def transform(T_a_b: Float64[np.ndarray, "4 4"], points_b: np.ndarray) -> np.ndarray:
+    """Points (N,3) of frame b in frame a; dtype of the points kept."""
+    return np.asarray(points_b @ T_a_b[:3, :3].T.astype(points_b.dtype) + T_a_b[:3, 3].astype(points_b.dtype))
