@@ -1,0 +1,346 @@
+"""ROS messages <-> the core types, both ways. Pure: no node, no topic, no clock.
+
+Large arrays are copied once as memory, never walked in Python: an ``array.array`` is what rclpy's messages hold inside, and it is
+taken over without a look at its elements.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, PoseStamped, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion, TransformStamped, Vector3
+from jaxtyping import Float32, Float64, Shaped, UInt8, UInt16
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from vos_ros.geometry import se3
+from vos_ros.msg import Association, AssociationArray, Instance, InstanceArray, MapObjectArray
+from vos_ros.msg import MapObject as MapObjectMsg
+from vos_ros.sources.decode import (
+    DecodeError,
+    decode_color,
+    decode_compressed_color,
+    decode_compressed_depth,
+    decode_depth,
+    depth_to_millimetres,
+)
+from vos_ros.sources.sync import NS_PER_S
+from vos_ros.types import Frame, FrameResult, Intrinsics, MapObject, MapUpdate
+
+Pose4 = Float64[np.ndarray, "4 4"]
+Cov6 = Float64[np.ndarray, "6 6"]
+
+_FLOATS = {PointField.FLOAT32: "f4", PointField.FLOAT64: "f8"}
+
+
+# --- time, poses -------------------------------------------------------------------------------------------------------------
+
+
+def ns_from_stamp(stamp: Any) -> int:
+    """builtin_interfaces/Time as ns."""
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def stamp_from_ns(stamp_ns: int) -> Time:
+    """ns as builtin_interfaces/Time."""
+    sec, nanosec = divmod(int(stamp_ns), NS_PER_S)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def header(stamp_ns: int, frame_id: str) -> Header:
+    """std_msgs/Header."""
+    return Header(stamp=stamp_from_ns(stamp_ns), frame_id=frame_id)
+
+
+def _matrix(t: Any, q: Any) -> Pose4:
+    quaternion = np.array([q.x, q.y, q.z, q.w])
+    norm = float(np.linalg.norm(quaternion))
+    translation = np.array([t.x, t.y, t.z])
+    if not (math.isfinite(norm) and abs(norm - 1.0) < 0.1 and np.isfinite(translation).all()):
+        raise ValueError(f"not a pose: position ({t.x}, {t.y}, {t.z}), quaternion x y z w ({q.x}, {q.y}, {q.z}, {q.w}) of norm {norm:g};"
+                         " wanted finite numbers and norm 1")
+    return se3.from_quaternion(translation, quaternion / norm)
+
+
+def _quaternion(T: Pose4) -> Quaternion:
+    x, y, z, w = (float(v) for v in se3.quaternion_from_matrix(T[:3, :3]))
+    return Quaternion(x=x, y=y, z=z, w=w)
+
+
+def matrix_from_pose(pose: Any) -> Pose4:
+    """geometry_msgs/Pose as T. ValueError where it is no pose (NaN, quaternion not of norm 1)."""
+    return _matrix(pose.position, pose.orientation)
+
+
+def matrix_from_transform(transform: Any) -> Pose4:
+    """geometry_msgs/Transform as T_parent_child. ValueError where it is none."""
+    return _matrix(transform.translation, transform.rotation)
+
+
+def pose_from_matrix(T: Pose4) -> Pose:
+    """T as geometry_msgs/Pose."""
+    x, y, z = (float(v) for v in T[:3, 3])
+    return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T))
+
+
+def covariance_from_message(values: Iterable[float]) -> Cov6 | None:
+    """The 36 numbers of PoseWithCovariance as 6x6; None where the source states none (all zero, or -1 first, as drivers do).
+
+    ValueError where it is no covariance (not finite, negative variance).
+    """
+    cov = np.array(list(values), np.float64).reshape(6, 6)
+    if not cov.any() or cov[0, 0] == -1.0:
+        return None
+    if not np.isfinite(cov).all() or (np.diag(cov) < 0).any():
+        raise ValueError(f"not a covariance: its diagonal is {np.diag(cov).tolist()}; wanted finite numbers >= 0, or all zero for unknown")
+    return (cov + cov.T) / 2
+
+
+def pose_with_covariance(T: Pose4 | None, cov: Cov6 | None) -> PoseWithCovariance:
+    """geometry_msgs/PoseWithCovariance; no pose is NaN position, no covariance is all zero."""
+    out = PoseWithCovariance()
+    if T is None:
+        out.pose.position = Point(x=math.nan, y=math.nan, z=math.nan)
+    else:
+        out.pose = pose_from_matrix(T)
+    if cov is not None:
+        out.covariance = np.ascontiguousarray(cov, np.float64).reshape(36)
+    return out
+
+
+def transform_message(T_parent_child: Pose4, stamp_ns: int, parent: str, child: str) -> TransformStamped:
+    """A pose for /tf."""
+    out = TransformStamped(header=header(stamp_ns, parent), child_frame_id=child)
+    x, y, z = (float(v) for v in T_parent_child[:3, 3])
+    out.transform.translation = Vector3(x=x, y=y, z=z)
+    out.transform.rotation = _quaternion(T_parent_child)
+    return out
+
+
+def pose_message(T_map_camera: Pose4, stamp_ns: int, map_frame: str) -> PoseStamped:
+    """A camera pose for a PoseStamped topic."""
+    return PoseStamped(header=header(stamp_ns, map_frame), pose=pose_from_matrix(T_map_camera))
+
+
+def pose_with_covariance_message(T_map_camera: Pose4, cov: Cov6 | None, stamp_ns: int, map_frame: str) -> PoseWithCovarianceStamped:
+    """A camera pose for a PoseWithCovarianceStamped topic."""
+    return PoseWithCovarianceStamped(header=header(stamp_ns, map_frame), pose=pose_with_covariance(T_map_camera, cov))
+
+
+# --- images, camera ----------------------------------------------------------------------------------------------------------
+
+
+def packed(pixels: Shaped[np.ndarray, "..."]) -> array.array[Any]:
+    """The bytes of an array as ``array.array('B')``: one copy of memory, which a message's ``data`` takes over as it is."""
+    out = array.array("B")
+    out.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    return out
+
+
+def image_message(pixels: Shaped[np.ndarray, "H W *C"], encoding: str, head: Header) -> Image:
+    """sensor_msgs/Image of pixels that are already in ``encoding`` (little endian)."""
+    height, width = pixels.shape[:2]
+    return Image(header=head, height=height, width=width, encoding=encoding, is_bigendian=0,
+                 step=int(pixels.nbytes // max(height, 1)), data=packed(pixels))
+
+
+def rgb_message(rgb: UInt8[np.ndarray, "H W 3"], head: Header) -> Image:
+    """A colour image as rgb8."""
+    return image_message(rgb, "rgb8", head)
+
+
+def depth_message(depth: Float32[np.ndarray, "H W"], head: Header, encoding: str = "16UC1") -> Image:
+    """Depth in m as 16UC1 (mm, 0 unknown) or 32FC1 (m, NaN unknown): REP-118."""
+    if encoding == "32FC1":
+        return image_message(np.where(depth > 0, depth, np.float32(np.nan)).astype(np.float32), encoding, head)
+    if encoding != "16UC1":
+        raise ValueError(f"depth encoding {encoding!r}: wanted 16UC1 (mm) or 32FC1 (m)")
+    return image_message(depth_to_millimetres(depth), encoding, head)
+
+
+def rgb_from_message(msg: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """sensor_msgs/Image or CompressedImage as RGB; a view of the message where its bytes are rgb8. DecodeError says what is wrong."""
+    if hasattr(msg, "format"):
+        return decode_compressed_color(msg.data, msg.format)
+    return decode_color(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
+
+
+def depth_from_message(msg: Any) -> Float32[np.ndarray, "H W"]:
+    """sensor_msgs/Image or CompressedImage as depth in m, 0 unknown. DecodeError says what is wrong."""
+    if hasattr(msg, "format"):
+        return decode_compressed_depth(msg.data, msg.format)
+    return decode_depth(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
+
+
+def intrinsics_from_message(msg: Any) -> Intrinsics:
+    """sensor_msgs/CameraInfo as the camera of the image that is published: binning and region of interest applied.
+
+    ValueError where it is no calibration (focal length not > 0: an uncalibrated driver leaves K at zero).
+    """
+    k = [float(v) for v in msg.k]
+    if not (math.isfinite(sum(k)) and k[0] > 0 and k[4] > 0):
+        raise ValueError(f"camera_info holds no calibration: K is {k}; wanted focal lengths > 0 (calibrate the camera, or publish the"
+                         " calibration)")
+    bin_x, bin_y = max(int(msg.binning_x), 1), max(int(msg.binning_y), 1)
+    roi = msg.roi
+    width, height = (int(roi.width), int(roi.height)) if roi.width and roi.height else (int(msg.width), int(msg.height))
+    # A binned pixel covers several: its centre lies half a pixel off theirs.
+    cx = (k[2] - roi.x_offset + 0.5) / bin_x - 0.5
+    cy = (k[5] - roi.y_offset + 0.5) / bin_y - 0.5
+    distortion = tuple(float(v) for v in msg.d)
+    return Intrinsics(k[0] / bin_x, k[4] / bin_y, cx, cy, width // bin_x, height // bin_y,
+                      msg.distortion_model if any(distortion) else "", distortion if any(distortion) else ())
+
+
+def camera_info_message(intrinsics: Intrinsics, head: Header) -> CameraInfo:
+    """sensor_msgs/CameraInfo."""
+    i = intrinsics
+    return CameraInfo(header=head, height=i.height, width=i.width, distortion_model=i.distortion_model or "plumb_bob",
+                      d=list(i.distortion) if i.distortion_model else [0.0] * 5,
+                      k=[i.fx, 0.0, i.cx, 0.0, i.fy, i.cy, 0.0, 0.0, 1.0], r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+                      p=[i.fx, 0.0, i.cx, 0.0, 0.0, i.fy, i.cy, 0.0, 0.0, 0.0, 1.0, 0.0])
+
+
+def frame_messages(frame: Frame, *, depth_encoding: str = "16UC1") -> tuple[Image, CameraInfo, Image | None]:
+    """A frame as a driver would publish it: colour, camera_info, depth (None where it has none), one header for all."""
+    head = header(frame.stamp_ns, frame.frame_id)
+    depth = depth_message(frame.depth, head, depth_encoding) if frame.depth is not None else None
+    return rgb_message(frame.rgb, head), camera_info_message(frame.intrinsics, head), depth
+
+
+# --- the map -----------------------------------------------------------------------------------------------------------------
+
+
+def cloud_message(columns: dict[str, Shaped[np.ndarray, "N"]], head: Header) -> PointCloud2:
+    """PointCloud2 of equally long columns, one field each (float32, or uint32), little endian."""
+    codes = {"f": ("<f4", PointField.FLOAT32), "u": ("<u4", PointField.UINT32)}
+    length = len(next(iter(columns.values())))
+    table = np.empty(length, [(name, codes[c.dtype.kind][0]) for name, c in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    fields = [PointField(name=name, offset=4 * i, datatype=codes[c.dtype.kind][1], count=1) for i, (name, c) in enumerate(columns.items())]
+    return PointCloud2(header=head, height=1, width=length, fields=fields, is_bigendian=False, point_step=4 * len(columns),
+                       row_step=4 * len(columns) * length, data=packed(table), is_dense=True)
+
+
+def xyz_from_cloud(cloud: Any) -> Float32[np.ndarray, "N 3"]:
+    """Points of a PointCloud2 (x y z, float32 or float64 at any offset). ValueError names the field that is missing or misfits."""
+    count = int(cloud.width) * int(cloud.height)
+    if count == 0:
+        return np.zeros((0, 3), np.float32)
+    fields = {f.name: f for f in cloud.fields}
+    bad = [n for n in "xyz" if n not in fields or fields[n].datatype not in _FLOATS]
+    if bad:
+        raise ValueError(f"points: wanted float fields x y z, but {', '.join(bad)} is missing or not float; it has {sorted(fields)}")
+    order = ">" if cloud.is_bigendian else "<"
+    row = np.dtype({"names": list("xyz"), "formats": [order + _FLOATS[fields[n].datatype] for n in "xyz"],
+                    "offsets": [fields[n].offset for n in "xyz"], "itemsize": cloud.point_step})
+    need = (cloud.height - 1) * cloud.row_step + cloud.width * cloud.point_step
+    data = np.frombuffer(memoryview(cloud.data), np.uint8)
+    if data.size < need:
+        raise ValueError(f"points: {data.size} bytes, wanted {need} for {cloud.width} x {cloud.height} points of {cloud.point_step} bytes")
+    rows = [data[r * cloud.row_step:r * cloud.row_step + cloud.width * cloud.point_step].view(row) for r in range(cloud.height)]
+    table = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    return np.stack([table[n].astype(np.float32) for n in "xyz"], axis=1)
+
+
+def map_update_from_message(msg: Any) -> MapUpdate:
+    """vos_ros/MapObjectArray as a MapUpdate. Points that are not finite are left out.
+
+    ValueError names the object (or field) that contradicts the rest, so that nothing of a broken update is applied.
+    """
+    if len(msg.merged_from) != len(msg.merged_into):
+        raise ValueError(f"merged_from has {len(msg.merged_from)} ids, merged_into {len(msg.merged_into)}: wanted the same number")
+    points = xyz_from_cloud(msg.points)
+    objects = []
+    for o in msg.objects:
+        if o.id == 0:
+            raise ValueError("an object has id 0, which means none: ids start at 1")
+        if o.point_offset + o.point_count > len(points):
+            raise ValueError(f"object {o.id}: its points {o.point_offset}..{o.point_offset + o.point_count} are beyond the"
+                             f" {len(points)} points of the message")
+        if o.point_count and not (math.isfinite(o.point_radius) and o.point_radius > 0):
+            raise ValueError(f"object {o.id}: point_radius is {o.point_radius}, wanted the radius of the disk that a point stands for, m")
+        try:
+            T = matrix_from_pose(o.pose.pose)
+        except ValueError as e:
+            raise ValueError(f"object {o.id}: {e}") from e
+        own = points[o.point_offset:o.point_offset + o.point_count]
+        objects.append(MapObject(
+            id=int(o.id), class_id=int(o.class_id), T_map_object=T, size=np.array([o.size.x, o.size.y, o.size.z]),
+            points=np.ascontiguousarray(own[np.isfinite(own).all(axis=1)]), point_radius=float(o.point_radius),
+            embedding=np.array(o.embedding, np.float32) if len(o.embedding) else None, revision=int(msg.revision)))
+    return MapUpdate(stamp_ns=ns_from_stamp(msg.header.stamp), session_id=msg.session_id, revision=int(msg.revision), full=bool(msg.full),
+                     objects=tuple(objects), deleted_ids=tuple(int(i) for i in msg.deleted_ids),
+                     merged=tuple((int(a), int(b)) for a, b in zip(msg.merged_from, msg.merged_into, strict=True)),
+                     frame_id=msg.header.frame_id)
+
+
+def map_update_message(update: MapUpdate) -> MapObjectArray:
+    """A MapUpdate as vos_ros/MapObjectArray (what MapUpdate doesn't hold stays at its default)."""
+    head = header(update.stamp_ns, update.frame_id)
+    out = MapObjectArray(header=head, session_id=update.session_id, revision=update.revision, full=update.full,
+                         deleted_ids=list(update.deleted_ids), merged_from=[a for a, _ in update.merged],
+                         merged_into=[b for _, b in update.merged])
+    offset = 0
+    messages = []
+    for o in update.objects:
+        size = Vector3(x=float(o.size[0]), y=float(o.size[1]), z=float(o.size[2]))
+        messages.append(MapObjectMsg(
+            id=o.id, class_id=o.class_id, class_score=1.0, existence_probability=1.0, pose=pose_with_covariance(o.T_map_object, None),
+            size=size, point_offset=offset, point_count=len(o.points), point_radius=float(o.point_radius), is_static=True,
+            first_seen=head.stamp, last_seen=head.stamp,
+            embedding=[] if o.embedding is None else np.asarray(o.embedding, np.float32).tolist()))
+        offset += len(o.points)
+    out.objects = messages
+    points = np.concatenate([o.points for o in update.objects]) if update.objects else np.zeros((0, 3), np.float32)
+    out.points = cloud_message({n: points[:, i].astype(np.float32) for i, n in enumerate("xyz")}, head)
+    return out
+
+
+# --- results -----------------------------------------------------------------------------------------------------------------
+
+
+def label_message(labels: UInt16[np.ndarray, "H W"], head: Header) -> Image:
+    """The label image, 16UC1."""
+    return image_message(labels, "16UC1", head)
+
+
+def instance_array(result: FrameResult, head: Header, *, session_id: str, method: str, shape: tuple[int, int],
+                   latency_ms: float = 0.0) -> InstanceArray:
+    """vos_ros/InstanceArray of every live track; ``shape`` is (H, W) of the label image."""
+    observations = {o.track_id: o for o in result.observations}
+    instances = []
+    for t in result.tracks:
+        x0, y0, x1, y1 = t.roi
+        seen = observations.get(t.track_id)
+        centroid = seen.centroid if seen is not None else np.full(3, np.nan)
+        one = Instance(track_id=t.track_id, label_value=t.label_value, class_id=t.class_id, score=float(t.score), state=int(t.state),
+                       source=int(t.source), area_px=int(t.area_px), visible_fraction=float(t.visible),
+                       occluded_fraction=float(t.occluded), truncated_fraction=float(t.truncated), age_frames=int(t.age_frames),
+                       misses=int(t.misses), centroid=Point(x=float(centroid[0]), y=float(centroid[1]), z=float(centroid[2])),
+                       covariance=np.full(9, np.nan) if seen is None else np.asarray(seen.cov, np.float64).reshape(9))
+        one.roi.x_offset, one.roi.y_offset = int(x0), int(y0)
+        one.roi.width, one.roi.height = int(max(x1 - x0, 0)), int(max(y1 - y0, 0))
+        instances.append(one)
+    return InstanceArray(header=head, session_id=session_id, method=method, width=shape[1], height=shape[0], latency_ms=float(latency_ms),
+                         map_revision=result.map_revision, instances=instances)
+
+
+def association_array(result: FrameResult, head: Header, *, session_id: str) -> AssociationArray:
+    """vos_ros/AssociationArray."""
+    return AssociationArray(
+        header=head, session_id=session_id, map_session_id=result.map_session_id, map_revision=result.map_revision,
+        map_stamp=stamp_from_ns(result.map_stamp_ns), map_frame=result.map_frame,
+        map_from_camera=pose_with_covariance(result.T_map_camera, result.pose_cov),
+        associations=[Association(
+            track_id=a.track_id, map_object_id=a.map_object_id, status=int(a.status), score=float(a.score), mask_iou=float(a.mask_iou),
+            depth_inlier_ratio=float(a.depth_inlier_ratio), appearance_similarity=float(a.appearance_similarity),
+            runner_up_id=a.runner_up_id, runner_up_score=float(a.runner_up_score),
+            predicted_visible_fraction=float(a.predicted_visible_fraction), n_observations=a.n_observations,
+            related_ids=list(a.related_ids)) for a in result.associations])

@@ -1,0 +1,46 @@
+"""config/vos_ros.yaml, written from the config tree: ``python -m vos_ros.ros.yaml_file > config/vos_ros.yaml``."""
+
+from __future__ import annotations
+
+import sys
+
+import yaml
+
+from vos_ros.config import Param, params
+
+
+def remark(param: Param) -> str:
+    """Help, unit, range and choices of a parameter in one line."""
+    parts = [param.help]
+    if param.unit:
+        parts.append(f"[{param.unit}]")
+    if param.choices:
+        parts.append(f"(one of {', '.join(param.choices)})")
+    elif param.low is not None or param.high is not None:
+        low = "" if param.low is None else f"{param.low:g}"
+        high = "" if param.high is None else f"{param.high:g}"
+        parts.append(f"({low}..{high})")
+    return " ".join(parts)
+
+
+def text() -> str:
+    """A ROS 2 parameter file with every parameter at its default, each with its help above it."""
+    lines = ["# Every parameter of vos_ros with its default. Written by `python -m vos_ros.ros.yaml_file` from vos_ros/config.py:",
+             "# don't edit this file, copy it: `ros2 launch vos_ros vos_ros.launch.py config:=mine.yaml`.",
+             "# QoS of a single topic: `qos_overrides./topic/name.subscription.reliability: reliable` (ROS 2's own parameters).",
+             "/**:", "  ros__parameters:"]
+    open_path: tuple[str, ...] = ()
+    for param in params():
+        *path, name = param.key.split(".")
+        common = next((i for i, (a, b) in enumerate(zip(open_path, path, strict=False)) if a != b), min(len(open_path), len(path)))
+        for depth in range(common, len(path)):
+            lines.append("  " * (depth + 2) + f"{path[depth]}:")
+        open_path = tuple(path)
+        pad = "  " * (len(path) + 2)
+        value = yaml.safe_dump(param.default, default_flow_style=True).splitlines()[0]
+        lines += [f"{pad}# {remark(param)}", f"{pad}{name}: {value}"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())
