@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
-from scipy.spatial.transform import Rotation
 
+from vos_ros.geometry import se3
 from vos_ros.types import MapObject, MapUpdate
 
 NS_PER_S = 1_000_000_000
@@ -90,13 +90,11 @@ def pose_matrix(pose: Any) -> Float64[np.ndarray, "4 4"]:
     if not np.isfinite(position).all() or not 0.9 < norm < 1.1:
         raise ValueError(f"not a pose: position {position}, quaternion {quaternion} of length {norm:.3g}; wanted finite numbers and a"
                          " unit quaternion")
-    out = np.eye(4)
-    out[:3, :3], out[:3, 3] = Rotation.from_quat(quaternion).as_matrix(), position
-    return out
+    return se3.from_quaternion(position, quaternion)
 
 
 def _rotation_fields(T: Float64[np.ndarray, "4 4"]) -> dict[str, float]:
-    return {k: float(v) for k, v in zip("xyzw", Rotation.from_matrix(T[:3, :3]).as_quat(), strict=True)}
+    return {k: float(v) for k, v in zip("xyzw", se3.quaternion_from_matrix(T[:3, :3]), strict=True)}
 
 
 def make_pose(T: Float64[np.ndarray, "4 4"]) -> Any:

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
+from vos_ros.geometry import se3
 from vos_ros.sources.ply import read_vertices
 from vos_ros.sources.sync import NS_PER_S, PoseTrack
 from vos_ros.types import Frame, Intrinsics, MapObject, MapUpdate
@@ -168,10 +168,8 @@ def read_trajectory(path: Path) -> PoseTrack:
         raise ValueError(f"{path}: got {table.shape[1]} columns, wanted 8: stamp tx ty tz qx qy qz qw")
     stamps = _stamps_ns([line.split()[0] for line in path.read_text().splitlines() if line.strip() and line[0] != "#"])
     track = PoseTrack()
-    for stamp, row, rotation in zip(stamps, table, Rotation.from_quat(table[:, 4:]).as_matrix(), strict=True):
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation, row[1:4]
-        track.add(stamp, pose)
+    for stamp, row in zip(stamps, table, strict=True):
+        track.add(stamp, se3.from_quaternion(row[1:4], row[4:]))
     return track
 
 

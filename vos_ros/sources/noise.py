@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from vos_ros.geometry import se3
 from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapUpdate
 
@@ -42,11 +42,9 @@ class PoseNoise:
         """The frame with its noisy pose."""
         if frame.T_map_camera is None or not (self._sigma_m or self._sigma_rad):
             return frame
-        draw = np.random.default_rng((self._seed, frame.index)).normal(size=6)
-        pose = frame.T_map_camera.copy()
-        pose[:3, 3] += self._sigma_m * draw[:3]
-        pose[:3, :3] = Rotation.from_rotvec(self._sigma_rad * draw[3:]).as_matrix() @ pose[:3, :3]
-        cov = np.diag([self._sigma_m**2] * 3 + [self._sigma_rad**2] * 3)
+        sigma = np.array([self._sigma_m] * 3 + [self._sigma_rad] * 3)
+        delta = sigma * np.random.default_rng((self._seed, frame.index)).normal(size=6)
+        pose, cov = se3.perturb(frame.T_map_camera, delta), np.diag(sigma**2)
         if frame.pose_cov is not None:
             cov = cov + frame.pose_cov
         return dataclasses.replace(frame, T_map_camera=pose, pose_cov=cov)

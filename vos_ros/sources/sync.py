@@ -6,12 +6,17 @@ The offline counterpart of message_filters and tf2: nothing waits, and everythin
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Collection
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.spatial.transform import Rotation, Slerp
+
+from vos_ros.geometry import se3
 
 NS_PER_S = 1_000_000_000
+Item = TypeVar("Item")
 
 
 class PoseTrack:
@@ -63,12 +68,64 @@ class PoseTrack:
         if after - before > max_gap_ns:
             return None
         near = before if stamp_ns - before <= after - stamp_ns else after
-        return interpolate(self._poses[before], self._poses[after], (stamp_ns - before) / (after - before)), self._covs.get(near)
+        return se3.interpolate(self._poses[before], self._poses[after], (stamp_ns - before) / (after - before)), self._covs.get(near)
 
 
-def interpolate(a: Float64[np.ndarray, "4 4"], b: Float64[np.ndarray, "4 4"], u: float) -> Float64[np.ndarray, "4 4"]:
-    """The pose at ``u`` in 0..1 between a and b: position linear, rotation SLERP."""
-    out = np.eye(4)
-    out[:3, 3] = (1 - u) * a[:3, 3] + u * b[:3, 3]
-    out[:3, :3] = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([a[:3, :3], b[:3, :3]])))([u]).as_matrix()[0]
-    return out
+class Matcher(Generic[Item]):
+    """Finds the partner (depth) of each stamp of a leading stream (colour): the same stamp first, else the nearest within the slop.
+
+    A partner serves once. ``unmatched`` counts the partners that were passed over.
+    """
+
+    def __init__(self, slop_ns: int) -> None:
+        self.slop_ns = slop_ns
+        self.unmatched = 0
+        self._stamps: list[int] = []
+        self._items: dict[int, Item] = {}
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def add(self, stamp_ns: int, item: Item) -> None:
+        """A candidate; one of the same stamp is replaced."""
+        if stamp_ns not in self._items:
+            insort(self._stamps, stamp_ns)
+        self._items[stamp_ns] = item
+
+    def settled(self, stamp_ns: int) -> bool:
+        """Whether waiting cannot give ``stamp_ns`` a better partner: its twin is here, or the candidates are past it."""
+        return stamp_ns in self._items or (bool(self._stamps) and self._stamps[-1] >= stamp_ns + self.slop_ns)
+
+    def take(self, stamp_ns: int, reserved: Collection[int] = ()) -> Item | None:
+        """The partner of ``stamp_ns``, or None. ``reserved``: stamps of the leading stream still to come, whose twins are left to
+        them. Candidates too old for this and later stamps are let go."""
+        low, high = bisect_left(self._stamps, stamp_ns - self.slop_ns), bisect_left(self._stamps, stamp_ns + self.slop_ns + 1)
+        near = [s for s in self._stamps[low:high] if s == stamp_ns or s not in reserved]
+        found = min(near, key=lambda s: abs(s - stamp_ns)) if near else None
+        for old in self._stamps[:low]:
+            del self._items[old]
+        self.unmatched += low
+        del self._stamps[:low]
+        if found is None:
+            return None
+        self._stamps.remove(found)
+        return self._items.pop(found)
+
+
+class Shortfalls:
+    """Counts what a source left out or could not fill in, by reason, with an example of each."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+
+    def add(self, reason: str, example: str = "", count: int = 1) -> None:
+        """``reason`` is a fixed text; ``example`` says where it happened."""
+        if count:
+            self.counts[reason] += count
+            self._examples.setdefault(reason, example)
+
+    def lines(self) -> list[str]:
+        """One line per reason, the most frequent first."""
+        return [f"{n} x {reason}" + (f" (first: {self._examples[reason]})" if self._examples[reason] else "")
+                for reason, n in self.counts.most_common()]
