@@ -18,34 +18,39 @@ _SMALL = 1e-6
 """Angle in rad under which series replace the closed forms; their error there is below float64's resolution."""
 
 
-def hat(v: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
+def hat(v: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 3 3"]:
     """The matrix whose product with w is the cross product v x w."""
-    return np.array([[0.0, -v[2], v[1]], [v[2], 0.0, -v[0]], [-v[1], v[0], 0.0]])
+    v = np.asarray(v, np.float64)
+    W = np.zeros((*v.shape, 3))
+    W[..., 2, 1], W[..., 0, 2], W[..., 1, 0] = v[..., 0], v[..., 1], v[..., 2]
+    return W - np.swapaxes(W, -1, -2)
 
 
-def so3_exp(phi: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
-    """Rotation matrix of a rotation vector, rad."""
-    angle = float(np.linalg.norm(phi))
+def so3_exp(phi: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 3 3"]:
+    """Rotation matrices of rotation vectors, rad."""
+    phi = np.asarray(phi, np.float64)
+    angle = np.linalg.norm(phi, axis=-1)[..., None, None]
     W = hat(phi)
-    if angle < _SMALL:
-        return np.asarray(np.eye(3) + W + 0.5 * (W @ W))
-    return np.asarray(np.eye(3) + np.sin(angle) / angle * W + (1.0 - np.cos(angle)) / angle**2 * (W @ W))
+    safe = np.maximum(angle, _SMALL)
+    # Under _SMALL sin(a)/a is 1 and (1 - cos a)/a^2 is 1/2 to float64's resolution; the half-angle form has no cancellation.
+    first = np.where(angle < _SMALL, 1.0, np.sin(safe) / safe)
+    second = np.where(angle < _SMALL, 0.5, 0.5 * (np.sin(0.5 * safe) / (0.5 * safe)) ** 2)
+    return np.asarray(np.eye(3) + first * W + second * (W @ W))
 
 
-def so3_log(R: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3"]:
-    """Rotation vector of a rotation matrix, rad, length 0..pi. At pi, where two vectors fit, either is returned."""
+def so3_log(R: Float64[np.ndarray, "*B 3 3"]) -> Float64[np.ndarray, "*B 3"]:
+    """Rotation vectors of rotation matrices, rad, length 0..pi. At pi, where two vectors fit, either is returned."""
     q = quaternion_from_matrix(R)
-    n = float(np.linalg.norm(q[:3]))
-    if n < _SMALL:
-        return np.asarray(2.0 * q[:3] / q[3])
-    return np.asarray(2.0 * np.arctan2(n, q[3]) / n * q[:3])
+    n = np.linalg.norm(q[..., :3], axis=-1, keepdims=True)
+    factor = np.where(n < _SMALL, 2.0, 2.0 * np.arctan2(n, q[..., 3:]) / np.maximum(n, _SMALL))
+    return np.asarray(factor * q[..., :3])
 
 
 def _left_jacobian(phi: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
     angle = float(np.linalg.norm(phi))
     W = hat(phi)
-    if angle < 1e-4:
-        return np.asarray(np.eye(3) + 0.5 * W + (W @ W) / 6.0)
+    if angle < 1e-3:
+        return np.asarray(np.eye(3) + (0.5 - angle**2 / 24.0) * W + (1.0 / 6.0 - angle**2 / 120.0) * (W @ W))
     return np.asarray(np.eye(3) + (1.0 - np.cos(angle)) / angle**2 * W + (angle - np.sin(angle)) / angle**3 * (W @ W))
 
 
@@ -63,11 +68,12 @@ def log(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6"]:
     return np.concatenate([np.linalg.solve(_left_jacobian(phi), T[:3, 3]), phi])
 
 
-def from_rt(R: Float64[np.ndarray, "3 3"], t: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "4 4"]:
-    """Motion of a rotation matrix and a translation, m."""
-    T = np.eye(4)
-    T[:3, :3] = R
-    T[:3, 3] = t
+def from_rt(R: Float64[np.ndarray, "*B 3 3"], t: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 4 4"]:
+    """Motions of rotation matrices and translations, m."""
+    T = np.zeros((*R.shape[:-2], 4, 4))
+    T[..., :3, :3] = R
+    T[..., :3, 3] = t
+    T[..., 3, 3] = 1.0
     return T
 
 
@@ -104,27 +110,31 @@ def interpolate(T_a: Float64[np.ndarray, "4 4"], T_b: Float64[np.ndarray, "4 4"]
     return from_rt(T_a[:3, :3] @ so3_exp(s * phi), (1.0 - s) * T_a[:3, 3] + s * T_b[:3, 3])
 
 
-def perturb(T: Float64[np.ndarray, "4 4"], delta: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, "4 4"]:
-    """T with a pose error (m, rad; see the head of this file) added."""
-    return from_rt(so3_exp(delta[3:]) @ T[:3, :3], T[:3, 3] + delta[:3])
+def perturb(T: Float64[np.ndarray, "*B 4 4"], delta: Float64[np.ndarray, "*B 6"]) -> Float64[np.ndarray, "*B 4 4"]:
+    """T with pose errors (m, rad; see the head of this file) added; leading dimensions broadcast."""
+    return from_rt(so3_exp(delta[..., 3:]) @ T[..., :3, :3], T[..., :3, 3] + delta[..., :3])
 
 
-def difference(T: Float64[np.ndarray, "4 4"], T_reference: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6"]:
+def difference(T: Float64[np.ndarray, "*B 4 4"], T_reference: Float64[np.ndarray, "*B 4 4"]) -> Float64[np.ndarray, "*B 6"]:
     """The pose error that leads from the reference to T: ``perturb(T_reference, difference(T, T_reference))`` is T."""
-    return np.concatenate([T[:3, 3] - T_reference[:3, 3], so3_log(T[:3, :3] @ T_reference[:3, :3].T)])
+    turn = T[..., :3, :3] @ np.swapaxes(T_reference[..., :3, :3], -1, -2)
+    return np.concatenate([T[..., :3, 3] - T_reference[..., :3, 3], so3_log(turn)], axis=-1)
 
 
-def quaternion_from_matrix(R: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "4"]:
-    """Unit quaternion x y z w (the order of ROS) of a rotation matrix, w >= 0."""
-    # Bar-Itzhack: the eigenvector is the best fit where R is not quite orthonormal, and no case of signs is lost.
-    K = np.array([
-        [R[0, 0] - R[1, 1] - R[2, 2], R[1, 0] + R[0, 1], R[2, 0] + R[0, 2], R[2, 1] - R[1, 2]],
-        [R[1, 0] + R[0, 1], R[1, 1] - R[0, 0] - R[2, 2], R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
-        [R[2, 0] + R[0, 2], R[2, 1] + R[1, 2], R[2, 2] - R[0, 0] - R[1, 1], R[1, 0] - R[0, 1]],
-        [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], R[0, 0] + R[1, 1] + R[2, 2]],
-    ])  # fmt: skip
-    q = np.linalg.eigh(K)[1][:, -1]
-    return np.asarray(-q if q[3] < 0.0 else q)
+def quaternion_from_matrix(R: Float64[np.ndarray, "*B 3 3"]) -> Float64[np.ndarray, "*B 4"]:
+    """Unit quaternions x y z w (the order of ROS) of rotation matrices, w >= 0."""
+    # Bar-Itzhack: the eigenvector is the best fit where R is not quite orthonormal, and there are no cases to tell apart.
+    R = np.asarray(R, np.float64)
+    K = np.empty((*R.shape[:-2], 4, 4))
+    K[..., :3, :3] = R + np.swapaxes(R, -1, -2)
+    trace = np.trace(R, axis1=-2, axis2=-1)
+    for i in range(3):
+        K[..., i, i] -= trace
+    K[..., 3, 3] = trace
+    for i, (j, k) in enumerate(((2, 1), (0, 2), (1, 0))):
+        K[..., 3, i] = K[..., i, 3] = R[..., j, k] - R[..., k, j]
+    q = np.linalg.eigh(K)[1][..., -1]
+    return np.asarray(np.where(q[..., 3:] < 0.0, -q, q))
 
 
 def matrix_from_quaternion(q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "3 3"]:

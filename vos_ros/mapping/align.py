@@ -1,4 +1,13 @@
-"""The camera pose corrected against measured depth, within its covariance."""
+"""The camera pose, corrected within its covariance by aligning the map with the measured depth.
+
+Projective point-to-plane ICP: the map points that should be visible are looked up in the measured depth, and Gauss-Newton on
+n . (R v + t - p), robustly weighted and with the given pose as the prior, moves the camera. Directions that the geometry says
+nothing of, such as sliding along a bare table, stay where the prior has them, with the prior's uncertainty.
+
+ICP alone falls into the nearest minimum. Where the prior is wider than its basin, many poses drawn from the prior are scored
+first (a point seen to be empty space counts most against a pose), the best are refined all at once in one batch, and the
+posterior's covariance grows to cover rivals that explain the depth about as well.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +16,52 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
 
+from vos_ros.config import MappingConfig
 from vos_ros.geometry import se3
+from vos_ros.geometry.points import normal_map, vertex_map
 from vos_ros.types import Intrinsics, MapObject
+
+_GRID_COLUMNS = 160
+"""The depth is read on a grid of about this many columns: a finer one costs time and its neighbours say the same again."""
+_MAX_POINTS = 3000
+"""Map points used, spread evenly over the objects."""
+_MIN_POINTS = 60
+"""With fewer points on the image nothing is concluded."""
+_OBJECT_POINTS = 6000
+"""Points of one object looked at before visibility is known."""
+_INDEPENDENT = 0.13
+"""Share of the readings that count as independent: the errors of a depth camera and of the map's surfaces are correlated over
+many pixels, so counting each one would promise a covariance that isn't there."""
+_SIGMAS_PER_TOLERANCE = 3.0
+"""The depth tolerance of the configuration is taken as so many standard deviations of a reading."""
+_COARSE = (30.0, 20.0, 14.0, 10.0)
+_FINE = (8.0, 6.0, 4.0, 3.0, 3.0, 3.0)
+"""Reach of Tukey's weight per iteration, in standard deviations of a reading."""
+_BASIN_PX = 6.0
+"""A prior whose standard deviation in the image is smaller needs no search: ICP finds the minimum from its mean."""
+_HYPOTHESES, _STARTS, _RIVALS = 256, 24, 3
+_UNKNOWN_COST, _HIDDEN_COST = 0.6, 0.8
+"""Cost of a point that falls where nothing was measured, and of one behind the measured surface (something the map may lack
+hides it); one that agrees costs 0 and one in front of it, in space seen to be empty, 1."""
+_CLIP_M = 0.2
+_MAX_SIGMAS = 5.0
+_DRAWS = np.random.default_rng(20240207).standard_normal((_HYPOTHESES, 6))
+"""The same draws each time: a correction is a function of its arguments."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Alignment:
-    T_map_camera: np.ndarray
-    pose_cov: np.ndarray
+    """A corrected pose. Where not ``accepted``, pose and covariance are those that were given and ``reason`` says why.
+
+    ``pose_cov`` is the posterior covariance in the convention of ``Frame.pose_cov``. The residuals are mean absolute differences of
+    predicted and measured range over the points used, m, each clipped at 0.2 m. ``inliers`` is the share of the points with a
+    measurement that agree with it after the correction. NaN where they were not computed.
+    """
+
+    T_map_camera: Float64[np.ndarray, "4 4"]
+    pose_cov: Float64[np.ndarray, "6 6"]
     residual_before_m: float
     residual_after_m: float
     inliers: float
@@ -23,176 +69,240 @@ class Alignment:
     reason: str
 
 
-CELL = 4
-MAX_POINTS = 3000
-N_EFF = 150.0
-HYP = 256
-TOP = 3
+def align(
+    objects: Sequence[MapObject],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    pose_cov: Float64[np.ndarray, "6 6"],
+    depth: Float32[np.ndarray, "H W"],
+    intrinsics: Intrinsics,
+    *,
+    config: MappingConfig = MappingConfig(),  # noqa: B008 (frozen)
+) -> Alignment:
+    """The camera pose after alignment of the map's ``objects`` with ``depth`` (m, 0 unknown), given the pose believed before and its
+    covariance (see ``Frame.pose_cov``).
+
+    Deterministic. Raises ValueError where the depth's shape is not the intrinsics' or the covariance is not one.
+    """
+    if depth.shape != (intrinsics.height, intrinsics.width):
+        raise ValueError(f"depth is {depth.shape[1]}x{depth.shape[0]}, the intrinsics are of {intrinsics.width}x{intrinsics.height}:"
+                         " register the depth to the colour image")
+    information = _information(pose_cov)
+
+    def refused(reason: str, before: float = np.nan, after: float = np.nan, inliers: float = np.nan) -> Alignment:
+        return Alignment(T_map_camera, pose_cov, before, after, inliers, False, reason)
+
+    origin = T_map_camera[:3, 3]
+    points = _visible_points(objects, T_map_camera, intrinsics, config)
+    if len(points) < _MIN_POINTS:
+        return refused(f"{len(points)} map points in view, wanted {_MIN_POINTS}")
+    reading = _Reading(depth, intrinsics, config)
+    # Near the camera's position float32 is exact enough whatever the map's origin.
+    prior = se3.from_rt(T_map_camera[:3, :3], np.zeros(3))
+    problem = _Problem(reading, prior, information, len(points))
+    poses = _starts(problem, points, pose_cov, intrinsics)
+    if len(poses) > 1:
+        poses, _ = problem.refine(poses, points[:: max(1, len(points) // 400)], _COARSE)
+        cost = problem.cost(poses, points[:: max(1, len(points) // 1000)], 1.5)
+        poses = poses[np.argsort(cost, kind="stable")[:_RIVALS]]
+    poses, posterior = problem.refine(poses, points, _FINE)
+    cost = problem.cost(np.concatenate([poses, prior[None]]), points, 1.0)
+    best = int(np.argmin(cost[:-1]))
+    before, after = reading.residual(prior, points), reading.residual(poses[best], points)
+    if after[2] < _MIN_POINTS:
+        return refused(f"{after[2]} map points fall on measured depth, wanted {_MIN_POINTS}", before[0])
+    if not cost[best] < cost[-1]:
+        return refused("no pose explains the depth better", before[0], after[0], after[1])
+    delta = se3.difference(poses[best], prior)
+    sigmas = float(np.sqrt(delta @ information @ delta))
+    if sigmas > _MAX_SIGMAS:
+        return refused(f"the correction would be {sigmas:.1f} standard deviations of the pose, wanted at most {_MAX_SIGMAS:g}",
+                       before[0], after[0], after[1])
+    covariance = _with_rivals(poses, posterior, cost[:-1] * len(points) * _INDEPENDENT, best)
+    corrected = se3.from_rt(poses[best][:3, :3], poses[best][:3, 3] + origin)
+    return Alignment(corrected, covariance, before[0], after[0], after[1], True, "")
 
 
-class Grid:
-    def __init__(self, depth, K, cell):
-        self.cell = cell
-        h, w = depth.shape
-        z = depth[cell // 2 :: cell, cell // 2 :: cell].astype(np.float32)
-        z = np.where(np.isfinite(z) & (z > 0), z, 0).astype(np.float32)
-        self.z = z
-        self.fx, self.fy = K.fx / cell, K.fy / cell
-        self.cx, self.cy = (K.cx - cell // 2) / cell, (K.cy - cell // 2) / cell
-        hh, ww = z.shape
-        self.shape = z.shape
-        X = (np.arange(ww, dtype=np.float32)[None] - self.cx) / self.fx * z
-        Y = (np.arange(hh, dtype=np.float32)[:, None] - self.cy) / self.fy * z
-        V = np.stack([X, Y, z], -1)
-        self.V = V
-        dx = np.zeros_like(V); dy = np.zeros_like(V)
-        dx[:, 1:-1] = V[:, 2:] - V[:, :-2]
-        dy[1:-1] = V[2:] - V[:-2]
-        n = np.cross(dx, dy)
-        L = np.linalg.norm(n, axis=-1)
-        tol = 0.05 * z + 0.02
-        ok = (L > 1e-12) & (z > 0) & (np.abs(dx[..., 2]) < tol * 2) & (np.abs(dy[..., 2]) < tol * 2)
-        ok[:, 1:-1] &= (z[:, 2:] > 0) & (z[:, :-2] > 0)
-        ok[1:-1] &= (z[2:] > 0) & (z[:-2] > 0)
-        ok[0] = ok[-1] = False; ok[:, 0] = ok[:, -1] = False
-        n = n / np.maximum(L, 1e-12)[..., None]
-        self.N = np.where((n[..., 2] > 0)[..., None], -n, n).reshape(-1, 3)
-        self.ok = ok.ravel()
-        self.Vf = V.reshape(-1, 3)
-        self.zf = z.ravel()
+def _information(pose_cov: Float64[np.ndarray, "6 6"]) -> Float64[np.ndarray, "6 6"]:
+    if pose_cov.shape != (6, 6) or not np.isfinite(pose_cov).all():
+        raise ValueError(f"pose covariance: got shape {pose_cov.shape}, finite {bool(np.isfinite(pose_cov).all())}; wanted finite (6,6)")
+    values, vectors = np.linalg.eigh(0.5 * (pose_cov + pose_cov.T))
+    if values[0] < -1e-9 * max(values[-1], 1e-9):
+        raise ValueError(f"pose covariance: smallest eigenvalue {values[0]:g}; wanted a positive semidefinite matrix")
+    # A pose stated to be exact is exact to a tenth of a millimetre and of a milliradian.
+    return np.asarray((vectors / np.maximum(values, 1e-8)) @ vectors.T)
 
 
-def _select(points, owner, T, K, depthshape, rng_stride=MAX_POINTS, margin=0.15, cell=4):
-    """visible points from the prior pose, balanced over objects"""
-    c = (points - T[:3, 3].astype(np.float32)) @ T[:3, :3].astype(np.float32)
-    z = c[:, 2]
-    ok = z > 0.1
-    zz = np.where(ok, z, 1)
-    u = c[:, 0] / zz * K.fx + K.cx
-    v = c[:, 1] / zz * K.fy + K.cy
-    mw, mh = margin * K.width, margin * K.height
-    ok &= (u > -mw) & (u < K.width + mw) & (v > -mh) & (v < K.height + mh)
-    idx = np.flatnonzero(ok)
-    W = int((K.width + 2 * mw) / cell) + 2
-    H = int((K.height + 2 * mh) / cell) + 2
-    a = ((u[idx] + mw) / cell).astype(np.int64)
-    b = ((v[idx] + mh) / cell).astype(np.int64)
-    flat = b * W + a
-    zi = z[idx]
-    zb = np.full(W * H, 1e9, np.float32)
-    np.minimum.at(zb, flat, zi)
-    zb2 = cv2.erode(zb.reshape(H, W), np.ones((3, 3), np.uint8)).ravel()
-    front = (zi == zb[flat]) & (zi < zb2[flat] + 0.1)
-    idx = idx[front]
-    who = owner[idx]
-    # balance: at most q points per object
-    counts = np.bincount(who)
-    n = np.count_nonzero(counts)
-    if n == 0:
-        return idx
-    q = MAX_POINTS
-    lo, hi = 1, max(int(counts.max()), 1)
-    while lo < hi:
-        m = (lo + hi + 1) // 2
-        if np.minimum(counts, m).sum() <= MAX_POINTS: lo = m
-        else: hi = m - 1
-    q = lo
-    order = np.argsort(who, kind="stable")
-    so = who[order]
-    first = np.r_[0, np.cumsum(counts)][so]
-    rank = np.arange(len(so)) - first
-    c_ = counts[so]
-    keep = (c_ <= q) | ((rank * q) // c_ != ((rank - 1) * q) // c_)
-    return idx[np.sort(order[keep])]
+def _visible_points(
+    objects: Sequence[MapObject], T_map_camera: np.ndarray, intrinsics: Intrinsics, config: MappingConfig
+) -> Float32[np.ndarray, "P 3"]:
+    """Points, relative to the camera's position in the map's axes, that nothing of the map hides and that lie in the view or so near
+    its border that a correction may bring them in; at most ``_MAX_POINTS``, no object with more than its share."""
+    kept = [o.points[:: -(-len(o.points) // _OBJECT_POINTS)] for o in objects if len(o.points)]
+    if not kept:
+        return np.zeros((0, 3), np.float32)
+    owner = np.repeat(np.arange(len(kept)), [len(p) for p in kept])
+    points = (np.concatenate(kept) - T_map_camera[:3, 3]).astype(np.float32)
+    x, y, z = (points @ T_map_camera[:3, i].astype(np.float32) for i in range(3))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        u, v = x / z * np.float32(intrinsics.fx) + np.float32(intrinsics.cx), y / z * np.float32(intrinsics.fy) + np.float32(intrinsics.cy)
+        w, h = intrinsics.width, intrinsics.height
+        margin = 0.15 * w
+        near = (z > config.near_m) & (z < config.far_m) & (u > -margin) & (u < w + margin) & (v > -margin) & (v < h + margin)
+    index = np.flatnonzero(near)
+    if not len(index):
+        return np.zeros((0, 3), np.float32)
+    cell = max(1.0, w / _GRID_COLUMNS)
+    columns, rows = int((w + 2 * margin) / cell) + 1, int((h + 2 * margin) / cell) + 1
+    flat = ((v[index] + margin) / cell).astype(np.int64) * columns + ((u[index] + margin) / cell).astype(np.int64)
+    nearest = np.full(rows * columns, np.float32(1e9))
+    np.minimum.at(nearest, flat, z[index])
+    around = cv2.erode(nearest.reshape(rows, columns), np.ones((3, 3), np.uint8)).ravel()
+    # One point per cell, and none that shows between the sparse samples of a nearer surface.
+    tolerance = 2.0 * (config.depth_tolerance_m + config.depth_tolerance_per_m2 * z[index] ** 2)
+    index = index[(z[index] == nearest[flat]) & (z[index] < around[flat] + tolerance)]
+    return np.asarray(points[_fair_share(owner, index, _MAX_POINTS)])
 
 
-def _lookup(g, c):
-    z = c[..., 2]
-    ok = z > 0.1
-    zz = np.where(ok, z, 1)
-    u = np.rint(c[..., 0] / zz * g.fx + g.cx)
-    v = np.rint(c[..., 1] / zz * g.fy + g.cy)
-    h, w = g.shape
-    ok &= (u >= 0) & (u < w) & (v >= 0) & (v < h)
-    f = np.where(ok, v * w + u, 0).astype(np.int32)
-    return ok, f
+def _fair_share(owner: Int64[np.ndarray, "M"], index: Int64[np.ndarray, "P"], limit: int) -> Int64[np.ndarray, "Q"]:
+    """At most ``limit`` of the points: every object gives all it has or the same number, evenly spread over its points."""
+    counts = np.bincount(owner[index])
+    quota, left = limit, int(counts.sum())
+    if left > limit:
+        quota, spare = 0, limit
+        for n, count in enumerate(sorted(counts[counts > 0])):
+            quota = max(quota, spare // (np.count_nonzero(counts) - n))
+            if count >= quota:
+                break
+            spare -= int(count)
+        quota = max(quota, 1)
+    of = owner[index]  # ascending: points come object by object
+    rank = np.arange(len(index)) - (np.cumsum(counts) - counts)[of]
+    share = np.minimum(counts[of], quota)
+    return np.asarray(index[(rank + 1) * share // counts[of] != rank * share // counts[of]])
 
 
-def _cost(g, pts, T, tol0=0.03, tol2=0.01, scale=1.0, unknown=0.6, occl=0.8, free=1.0):
-    """mean robust cost of hypotheses T (k,4,4)"""
-    R = T[:, :3, :3].astype(np.float32); t = T[:, :3, 3].astype(np.float32)
-    c = np.einsum("nj,kji->kni", pts, R) - np.einsum("kj,kji->ki", t, R)[:, None]
-    ok, f = _lookup(g, c)
-    z = c[..., 2]
-    m = g.zf[f]
-    r = z - m
-    tol = (tol0 + tol2 * z * z) * scale
-    q = np.minimum((r / tol) ** 2, 1.0)
-    q = np.where((q >= 1) & (r > 0), occl, q)
-    q = np.where(ok & (m > 0), q, unknown)
-    return q.mean(1)
+class _Reading:
+    """The measured depth on a coarse grid, with points and normals."""
+
+    def __init__(self, depth: np.ndarray, intrinsics: Intrinsics, config: MappingConfig) -> None:
+        step = max(1, round(intrinsics.width / _GRID_COLUMNS))
+        vertices = vertex_map(depth, intrinsics, step=step)
+        normals = normal_map(vertices)
+        self.rows, self.columns = vertices.shape[:2]
+        self.vertices, self.normals = vertices.reshape(-1, 3), normals.reshape(-1, 3)
+        self.z = np.ascontiguousarray(self.vertices[:, 2])
+        self.has_normal = self.normals[:, 2] != 0
+        self.focal = np.array([intrinsics.fx, intrinsics.fy], np.float32) / step
+        self.centre = (np.array([intrinsics.cx, intrinsics.cy], np.float32) - step // 2) / step
+        self.near = np.float32(config.near_m)
+        self.tolerance_m, self.tolerance_per_m2 = np.float32(config.depth_tolerance_m), np.float32(config.depth_tolerance_per_m2)
+
+    def tolerance(self, z: np.ndarray) -> np.ndarray:
+        """Largest difference of range that is still agreement, m."""
+        return np.asarray(self.tolerance_m + self.tolerance_per_m2 * z * z)
+
+    def look_up(
+        self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"]
+    ) -> tuple[Float32[np.ndarray, "K P 3"], Bool[np.ndarray, "K P"], Int64[np.ndarray, "K P"]]:
+        """The points in each camera's frame, whether they fall on the grid, and on which cell."""
+        k = len(poses)
+        stacked = poses[:, :3, :3].transpose(1, 0, 2).reshape(3, 3 * k).astype(np.float32)
+        shift = np.einsum("kji,kj->ki", poses[:, :3, :3], poses[:, :3, 3]).astype(np.float32)
+        camera = (points @ stacked).reshape(len(points), k, 3).transpose(1, 0, 2) - shift[:, None]
+        z = camera[..., 2]
+        inside = z > self.near
+        inverse = 1.0 / np.where(inside, z, np.float32(1))
+        u = np.rint(camera[..., 0] * inverse * self.focal[0] + self.centre[0])
+        v = np.rint(camera[..., 1] * inverse * self.focal[1] + self.centre[1])
+        inside &= (u >= 0) & (u < self.columns) & (v >= 0) & (v < self.rows)
+        return camera, inside, np.where(inside, v * self.columns + u, 0).astype(np.int64)
+
+    def residual(self, pose: Float64[np.ndarray, "4 4"], points: Float32[np.ndarray, "P 3"]) -> tuple[float, float, int]:
+        """Mean clipped absolute difference of range (m), share that agrees, number of points with a measurement."""
+        camera, inside, cell = self.look_up(pose[None], points)
+        known = inside & (self.z[cell] > 0)
+        if not known.any():
+            return float("nan"), float("nan"), 0
+        z = camera[..., 2][known]
+        difference = np.abs(z - self.z[cell][known])
+        return float(np.minimum(difference, _CLIP_M).mean()), float((difference < self.tolerance(z)).mean()), int(known.sum())
 
 
-def _refine(g, pts, T, T0, Lam, scales, n_eff=N_EFF):
-    d0 = None
-    A = Lam
-    for s in scales:
-        R = T[:3, :3]; t = T[:3, 3]
-        c = (pts - t) @ R
-        ok, f = _lookup(g, c)
-        ok &= g.ok[f]
-        c, f = c[ok], f[ok]
-        V = g.Vf[f].astype(np.float64); n = g.N[f].astype(np.float64)
-        r = np.einsum("ij,ij->i", n, V - c)
-        sig = (0.01 + 0.004 * c[:, 2] ** 2)
-        k = r / (sig * s)
-        dist = np.abs(V[:, 2] - c[:, 2])
-        w = np.where(np.abs(k) < 1, (1 - k * k) ** 2, 0) * (dist < sig * s * 3)
-        J = np.concatenate([n @ R.T, np.cross(V, n) @ R.T], 1)
-        wi = w / sig**2 * (n_eff / len(pts))
-        A = (J * wi[:, None]).T @ J + Lam
-        b = -(J * wi[:, None]).T @ r - Lam @ se3.difference(T, T0)
-        dx = np.linalg.solve(A, b)
-        T = se3.perturb(T, dx)
-        if np.linalg.norm(dx[:3]) < 5e-4 and np.linalg.norm(dx[3:]) < 3e-4 and s == scales[-1]:
-            break
-    return T, A
+class _Problem:
+    """Poses of one camera against one reading, K at a time; positions are relative to the prior's. ``count`` is the number of points
+    in all; where a method is given fewer, each stands for several."""
+
+    def __init__(
+        self, reading: _Reading, prior: Float64[np.ndarray, "4 4"], information: Float64[np.ndarray, "6 6"], count: int
+    ) -> None:
+        self.reading, self.prior, self.information, self.count = reading, prior, information, count
+
+    def cost(self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"], scale: float) -> Float64[np.ndarray, "K"]:
+        """Mean cost per point, 0..1, plus the prior's share; ``scale`` widens the tolerance."""
+        reading = self.reading
+        camera, inside, cell = reading.look_up(poses, points)
+        z = camera[..., 2]
+        measured = reading.z[cell]
+        ratio = (z - measured) / (scale * reading.tolerance(z))
+        cost = np.minimum(ratio * ratio, np.float32(1))
+        cost[ratio >= 1] = _HIDDEN_COST
+        cost[~(inside & (measured > 0))] = _UNKNOWN_COST
+        delta = se3.difference(poses, self.prior)
+        prior = 0.5 * np.einsum("ki,ij,kj->k", delta, self.information, delta)
+        return np.asarray(cost.mean(axis=1) + prior / (_INDEPENDENT * self.count))
+
+    def refine(
+        self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"], reaches: Sequence[float]
+    ) -> tuple[Float64[np.ndarray, "K 4 4"], Float64[np.ndarray, "K 6 6"]]:
+        """Gauss-Newton from each pose, one iteration per reach of the robust weight; poses and the information at the last one."""
+        reading = self.reading
+        total = np.repeat(self.information[None], len(poses), axis=0)
+        weight_each = _INDEPENDENT * self.count / len(points)
+        for reach in reaches:
+            camera, inside, cell = reading.look_up(poses, points)
+            v, n = reading.vertices[cell], reading.normals[cell]
+            residual = np.einsum("kpi,kpi->kp", v - camera, n)
+            sigma = reading.tolerance(camera[..., 2]) / np.float32(_SIGMAS_PER_TOLERANCE)
+            limit = sigma * np.float32(reach)
+            ratio = residual / limit
+            weight = (1 - ratio * ratio) ** 2 / (sigma * sigma) * np.float32(weight_each)
+            far = np.abs(v[..., 2] - camera[..., 2]) > 3 * limit
+            weight[~inside | ~reading.has_normal[cell] | (np.abs(ratio) >= 1) | far] = 0
+            turn = poses[:, :3, :3].astype(np.float32).transpose(0, 2, 1)
+            jacobian = np.concatenate([n @ turn, _cross(v, n) @ turn], axis=-1)
+            weighted = (jacobian * weight[..., None]).transpose(0, 2, 1)
+            total = (weighted @ jacobian).astype(np.float64) + self.information
+            gradient = (weighted @ residual[..., None])[..., 0] + se3.difference(poses, self.prior) @ self.information
+            poses = se3.perturb(poses, -np.linalg.solve(total, gradient[..., None])[..., 0])
+        return poses, total
 
 
-_Z = np.random.default_rng(1).standard_normal((1024, 6))
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    (ax, ay, az), (bx, by, bz) = np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
-def align(objects, T_map_camera, pose_cov, depth, K):
-    pts = np.concatenate([o.points for o in objects])
-    owner = np.repeat(np.arange(len(objects)), [len(o.points) for o in objects])
-    T0 = T_map_camera
-    Lam = np.linalg.inv(pose_cov)
-    g = Grid(depth, K, CELL)
-    idx = _select(pts, owner, T0, K, depth.shape)
-    if len(idx) < 50:
-        return Alignment(T0, pose_cov, 0, 0, 0, False, "few points")
-    p = pts[idx]
-    p64 = p.astype(np.float64)
-    sub = p[:: max(1, len(p) // 700)]
-    T1, A = _refine(g, p64, T0, T0, Lam, [30, 20, 12])
-    cov = np.linalg.inv(A)
-    # hypotheses from posterior around T1
-    L = np.linalg.cholesky(cov)
-    deltas = _Z[:HYP] @ L.T
-    hyp = np.stack([T1, T0] + [se3.perturb(T1, d) for d in deltas])
-    lam_cost = np.array([0.5 * (lambda e: e @ Lam @ e)(se3.difference(h, T0)) for h in hyp]) / N_EFF
-    cost = _cost(g, sub, hyp, scale=2.0) + lam_cost
-    best = np.argsort(cost)[:TOP]
-    cands = []
-    for b in best:
-        T, A = _refine(g, p64, hyp[b], T0, Lam, [12, 8, 5, 4, 3, 3])
-        cands.append((T, A))
-    fin = np.stack([c[0] for c in cands] + [T0])
-    e = np.array([0.5 * (lambda e: e @ Lam @ e)(se3.difference(h, T0)) for h in fin]) / N_EFF
-    fc = _cost(g, p, fin) + e
-    k = int(np.argmin(fc[:-1]))
-    if fc[k] < fc[-1]:
-        T, A = cands[k]
-        T, A = _refine(g, p64, T, T0, Lam, [3] * 4)
-        return Alignment(T, np.linalg.inv(A), fc[-1], fc[k], 0, True, "")
-    return Alignment(T0, pose_cov, fc[-1], fc[k], 0, False, "no gain")
+def _starts(
+    problem: _Problem, points: Float32[np.ndarray, "P 3"], pose_cov: np.ndarray, intrinsics: Intrinsics
+) -> Float64[np.ndarray, "K 4 4"]:
+    """The prior's mean, and where the prior is wide the best of many poses drawn from it."""
+    prior = problem.prior[None]
+    ranges = float(np.median(points @ prior[0, :3, 2].astype(np.float32)))
+    values, vectors = np.linalg.eigh(0.5 * (pose_cov + pose_cov.T))
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    spread_m, spread_rad = np.sqrt(np.trace(pose_cov[:3, :3]) / 3.0), np.sqrt(np.trace(pose_cov[3:, 3:]) / 3.0)
+    if intrinsics.fx * (spread_m / max(ranges, 0.1) + spread_rad) < _BASIN_PX:
+        return prior
+    drawn = se3.perturb(prior, _DRAWS @ root.T)
+    cost = problem.cost(drawn, points[:: max(1, len(points) // 200)], 3.0)
+    return np.concatenate([prior, drawn[np.argsort(cost, kind="stable")[: _STARTS - 1]]])
+
+
+def _with_rivals(poses: np.ndarray, information: np.ndarray, energy: np.ndarray, best: int) -> Float64[np.ndarray, "6 6"]:
+    """Covariance about the best pose, of all poses weighted by how well they explain the depth (``energy``: negative log
+    likelihood)."""
+    weight = np.exp(-(energy - energy[best]))
+    offset = se3.difference(poses, poses[best])
+    spread = np.linalg.inv(information) + offset[:, :, None] * offset[:, None, :]
+    covariance = np.einsum("k,kij->ij", weight / weight.sum(), spread)
+    return np.asarray(0.5 * (covariance + covariance.T))

@@ -1,0 +1,98 @@
+"""Depth images as points: vertices, normals, lifting, and statistics that outliers don't move."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64
+
+from vos_ros.types import Intrinsics
+
+MAD_TO_SIGMA = 1.4826
+"""A Gaussian's standard deviation over its median absolute deviation."""
+
+
+def known_depth(depth: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
+    """``depth`` with 0 (unknown) for everything that is no measurement: NaN, infinite, negative."""
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(depth) & (depth > 0)
+    return depth if good.all() else np.where(good, depth, np.float32(0)).astype(np.float32, copy=False)
+
+
+def vertex_map(depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, *, step: int = 1) -> Float32[np.ndarray, "h w 3"]:
+    """Points in the camera frame, m, of every ``step``-th pixel each way, the first at ``step // 2``; 0 0 0 where unknown."""
+    first = step // 2
+    z = known_depth(depth[first::step, first::step])
+    x = (np.arange(z.shape[1], dtype=np.float32) * step + np.float32(first - intrinsics.cx)) / np.float32(intrinsics.fx)
+    y = (np.arange(z.shape[0], dtype=np.float32) * step + np.float32(first - intrinsics.cy)) / np.float32(intrinsics.fy)
+    out = np.empty((*z.shape, 3), np.float32)
+    np.multiply(z, x[None, :], out=out[..., 0])
+    np.multiply(z, y[:, None], out=out[..., 1])
+    out[..., 2] = z
+    return out
+
+
+def normal_map(vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0) -> Float32[np.ndarray, "h w 3"]:
+    """Unit normals, facing the camera, from central differences of a vertex map; 0 0 0 where there is none: at the image's border,
+    beside unknown pixels, and where the range changes by more than ``max_step`` times the lateral distance of the neighbours
+    (an edge between two surfaces; 6 is a surface seen at 80 degrees)."""
+    out = np.zeros_like(vertices)
+    if vertices.shape[0] < 3 or vertices.shape[1] < 3:
+        return out
+    z = vertices[..., 2]
+    known = z > 0
+    left, right = vertices[1:-1, :-2], vertices[1:-1, 2:]
+    up, down = vertices[:-2, 1:-1], vertices[2:, 1:-1]
+    ax, ay, az = (right[..., i] - left[..., i] for i in range(3))
+    bx, by, bz = (down[..., i] - up[..., i] for i in range(3))
+    good = known[1:-1, 1:-1] & known[1:-1, :-2] & known[1:-1, 2:] & known[:-2, 1:-1] & known[2:, 1:-1]
+    good &= (np.abs(az) <= max_step * np.abs(ax)) & (np.abs(bz) <= max_step * np.abs(by))
+    nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    length = np.sqrt(nx * nx + ny * ny + nz * nz)
+    good &= length > 0
+    scale = np.where(good, 1.0 / np.where(good, length, 1.0), 0.0).astype(np.float32)
+    middle = vertices[1:-1, 1:-1]
+    away = nx * middle[..., 0] + ny * middle[..., 1] + nz * middle[..., 2] > 0
+    scale = np.where(away, -scale, scale)
+    inner = out[1:-1, 1:-1]
+    inner[..., 0], inner[..., 1], inner[..., 2] = nx * scale, ny * scale, nz * scale
+    return out
+
+
+def lift_pixels(
+    mask: Bool[np.ndarray, "H W"],
+    depth: Float32[np.ndarray, "H W"],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+) -> Float32[np.ndarray, "P 3"]:
+    """Map-frame points, m, of the mask's pixels with known depth, in row-major order. Nothing is filtered: ``mapping.lift`` does."""
+    ys, xs = np.nonzero(mask)
+    z = depth[ys, xs].astype(np.float64)
+    good = np.isfinite(z) & (z > 0)
+    xs, ys, z = xs[good], ys[good], z[good]
+    cam = np.stack([(xs - intrinsics.cx) / intrinsics.fx * z, (ys - intrinsics.cy) / intrinsics.fy * z, z], axis=1)
+    return np.asarray(cam @ T_map_camera[:3, :3].T + T_map_camera[:3, 3]).astype(np.float32)
+
+
+def median_mad(values: Float[np.ndarray, "P *D"]) -> tuple[np.ndarray, np.ndarray]:
+    """Median and median absolute deviation over the first axis, the latter scaled to a Gaussian's standard deviation.
+
+    Raises ValueError where there are no values.
+    """
+    if len(values) == 0:
+        raise ValueError("got no values: the median of nothing is undefined; test for an empty array first")
+    median = np.median(values, axis=0)
+    return np.asarray(median), np.asarray(MAD_TO_SIGMA * np.median(np.abs(values - median), axis=0))
+
+
+def robust_centroid(points: Float[np.ndarray, "P 3"]) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]:
+    """Mean (m) and covariance (m^2, of the points, not of the mean) of the points within 3 robust standard deviations of the median
+    on every axis.
+
+    Raises ValueError where there are no points. Fewer than two kept points give a covariance of zeros.
+    """
+    median, sigma = median_mad(points)
+    kept = np.asarray(points[(np.abs(points - median) <= 3.0 * sigma + 1e-9).all(axis=1)], np.float64)
+    if len(kept) == 0:  # each axis keeps half of the points, but not necessarily the same half
+        return np.asarray(median, np.float64), np.diag(np.asarray(sigma, np.float64) ** 2)
+    centred = kept - kept.mean(axis=0)
+    return np.asarray(kept.mean(axis=0)), np.asarray(centred.T @ centred / max(len(kept) - 1, 1))
