@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from vos_ros.types import (
+    Association,
+    AssociationStatus,
+    Frame,
+    FrameResult,
+    Intrinsics,
+    Observation,
+    Segmentation,
+    Track,
+    TrackSource,
+    TrackState,
+)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -23,3 +39,38 @@ def shared_tools() -> Path:
     if not (SHARED / "tools").is_dir():
         pytest.skip("the independent checkers (shared/tools beside the checkout) are not on this machine")
     return SHARED / "tools"
+
+
+@pytest.fixture(scope="session")
+def make_frame() -> Callable[..., Frame]:
+    """``make_frame(index, height, width, **fields)``: a frame of noise seeded by its index, at 10 Hz."""
+
+    def build(index: int = 0, height: int = 48, width: int = 64, **fields: object) -> Frame:
+        rgb = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
+        given = {"index": index, "stamp_ns": index * 100_000_000, "rgb": rgb, "depth": np.full((height, width), 1.5, np.float32),
+                 "intrinsics": Intrinsics(50.0, 50.0, width / 2, height / 2, width, height), "T_map_camera": np.eye(4)}
+        return Frame(**{**given, **fields})  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_result() -> Callable[..., FrameResult]:
+    """``make_result(frame, labels, {label value: (track id, map object id)})``: what a pipeline says that paints exactly this."""
+
+    def build(frame: Frame, labels: np.ndarray, named: Mapping[int, tuple[int, int]]) -> FrameResult:
+        ids = tuple(track for track, _ in named.values())
+        probs = torch.from_numpy(np.stack([np.isin(labels, list(named), invert=True), *(labels == v for v in named)]).astype(np.float32))
+        tracks, associations = [], []
+        for value, (track, map_object) in named.items():
+            ys, xs = np.nonzero(labels == value)
+            roi = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1) if len(xs) else (0, 0, 0, 0)
+            tracks.append(Track(track, value, 3, TrackState.CONFIRMED, TrackSource.MAP, 0.9, 5, 0, len(xs), roi, 0.7, 0.2, 0.1))
+            associations.append(Association(track, map_object, AssociationStatus.MATCHED, 0.8, related_ids=(track, 77)))
+        observations = tuple(Observation(i, np.zeros((1, 3), np.float32), np.array([1.0, 2.0, 3.0]), np.eye(3), None, 0.9)
+                             for i in ids[:1])
+        return FrameResult(frame.stamp_ns, Segmentation(ids, probs), tuple(tracks), (), observations, tuple(associations),
+                           map_session_id="kitchen", map_revision=7, T_map_camera=frame.T_map_camera, pose_cov=frame.pose_cov,
+                           timings_ms={"segmentation": 2.0, "total": 3.0})
+
+    return build
