@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from vos_ros.geometry import se3
-from vos_ros.types import MapObject, MapUpdate
+from vos_ros.types import Intrinsics, MapObject, MapUpdate
 
 NS_PER_S = 1_000_000_000
 _FLOAT_FIELDS = {7: "f4", 8: "f8"}  # sensor_msgs/PointField.FLOAT32, FLOAT64
@@ -125,6 +125,34 @@ def covariance(values: Any) -> Float64[np.ndarray, "6 6"] | None:
     """A float64[36] field; None where it is all zero, not finite, or marked unknown by a negative first element."""
     cov = np.asarray(values, np.float64).reshape(6, 6)
     return cov if np.isfinite(cov).all() and cov.any() and cov[0, 0] >= 0 else None
+
+
+def intrinsics(msg: Any) -> Intrinsics:
+    """sensor_msgs/CameraInfo as the camera of the published image: binning and region of interest applied.
+
+    ValueError where it holds no calibration (an uncalibrated driver leaves K at zero).
+    """
+    k = np.asarray(msg.k, np.float64)
+    if not np.isfinite(k).all() or k[0] <= 0 or k[4] <= 0:
+        raise ValueError(f"camera_info holds no calibration: K is {k.tolist()}; wanted focal lengths > 0 (calibrate the camera)")
+    bin_x, bin_y = max(int(msg.binning_x), 1), max(int(msg.binning_y), 1)
+    roi = msg.roi
+    width, height = (int(roi.width), int(roi.height)) if roi.width and roi.height else (int(msg.width), int(msg.height))
+    distortion = tuple(float(v) for v in msg.d)
+    # a binned pixel covers several: its centre lies half a pixel off theirs
+    cx, cy = (k[2] - roi.x_offset + 0.5) / bin_x - 0.5, (k[5] - roi.y_offset + 0.5) / bin_y - 0.5
+    return Intrinsics(float(k[0] / bin_x), float(k[4] / bin_y), float(cx), float(cy), width // bin_x, height // bin_y,
+                      str(msg.distortion_model) if any(distortion) else "", distortion if any(distortion) else ())
+
+
+def make_camera_info(ns: int, frame_id: str, camera: Intrinsics) -> Any:
+    """sensor_msgs/CameraInfo; a rectified image is plumb_bob with zeros."""
+    k = camera.matrix()
+    return make("sensor_msgs/msg/CameraInfo", header=make_header(ns, frame_id), height=camera.height, width=camera.width,
+                distortion_model=camera.distortion_model or "plumb_bob",
+                d=np.array(camera.distortion if camera.distortion_model else [0.0] * 5), k=k.reshape(9), r=np.eye(3).reshape(9),
+                p=np.hstack([k, np.zeros((3, 1))]).reshape(12), binning_x=0, binning_y=0,
+                roi=make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False))
 
 
 def cloud_points(cloud: Any) -> Float32[np.ndarray, "M 3"]:

@@ -126,13 +126,13 @@ def read_depth(path: Path, depth_scale: float) -> Float32[np.ndarray, "H W"]:
 def read_objects(path: Path) -> tuple[MapObject, ...]:
     """The map objects of an ``objects.json``: id, class, bbox_min/bbox_max (m), ply (relative to the file).
 
-    ``T_map_object`` is the box's centre with identity rotation, ``size`` the box's extents; ``class_id`` is 1 + the place of the
-    class in the alphabet of the file's classes.
+    ``T_map_object`` is the box's centre with identity rotation, ``size`` the box's extents;
+    ``class_id`` is the entry's own where it has one, else 1 + the place of its class in the alphabet of the file's classes.
     """
     entries = json.loads(path.read_text())
     entries = entries["objects"] if isinstance(entries, dict) else entries
     classes = sorted({e["class"] for e in entries})
-    return tuple(_read_object(path, e, 1 + classes.index(e["class"])) for e in entries)
+    return tuple(_read_object(path, e, int(e.get("class_id", 1 + classes.index(e["class"])))) for e in entries)
 
 
 def _read_object(path: Path, entry: dict[str, object], class_id: int) -> MapObject:
