@@ -169,11 +169,12 @@ def _fair_share(owner: Int64[np.ndarray, "M"], index: Int64[np.ndarray, "P"], li
     quota, left = limit, int(counts.sum())
     if left > limit:
         quota, spare = 0, limit
-        for n, count in enumerate(sorted(counts[counts > 0])):
-            quota = max(quota, spare // (np.count_nonzero(counts) - n))
+        ascending = sorted(int(c) for c in counts if c > 0)
+        for n, count in enumerate(ascending):
+            quota = spare // (len(ascending) - n)
             if count >= quota:
                 break
-            spare -= int(count)
+            spare -= count
         quota = max(quota, 1)
     of = owner[index]  # ascending: points come object by object
     rank = np.arange(len(index)) - (np.cumsum(counts) - counts)[of]
