@@ -60,10 +60,10 @@ class SyntheticSpec:
         for name, value, choices in (("map_mode", self.map_mode, MAP_MODES), ("drift", self.drift, DRIFTS)):
             if value not in choices:
                 raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
-        for name, number, low, high in (("seed", self.seed, 0, 2**32 - 1), ("frames", self.frames, 1, 100_000), ("width", self.width, 64, 4096),
-                                        ("height", self.height, 48, 4096), ("rate_hz", self.rate_hz, 0.1, 1000.0),
-                                        ("drift_m", self.drift_m, 0.0, 10.0), ("drift_deg", self.drift_deg, 0.0, 90.0),
-                                        ("motion_blur", self.motion_blur, 1, 32)):
+        bounds = {"seed": (0, 2**32 - 1), "frames": (1, 100_000), "width": (64, 4096), "height": (48, 4096),
+                  "rate_hz": (0.1, 1000.0), "drift_m": (0.0, 10.0), "drift_deg": (0.0, 90.0), "motion_blur": (1, 32)}
+        for name, (low, high) in bounds.items():
+            number = getattr(self, name)
             if not low <= number <= high:
                 raise ValueError(f"{name}: got {number}, wanted {low:g}..{high:g}")
 
@@ -105,7 +105,7 @@ class SyntheticSource:
 
     def __iter__(self) -> Iterator[Frame | MapUpdate]:
         mapper, revision = self._mapped(), 1
-        yield self._update(1, START_NS, mapper.objects(mapper.changed()), full=True)
+        yield self._update(1, START_NS, mapper.objects(mapper.changed(), 1), full=True)
         for index in range(len(self)):
             capture = self.capture(index)
             yield capture.frame
@@ -114,7 +114,7 @@ class SyntheticSource:
                 changed = mapper.changed()
                 if changed:
                     revision += 1
-                    yield self._update(revision, capture.frame.stamp_ns, mapper.objects(changed), full=False)
+                    yield self._update(revision, capture.frame.stamp_ns, mapper.objects(changed, revision), full=False)
 
     def stamp_ns(self, index: int) -> int:
         """Stamp of a frame."""
@@ -132,8 +132,8 @@ class SyntheticSource:
         color = view.color
         if spec.motion_blur > 1:
             offsets = (np.arange(spec.motion_blur) / (spec.motion_blur - 1) - 0.5) * _EXPOSURE_S
-            color = np.mean([self._world.render(camera_pose(spec.seed, time_s + dt), self.intrinsics, smooth=False).color
-                             for dt in offsets], axis=0, dtype=np.float32)
+            moments = [self._world.render(camera_pose(spec.seed, time_s + dt), self.intrinsics, smooth=False) for dt in offsets]
+            color = np.asarray(np.mean([m.color for m in moments], axis=0), np.float32)
         exposure = 1.0 + 0.06 * float(np.sin(0.9 * time_s + spec.seed))
         reported, cov = self._reported(T, index)
         frame = Frame(index, stamp, sense_color(color, exposure, rng), sense_depth(view, rng), self.intrinsics, reported, cov)
@@ -142,7 +142,7 @@ class SyntheticSource:
     def map_snapshot(self) -> MapUpdate:
         """The map that the mapper holds from an earlier look at part of the orbit, whatever ``map_mode`` says: revision 1."""
         mapper = self._mapped(full=True)
-        return self._update(1, START_NS, mapper.objects(mapper.changed()), full=True)
+        return self._update(1, START_NS, mapper.objects(mapper.changed(), 1), full=True)
 
     def _update(self, revision: int, stamp_ns: int, objects: tuple[MapObject, ...], *, full: bool) -> MapUpdate:
         return MapUpdate(stamp_ns, f"synthetic-{self.spec.seed}", revision, full, objects, frame_id=self.map_frame)
@@ -156,7 +156,8 @@ class SyntheticSource:
                 mapper.integrate(self._world.render(T, camera, smooth=False), camera, T)
         return mapper
 
-    def _reported(self, T: Float64[np.ndarray, "4 4"], index: int) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None]:
+    def _reported(self, T: Float64[np.ndarray, "4 4"], index: int
+                  ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None]:
         """The pose as odometry would tell it, with its covariance in the map frame's axes."""
         spec = self.spec
         if spec.drift == "none":
@@ -186,7 +187,6 @@ class _Mapper:
         self._voxels: dict[int, set[tuple[int, int, int]]] = {o.id: set() for o in objects}
         self._points: dict[int, Float32[np.ndarray, "M 3"]] = {o.id: np.zeros((0, 3), np.float32) for o in objects}
         self._published: dict[int, int] = {}
-        self._revision = 0
 
     def integrate(self, view: View, intrinsics: Intrinsics, T_map_camera: Float64[np.ndarray, "4 4"]) -> None:
         """Adds the surfaces of a view."""
@@ -207,12 +207,11 @@ class _Mapper:
 
     def changed(self) -> tuple[int, ...]:
         """Ids of objects that are new or have grown by a quarter since they were last asked for."""
-        ids = tuple(o.id for o in self._objects if len(self._points[o.id]) >= max(_MIN_POINTS, 1.25 * self._published.get(o.id, 0)))
-        self._published.update({i: len(self._points[i]) for i in ids})
-        self._revision += 1
-        return ids
+        grown = {i: len(p) for i, p in self._points.items() if len(p) >= max(_MIN_POINTS, 1.25 * self._published.get(i, 0))}
+        self._published.update(grown)
+        return tuple(grown)
 
-    def objects(self, ids: Sequence[int]) -> tuple[MapObject, ...]:
+    def objects(self, ids: Sequence[int], revision: int) -> tuple[MapObject, ...]:
         """The map's entries of these objects: box and pose from their points, axes parallel to the map's."""
         out = []
         for o in self._objects:
@@ -221,7 +220,8 @@ class _Mapper:
                 low, high = points.min(0), points.max(0)
                 T = np.eye(4)
                 T[:3, 3] = (low + high) / 2
-                out.append(MapObject(o.id, o.class_id, T, (high - low).astype(float), points, _POINT_RADIUS_M, revision=self._revision))
+                size = (high - low).astype(float)
+                out.append(MapObject(o.id, o.class_id, T, size, points, _POINT_RADIUS_M, revision=revision))
         return tuple(out)
 
 
@@ -242,7 +242,8 @@ def write_folder(source: SyntheticSource, directory: Path | str, *, progress: bo
         frame, name = capture.frame, f"{index:06d}"
         assert frame.depth is not None and frame.T_map_camera is not None
         _imwrite(root / "color" / f"{name}.jpg", frame.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
-        _imwrite(root / "depth" / f"{name}.png", np.rint(frame.depth * 1000.0).astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        millimetres = np.rint(frame.depth * 1000.0).astype(np.uint16)
+        _imwrite(root / "depth" / f"{name}.png", millimetres, [cv2.IMWRITE_PNG_COMPRESSION, 3])
         mask = Image.fromarray(capture.ids, mode="L")
         mask.putpalette(palette)
         mask.save(root / "masks" / f"{name}.png")
@@ -255,8 +256,8 @@ def write_folder(source: SyntheticSource, directory: Path | str, *, progress: bo
             visible[number] += int(count[number] >= 50)
     (root / "poses.txt").write_text("\n".join(poses) + "\n")
     k = source.intrinsics
-    (root / "camera.json").write_text(json.dumps({"fx": k.fx, "fy": k.fy, "cx": k.cx, "cy": k.cy, "width": k.width, "height": k.height,
-                                                  "depth_scale": 1000.0}, indent=1))
+    camera = {"fx": k.fx, "fy": k.fy, "cx": k.cx, "cy": k.cy, "width": k.width, "height": k.height, "depth_scale": 1000.0}
+    (root / "camera.json").write_text(json.dumps(camera, indent=1))
     with open(root / "frames.csv", "w", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerows([["index", "stamp", "color", "depth", "mask"], *rows])
@@ -268,10 +269,10 @@ def _write_map(source: SyntheticSource, root: Path, visible: dict[int, int]) -> 
     for entry in source.map_snapshot().objects:
         o, ply = named[entry.id], f"objects/{entry.id:02d}_{named[entry.id].name}.ply"
         low, high = entry.points.min(0), entry.points.max(0)
-        entries.append({"id": o.id, "name": o.name, "class": o.class_name, "class_id": o.class_id, "alike_group": o.alike_group or None,
-                        "centroid": [round(float(v), 4) for v in entry.points.mean(0)], "bbox_min": [round(float(v), 4) for v in low],
-                        "bbox_max": [round(float(v), 4) for v in high], "num_points": len(entry.points),
-                        "frames_visible": visible[o.id], "ply": ply})
+        places = {"centroid": entry.points.mean(0), "bbox_min": low, "bbox_max": high}
+        entries.append({"id": o.id, "name": o.name, "class": o.class_name, "class_id": o.class_id,
+                        "alike_group": o.alike_group or None, **{k: [round(float(x), 4) for x in v] for k, v in places.items()},
+                        "num_points": len(entry.points), "frames_visible": visible[o.id], "ply": ply})
         header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(entry.points)}\n" \
                  "property float x\nproperty float y\nproperty float z\nend_header\n"
         (root / ply).write_bytes(header.encode() + entry.points.astype("<f4").tobytes())

@@ -73,7 +73,7 @@ def room(rng: tx.Rng, palette: Palette) -> list[sh.Shape]:
         parts.append(sh.move(sh.merge([face, skirting]), sh.pose(0, 0, 0, yaw)))
     parts += _openings(rng, palette, white)
     parts += [_shelves(rng, palette, dark, white)]
-    rug = t(tx.stripes(rng, [tx.hsv(float(rng.random()), 0.45, 0.5), (0.78, 0.74, 0.66), tx.hsv(float(rng.random()), 0.4, 0.4)], 9))
+    rug = t(tx.stripes(rng, [tx.hsv(palette.hue(), 0.45, 0.5), (0.78, 0.74, 0.66), tx.hsv(palette.hue(), 0.4, 0.4)], 9))
     parts.append(sh.box((2.6, 1.9, 0.012), rug, cell_m=0.03, repeat_m=1.0))
     parts.append(_table(oak))
     for x, y, yaw in ((-0.35, 0.78, 0.1), (0.98, -0.2, -1.45)):
@@ -82,17 +82,17 @@ def room(rng: tx.Rng, palette: Palette) -> list[sh.Shape]:
 
 
 def _openings(rng: tx.Rng, palette: Palette, white: int) -> list[sh.Shape]:
-    w, d, _ = ROOM_SIZE_M
+    d = ROOM_SIZE_M[1]
     x0, y0, z0 = WINDOW_CENTRE_M
-    sky = palette.add(tx.mix((0.95, 0.98, 1.0), (0.62, 0.78, 1.0), tx.noise(rng, (3, 3))))
-    parts = [sh.move(sh.rectangle(1.6, 1.1, sky, cell_m=0.2), sh.pose(x0, y0, z0, UP, UP))]
+    pane = palette.add(tx.mix((0.95, 0.98, 1.0), (0.62, 0.78, 1.0), tx.noise(rng, (3, 3))))
+    parts = [sh.move(sh.rectangle(1.6, 1.1, pane, cell_m=0.2), sh.pose(x0, y0, z0, UP, UP))]
     for dy, dz, size in ((0.0, 0.55, (0.05, 1.7, 0.06)), (0.0, -0.61, (0.12, 1.8, 0.06)), (-0.83, -0.55, (0.05, 0.06, 1.1)),
                          (0.0, -0.55, (0.05, 0.05, 1.1)), (0.83, -0.55, (0.05, 0.06, 1.1))):
         parts.append(sh.move(sh.box(size, white, cell_m=0.1, repeat_m=1.0), sh.pose(x0 + 0.03, y0 + dy, z0 + dz)))
     for x, y, yaw, extent in ((0.9, d / 2 - 0.02, 0.0, (1.0, 0.7)), (-1.2, d / 2 - 0.02, 0.0, (0.6, 0.8)),
                               (1.0, -d / 2 + 0.02, np.pi, (1.2, 0.8))):
-        picture = palette.add(tx.landscape(rng, tx.hsv(float(rng.uniform(0.5, 0.65)), 0.5, 0.8),
-                                           tx.hsv(float(rng.uniform(0.2, 0.5)), 0.5, 0.5), tx.hsv(float(rng.uniform(0.0, 0.14)), 0.7, 0.95)))
+        sky, hills, sun = (float(rng.uniform(*span)) for span in ((0.5, 0.65), (0.2, 0.5), (0.0, 0.14)))
+        picture = palette.add(tx.landscape(rng, tx.hsv(sky, 0.5, 0.8), tx.hsv(hills, 0.5, 0.5), tx.hsv(sun, 0.7, 0.95)))
         parts.append(sh.move(sh.rectangle(*extent, picture, cell_m=0.1), sh.pose(x, y, 1.55, yaw, UP)))
     door = [sh.box((0.9, 0.06, 2.05), white, cell_m=0.15, repeat_m=1.5)]
     door += [sh.move(sh.box((0.34, 0.07, 0.8), white, cell_m=0.1, repeat_m=1.0), sh.pose(x, 0.005, z)) for x in (-0.2, 0.2)
@@ -103,7 +103,8 @@ def _openings(rng: tx.Rng, palette: Palette, white: int) -> list[sh.Shape]:
 
 def _shelves(rng: tx.Rng, palette: Palette, wood: int, white: int) -> sh.Shape:
     parts = [sh.move(sh.box((0.03, 2.0, 1.9), wood, cell_m=0.1, repeat_m=0.8), sh.pose(0.16, 0, 0))]
-    parts += [sh.move(sh.box((0.32, 2.0, 0.03), wood, cell_m=0.05, repeat_m=0.8), sh.pose(0, 0, z)) for z in (0.08, 0.52, 0.96, 1.4, 1.86)]
+    board = sh.box((0.32, 2.0, 0.03), wood, cell_m=0.05, repeat_m=0.8)
+    parts += [sh.move(board, sh.pose(0, 0, z)) for z in (0.08, 0.52, 0.96, 1.4, 1.86)]
     parts += [sh.move(sh.box((0.32, 0.03, 1.9), wood, cell_m=0.1, repeat_m=0.8), sh.pose(0, y, 0)) for y in (-1.0, 0.0, 1.0)]
     for z in (0.11, 0.55, 0.99, 1.43):
         for y in (-0.5, 0.5):
@@ -118,7 +119,8 @@ def _table(wood: int) -> sh.Shape:
     w, d = TABLE_SIZE_M
     top = sh.move(sh.box((w, d, 0.035), wood, cell_m=CELL_M, repeat_m=0.9), sh.pose(0, 0, TABLE_Z_M - 0.035))
     leg = sh.box((0.06, 0.06, TABLE_Z_M - 0.035), wood, cell_m=0.04, repeat_m=0.5)
-    return sh.merge([top, *(sh.move(leg, sh.pose(x, y, 0)) for x in (0.06 - w / 2, w / 2 - 0.06) for y in (0.06 - d / 2, d / 2 - 0.06))])
+    x, y = w / 2 - 0.06, d / 2 - 0.06
+    return sh.merge([top, *(sh.move(leg, sh.pose(i * x, j * y, 0)) for i in (-1, 1) for j in (-1, 1))])
 
 
 def _chair(wood: int) -> sh.Shape:
@@ -134,9 +136,9 @@ def _chair(wood: int) -> sh.Shape:
 def items(rng: tx.Rng, palette: Palette) -> list[Item]:
     """The objects of the table: fourteen, two of them (``mug_a``, ``mug_b``) identical. The last two are a pile of books."""
     mug = _mug(rng, palette)
-    return [_cereal_box(rng, palette), mug, replace(mug, name="mug_b"), _bottle(rng, palette), _can(rng, palette), _ball(rng, palette),
-            _ring(rng, palette), _cone(rng, palette), _vase(rng, palette), _block(rng, palette), _bowl(rng, palette),
-            _teapot(rng, palette), _book(rng, palette, "book_large", "ATLAS", (0.25, 0.18, 0.04)),
+    return [_cereal_box(rng, palette), mug, replace(mug, name="mug_b"), _bottle(rng, palette), _can(rng, palette),
+            _ball(rng, palette), _ring(rng, palette), _cone(rng, palette), _vase(rng, palette), _block(rng, palette),
+            _bowl(rng, palette), _teapot(rng, palette), _book(rng, palette, "book_large", "ATLAS", (0.25, 0.18, 0.04)),
             _book(rng, palette, "book_small", "SLAM", (0.20, 0.145, 0.03))]
 
 
@@ -197,8 +199,8 @@ def _cone(rng: tx.Rng, palette: Palette) -> Item:
 
 def _vase(rng: tx.Rng, palette: Palette) -> Item:
     stone = palette.add(tx.marble(rng, tx.hsv(hue := palette.hue(), 0.25, 0.85), tx.hsv(hue + 0.05, 0.5, 0.3)))
-    profile = [(0, 0), (0.045, 0), (0.05, 0.01), (0.068, 0.07), (0.07, 0.11), (0.055, 0.17), (0.03, 0.215), (0.028, 0.235), (0.042, 0.262),
-               (0.036, 0.262), (0.022, 0.235), (0.022, 0.2), (0, 0.2)]
+    profile = [(0, 0), (0.045, 0), (0.05, 0.01), (0.068, 0.07), (0.07, 0.11), (0.055, 0.17), (0.03, 0.215), (0.028, 0.235),
+               (0.042, 0.262), (0.036, 0.262), (0.022, 0.235), (0.022, 0.2), (0, 0.2)]
     return Item("vase", "vase", 0.4, sh.revolve(profile, stone, cell_m=CELL_M))
 
 
@@ -217,7 +219,8 @@ def _block(rng: tx.Rng, palette: Palette) -> Item:
 
 
 def _bowl(rng: tx.Rng, palette: Palette) -> Item:
-    skin = palette.add(tx.dots(rng, tx.hsv(hue := palette.hue(), 0.6, 0.75), [(0.96, 0.95, 0.9), tx.hsv(hue + 0.15, 0.5, 0.95)], 10))
+    colors = [(0.96, 0.95, 0.9), tx.hsv((hue := palette.hue()) + 0.15, 0.5, 0.95)]
+    skin = palette.add(tx.dots(rng, tx.hsv(hue, 0.6, 0.75), colors, 10))
     peel = palette.add(tx.plain(rng, tx.hsv(float(rng.uniform(0.02, 0.1)), 0.9, 0.9), 0.3))
     profile = [(0, 0), (0.04, 0), (0.042, 0.008), (0.072, 0.028), (0.095, 0.06), (0.102, 0.085), (0.097, 0.085), (0.089, 0.06),
                (0.068, 0.034), (0, 0.022)]
@@ -232,5 +235,6 @@ def _teapot(rng: tx.Rng, palette: Palette) -> Item:
     body = [(0, 0), (0.052, 0), (0.07, 0.02), (0.083, 0.06), (0.075, 0.1), (0.05, 0.128), (0.02, 0.136), (0, 0.137)]
     knob = sh.move(sh.revolve(sh.arc_profile(0.014, 0.014, -UP, UP, 8), trim, cell_m=0.005), sh.pose(0, 0, 0.134))
     handle = sh.move(sh.torus(0.042, 0.009, trim, cell_m=0.006, arc=(-1.6, 1.6)), sh.pose(0.072, 0, 0.07, 0, UP))
-    spout = sh.move(sh.revolve([(0.02, 0), (0.010, 0.10), (0.006, 0.10), (0.006, 0.06)], trim, cell_m=0.006), sh.pose(-0.066, 0, 0.05, -UP, 0.7))
+    tube = sh.revolve([(0.02, 0), (0.010, 0.10), (0.006, 0.10), (0.006, 0.06)], trim, cell_m=0.006)
+    spout = sh.move(tube, sh.pose(-0.066, 0, 0.05, -UP, 0.7))
     return Item("teapot", "pot", 0.4, sh.merge([sh.revolve(body, enamel, cell_m=CELL_M), knob, handle, spout]))

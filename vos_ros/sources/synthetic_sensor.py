@@ -69,10 +69,9 @@ def sense_depth(view: View, rng: tx.Rng) -> Float32[np.ndarray, "H W"]:
     dropout at grazing angles, whole millimetres, ``NEAR_M`` to ``FAR_M``.
     """
     shape = view.depth.shape
-    rows, columns = np.indices(shape)
-    rows = np.clip(rows + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[0] - 1)
-    columns = np.clip(columns + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[1] - 1)
-    z = view.depth[rows, columns]
+    y, x = np.indices(shape)
+    z = view.depth[np.clip(y + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[0] - 1),
+                   np.clip(x + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[1] - 1)]
     kernel = np.ones((3, 3), np.uint8)
     far, near = cv2.dilate(view.depth, kernel), cv2.erode(view.depth, kernel)
     step = far - near > 0.03 + 0.05 * view.depth

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
@@ -54,7 +55,7 @@ def _grid(points: Float64[np.ndarray, "A B 3"], normals: Float64[np.ndarray, "A 
           texture: int, repeat_m: float) -> Shape:
     rows, columns = points.shape[:2]
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1, 1)
-    two = np.concatenate([corner + [0, 1, columns], corner + [1, columns + 1, columns]])
+    two = np.concatenate([corner + np.array([0, 1, columns]), corner + np.array([1, columns + 1, columns])])
     count = rows * columns
     return Shape(points.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), two.astype(np.int32),
                  np.full(count, texture, np.int32), np.full(count, repeat_m, np.float32))
@@ -70,14 +71,16 @@ def rectangle(width: float, height: float, texture: int, *, cell_m: float, repea
     return _grid(points, np.broadcast_to([0.0, 0.0, 1.0], points.shape), uv, texture, float(scale.max()))
 
 
-def box(size: tuple[float, float, float], textures: int | Sequence[int], *, cell_m: float, repeat_m: float | None = None) -> Shape:
+def box(size: tuple[float, float, float], textures: int | Sequence[int], *, cell_m: float, repeat_m: float | None = None
+        ) -> Shape:
     """A box that stands on z = 0, full extents ``size``. Textures: one for all faces, or six: -y +x +y -x top bottom."""
     w, d, h = size
     rows = [textures] * 6 if isinstance(textures, int) else list(textures)
     faces = []
     for k, (across, depth) in enumerate(((w, d), (d, w), (w, d), (d, w))):  # the four sides, each turned upright, then about z
         upright = pose(0, -depth / 2, h / 2, 0.0, np.pi / 2)
-        faces.append(move(move(rectangle(across, h, rows[k], cell_m=cell_m, repeat_m=repeat_m), upright), pose(0, 0, 0, k * np.pi / 2)))
+        face = rectangle(across, h, rows[k], cell_m=cell_m, repeat_m=repeat_m)
+        faces.append(move(face, pose(0, 0, 0, k * np.pi / 2) @ upright))
     faces.append(move(rectangle(w, d, rows[4], cell_m=cell_m, repeat_m=repeat_m), pose(0, 0, h)))
     faces.append(move(rectangle(w, d, rows[5], cell_m=cell_m, repeat_m=repeat_m), pose(0, 0, 0, 0.0, np.pi)))
     return merge(faces)
@@ -94,7 +97,7 @@ def revolve(profile: Sequence[tuple[float, float]], texture: int, *, cell_m: flo
     angle = np.linspace(0, 2 * np.pi, turns + 1)
     ring = np.stack([np.cos(angle), np.sin(angle)], -1)
     strips = []
-    for first, last in zip(sharp[:-1], sharp[1:], strict=True):
+    for first, last in pairwise(sharp):
         steps = max(2, int(np.ceil((length[last] - length[first]) / cell_m)) + 1, last - first + 1)
         at = np.linspace(length[first], length[last], steps)
         r, z = (np.interp(at, length, p[:, k]) for k in (0, 1))

@@ -4,13 +4,14 @@ their lookup with a level of detail, so that far patterns don't alias."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 SIZE = 512
-LEVELS = 6
+LEVELS = 8
 
 Rng = np.random.Generator
 Color = tuple[float, float, float]
@@ -34,12 +35,12 @@ def noise(rng: Rng, cells: tuple[int, int], octaves: int = 4, gain: float = 0.5)
         x, y = 2 * SIZE // nx, 2 * SIZE // ny
         total += amplitude * wide[y:y + SIZE, x:x + SIZE]
         weight, amplitude = weight + amplitude, amplitude * gain
-    return np.clip(total / weight, 0.0, 1.0)
+    return np.asarray(np.clip(total / weight, 0.0, 1.0))
 
 
 def mix(a: Color, b: Color, t: Float[np.ndarray, "S S"]) -> Image:
     """From colour ``a`` (t = 0) to ``b`` (t = 1)."""
-    return np.asarray(a) * (1 - t[..., None]) + np.asarray(b) * t[..., None]
+    return np.asarray(np.asarray(a) * (1 - t[..., None]) + np.asarray(b) * t[..., None])
 
 
 def _xy() -> tuple[Float[np.ndarray, "S S"], Float[np.ndarray, "S S"]]:
@@ -77,7 +78,7 @@ def stripes(rng: Rng, colors: Sequence[Color], count: int, slant: int = 0) -> Im
     """Bands along x (``slant`` = how many bands the pattern climbs over one repeat)."""
     x, y = _xy()
     band = np.floor(y * count + x * slant).astype(int) % len(colors)
-    return np.asarray(colors)[band] * (0.92 + 0.16 * noise(rng, (8, 8)))[..., None]
+    return np.asarray(np.asarray(colors)[band] * (0.92 + 0.16 * noise(rng, (8, 8)))[..., None])
 
 
 def dots(rng: Rng, ground: Color, colors: Sequence[Color], cells: int) -> Image:
@@ -101,7 +102,8 @@ def marble(rng: Rng, ground: Color, vein: Color) -> Image:
 
 def patches(rng: Rng, colors: Sequence[Color], cells: int) -> Image:
     """Irregular cells (Voronoi) of several colours with dark seams."""
-    sites = (np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), -1) + rng.uniform(0.15, 0.85, (cells, cells, 2))).reshape(-1, 2) / cells
+    corners = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), -1)
+    sites = (corners + rng.uniform(0.15, 0.85, (cells, cells, 2))).reshape(-1, 2) / cells
     kind = rng.integers(0, len(colors), len(sites))
     x, y = _xy()
     near, second, winner = (np.full((SIZE, SIZE), v) for v in (9.0, 9.0, 0.0))
@@ -112,7 +114,7 @@ def patches(rng: Rng, colors: Sequence[Color], cells: int) -> Image:
         winner = np.where(d < near, k, winner)
         near = np.minimum(near, d)
     image = np.asarray(colors)[kind[winner.astype(int)]] * (0.92 + 0.16 * noise(rng, (8, 8)))[..., None]
-    return np.where((second - near < 0.035 / np.sqrt(cells))[..., None], image * 0.3, image)
+    return np.asarray(np.where((second - near < 0.035 / np.sqrt(cells))[..., None], image * 0.3, image))
 
 
 def printed(rng: Rng, ground: Color, ink: Color, accent: Color, title: str, picture: bool = True) -> Image:
@@ -122,14 +124,14 @@ def printed(rng: Rng, ground: Color, ink: Color, accent: Color, title: str, pict
     cv2.rectangle(image, (0, 0), (SIZE, 118), second, -1)
     (width, height), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_DUPLEX, 1.0, 1)
     scale = min(440 / width, 78 / height)
-    cv2.putText(image, title, (int((SIZE - scale * width) / 2), int(59 + scale * height / 2)), cv2.FONT_HERSHEY_DUPLEX, scale, tone,
-                max(2, int(2.4 * scale)), cv2.LINE_AA)
+    at = (int((SIZE - scale * width) / 2), int(59 + scale * height / 2))
+    cv2.putText(image, title, at, cv2.FONT_HERSHEY_DUPLEX, scale, tone, max(2, int(2.4 * scale)), cv2.LINE_AA)
     if picture:
         centre = (int(rng.integers(190, 330)), 265)
         cv2.circle(image, centre, 108, tone, -1, cv2.LINE_AA)
         for _ in range(22):
-            at = rng.normal(centre, 42.0).astype(int)
-            cv2.circle(image, (int(at[0]), int(at[1])), int(rng.integers(8, 20)), second, -1, cv2.LINE_AA)
+            x, y = rng.normal(centre, 42.0).astype(int)
+            cv2.circle(image, (int(x), int(y)), int(rng.integers(8, 20)), second, -1, cv2.LINE_AA)
     for k in range(4 if picture else 9):
         y = 400 + 26 * k if picture else 170 + 36 * k
         cv2.rectangle(image, (60, y), (60 + int(rng.integers(200, 390)), y + 9), tone, -1)
@@ -161,8 +163,9 @@ def landscape(rng: Rng, sky: Color, ground: Color, sun: Color) -> Image:
 def spines(rng: Rng, count: int) -> Image:
     """A row of book backs."""
     image = np.zeros((SIZE, SIZE, 3))
-    edges = np.concatenate([[0], np.sort(rng.choice(np.arange(1, 2 * count), count - 1, replace=False)), [2 * count]]) * SIZE // (2 * count)
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    cuts = np.sort(rng.choice(np.arange(1, 2 * count), count - 1, replace=False))
+    edges = np.concatenate([[0], cuts, [2 * count]]) * SIZE // (2 * count)
+    for a, b in pairwise(edges):
         color = np.array(hsv(rng.random(), rng.uniform(0.3, 0.8), rng.uniform(0.25, 0.8)))
         top = int(rng.integers(0, SIZE // 5))
         image[:top, a:b] = 0.06

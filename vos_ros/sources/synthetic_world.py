@@ -70,7 +70,7 @@ def _place(rng: tx.Rng, items: list[catalogue.Item]) -> list[Float64[np.ndarray,
             break
     else:
         raise RuntimeError("the objects of the catalogue do not fit on the table")
-    poses = [sh.pose(*at[k], catalogue.TABLE_Z_M, float(rng.uniform(0, 2 * np.pi))) for k in range(len(items) - 1)]
+    poses = [sh.pose(at[k][0], at[k][1], catalogue.TABLE_Z_M, float(rng.uniform(0, 2 * np.pi))) for k in range(len(items) - 1)]
     under = items[-2].shape.vertices[:, 2].max()
     return [*poses, poses[-1] @ sh.pose(0.01, 0.005, float(under), float(rng.uniform(-0.5, 0.5)))]
 
@@ -85,7 +85,7 @@ class World:
         try:
             import open3d
         except ImportError as e:
-            raise ImportError("the synthetic world is rendered with Open3D, which is not installed: pip install open3d-cpu") from e
+            raise ImportError("the synthetic world needs Open3D to render, which is not installed: pip install open3d-cpu") from e
         rng = np.random.default_rng((seed, 1))
         palette = catalogue.Palette(rng)
         room = sh.merge(catalogue.room(rng, palette))
@@ -107,7 +107,8 @@ class World:
                                   open3d.core.Tensor(whole.triangles.astype(np.uint32)))
         light, lamp = self._bake(whole)
         # Per vertex: normal 0-2, uv 3-4, repeat 5, irradiance 6-8, share of the lamp seen 9.
-        self._vertex = np.concatenate([whole.normals, whole.uv, whole.repeat_m[:, None], light, lamp[:, None]], 1).astype(np.float32)
+        columns = [whole.normals, whole.uv, whole.repeat_m[:, None], light, lamp[:, None]]
+        self._vertex = np.concatenate(columns, 1).astype(np.float32)
 
     def _occluded(self, origins: Float64[np.ndarray, "P 3"], directions: Float64[np.ndarray, "P 3"], far: float
                   ) -> Bool[np.ndarray, "P"]:
@@ -126,8 +127,8 @@ class World:
             facing = -np.eye(3)[2] if half[2] == 0 else np.eye(3)[0]
             share, flux = np.zeros(len(origins)), np.zeros(len(origins))
             for k in range(_SAMPLES):
-                jitter = np.array([(k % 6 + rng.random()) / 6, (k // 6 + rng.random()) / 6]) * 2 - 1
-                point = centre + np.array(half) * (np.array([jitter[0], jitter[1], 0]) if half[2] == 0 else np.array([0, *jitter]))
+                a, b = ((k % 6 + rng.random()) / 3 - 1, (k // 6 + rng.random()) / 3 - 1)
+                point = centre + np.array(half) * np.array([a, b, 0.0] if half[2] == 0 else [0.0, a, b])
                 ray = point - origins
                 square = (ray**2).sum(1)
                 along = (ray * whole.normals).sum(1) / np.sqrt(square)
@@ -147,7 +148,8 @@ class World:
         return light + _AMBIENT * (0.12 + 0.88 * (free / _SAMPLES))[:, None], shares[0]
 
     def _shade(self, origin: Float64[np.ndarray, "3"], directions: Float32[np.ndarray, "P 3"], pixel_rad: float
-               ) -> tuple[Float32[np.ndarray, "P 3"], Float32[np.ndarray, "P"], UInt16[np.ndarray, "P"], Float32[np.ndarray, "P"]]:
+               ) -> tuple[Float32[np.ndarray, "P 3"], Float32[np.ndarray, "P"], UInt16[np.ndarray, "P"],
+                          Float32[np.ndarray, "P"]]:
         """Colour, ray parameter (0 = nothing hit), id and cosine of rays from one origin."""
         start = np.broadcast_to(origin.astype(np.float32), directions.shape)
         hit = self._scene.cast_rays(self._o3d.core.Tensor(np.concatenate([start, directions], 1)))
@@ -169,7 +171,8 @@ class World:
         half /= np.linalg.norm(half, axis=1, keepdims=True)
         shine = np.maximum((normal * half).sum(1) * np.sign(signed), 0) ** 60 * v[:, 9] * self._gloss[self._ids[face]]
         color = (albedo * v[:, 6:9] + shine[:, None]) * valid[:, None]
-        return (color.astype(np.float32), np.where(valid, t, 0).astype(np.float32), np.where(valid, self._ids[face], 0).astype(np.uint16),
+        ids = np.where(valid, self._ids[face], 0)
+        return (color.astype(np.float32), np.where(valid, t, 0).astype(np.float32), ids.astype(np.uint16),
                 np.where(valid, cosine, 0).astype(np.float32))
 
     def render(self, T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, *, smooth: bool = True) -> View:
