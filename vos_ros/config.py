@@ -35,6 +35,7 @@ class FeaturesConfig:
     weights: str = _param("", "weights file of the extractor (.pt state dict or .safetensors); empty where it needs none")
     sha256: str = _param("", "expected sha256 of the weights file; empty = not checked")
     stride: int = _param(8, "pixels of the image per feature cell, each way", unit="px", low=4, high=16)
+    channels: int = _param(64, "principal components kept as the target model's features", low=4, high=512)
     long_side: int = _param(640, "the image is scaled so that its longer side has this length before feature extraction",
                             unit="px", low=64, high=2048)
 
@@ -45,8 +46,8 @@ class LwlConfig:
 
     iterations_init: int = _param(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
     iterations_update: int = _param(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
-    update_every: int = _param(1, "frames between updates of the target model", unit="frames", low=1, high=1000)
-    memory_size: int = _param(32, "K_max: samples kept per object, the first one never dropped", low=1, high=256)
+    update_every: int = _param(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1, high=1000)
+    memory_size: int = _param(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
     decay: float = _param(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
     regularization: float = _param(0.01, "lambda of eq. (3)", low=1e-8, high=1e3)
     kernel_size: int = _param(3, "K: side of the target model's filter, odd", unit="cells", low=1, high=7)
@@ -113,6 +114,8 @@ class AssociationConfig:
                             " are not considered", low=0.0, high=1.0)
     min_depth_inliers: float = _param(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
     iou_weight: float = _param(0.7, "weight of the mask IoU in the score; the depth inlier ratio has the rest", low=0.0, high=1.0)
+    continuity: float = _param(0.2, "added to the score of the object that a track was held to be, in the assignment only", low=0.0,
+                               high=1.0)
     match_score: float = _param(0.4, "score from which a pair counts as matched", low=0.0, high=1.0)
 
 

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8, UInt16
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, UInt8, UInt16
 
 UNKNOWN_LABEL = 65535
 """Label value of a pixel that nothing is known of (outside the processed area)."""
@@ -108,10 +108,12 @@ class Seed:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Segmentation:
-    """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device."""
+    """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device. ``winner`` is the
+    most probable row of each pixel where somebody has computed it already."""
 
     object_ids: tuple[int, ...]
     probs: Float[torch.Tensor, "N1 H W"]
+    winner: Int64[torch.Tensor, "H W"] | None = None
 
     def labels(self, label_values: Mapping[int, int] | None = None) -> UInt16[np.ndarray, "H W"]:
         """Label image: 0 background, else ``label_values[object_id]`` (the object id itself where no mapping is given).
@@ -122,8 +124,8 @@ class Segmentation:
         if any(v < 1 or v > MAX_LABEL for v in values[1:]):
             raise ValueError(f"label values must lie in 1..{MAX_LABEL}, got {values[1:]}: pass label_values to map the ids")
         table = torch.tensor(values, dtype=torch.int32, device=self.probs.device)
-        winner = table[self.probs.argmax(0)]
-        return np.asarray(winner.cpu().numpy().astype(np.uint16))
+        winner = self.probs.max(0).indices if self.winner is None else self.winner
+        return np.asarray(table[winner].cpu().numpy().astype(np.uint16))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

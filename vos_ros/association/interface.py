@@ -1,0 +1,58 @@
+"""What an associator is: it judges which map object each track's pixels are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from vos_ros.types import Projection
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class View:
+    """One frame as an associator sees it.
+
+    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``. ``sigma_px`` and ``tolerance_m`` are, per map
+    object, how far the pose's uncertainty may move its projection in the image (1 sigma) and in depth (the tolerance of a
+    match). ``bound`` is the object each track was last held to be.
+    """
+
+    owner: Int32[np.ndarray, "H W"]
+    track_ids: tuple[int, ...]
+    projections: Sequence[Projection]
+    depth: Float32[np.ndarray, "H W"] | None
+    sigma_px: Mapping[int, float]
+    tolerance_m: Mapping[int, float]
+    bound: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One pair of a track and a map object. ``mask_iou`` is the plain one; ``tolerant_iou`` leaves out what the pose's uncertainty
+    explains; ratios are NaN without depth."""
+
+    track_id: int
+    map_object_id: int
+    score: float
+    mask_iou: float
+    tolerant_iou: float
+    depth_inlier_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The verdict on a track: the object it is (None: no object of the map) and the second best one."""
+
+    track_id: int
+    evidence: Evidence | None
+    runner_up: Evidence | None
+
+
+class Associator(Protocol):
+    """One verdict per track of the view, in the order of ``track_ids``."""
+
+    def __call__(self, view: View) -> tuple[Match, ...]: ...

@@ -1,0 +1,81 @@
+"""From verdicts to what is told the mapper: one statement per track, and one per map object that no track follows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from vos_ros.association.interface import Match
+from vos_ros.config import Config
+from vos_ros.types import Association, AssociationStatus, MapObject, Projection, TrackState
+
+
+class Followed(Protocol):
+    """What must be known of a track to report on it."""
+
+    @property
+    def state(self) -> TrackState: ...
+    @property
+    def misses(self) -> int: ...
+    @property
+    def map_object_id(self) -> int: ...
+    @property
+    def n_observations(self) -> int: ...
+    @property
+    def recovered(self) -> bool: ...
+
+
+class Tracks(Protocol):
+    """Tracks by id."""
+
+    def __getitem__(self, track_id: int, /) -> Followed: ...
+
+
+def associations(tracks: Tracks, objects: Iterable[MapObject], projections: Mapping[int, Projection], matches: Sequence[Match],
+                 config: Config) -> tuple[Association, ...]:
+    """The associations of a frame after its tracks have advanced."""
+    out = [_of_track(m, tracks[m.track_id], projections, config) for m in matches]
+    told = {a.map_object_id for a in out}
+    out.extend(_of_object(o, projections.get(o.id), config) for o in objects if o.id not in told)
+    return tuple(out)
+
+
+def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], config: Config) -> Association:
+    runner_up = (m.runner_up.map_object_id, m.runner_up.score) if m.runner_up else (0, 0.0)
+    e = m.evidence
+    seen = track.misses == 0
+    if seen and e is not None and e.score >= config.association.match_score:
+        if track.recovered:
+            status = AssociationStatus.REIDENTIFIED
+        elif track.state == TrackState.CONFIRMED and e.map_object_id == track.map_object_id:
+            status = AssociationStatus.MATCHED
+        else:
+            status = AssociationStatus.TENTATIVE
+        p = projections.get(e.map_object_id)
+        return Association(m.track_id, e.map_object_id, status, e.score, e.mask_iou, e.depth_inlier_ratio, math.nan, *runner_up,
+                           p.visible if p else math.nan, track.n_observations)
+    p = projections.get(track.map_object_id)
+    visible = p.visible if p else (0.0 if track.map_object_id and projections else math.nan)
+    score = e.score if e is not None and e.map_object_id == track.map_object_id else 0.0
+    if not track.map_object_id:
+        status = AssociationStatus.NEW if seen else AssociationStatus.LOST if track.state == TrackState.LOST else AssociationStatus.OCCLUDED
+    elif seen:
+        status = AssociationStatus.TENTATIVE
+    elif track.state == TrackState.LOST:
+        status = AssociationStatus.LOST
+    else:
+        status = _unseen(p, config)
+    return Association(m.track_id, track.map_object_id, status, score, e.mask_iou if e else math.nan, e.depth_inlier_ratio if e else math.nan,
+                       math.nan, *runner_up, visible, track.n_observations)
+
+
+def _of_object(o: MapObject, p: Projection | None, config: Config) -> Association:
+    return Association(0, o.id, _unseen(p, config), 0.0, predicted_visible_fraction=p.visible if p else 0.0)
+
+
+def _unseen(p: Projection | None, config: Config) -> AssociationStatus:
+    """Why an object has no pixels: its part inside the image is too small, or hidden."""
+    if p is None or (1.0 - p.truncated) * p.silhouette_roi.sum() == 0 or p.truncated > 1.0 - 0.5 * config.tracking.seed_min_visible:
+        return AssociationStatus.OUT_OF_VIEW
+    return AssociationStatus.OCCLUDED

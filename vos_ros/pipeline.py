@@ -1,0 +1,379 @@
+"""The algorithm of a frame: where the map meets the image."""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int32, Int64
+
+from vos_ros.association.hungarian import HungarianAssociator
+from vos_ros.association.interface import Associator, Match, View
+from vos_ros.association.report import associations
+from vos_ros.config import Config
+from vos_ros.geometry.boxes import boxes_of
+from vos_ros.mapping.align import align
+from vos_ros.mapping.lift import lift
+from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.mapping.render import render
+from vos_ros.mapping.seeds import object_pixel_sigma, seed_of
+from vos_ros.segmentation.fusion import Prior, fuse, projection_prior
+from vos_ros.segmentation.interface import VideoSegmenter
+from vos_ros.segmentation.methods.null import NullSegmenter
+from vos_ros.segmentation.prompts import check_prompt
+from vos_ros.segmentation.registry import create
+from vos_ros.tracking.book import TrackBook, TrackRecord
+from vos_ros.types import (
+    Frame,
+    FrameResult,
+    Intrinsics,
+    MapUpdate,
+    Mask,
+    Observation,
+    Projection,
+    Prompt,
+    Seed,
+    Segmentation,
+    Track,
+    TrackSource,
+)
+
+_CLEAR = 0.75  # probability from which a pixel's owner is clear enough to learn from
+_MAX_SPEED = 5.0  # m/s and, times a radian, rad/s: a pose that moves faster has jumped
+
+
+class Pipeline:
+    """One stream: frames and map updates in, results out. Not thread-safe.
+
+    ``segmenter`` and ``associator`` replace the configured ones, for the null and ground-truth twins.
+    """
+
+    def __init__(self, config: Config, *, session_id: str = "", segmenter: VideoSegmenter | None = None,
+                 associator: Associator | None = None) -> None:
+        self.config = config
+        self.object_map = ObjectMap()
+        self._given_segmenter = segmenter
+        self._associate: Associator = associator or HungarianAssociator(config.association)
+        self._start_session(session_id)
+
+    def step(self, frame: Frame) -> FrameResult:
+        """Everything that one frame tells."""
+        watch = _Stopwatch()
+        frame, warnings = self._check(frame)
+        scene = self._project(frame, warnings, watch)
+        segmentation = self._segmenter.step(frame)
+        segmentation = self._seed(frame, scene, segmentation)
+        watch.lap("segmentation")
+        segmentation = self._fuse(frame, scene, segmentation)
+        segmentation, found = _find(segmentation)
+        watch.lap("fusion")
+        self._teach(frame, scene, segmentation, found)
+        watch.lap("segmentation")
+        observations = self._lift(frame, scene, found)
+        watch.lap("lift")
+        matches = self._associate(scene.view(frame, found, self._tracks))
+        self._advance(frame, scene, found, matches)
+        watch.lap("association")
+        return self._result(frame, scene, segmentation, found, observations, matches, warnings, watch)
+
+    # -- what the outside says ---------------------------------------------------------------------------------------------------
+
+    def update_map(self, update: MapUpdate) -> str:
+        """Applies a snapshot or a delta; "" or the reason why it was not applied."""
+        reason = self.object_map.apply(update)
+        if reason:
+            return reason
+        survivors: dict[int, int] = {}
+        gone = []
+        for record in self._tracks:
+            if not record.map_object_id:
+                continue
+            record.map_object_id = self.object_map.resolve(record.map_object_id)
+            if record.map_object_id not in self.object_map or record.map_object_id in survivors:
+                gone.append(record.track_id)  # its object was deleted, or became one with that of an older track
+            else:
+                survivors[record.map_object_id] = record.track_id
+        self._end(gone)
+        return ""
+
+    def add_objects(self, prompts: Sequence[tuple[Prompt, int]], frame: Frame | None = None) -> tuple[int, ...]:
+        """Starts tracks from prompts with class ids, on ``frame`` where given, else on the next one. ValueError: a bad prompt; then
+        nothing is added."""
+        size = frame.shape if frame is not None else self._shape
+        for prompt, _ in prompts:
+            check_prompt(prompt, size)
+        ids = tuple(self._tracks.reserve() for _ in prompts)
+        asked = [(i, prompt, class_id) for i, (prompt, class_id) in zip(ids, prompts, strict=True)]
+        if frame is None:
+            self._asked.extend(asked)
+        else:
+            self._segmenter.seed(frame, [Seed(i, prompt) for i, prompt, _ in asked])
+            self._shape = frame.shape
+            for i, _, class_id in asked:
+                self._tracks.start(i, frame.stamp_ns, map_object_id=0, class_id=class_id, source=TrackSource.PROMPT)
+        return ids
+
+    def remove(self, track_ids: Sequence[int]) -> None:
+        """Ends tracks. KeyError: unknown ids; then nothing is removed."""
+        waiting = {i for i, _, _ in self._asked}
+        unknown = sorted(t for t in set(track_ids) if t not in self._tracks and t not in waiting)
+        if unknown:
+            raise KeyError(f"tracks {unknown} are unknown; live are {sorted({r.track_id for r in self._tracks} | waiting)}")
+        self._asked = [a for a in self._asked if a[0] not in track_ids]
+        self._end([t for t in track_ids if t in self._tracks])
+
+    def reset(self) -> None:
+        """Forgets tracks and map; a new session begins."""
+        self.object_map = ObjectMap()
+        self._start_session("")
+
+    def _start_session(self, session_id: str) -> None:
+        self.session_id = session_id or uuid.uuid4().hex[:12]
+        self._tracks = TrackBook(self.config.tracking)
+        self._asked: list[tuple[int, Prompt, int]] = []
+        self._last: Frame | None = None
+        self._start_segmenter()
+
+    def _start_segmenter(self) -> None:
+        self._segmenter = self._given_segmenter or create(self.config.segmentation)
+        if self._given_segmenter is not None and self._given_segmenter.object_ids:
+            self._given_segmenter.drop(self._given_segmenter.object_ids)
+        self._shape: tuple[int, int] | None = None
+        self._boxes: dict[int, tuple[int, int, int, int]] = {}
+
+    def _end(self, track_ids: Sequence[int]) -> None:
+        self._segmenter.drop([t for t in track_ids if t in self._segmenter.object_ids])
+        self._tracks.remove(track_ids)
+
+    # -- the stages of a frame ---------------------------------------------------------------------------------------------------
+
+    def _check(self, frame: Frame) -> tuple[Frame, list[str]]:
+        """The frame without what can't be used, and what was wrong with it; a break in the stream starts over what it breaks."""
+        warnings = []
+        h, w = frame.shape
+        if self._last is not None and frame.stamp_ns < self._last.stamp_ns:
+            warnings.append(f"time went backwards by {(self._last.stamp_ns - frame.stamp_ns) / 1e9:.3f} s (a bag that loops?): all tracks "
+                            "start over in a new session")
+            self._start_session("")
+        if self._shape is not None and self._shape != frame.shape:
+            warnings.append(f"image size changed from {self._shape[1]}x{self._shape[0]} to {w}x{h}: masks start over from the map, track ids stay")
+            self._start_segmenter()
+            for lost in [r.track_id for r in self._tracks if not r.map_object_id]:
+                self._tracks.remove([lost])
+        depth, pose, cov = frame.depth, frame.T_map_camera, frame.pose_cov
+        if depth is not None and depth.shape != frame.shape:
+            warnings.append(f"depth is {depth.shape[1]}x{depth.shape[0]} px and the image {w}x{h}: depth is not registered to colour and is"
+                            " not used; publish registered depth (depth_image_proc/register)")
+            depth = None
+        if depth is not None and not math.isfinite(float(depth.sum())):
+            depth = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
+        if (frame.intrinsics.width, frame.intrinsics.height) != (w, h):
+            warnings.append(f"camera_info is for {frame.intrinsics.width}x{frame.intrinsics.height} px and the image {w}x{h}: the map isn't"
+                            " projected; publish the camera_info of this image")
+            pose = None
+        if pose is not None and not np.isfinite(pose).all():
+            warnings.append("the camera pose has values that are not finite: this frame is treated as one without a pose")
+            pose = None
+        if cov is not None and not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all()):
+            warnings.append("the pose covariance is not finite or has a negative variance: the default is used (pose.sigma_m, pose.sigma_deg)")
+            cov = None
+        if pose is not None and self._last is not None and self._last.T_map_camera is not None:
+            warnings.extend(self._jump(self._last, pose, frame.stamp_ns))
+        frame = replace(frame, depth=depth, T_map_camera=pose, pose_cov=cov)
+        self._last, self._shape = frame, frame.shape
+        return frame, warnings
+
+    def _jump(self, last: Frame, pose: Float64[np.ndarray, "4 4"], stamp_ns: int) -> list[str]:
+        """A warning where the camera moved faster than a camera does; where it was before then says nothing of where things are now."""
+        assert last.T_map_camera is not None
+        dt = max((stamp_ns - last.stamp_ns) / 1e9, 0.05)
+        moved = float(np.linalg.norm(pose[:3, 3] - last.T_map_camera[:3, 3]))
+        turned = math.acos(np.clip((np.trace(last.T_map_camera[:3, :3].T @ pose[:3, :3]) - 1) / 2, -1, 1))
+        if max(moved, turned) < _MAX_SPEED * dt:
+            return []
+        self._boxes = {}
+        return [f"the camera pose jumped by {moved:.2f} m and {math.degrees(turned):.0f} deg within {dt:.2f} s: masks are taken from the map anew"]
+
+    def _project(self, frame: Frame, warnings: list[str], watch: _Stopwatch) -> _Scene:
+        """The pose, corrected where the depth allows, and the map as seen from it."""
+        if frame.T_map_camera is None or not len(self.object_map):
+            return _Scene(frame.T_map_camera, frame.pose_cov, {}, {}, {})
+        pose, cov = frame.T_map_camera, frame.pose_cov
+        if cov is None:
+            cov = np.diag([self.config.pose.sigma_m**2] * 3 + [math.radians(self.config.pose.sigma_deg) ** 2] * 3)
+        objects = list(self.object_map)
+        if self.config.pose.correction == "depth" and frame.depth is not None:
+            aligned = align(objects, pose, cov, frame.depth, frame.intrinsics)
+            pose, cov = aligned.T_map_camera, aligned.pose_cov
+            watch.lap("pose")
+        # the depth test must not cut what the pose's uncertainty explains
+        slack = 2.0 * math.sqrt(float(np.trace(cov[:3, :3])) / 3)
+        mapping = replace(self.config.mapping, depth_tolerance_m=self.config.mapping.depth_tolerance_m + slack)
+        projections = {p.object_id: p for p in render(objects, pose, frame.intrinsics, depth=frame.depth, config=mapping)}
+        sigma = {o.id: object_pixel_sigma(o, pose, frame.intrinsics, cov) for o in objects if o.id in projections}
+        tolerance = {i: mapping.depth_tolerance_m + mapping.depth_tolerance_per_m2 * _range(p) ** 2 for i, p in projections.items()}
+        watch.lap("render")
+        return _Scene(pose, cov, projections, sigma, tolerance)
+
+    def _seed(self, frame: Frame, scene: _Scene, segmentation: Segmentation) -> Segmentation:
+        """Starts what the map shows and nobody follows, the largest first, and what people asked for."""
+        followed = set(self._segmenter.object_ids)
+        track_of = self._tracks.followed_objects()
+        wanted = sorted((p for p in scene.projections.values() if self._should_see(p) and track_of.get(p.object_id) not in followed),
+                        key=lambda p: -p.area_px)
+        seeds = []
+        for p in wanted[: max(0, self.config.tracking.max_objects - len(followed))]:
+            track_id = track_of.get(p.object_id) or self._tracks.reserve()
+            if track_id not in self._tracks:
+                self._tracks.start(track_id, frame.stamp_ns, map_object_id=p.object_id, class_id=self.object_map[p.object_id].class_id,
+                                   source=TrackSource.MAP)
+            seeds.append(seed_of(track_id, p, scene.sigma_px[p.object_id]))
+        for track_id, prompt, class_id in self._asked:
+            self._tracks.start(track_id, frame.stamp_ns, map_object_id=0, class_id=class_id, source=TrackSource.PROMPT)
+            seeds.append(Seed(track_id, prompt))
+        self._asked = []
+        return self._segmenter.seed(frame, seeds) if seeds else segmentation
+
+    def _should_see(self, p: Projection) -> bool:
+        """The projection promises enough pixels of the object, and enough of the part that is inside the image."""
+        inside = max(1.0 - p.truncated, 1e-6)
+        return p.area_px >= self.config.tracking.seed_min_px and p.visible / inside >= self.config.tracking.seed_min_visible
+
+    def _fuse(self, frame: Frame, scene: _Scene, segmentation: Segmentation) -> Segmentation:
+        """Image and map together. The null method has no image evidence: with it the projection stands alone."""
+        if not isinstance(self._segmenter, NullSegmenter):
+            return fuse(segmentation, self._priors(frame, scene), self._boxes)
+        if scene.T_map_camera is None:
+            return segmentation
+        nothing = np.zeros(frame.shape, bool)
+        masks = {r.track_id: scene.projections[r.map_object_id].mask if r.map_object_id in scene.projections else nothing
+                 for r in self._tracks if r.map_object_id}
+        return self._segmenter.update(frame, [Seed(t, Mask(m)) for t, m in masks.items()])
+
+    def _priors(self, frame: Frame, scene: _Scene) -> dict[int, Prior | None]:
+        """What the map says of each followed track's pixels; nothing where there is no pose or the track has no object."""
+        if scene.T_map_camera is None:
+            return {}
+        out: dict[int, Prior | None] = {}
+        for r in self._tracks:
+            if r.map_object_id:
+                p = scene.projections.get(r.map_object_id)
+                out[r.track_id] = None if p is None else projection_prior(p, scene.sigma_px[p.object_id], frame.depth,
+                                                                         scene.tolerance_m[p.object_id])
+        return out
+
+    def _teach(self, frame: Frame, scene: _Scene, segmentation: Segmentation, found: _Found) -> None:
+        """Corrects the segmenter with the fused masks, so that it learns from them and not from its own guess. An empty mask tells it
+        that the object isn't in view."""
+        if scene.T_map_camera is None or not segmentation.object_ids or isinstance(self._segmenter, NullSegmenter):
+            return
+        weight = (found.prob > _CLEAR).astype(np.float32)
+        self._segmenter.update(frame, [Seed(t, Mask(found.owner == row), weight) for row, t in enumerate(segmentation.object_ids, start=1)
+                                       if self._tracks[t].map_object_id])
+
+    def _lift(self, frame: Frame, scene: _Scene, found: _Found) -> tuple[Observation, ...]:
+        """Each track's pixels in the map frame."""
+        if frame.depth is None or scene.T_map_camera is None:
+            return ()
+        out = []
+        for row, (x0, y0, x1, y1) in found.boxes.items():
+            crop = replace(frame.intrinsics, cx=frame.intrinsics.cx - x0, cy=frame.intrinsics.cy - y0, width=x1 - x0, height=y1 - y0)
+            points = lift(found.owner[y0:y1, x0:x1] == row, frame.depth[y0:y1, x0:x1], scene.T_map_camera, crop, self.config.mapping)
+            if len(points) >= 3:
+                cov = np.cov(points.T.astype(np.float64))
+                out.append(Observation(found.track_ids[row - 1], points, points.mean(0, dtype=np.float64), cov, None, float(found.scores[row])))
+        return tuple(out)
+
+    def _advance(self, frame: Frame, scene: _Scene, found: _Found, matches: Sequence[Match]) -> None:
+        """One frame of every track's life."""
+        area = dict(zip(found.track_ids, found.areas[1:], strict=True))
+        for m in matches:
+            record = self._tracks[m.track_id]
+            agreed = m.evidence.map_object_id if m.evidence and m.evidence.score >= self.config.association.match_score else 0
+            p = scene.projections.get(record.map_object_id)
+            expected = self._should_see(p) if p is not None else not record.map_object_id or scene.T_map_camera is None
+            self._tracks.advance(m.track_id, frame.stamp_ns, area_px=int(area[m.track_id]), agreed_object=agreed, expected=expected)
+        self._boxes = {found.track_ids[row - 1]: box for row, box in found.boxes.items()}
+
+    def _result(self, frame: Frame, scene: _Scene, segmentation: Segmentation, found: _Found, observations: tuple[Observation, ...],
+                matches: Sequence[Match], warnings: list[str], watch: _Stopwatch) -> FrameResult:
+        tracks = tuple(_public(self._tracks[t], row, found, scene) for row, t in enumerate(found.track_ids, start=1))
+        return FrameResult(
+            stamp_ns=frame.stamp_ns, segmentation=segmentation, tracks=tracks, projections=tuple(scene.projections.values()),
+            observations=observations,
+            associations=associations(self._tracks, self.object_map, scene.projections, matches, self.config),
+            map_session_id=self.object_map.session_id, map_revision=self.object_map.revision, map_stamp_ns=self.object_map.stamp_ns,
+            map_frame=self.object_map.frame_id, T_map_camera=scene.T_map_camera, pose_cov=scene.pose_cov, warnings=tuple(warnings),
+            timings_ms=watch.done())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Scene:
+    """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px and the
+    depth tolerance of a match."""
+
+    T_map_camera: Float64[np.ndarray, "4 4"] | None
+    pose_cov: Float64[np.ndarray, "6 6"] | None
+    projections: dict[int, Projection]
+    sigma_px: dict[int, float]
+    tolerance_m: dict[int, float]
+
+    def view(self, frame: Frame, found: _Found, tracks: TrackBook) -> View:
+        return View(found.owner, found.track_ids, list(self.projections.values()), frame.depth, self.sigma_px, self.tolerance_m,
+                    {t: tracks[t].map_object_id for t in found.track_ids})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Found:
+    """Where each track is: ``owner`` holds 0 or 1 + its index in ``track_ids``, ``prob`` the owner's probability; areas (px), mean
+    probabilities and boxes go by that row."""
+
+    track_ids: tuple[int, ...]
+    owner: Int32[np.ndarray, "H W"]
+    prob: Float32[np.ndarray, "H W"]
+    areas: Int64[np.ndarray, "N1"]
+    scores: Float64[np.ndarray, "N1"]
+    boxes: dict[int, tuple[int, int, int, int]]
+
+
+def _find(segmentation: Segmentation) -> tuple[Segmentation, _Found]:
+    """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
+    rows = len(segmentation.object_ids) + 1
+    best, winner = segmentation.probs.max(0)
+    owner, prob = winner.cpu().numpy().astype(np.int32), best.cpu().numpy()
+    areas = np.bincount(owner.ravel(), minlength=rows)
+    scores = np.bincount(owner.ravel(), prob.ravel(), minlength=rows) / np.maximum(areas, 1)
+    found = _Found(segmentation.object_ids, owner, prob, areas, scores, boxes_of(owner, rows - 1))
+    return replace(segmentation, winner=winner), found
+
+
+def _public(r: TrackRecord, row: int, found: _Found, scene: _Scene) -> Track:
+    p = scene.projections.get(r.map_object_id)
+    nan = math.nan
+    return Track(r.track_id, r.label_value, r.class_id, r.state, r.source, float(found.scores[row]), r.age_frames, r.misses, int(found.areas[row]),
+                 found.boxes.get(row, (0, 0, 0, 0)), p.visible if p else nan, p.occluded if p else nan, p.truncated if p else nan)
+
+
+def _range(p: Projection) -> float:
+    """Farthest predicted depth of a projection, m."""
+    return float(p.depth_roi.max(initial=0.0))
+
+
+class _Stopwatch:
+    """Milliseconds by stage; laps of one name add up."""
+
+    def __init__(self) -> None:
+        self._start = self._lap = time.perf_counter()
+        self._ms: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._ms[name] = self._ms.get(name, 0.0) + 1e3 * (now - self._lap)
+        self._lap = now
+
+    def done(self) -> dict[str, float]:
+        return {**self._ms, "total": 1e3 * (time.perf_counter() - self._start)}

@@ -1,0 +1,98 @@
+"""The image and the map, per pixel: Bayes' rule with the projection as the prior and the segmenter as the likelihood.
+
+For a followed object n with the projection M_n (a 0/1 mask) under a pose whose uncertainty moves it by about sigma_n px, the
+prior of pixel x is E[M_n(x)] = (M_n * G_sigma)(x). Where measured depth contradicts every depth that the object shows within
+2 sigma of the pixel, the prior is cut to what an outlier deserves. The posterior is prior times p_n, normalised over the objects and
+the background. A sure pose thus makes the projection win and an unsure one the image: nothing else is switched or tuned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from vos_ros.types import Projection, Segmentation
+
+_OUTLIER = 0.05  # of the prior is left where depth contradicts the object
+_LEAK = 0.05  # prior of an object around where it was just followed, wherever the map puts it: the map may be wrong
+_MIN_SIGMA = 0.3  # px, below which blurring changes nothing
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Prior:
+    """P(pixel belongs to the object), in a crop x0 y0 x1 y1 of the image, 0 outside it."""
+
+    roi: tuple[int, int, int, int]
+    prob: Float32[np.ndarray, "h w"]
+
+
+def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.ndarray, "H W"] | None, tolerance_m: float) -> Prior:
+    """The prior of one object: its visible projection blurred by the pose's uncertainty, cut where depth (m, 0 unknown) says no."""
+    height, width = projection.shape
+    pad = int(np.ceil(3 * sigma_px)) + 1
+    x0, y0, x1, y1 = projection.roi
+    px0, py0, px1, py1 = max(x0 - pad, 0), max(y0 - pad, 0), min(x1 + pad, width), min(y1 + pad, height)
+
+    def padded(a: np.ndarray) -> np.ndarray:
+        out = np.zeros((py1 - py0, px1 - px0), a.dtype)
+        out[y0 - py0 : y1 - py0, x0 - px0 : x1 - px0] = a
+        return out
+
+    prob = padded(projection.mask_roi.astype(np.float32))
+    if sigma_px >= _MIN_SIGMA:
+        prob = cv2.GaussianBlur(prob, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    if depth is not None:
+        predicted = padded(projection.depth_roi)
+        reach = int(np.clip(round(2 * sigma_px), 1, 40))
+        kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+        farthest = cv2.dilate(predicted, kernel)
+        nearest = cv2.erode(np.where(predicted > 0, predicted, np.float32(1e6)), kernel)
+        measured = depth[py0:py1, px0:px1]
+        odd = (measured > 0) & ((measured < nearest - tolerance_m) | (measured > farthest + tolerance_m))
+        prob[odd] *= _OUTLIER
+    return Prior((px0, py0, px1, py1), prob)
+
+
+def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]]) -> Segmentation:
+    """Posterior of a segmentation under the objects' priors.
+
+    ``priors[id]`` None means that the map predicts the object nowhere in the image; an id not in ``priors`` is one that the map says nothing of:
+    it keeps its likelihood. ``previous`` are the boxes of the objects in the frame before, around which they
+    keep a small prior whatever the map says.
+    """
+    probs = segmentation.probs
+    if not segmentation.object_ids or not priors:
+        return segmentation
+    height, width = probs.shape[1:]
+    posterior = torch.zeros_like(probs)
+    claimed = np.zeros((height, width), np.float32)
+    for row, i in enumerate(segmentation.object_ids, start=1):
+        if i not in priors:
+            posterior[row] = probs[row]
+            continue
+        prior = priors[i]
+        if i in previous:
+            x0, y0, x1, y1 = _grow(previous[i], height, width)
+            posterior[row, y0:y1, x0:x1] = _LEAK * probs[row, y0:y1, x0:x1]
+        if prior is not None:
+            x0, y0, x1, y1 = prior.roi
+            crop = torch.from_numpy(np.maximum(prior.prob, np.float32(0))).to(probs)
+            region = posterior[row, y0:y1, x0:x1]
+            torch.maximum(region, crop * probs[row, y0:y1, x0:x1], out=region)
+            claimed[y0:y1, x0:x1] += prior.prob
+    free = torch.from_numpy(np.clip(1.0 - claimed, _LEAK, 1.0)).to(probs)
+    posterior[0] = free * probs[0]
+    posterior /= posterior.sum(0, keepdim=True).clamp_min(1e-12)
+    return Segmentation(segmentation.object_ids, posterior)
+
+
+def _grow(box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """The box with half its size added on each side: how far a target may move between frames."""
+    x0, y0, x1, y1 = box
+    dx, dy = max((x1 - x0) // 2, 8), max((y1 - y0) // 2, 8)
+    return max(x0 - dx, 0), max(y0 - dy, 0), min(x1 + dx, width), min(y1 + dy, height)

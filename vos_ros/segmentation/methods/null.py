@@ -1,0 +1,64 @@
+"""The null twin of every method: it follows nothing and repeats the last mask it was given. With it the pipeline's output is the
+projection alone, the baseline that a method must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from vos_ros.config import SegmentationConfig
+from vos_ros.segmentation.interface import check_known, check_new, check_shapes, check_size
+from vos_ros.segmentation.prompts import to_mask
+from vos_ros.segmentation.registry import register
+from vos_ros.types import Frame, Seed, Segmentation
+
+
+class NullSegmenter:
+    """Holds each object's last given mask."""
+
+    def __init__(self, config: SegmentationConfig) -> None:
+        self._masks: dict[int, Bool[np.ndarray, "H W"]] = {}
+        self._shape: tuple[int, int] | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(self._masks)
+
+    def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
+        check_size(self._shape, frame)
+        check_new(self._masks, seeds, frame.shape)
+        return self._set(frame, seeds)
+
+    def step(self, frame: Frame) -> Segmentation:
+        check_size(self._shape if self._masks else None, frame)
+        self._shape = frame.shape
+        return self._result(frame)
+
+    def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
+        check_known(self._masks, (s.object_id for s in corrections))
+        check_shapes(corrections, frame.shape)
+        return self._set(frame, corrections)
+
+    def drop(self, object_ids: Collection[int]) -> None:
+        check_known(self._masks, object_ids)
+        for i in object_ids:
+            self._masks.pop(i, None)
+
+    def _set(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
+        self._masks.update({s.object_id: to_mask(s.prompt, frame) for s in seeds})
+        self._shape = frame.shape
+        return self._result(frame)
+
+    def _result(self, frame: Frame) -> Segmentation:
+        """One-hot; where masks overlap the newest object wins."""
+        owner = np.zeros(frame.shape, np.int64)
+        for row, mask in enumerate(self._masks.values(), start=1):
+            owner[mask] = row
+        one_hot = torch.nn.functional.one_hot(torch.from_numpy(owner), len(self._masks) + 1)
+        return Segmentation(self.object_ids, one_hot.permute(2, 0, 1).float())
+
+
+register("null", NullSegmenter)

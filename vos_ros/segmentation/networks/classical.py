@@ -1,0 +1,52 @@
+"""Features that need no training: colour, gradients and texture energy at several scales."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import nn
+
+ORIENTATIONS = 4
+SCALES = (1, 2, 4)
+
+
+class ClassicalFeatures(nn.Module):
+    """Per scale: luminance and two opponent colours, and rectified Gabor energies of the luminance (Jain and Farrokhnia 1991) at
+    four orientations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        kernels = []
+        yy, xx = torch.meshgrid(torch.arange(-3.0, 4.0), torch.arange(-3.0, 4.0), indexing="ij")
+        envelope = torch.exp(-(xx**2 + yy**2) / (2 * 1.6**2))
+        for k in range(ORIENTATIONS):
+            a = math.pi * k / ORIENTATIONS
+            for phase in (torch.cos, torch.sin):
+                g = envelope * phase(2 * math.pi * (xx * math.cos(a) + yy * math.sin(a)) / 5.0)
+                g = g - envelope * (g.sum() / envelope.sum())
+                kernels.append(g / g.norm())
+        self.register_buffer("gabor", torch.stack(kernels)[:, None], persistent=False)
+        self.gabor: torch.Tensor
+
+    @property
+    def channels(self) -> int:
+        """Number of feature channels."""
+        return len(SCALES) * (3 + ORIENTATIONS)
+
+    def forward(self, image: Float[torch.Tensor, "B 3 H W"], size: tuple[int, int]) -> Float[torch.Tensor, "B C h w"]:
+        """``image`` in -1..1 RGB, ``size`` the (h, w) of the feature map."""
+        r, g, b = image.unbind(1)
+        planes = torch.stack([(r + g + b) / 3, (r - g) / 2, (r + g - 2 * b) / 4], 1)
+        out = []
+        for scale in SCALES:
+            x = F.avg_pool2d(planes, scale) if scale > 1 else planes
+            response = F.conv2d(F.pad(x[:, :1], (3, 3, 3, 3), mode="replicate"), self.gabor)
+            energy = response.unflatten(1, (ORIENTATIONS, 2)).square().sum(2).add(1e-6).sqrt()
+            # a box as wide as a cell before sampling at the cells' centres, so that no texture is skipped
+            box = max(1, round(x.shape[-1] / size[1])) // 2 * 2 + 1
+            maps = F.avg_pool2d(torch.cat([x, energy], 1), box, 1, box // 2, count_include_pad=False)
+            out.append(F.interpolate(maps, size, mode="bilinear", align_corners=True))
+        return torch.cat(out, 1)

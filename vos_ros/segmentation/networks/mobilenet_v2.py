@@ -1,0 +1,73 @@
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, Table 2) as a feature pyramid; parameter names as in torchvision.
+
+Written from the paper's table. Batch norm's epsilon is 1e-3, that of the TensorFlow models whose weights are in circulation under
+torchvision's names; input x/127.5 - 1, RGB. Where height and width are 32k+1, TensorFlow's "SAME" padding and
+the symmetric padding used here agree, and cell (i, j) of the stride-s map is centred on pixel (s i, s j).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+# expansion t, channels c, repeats n, stride s: Table 2 of the paper
+_TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+# last block of each stride: index into ``features``
+LAST_BLOCK = {2: 1, 4: 3, 8: 6, 16: 13, 32: 17}
+CHANNELS = {2: 16, 4: 24, 8: 32, 16: 96, 32: 320}
+_BN_EPS = 1e-3
+
+
+def _conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out, eps=_BN_EPS),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class InvertedResidual(nn.Module):
+    """Expansion, depthwise convolution, linear bottleneck (paper fig. 4d)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        self.residual = stride == 1 and c_in == c_out
+        expand = [_conv_bn(c_in, hidden, 1)] if expansion != 1 else []
+        self.conv = nn.Sequential(
+            *expand,
+            _conv_bn(hidden, hidden, 3, stride, groups=hidden),
+            nn.Conv2d(hidden, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out, eps=_BN_EPS),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        return x + y if self.residual else y
+
+
+class MobileNetV2(nn.Module):
+    """Blocks 0..17 of the paper's table (all but the 1280-channel head), down to ``max_stride``."""
+
+    def __init__(self, max_stride: int = 32) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [_conv_bn(3, 32, 3, 2)]
+        c_in = 32
+        for t, c, n, s in _TABLE:
+            for i in range(n):
+                blocks.append(InvertedResidual(c_in, c, s if i == 0 else 1, t))
+                c_in = c
+        self.features = nn.Sequential(*blocks[: LAST_BLOCK[max_stride] + 1])
+        self.max_stride = max_stride
+
+    def forward(self, image: Float[torch.Tensor, "B 3 H W"]) -> dict[int, torch.Tensor]:
+        """Features of an image in -1..1 by stride: {stride: (B, c, H/stride, W/stride)} up to ``max_stride``."""
+        out: dict[int, torch.Tensor] = {}
+        ends = {index: stride for stride, index in LAST_BLOCK.items()}
+        x = image
+        for i, block in enumerate(self.features):
+            x = block(x)
+            if i in ends:
+                out[ends[i]] = x
+        return out

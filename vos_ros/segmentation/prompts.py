@@ -1,0 +1,109 @@
+"""From what a person or a map points at to a first mask of the object."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble
+
+_POINT_RADIUS = 3  # px: what a click certainly covers
+_ITERATIONS = 5
+
+
+def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
+    """ValueError where a prompt is empty, or doesn't fit an (H, W) image (not checked where ``shape`` is None)."""
+    size = "" if shape is None else f"the {shape[1]}x{shape[0]} image"
+    if isinstance(prompt, Mask):
+        if shape is not None and prompt.mask.shape != shape:
+            raise ValueError(f"mask prompt has shape {prompt.mask.shape}, wanted that of {size}: {shape}")
+        if not prompt.mask.any():
+            raise ValueError("mask prompt without a pixel: nothing says where the object is")
+    elif isinstance(prompt, Box):
+        x0, y0, x1, y1 = _clipped(prompt, shape)
+        if x1 - x0 < 2 or y1 - y0 < 2:
+            raise ValueError(f"box {[float(v) for v in prompt.xyxy]} covers no 2x2 px of {size or 'any image'}: wanted x0 y0 x1 y1")
+    elif isinstance(prompt, Points):
+        if len(prompt.xy) == 0 or not prompt.positive.any():
+            raise ValueError("points prompt without a positive point: nothing says where the object is")
+        if len(prompt.xy) != len(prompt.positive):
+            raise ValueError(f"{len(prompt.xy)} points but {len(prompt.positive)} positive flags")
+        xy = np.rint(prompt.xy).astype(int)
+        outside = (xy < 0).any(1)
+        if shape is not None:
+            outside |= (xy[:, 0] >= shape[1]) | (xy[:, 1] >= shape[0])
+        if outside.any():
+            raise ValueError(f"point {prompt.xy[outside][0].tolist()} lies outside {size or 'the image'}")
+    else:
+        if shape is not None and prompt.strokes.shape != shape:
+            raise ValueError(f"scribble prompt has shape {prompt.strokes.shape}, wanted that of {size}: {shape}")
+        if not (prompt.strokes == 1).any():
+            raise ValueError("scribble without a stroke of value 1: nothing says where the object is")
+
+
+def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
+    """The box in whole px, clipped to the image."""
+    h, w = shape if shape is not None else (2**31, 2**31)
+    x0, y0, x1, y1 = (round(float(v)) for v in box.xyxy)
+    return max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
+
+
+def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
+    """The object's pixels: the mask itself, or for box, points and scribble the GrabCut (Rother et al. 2004) of the image that
+    agrees with them; a mask may be empty (the object is not in view). ValueError: another prompt is empty or lies outside the image."""
+    h, w = frame.shape
+    if isinstance(prompt, Mask):
+        return prompt.mask
+    check_prompt(prompt, frame.shape)
+    if isinstance(prompt, Box):
+        x0, y0, x1, y1 = _clipped(prompt, frame.shape)
+        inner = np.zeros((h, w), bool)
+        inner[y0:y1, x0:x1] = True
+        trimap = np.where(inner, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_BGD))
+        if inner.all():  # GrabCut needs background: the image's border
+            trimap[[0, -1], :] = cv2.GC_BGD
+            trimap[:, [0, -1]] = cv2.GC_BGD
+        return _grabcut(frame, trimap, inner)
+    if isinstance(prompt, Points):
+        strokes = np.zeros((h, w), np.uint8)
+        xy = np.rint(prompt.xy).astype(int).tolist()
+        for (x, y), positive in sorted(zip(xy, prompt.positive.tolist(), strict=True), key=lambda p: p[1]):
+            cv2.circle(strokes, (x, y), _POINT_RADIUS, 1 if positive else 2, -1)
+    else:
+        strokes = prompt.strokes
+    certain = strokes == 1
+    trimap = np.full((h, w), cv2.GC_PR_BGD, np.uint8)
+    trimap[_neighbourhood(frame, certain)] = cv2.GC_PR_FGD
+    trimap[certain] = cv2.GC_FGD
+    trimap[strokes == 2] = cv2.GC_BGD
+    mask = _grabcut(frame, trimap, certain)
+    # what touches no stroke isn't what was pointed at
+    _, components = cv2.connectedComponents(mask.astype(np.uint8))
+    touched = np.unique(components[certain & mask])
+    return np.asarray(np.isin(components, touched[touched > 0]) | certain)
+
+
+def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels connected to the certain ones through small colour steps: a first guess at the object's extent."""
+    h, w = frame.shape
+    filled = np.zeros((h + 2, w + 2), np.uint8)
+    smooth = cv2.bilateralFilter(frame.rgb, 5, 25, 5)
+    n, _, stats, _ = cv2.connectedComponentsWithStats(certain.astype(np.uint8))
+    ys, xs = np.nonzero(certain)
+    for i in range(1, n):
+        x, y, bw, bh, _ = stats[i]
+        inside = (xs >= x) & (xs < x + bw) & (ys >= y) & (ys < y + bh)
+        mid = int(np.flatnonzero(inside)[inside.sum() // 2])
+        cv2.floodFill(smooth, filled, (int(xs[mid]), int(ys[mid])), 0, (12, 12, 12), (12, 12, 12),
+                      4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8))
+    return np.asarray(filled[1:-1, 1:-1] > 0)
+
+
+def _grabcut(frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """GrabCut from a trimap; ``fallback`` where it leaves nothing."""
+    cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator; two runs must agree
+    out, _, _ = cv2.grabCut(np.ascontiguousarray(frame.rgb[..., ::-1]), trimap.copy(), None, np.zeros((1, 65)), np.zeros((1, 65)), _ITERATIONS,
+                            cv2.GC_INIT_WITH_MASK)
+    mask = np.asarray((out == cv2.GC_FGD) | (out == cv2.GC_PR_FGD))
+    return mask if mask.any() else fallback
