@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 import math
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,32 +18,31 @@ from jaxtyping import Float32, Float64, Shaped, UInt8, UInt16
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from vos_ros import rosmsg
 from vos_ros.geometry import se3
 from vos_ros.msg import Association, AssociationArray, Instance, InstanceArray, MapObjectArray
 from vos_ros.msg import MapObject as MapObjectMsg
+from vos_ros.msg import Prompt as PromptMsg
 from vos_ros.sources.decode import (
-    DecodeError,
     decode_color,
     decode_compressed_color,
     decode_compressed_depth,
     decode_depth,
     depth_to_millimetres,
+    view,
 )
 from vos_ros.sources.sync import NS_PER_S
-from vos_ros.types import Frame, FrameResult, Intrinsics, MapObject, MapUpdate
+from vos_ros.types import Box, Frame, FrameResult, Intrinsics, MapUpdate, Mask, Points, Prompt, Scribble
 
 Pose4 = Float64[np.ndarray, "4 4"]
 Cov6 = Float64[np.ndarray, "6 6"]
-
-_FLOATS = {PointField.FLOAT32: "f4", PointField.FLOAT64: "f8"}
 
 
 # --- time, poses -------------------------------------------------------------------------------------------------------------
 
 
-def ns_from_stamp(stamp: Any) -> int:
-    """builtin_interfaces/Time as ns."""
-    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+ns_from_stamp = rosmsg.stamp_ns
+"""builtin_interfaces/Time as ns."""
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
@@ -57,29 +56,13 @@ def header(stamp_ns: int, frame_id: str) -> Header:
     return Header(stamp=stamp_from_ns(stamp_ns), frame_id=frame_id)
 
 
-def _matrix(t: Any, q: Any) -> Pose4:
-    quaternion = np.array([q.x, q.y, q.z, q.w])
-    norm = float(np.linalg.norm(quaternion))
-    translation = np.array([t.x, t.y, t.z])
-    if not (math.isfinite(norm) and abs(norm - 1.0) < 0.1 and np.isfinite(translation).all()):
-        raise ValueError(f"not a pose: position ({t.x}, {t.y}, {t.z}), quaternion x y z w ({q.x}, {q.y}, {q.z}, {q.w}) of norm {norm:g};"
-                         " wanted finite numbers and norm 1")
-    return se3.from_quaternion(translation, quaternion / norm)
-
-
 def _quaternion(T: Pose4) -> Quaternion:
     x, y, z, w = (float(v) for v in se3.quaternion_from_matrix(T[:3, :3]))
     return Quaternion(x=x, y=y, z=z, w=w)
 
 
-def matrix_from_pose(pose: Any) -> Pose4:
-    """geometry_msgs/Pose as T. ValueError where it is no pose (NaN, quaternion not of norm 1)."""
-    return _matrix(pose.position, pose.orientation)
-
-
-def matrix_from_transform(transform: Any) -> Pose4:
-    """geometry_msgs/Transform as T_parent_child. ValueError where it is none."""
-    return _matrix(transform.translation, transform.rotation)
+matrix_from_pose = rosmsg.pose_matrix
+"""geometry_msgs/Pose or Transform as T. ValueError where it is none (NaN, quaternion not of length 1)."""
 
 
 def pose_from_matrix(T: Pose4) -> Pose:
@@ -88,17 +71,8 @@ def pose_from_matrix(T: Pose4) -> Pose:
     return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T))
 
 
-def covariance_from_message(values: Iterable[float]) -> Cov6 | None:
-    """The 36 numbers of PoseWithCovariance as 6x6; None where the source states none (all zero, or -1 first, as drivers do).
-
-    ValueError where it is no covariance (not finite, negative variance).
-    """
-    cov = np.array(list(values), np.float64).reshape(6, 6)
-    if not cov.any() or cov[0, 0] == -1.0:
-        return None
-    if not np.isfinite(cov).all() or (np.diag(cov) < 0).any():
-        raise ValueError(f"not a covariance: its diagonal is {np.diag(cov).tolist()}; wanted finite numbers >= 0, or all zero for unknown")
-    return (cov + cov.T) / 2
+covariance_from_message = rosmsg.covariance
+"""The 36 numbers of a PoseWithCovariance as 6x6; None where the source states none."""
 
 
 def pose_with_covariance(T: Pose4 | None, cov: Cov6 | None) -> PoseWithCovariance:
@@ -228,57 +202,20 @@ def cloud_message(columns: dict[str, Shaped[np.ndarray, "N"]], head: Header) -> 
                        row_step=4 * len(columns) * length, data=packed(table), is_dense=True)
 
 
-def xyz_from_cloud(cloud: Any) -> Float32[np.ndarray, "N 3"]:
-    """Points of a PointCloud2 (x y z, float32 or float64 at any offset). ValueError names the field that is missing or misfits."""
-    count = int(cloud.width) * int(cloud.height)
-    if count == 0:
-        return np.zeros((0, 3), np.float32)
-    fields = {f.name: f for f in cloud.fields}
-    bad = [n for n in "xyz" if n not in fields or fields[n].datatype not in _FLOATS]
-    if bad:
-        raise ValueError(f"points: wanted float fields x y z, but {', '.join(bad)} is missing or not float; it has {sorted(fields)}")
-    order = ">" if cloud.is_bigendian else "<"
-    row = np.dtype({"names": list("xyz"), "formats": [order + _FLOATS[fields[n].datatype] for n in "xyz"],
-                    "offsets": [fields[n].offset for n in "xyz"], "itemsize": cloud.point_step})
-    need = (cloud.height - 1) * cloud.row_step + cloud.width * cloud.point_step
-    data = np.frombuffer(memoryview(cloud.data), np.uint8)
-    if data.size < need:
-        raise ValueError(f"points: {data.size} bytes, wanted {need} for {cloud.width} x {cloud.height} points of {cloud.point_step} bytes")
-    rows = [data[r * cloud.row_step:r * cloud.row_step + cloud.width * cloud.point_step].view(row) for r in range(cloud.height)]
-    table = rows[0] if len(rows) == 1 else np.concatenate(rows)
-    return np.stack([table[n].astype(np.float32) for n in "xyz"], axis=1)
-
-
 def map_update_from_message(msg: Any) -> MapUpdate:
     """vos_ros/MapObjectArray as a MapUpdate. Points that are not finite are left out.
 
     ValueError names the object (or field) that contradicts the rest, so that nothing of a broken update is applied.
     """
-    if len(msg.merged_from) != len(msg.merged_into):
-        raise ValueError(f"merged_from has {len(msg.merged_from)} ids, merged_into {len(msg.merged_into)}: wanted the same number")
-    points = xyz_from_cloud(msg.points)
-    objects = []
-    for o in msg.objects:
+    update = rosmsg.map_update(msg)
+    for o in update.objects:
         if o.id == 0:
-            raise ValueError("an object has id 0, which means none: ids start at 1")
-        if o.point_offset + o.point_count > len(points):
-            raise ValueError(f"object {o.id}: its points {o.point_offset}..{o.point_offset + o.point_count} are beyond the"
-                             f" {len(points)} points of the message")
-        if o.point_count and not (math.isfinite(o.point_radius) and o.point_radius > 0):
-            raise ValueError(f"object {o.id}: point_radius is {o.point_radius}, wanted the radius of the disk that a point stands for, m")
-        try:
-            T = matrix_from_pose(o.pose.pose)
-        except ValueError as e:
-            raise ValueError(f"object {o.id}: {e}") from e
-        own = points[o.point_offset:o.point_offset + o.point_count]
-        objects.append(MapObject(
-            id=int(o.id), class_id=int(o.class_id), T_map_object=T, size=np.array([o.size.x, o.size.y, o.size.z]),
-            points=np.ascontiguousarray(own[np.isfinite(own).all(axis=1)]), point_radius=float(o.point_radius),
-            embedding=np.array(o.embedding, np.float32) if len(o.embedding) else None, revision=int(msg.revision)))
-    return MapUpdate(stamp_ns=ns_from_stamp(msg.header.stamp), session_id=msg.session_id, revision=int(msg.revision), full=bool(msg.full),
-                     objects=tuple(objects), deleted_ids=tuple(int(i) for i in msg.deleted_ids),
-                     merged=tuple((int(a), int(b)) for a, b in zip(msg.merged_from, msg.merged_into, strict=True)),
-                     frame_id=msg.header.frame_id)
+            raise ValueError("MapObjectArray: an object has id 0, which means none: ids start at 1")
+        if len(o.points) and not (math.isfinite(o.point_radius) and o.point_radius > 0):
+            raise ValueError(f"MapObjectArray: object {o.id}: point_radius is {o.point_radius}, wanted the radius of the disk that each"
+                             " point stands for, m")
+    objects = tuple(replace(o, points=np.ascontiguousarray(o.points[np.isfinite(o.points).all(axis=1)])) for o in update.objects)
+    return replace(update, objects=objects)
 
 
 def map_update_message(update: MapUpdate) -> MapObjectArray:
@@ -301,6 +238,24 @@ def map_update_message(update: MapUpdate) -> MapObjectArray:
     points = np.concatenate([o.points for o in update.objects]) if update.objects else np.zeros((0, 3), np.float32)
     out.points = cloud_message({n: points[:, i].astype(np.float32) for i, n in enumerate("xyz")}, head)
     return out
+
+
+def prompt_from_message(msg: Any) -> Prompt:
+    """vos_ros/Prompt. ValueError where its kind is unknown or what it needs is missing."""
+    if msg.kind == PromptMsg.BOX:
+        return Box(np.array(msg.box_xyxy, np.float32))
+    if msg.kind == PromptMsg.POINTS:
+        if len(msg.points_xy) != 2 * len(msg.points_positive):
+            raise ValueError(f"{len(msg.points_xy)} numbers in points_xy and {len(msg.points_positive)} in points_positive: wanted x and y"
+                             " of every point, and whether it is on the object")
+        return Points(np.array(msg.points_xy, np.float32).reshape(-1, 2), np.array(msg.points_positive, bool))
+    if msg.kind in (PromptMsg.MASK, PromptMsg.SCRIBBLE):
+        image = msg.mask
+        if image.encoding not in ("mono8", "8UC1"):
+            raise ValueError(f"the prompt's mask has encoding {image.encoding!r}, wanted mono8")
+        pixels = view(image.data, "mono8", image.height, image.width, image.step)
+        return Mask(pixels != 0) if msg.kind == PromptMsg.MASK else Scribble(pixels.copy())
+    raise ValueError(f"prompt of kind {msg.kind}: wanted 0 MASK, 1 BOX, 2 POINTS or 3 SCRIBBLE")
 
 
 # --- results -----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from nav_msgs.msg import Odometry
 from rclpy.time import Time
 
 from vos_ros.geometry import se3
-from vos_ros.ros.conversions import Cov6, Pose4, covariance_from_message, matrix_from_pose, matrix_from_transform, ns_from_stamp
+from vos_ros.ros.conversions import Cov6, Pose4, covariance_from_message, matrix_from_pose, ns_from_stamp
 from vos_ros.sources.sync import NS_PER_S, PoseTrack
 
 POLL_S = 0.002
@@ -87,7 +87,7 @@ class TfPose:
             ready, why = self._buffer.can_transform(target, source, when, return_debug_tuple=True)
             if ready:
                 try:
-                    return matrix_from_transform(self._buffer.lookup_transform(target, source, when).transform), ""
+                    return matrix_from_pose(self._buffer.lookup_transform(target, source, when).transform), ""
                 except (tf2_ros.TransformException, ValueError) as e:
                     return None, str(e)
             if time.monotonic() >= deadline or give_up():

@@ -1,0 +1,238 @@
+"""The node: a managed (lifecycle) node that gives a SLAM mapper its data association. It converts, calls, publishes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from vos_ros.config import Config
+from vos_ros.pipeline import Pipeline
+from vos_ros.ros.diagnostics import report
+from vos_ros.ros.logging import ConditionLog, EventLog, Level
+from vos_ros.ros.params import Parameters
+from vos_ros.ros.stream import Outcome, Stream
+from vos_ros.srv import AddObjects, RemoveObjects
+
+EXIT_S = 1.8
+"""Longest time from SIGINT or SIGTERM to the end of the process."""
+
+
+class VosNode(LifecycleNode):
+    """Topics, parameters and services: see README.md. ``make_pipeline`` replaces the pipeline in tests."""
+
+    def __init__(self, name: str = "vos_ros", *, make_pipeline: Callable[[Config], Pipeline] = Pipeline, **kwargs: Any) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
+        self._make_pipeline = make_pipeline
+        self._stream: Stream | None = None
+        self.busy = False
+        self._conditions = ConditionLog(self._say)
+        self._events = EventLog(self._say)
+        self.parameters = Parameters(self)
+        for text in self.parameters.unknown:
+            self._say(Level.WARN, text)
+        # Diagnostics tell of silence, so they must not hang on a simulated clock that may stand still.
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._timer: Any = None
+        self._start_timer(1.0)
+        # Services wait for the worker; in a group of their own they don't hold up the subscriptions meanwhile.
+        group = ReentrantCallbackGroup()
+        self.create_service(AddObjects, "~/add_objects", self._on_add_objects, callback_group=group)
+        self.create_service(RemoveObjects, "~/remove_objects", self._on_remove_objects, callback_group=group)
+        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
+
+    # --- lifecycle -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """Label of the lifecycle's state."""
+        return str(self._state_machine.current_state[1])
+
+    def autostart(self) -> None:
+        """Configures and activates, where ``node.autostart`` says so."""
+        if not self.parameters.live("node.autostart"):
+            self.get_logger().info("waiting for a lifecycle manager (node.autostart is false): ros2 lifecycle set"
+                                   f" {self.get_fully_qualified_name()} configure")
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            config = self.parameters.config()
+            stream = Stream(self, config, self._make_pipeline, self._conditions, self._events)
+        except Exception as e:
+            self.get_logger().debug(traceback.format_exc())
+            self._conditions.begin("parameters", str(e), f"the node can't be configured: {e}. Set the parameter and configure again"
+                                   f" (ros2 lifecycle set {self.get_fully_qualified_name()} configure)", Level.ERROR)
+            return TransitionCallbackReturn.FAILURE
+        self._conditions.end("parameters", "are right")
+        self._stream = stream
+        self.parameters.configured = True
+        self._start_timer(config.node.diagnostics_period_s)
+        self.get_logger().info(f"configured: method {config.segmentation.method}, device {config.segmentation.device}, pose from"
+                               f" {config.node.pose_source}, image on {stream.inputs.inputs['image'].topic}")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        assert self._stream is not None
+        result = super().on_activate(state)
+        self._stream.activate()
+        self.get_logger().info("active")
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        assert self._stream is not None
+        self._stream.deactivate()
+        self._conditions.clear()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        self.get_logger().error("a transition failed; the node is unconfigured again")
+        return super().on_error(state)
+
+    def _release(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None and not stream.destroy():
+            self.busy = True
+            self.get_logger().warning("the worker is still busy with a frame; it ends after it")
+        self.parameters.configured = False
+        self._conditions.clear()
+
+    # --- what it says ----------------------------------------------------------------------------------------------------------
+
+    def _say(self, level: Level, text: str) -> None:
+        # rclpy refuses another severity from the same line.
+        if level == Level.ERROR:
+            self.get_logger().error(text)
+        elif level == Level.WARN:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
+
+    def _start_timer(self, period_s: float) -> None:
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        self._timer = self.create_timer(period_s, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _on_timer(self) -> None:
+        if self._stream is not None:
+            self._stream.inputs.check()
+        head = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(report(self.get_name(), self.state, self._stream, self._conditions, self.parameters.unknown, head))
+
+    # --- services --------------------------------------------------------------------------------------------------------------
+
+    def _in_worker(self, job: Callable[[Stream], Outcome]) -> Future:
+        """A future of what the job gives, done by the worker between two frames."""
+        answer = Future()
+        stream = self._stream
+        if stream is None:
+            answer.set_result((False, f"the node is {self.state}: configure and activate it first", ()))
+            return answer
+
+        def deliver(done: Any) -> None:
+            if done.cancelled():
+                outcome: Outcome = (False, "the node is being cleaned up", ())
+            elif done.exception() is not None:
+                outcome = (False, f"{type(done.exception()).__name__}: {done.exception()}", ())
+            else:
+                outcome = done.result()
+            answer.set_result(outcome)
+            if self.executor is not None:
+                self.executor.wake()
+
+        stream.worker.call(lambda: job(stream)).add_done_callback(deliver)
+        return answer
+
+    async def _on_add_objects(self, request: Any, response: Any) -> Any:
+        response.success, response.message, track_ids = await self._in_worker(lambda stream: stream.add_objects(request))
+        response.track_ids = list(track_ids)
+        return response
+
+    async def _on_remove_objects(self, request: Any, response: Any) -> Any:
+        response.success, response.message, _ = await self._in_worker(lambda stream: stream.remove_objects(request))
+        return response
+
+    async def _on_reset(self, request: Any, response: Any) -> Any:
+        response.success, response.message, _ = await self._in_worker(lambda stream: stream.reset())
+        if response.success and self._stream is not None:
+            self._stream.inputs.ask_for_map()
+        return response
+
+
+def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline) -> int:
+    """Runs the node until SIGINT or SIGTERM; 0 then, 1 where the executor failed."""
+    # rclpy's own handlers take the context away under the node, which could then not release anything in order.
+    rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        # Whatever hangs (a long frame, the middleware), the process ends in time.
+        guard = threading.Timer(EXIT_S, os._exit, (0,))
+        guard.daemon = True
+        guard.start()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    node = VosNode(make_pipeline=make_pipeline)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        try:
+            node.autostart()
+            executor.spin()
+        except BaseException as e:
+            failure.append(e)
+        finally:
+            stop.set()
+
+    # Python runs signal handlers in the main thread only, and not while that waits in the middleware: so it waits here instead.
+    spinner = threading.Thread(target=spin, name="vos_ros executor", daemon=True)
+    spinner.start()
+    stop.wait()
+    if failure:
+        traceback.print_exception(failure[0])
+    executor.shutdown(timeout_sec=0.0)
+    spinner.join(0.5)
+    if node.state in ("unconfigured", "inactive", "active"):
+        node.trigger_shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    code = 1 if failure else 0
+    if node.busy:
+        # A thread that is still inside torch would crash in an interpreter that is being taken down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
