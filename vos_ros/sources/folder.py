@@ -89,6 +89,11 @@ class FolderSource:
         return MapUpdate(stamp_ns=self._records[0].stamp_ns, session_id=self.path.resolve().name, revision=1, full=True,
                          objects=read_objects(self._layout.objects), frame_id=self.map_frame)
 
+    def color_file(self, index: int) -> tuple[str, bytes]:
+        """Format (jpeg, png, ...) and bytes of the colour image of frame ``index`` as it is stored."""
+        path = self._records[index].color
+        return {"jpg": "jpeg"}.get(path.suffix[1:].lower(), path.suffix[1:].lower()), path.read_bytes()
+
     def _frame(self, index: int, record: _Record) -> Frame:
         k = self._layout.intrinsics
         rgb = read_color(record.color)

@@ -1,0 +1,21 @@
+"""What commands print and write down at their end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+Figure = int | float | str
+
+
+def finish(figures: Mapping[str, Figure], json_file: str | None) -> None:
+    """Prints flat figures, one per line, and writes them to ``json_file`` where one is named (NaN as null)."""
+    width = max(len(k) for k in figures)
+    for key, value in figures.items():
+        print(f"{key:{width}s}  {value:.4f}" if isinstance(value, float) else f"{key:{width}s}  {value}")
+    if json_file:
+        path = Path(json_file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clean = {k: None if isinstance(v, float) and v != v else v for k, v in figures.items()}
+        path.write_text(json.dumps(clean, indent=1) + "\n")
