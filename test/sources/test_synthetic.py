@@ -15,7 +15,8 @@ from vos_ros.sources import synthetic_shapes as shapes
 from vos_ros.sources import synthetic_textures as textures
 from vos_ros.sources.interface import FrameSource
 from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
-from vos_ros.sources.synthetic_sensor import camera_pose
+from vos_ros.sources.synthetic_sensor import camera_pose, sense_depth
+from vos_ros.sources.synthetic_world import View
 from vos_ros.types import Frame, MapUpdate
 
 pytest.importorskip("open3d")
@@ -63,18 +64,31 @@ def test_another_seed_is_another_sequence() -> None:
     assert not np.array_equal(looks[0], looks[1])
 
 
-def test_depth_noise_matches_what_is_stated(source: SyntheticSource) -> None:
-    capture = source.capture(0)
-    depth, true = capture.frame.depth, capture.view.depth
-    assert depth is not None
-    steady = np.abs(np.gradient(true)[0]) + np.abs(np.gradient(true)[1]) < 0.004  # where a neighbour's reading is as good
-    ok = (depth > 0) & steady & (np.abs(depth - true) < 0.1)
-    assert ok.sum() > 500
-    sigma = 0.0012 + 0.0019 * (true[ok] - 0.4) ** 2
-    ratio = np.abs(depth[ok] - true[ok]) / sigma
-    assert 0.9 < np.median(ratio) / 0.6745 < 1.6  # a little more than 1: the neighbour's depth differs too
-    edge = np.abs(np.gradient(true)[1]) > 0.1
-    assert (depth[edge] == 0).mean() > 3 * (depth[steady] == 0).mean()
+def _flat(depth: np.ndarray, cosine: float = 1.0) -> View:
+    shape = depth.shape
+    return View(np.zeros((*shape, 3), np.float32), depth.astype(np.float32), np.zeros(shape, np.uint16), np.full(shape, cosine, np.float32))
+
+
+@pytest.mark.parametrize("z", [0.8, 2.0, 3.5])
+def test_depth_noise_has_the_stated_sigma(z: float) -> None:
+    depth = sense_depth(_flat(np.full((200, 200), z)), np.random.default_rng(0))
+    read = depth[depth > 0]
+    assert read.size > 0.99 * depth.size
+    assert np.std(read) == pytest.approx(np.hypot(0.0012 + 0.0019 * (z - 0.4) ** 2, 0.001 / np.sqrt(12)), rel=0.05)
+    np.testing.assert_allclose(read * 1000, np.rint(read * 1000), atol=1e-3)
+
+
+def test_depth_has_holes_and_flying_pixels_at_steps_dropout_at_grazing_angles_and_a_range() -> None:
+    rng = np.random.default_rng(0)
+    step = np.full((200, 200), 1.0)
+    step[:, 100:] = 2.5
+    depth = sense_depth(_flat(step), rng)
+    edge, off = depth[:, 98:102], np.delete(depth, slice(97, 103), axis=1)
+    assert (edge == 0).mean() > 0.1 and (off == 0).mean() < 0.01
+    assert ((edge > 1.1) & (edge < 2.3)).mean() > 0.05 and not ((off > 1.1) & (off < 2.3)).any()
+    assert (sense_depth(_flat(np.ones((50, 50)), cosine=0.05), rng) == 0).mean() > 0.5
+    for beyond in (0.2, 7.0, 0.0):
+        assert not sense_depth(_flat(np.full((50, 50), beyond)), rng).any()
 
 
 def test_surfaces_lie_where_the_objects_are(source: SyntheticSource) -> None:
