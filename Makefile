@@ -32,4 +32,4 @@ setup: ## only the set-up
 	tools/env true
 
 clean: ## removes environment, builds and outputs
-	rm -rf .venv .underlay build install log out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .underlay .workspace build install log out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,5 @@
-# Shared by tools/env, tools/underlay/setup and tools/distro_setup; sourced, with $root set to the checkout.
+# Shared by tools/env, tools/underlay/setup and tools/distro_setup; sourced, with $root set to the checkout,
+# $base to the folder of builds and $log to the log file.
 # shellcheck shell=bash
 
 say() { printf '%s\n' "vos_ros set-up: $*" >&2; }
@@ -46,7 +47,7 @@ make_venv() {
         return 0
     fi
     say "making .venv with $("$python" --version)"
-    rm -rf "$root/.venv"
+    rm -rf "$root/.venv" "$base/build" "$base/install" # built files hold the paths of the old one
     "$python" -m venv "$@" "$root/.venv" >>"$log" 2>&1 ||
         fail "'$python -m venv' did not work (see $log): sudo apt install python3-venv (or the -venv package of that Python), then run this again"
     printf '%s\n' "$want" >"$root/.venv/.made"

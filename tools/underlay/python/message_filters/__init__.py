@@ -175,14 +175,19 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
             import rclpy.logging
 
             rclpy.logging.get_logger("message_filters").warning(
-                "a message without a header can't be synchronised; pass allow_headerless=True to use its time of arrival", once=True
+                "a message without a header can't be synchronised; pass allow_headerless=True to use its time of arrival",
+                once=True,
             )
         return stamp
 
     def _match(self, stamp: int, my_queue: dict[int, Any]) -> Sequence[int] | None:
         candidates = []
         for queue in self.queues:
-            near = [stamp] if queue is my_queue else sorted((s for s in queue if abs(s - stamp) <= self.slop_ns), key=lambda s: abs(s - stamp))
+            near = (
+                [stamp]
+                if queue is my_queue
+                else sorted((s for s in queue if abs(s - stamp) <= self.slop_ns), key=lambda s: abs(s - stamp))
+            )
             if not near:
                 return None
             candidates.append(near)

@@ -138,7 +138,9 @@ class Buffer:
         position, rotation = np.array([t.x, t.y, t.z]), np.array([r.x, r.y, r.z, r.w])
         norm = np.linalg.norm(rotation)
         if not child or not parent or child == parent or not np.isfinite(position).all() or not abs(norm - 1.0) < 0.01:
-            self._logger.error(f"ignoring transform from [{parent}] to [{child}] by [{authority}]: frames or values are not valid")
+            self._logger.error(
+                f"ignoring transform from [{parent}] to [{child}] by [{authority}]: frames or values are not valid"
+            )
             return
         stamp = Time.from_msg(transform.header.stamp).nanoseconds
         with self._changed:
@@ -190,7 +192,9 @@ class Buffer:
         """Time and T_target_source; raises the documented exceptions."""
         for name, frame in (("target_frame", target), ("source_frame", source)):
             if not frame or frame.startswith("/"):
-                raise InvalidArgumentException(f'Invalid argument "{frame}" passed to lookupTransform argument {name}: empty or with a leading slash')
+                raise InvalidArgumentException(
+                    f'Invalid argument "{frame}" passed to lookupTransform argument {name}: empty or with a leading slash'
+                )
         with self._changed:
             known = self._frames()
             for name, frame in (("target_frame", target), ("source_frame", source)):
@@ -221,7 +225,9 @@ class Buffer:
         r.x, r.y, r.z, r.w = rotation.tolist()
         return out
 
-    def lookup_transform(self, target_frame: str, source_frame: str, time: Time, timeout: Duration | None = None) -> TransformStamped:
+    def lookup_transform(
+        self, target_frame: str, source_frame: str, time: Time, timeout: Duration | None = None
+    ) -> TransformStamped:
         """T_target_source: maps coordinates of ``source_frame`` to ``target_frame`` at the time (zero: the newest that all have).
 
         Waits up to ``timeout`` for it. Raises LookupException (no such frame), ConnectivityException (no way between them),
@@ -279,7 +285,9 @@ class Buffer:
     def all_frames_as_string(self) -> str:
         """One line per frame: its parent."""
         with self._changed:
-            return "".join(f"Frame {child} exists with parent {edge.samples[-1][0]}.\n" for child, edge in sorted(self._edges.items()))
+            return "".join(
+                f"Frame {child} exists with parent {edge.samples[-1][0]}.\n" for child, edge in sorted(self._edges.items())
+            )
 
     def all_frames_as_yaml(self) -> str:
         """Parent, newest and oldest time of every frame."""

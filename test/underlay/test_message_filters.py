@@ -1,0 +1,116 @@
+"""The filters pair messages as the real package does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS: run through tools/env")
+from message_filters import ApproximateTimeSynchronizer, Cache, SimpleFilter, Subscriber, TimeSynchronizer
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import String
+
+
+def image(stamp_ns: int, frame_id: str = "") -> Image:
+    msg = Image()
+    msg.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+    msg.header.frame_id = frame_id
+    return msg
+
+
+def synchronised(kind: type, *args: Any, inputs: int = 3, **kwargs: Any) -> tuple[list[SimpleFilter], list[tuple[int, ...]]]:
+    """Inputs and the list of the stamps that come out."""
+    filters, out = [SimpleFilter() for _ in range(inputs)], []
+    sync = kind(filters, *args, **kwargs)
+    sync.registerCallback(lambda *msgs: out.append(tuple(Time.from_msg(m.header.stamp).nanoseconds for m in msgs)))
+    filters.append(sync)  # keeps it alive
+    return filters, out
+
+
+def test_callbacks_get_their_extra_arguments() -> None:
+    f, got = SimpleFilter(), []
+    assert f.registerCallback(lambda *a: got.append(a), "extra") != f.registerCallback(lambda *a: got.append(a))
+    f.signalMessage(1, 2)
+    assert got == [(1, 2, "extra"), (1, 2)]
+
+
+def test_exact_needs_equal_stamps_in_any_order_of_arrival() -> None:
+    (a, b, c, *_), out = synchronised(TimeSynchronizer, 10)
+    for f, stamp in ((a, 5), (b, 6), (c, 6), (b, 5), (a, 6), (c, 5)):
+        f.signalMessage(image(stamp))
+    assert out == [(6, 6, 6), (5, 5, 5)]
+
+
+def test_exact_forgets_the_oldest_of_a_full_queue() -> None:
+    (a, b, *_), out = synchronised(TimeSynchronizer, 2, inputs=2)
+    for stamp in (1, 2, 3):
+        a.signalMessage(image(stamp))
+    for stamp in (1, 2, 3):
+        b.signalMessage(image(stamp))
+    assert out == [(2, 2), (3, 3)]
+
+
+def test_approximate_pairs_within_the_slop_only() -> None:
+    (a, b, c, *_), out = synchronised(ApproximateTimeSynchronizer, 10, 0.02)
+    a.signalMessage(image(1_000_000_000))
+    b.signalMessage(image(1_010_000_000))
+    c.signalMessage(image(1_015_000_000))
+    assert out == [(1_000_000_000, 1_010_000_000, 1_015_000_000)]
+    a.signalMessage(image(2_000_000_000))
+    b.signalMessage(image(2_019_000_000))
+    c.signalMessage(image(1_990_000_000))  # 29 ms from b
+    assert len(out) == 1
+
+
+def test_approximate_uses_a_message_once() -> None:
+    (a, b, *_), out = synchronised(ApproximateTimeSynchronizer, 10, 0.05, inputs=2)
+    b.signalMessage(image(1_000_000_000))
+    a.signalMessage(image(1_001_000_000))
+    a.signalMessage(image(1_002_000_000))
+    assert out == [(1_001_000_000, 1_000_000_000)]
+
+
+def test_headerless_messages_are_refused_or_stamped_on_arrival() -> None:
+    for allow, expected in ((False, 0), (True, 1)):
+        filters, out = [SimpleFilter(), SimpleFilter()], []
+        sync = ApproximateTimeSynchronizer(filters, 5, 1.0, allow_headerless=allow)
+        sync.registerCallback(lambda *msgs, out=out: out.append(msgs))
+        filters[0].signalMessage(String(data="x"))
+        filters[1].signalMessage(String(data="y"))
+        assert len(out) == expected
+
+
+def test_cache_keeps_the_newest_by_stamp() -> None:
+    f = SimpleFilter()
+    cache = Cache(f, 3)
+    for stamp in (1, 4, 2, 3):
+        f.signalMessage(image(stamp, str(stamp)))
+    assert [m.header.frame_id for m in cache.getInterval(Time(nanoseconds=2), Time(nanoseconds=3))] == ["2", "3"]
+    assert cache.getElemAfterTime(Time(nanoseconds=3)).header.frame_id == "3"
+    assert cache.getElemBeforeTime(Time(nanoseconds=3)).header.frame_id == "3"
+    assert cache.getLast().header.frame_id == "4"
+
+
+def test_subscribers_of_a_node_feed_a_synchroniser(node: Any, spin_until: Any) -> None:
+    out = []
+    subscribers = [
+        Subscriber(node, Image, "image", qos_profile=qos_profile_sensor_data),
+        Subscriber(node, CameraInfo, "camera_info", qos_profile=qos_profile_sensor_data),
+    ]
+    sync = ApproximateTimeSynchronizer(subscribers, 5, 0.1)
+    sync.registerCallback(lambda *msgs: out.append(msgs))
+    publishers = [node.create_publisher(Image, "image", 5), node.create_publisher(CameraInfo, "camera_info", 5)]
+    info = CameraInfo()
+    info.header.stamp = Time(nanoseconds=1_000).to_msg()
+
+    def publish() -> None:
+        publishers[0].publish(image(1_000))
+        publishers[1].publish(info)
+
+    assert spin_until(lambda: len(out) > 0, publish)
+    assert isinstance(out[0][0], Image) and isinstance(out[0][1], CameraInfo)
+    assert subscribers[0].getTopic() == "image"
+    assert subscribers[0].sub.topic_name == "/image"

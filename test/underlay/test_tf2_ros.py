@@ -1,0 +1,166 @@
+"""Buffer, listener and broadcasters answer as the real package does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS: run through tools/env")
+import tf2_ros
+from geometry_msgs.msg import TransformStamped
+from rclpy.duration import Duration
+from rclpy.time import Time
+
+S = 1_000_000_000
+
+
+def transform(
+    parent: str, child: str, stamp_ns: int, xyz: tuple[float, float, float] = (0.0, 0.0, 0.0), yaw: float = 0.0
+) -> TransformStamped:
+    msg = TransformStamped(child_frame_id=child)
+    msg.header.frame_id = parent
+    msg.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
+    msg.transform.translation.x, msg.transform.translation.y, msg.transform.translation.z = xyz
+    msg.transform.rotation.z, msg.transform.rotation.w = float(np.sin(yaw / 2)), float(np.cos(yaw / 2))
+    return msg
+
+
+def xyz(msg: TransformStamped) -> list[float]:
+    t = msg.transform.translation
+    return [t.x, t.y, t.z]
+
+
+def yaw(msg: TransformStamped) -> float:
+    return 2.0 * np.arctan2(msg.transform.rotation.z, msg.transform.rotation.w)
+
+
+@pytest.fixture
+def buffer() -> tf2_ros.Buffer:
+    """map -> odom (moving) -> base (moving) -> camera (static), 1 s to 3 s."""
+    made = tf2_ros.Buffer()
+    for second in (1, 2, 3):
+        made.set_transform(transform("map", "odom", second * S, (0.0, 0.0, float(second))), "test")
+        made.set_transform(transform("odom", "base", second * S, (float(second), 0.0, 0.0), yaw=0.2 * second), "test")
+    made.set_transform_static(transform("base", "camera", 0, (0.0, 1.0, 0.0)), "test")
+    return made
+
+
+def test_interpolates_along_the_chain(buffer: tf2_ros.Buffer) -> None:
+    got = buffer.lookup_transform("map", "base", Time(nanoseconds=S + S // 4))
+    np.testing.assert_allclose(xyz(got), [1.25, 0.0, 1.25], atol=1e-9)
+    assert yaw(got) == pytest.approx(0.25)
+    assert (got.header.frame_id, got.child_frame_id) == ("map", "base")
+    assert Time.from_msg(got.header.stamp).nanoseconds == S + S // 4
+
+
+def test_static_edges_hold_at_all_times_and_compose(buffer: tf2_ros.Buffer) -> None:
+    got = buffer.lookup_transform("odom", "camera", Time(nanoseconds=2 * S))
+    np.testing.assert_allclose(xyz(got), [2.0 - np.sin(0.4), np.cos(0.4), 0.0], atol=1e-9)
+    np.testing.assert_allclose(xyz(buffer.lookup_transform("base", "camera", Time(nanoseconds=99 * S))), [0.0, 1.0, 0.0])
+
+
+def test_the_other_way_is_the_inverse(buffer: tf2_ros.Buffer) -> None:
+    there = buffer.lookup_transform("odom", "base", Time(nanoseconds=2 * S))
+    back = buffer.lookup_transform("base", "odom", Time(nanoseconds=2 * S))
+    c, s = np.cos(yaw(back)), np.sin(yaw(back))
+    x, y, z = xyz(there)
+    np.testing.assert_allclose(np.add(xyz(back), [c * x - s * y, s * x + c * y, z]), 0.0, atol=1e-9)
+
+
+def test_time_zero_is_the_newest_common_time(buffer: tf2_ros.Buffer) -> None:
+    buffer.set_transform(transform("map", "odom", 4 * S, (0.0, 0.0, 4.0)), "test")
+    got = buffer.lookup_transform("map", "camera", Time())
+    assert Time.from_msg(got.header.stamp).nanoseconds == 3 * S
+    assert xyz(got)[2] == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "at", "error"),
+    [
+        ("map", "nowhere", 2 * S, "LookupException"),
+        ("nowhere", "map", 2 * S, "LookupException"),
+        ("map", "island", 2 * S, "ConnectivityException"),
+        ("map", "base", S - 1, "ExtrapolationException"),
+        ("map", "base", 3 * S + 1, "ExtrapolationException"),
+        ("/map", "base", 2 * S, "InvalidArgumentException"),
+        ("map", "", 2 * S, "InvalidArgumentException"),
+    ],
+)
+def test_refusals(buffer: tf2_ros.Buffer, target: str, source: str, at: int, error: str) -> None:
+    buffer.set_transform(transform("sea", "island", 2 * S), "test")
+    with pytest.raises(getattr(tf2_ros, error)) as caught:
+        buffer.lookup_transform(target, source, Time(nanoseconds=at))
+    assert isinstance(caught.value, tf2_ros.TransformException)
+    ok, why = buffer.can_transform(target, source, Time(nanoseconds=at), return_debug_tuple=True)
+    assert not ok and why
+
+
+def test_past_beyond_the_cache_is_forgotten() -> None:
+    buffer = tf2_ros.Buffer(cache_time=Duration(seconds=5))
+    for second in range(1, 11):
+        buffer.set_transform(transform("map", "base", second * S), "test")
+    assert buffer.can_transform("map", "base", Time(nanoseconds=6 * S))
+    assert not buffer.can_transform("map", "base", Time(nanoseconds=4 * S))
+
+
+def test_samples_may_come_out_of_order(buffer: tf2_ros.Buffer) -> None:
+    buffer.set_transform(transform("map", "odom", S + S // 2, (7.0, 0.0, 0.0)), "test")
+    got = buffer.lookup_transform("map", "odom", Time(nanoseconds=S + S // 4))
+    np.testing.assert_allclose(xyz(got), [3.5, 0.0, 0.5], atol=1e-9)
+
+
+def test_a_malformed_transform_changes_nothing(buffer: tf2_ros.Buffer) -> None:
+    bad = transform("map", "odom", 4 * S)
+    bad.transform.rotation.w = 0.0
+    nan = transform("map", "odom", 4 * S, (float("nan"), 0.0, 0.0))
+    for msg in (bad, nan):
+        buffer.set_transform(msg, "test")
+    assert not buffer.can_transform("map", "odom", Time(nanoseconds=4 * S))
+
+
+def test_lookup_waits_for_a_late_transform_and_no_longer(buffer: tf2_ros.Buffer, node: Any) -> None:
+    at = Time(nanoseconds=3 * S + S // 2)
+
+    def later() -> None:
+        buffer.set_transform(transform("map", "odom", 4 * S, (0.0, 0.0, 4.0)), "test")
+
+    timer = threading.Timer(0.1, later)
+    timer.start()
+    got = buffer.lookup_transform("map", "odom", at, timeout=Duration(seconds=5))
+    timer.join()
+    assert xyz(got)[2] == pytest.approx(3.5)
+    began = time.monotonic()
+    with pytest.raises(tf2_ros.ExtrapolationException):
+        buffer.lookup_transform("map", "odom", Time(nanoseconds=9 * S), timeout=Duration(seconds=0.2))
+    assert 0.15 < time.monotonic() - began < 2.0
+
+
+def test_a_future_is_done_when_the_transform_comes(buffer: tf2_ros.Buffer) -> None:
+    at = Time(nanoseconds=3 * S + S // 2)
+    assert buffer.wait_for_transform_async("map", "odom", Time(nanoseconds=2 * S)).done()
+    future = buffer.wait_for_transform_async("map", "odom", at)
+    assert not future.done()
+    buffer.set_transform(transform("map", "odom", 4 * S), "test")
+    assert future.done()
+
+
+def test_broadcast_transforms_reach_a_listener(node: Any, spin_until: Any) -> None:
+    buffer = tf2_ros.Buffer()
+    static = tf2_ros.StaticTransformBroadcaster(node)
+    static.sendTransform(transform("base", "camera", 0, (0.0, 1.0, 0.0)))
+    static.sendTransform([transform("base", "lidar", 0, (0.0, 2.0, 0.0))])
+    listener = tf2_ros.TransformListener(buffer, node)  # after the static ones were sent: they are latched
+    moving = tf2_ros.TransformBroadcaster(node)
+    target = Time(nanoseconds=S + S // 2)
+
+    def publish() -> None:
+        moving.sendTransform([transform("map", "base", S), transform("map", "base", 2 * S, (2.0, 0.0, 0.0))])
+
+    for child, y in (("camera", 1.0), ("lidar", 2.0)):
+        assert spin_until(lambda child=child: buffer.can_transform("map", child, target), publish)
+        np.testing.assert_allclose(xyz(buffer.lookup_transform("map", child, target)), [1.0, y, 0.0], atol=1e-9)
+    listener.unregister()
