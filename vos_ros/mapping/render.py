@@ -151,7 +151,7 @@ def _grow(
 ) -> tuple[int, int, Float32[np.ndarray, "h w"]]:
     """Disks of radius ``radius_px_m / z`` px around pixels, the nearest on top: the crop's first column and row, and its depth."""
     splats = _splat_radii(reach)
-    widest, narrowest = radius_px_m / float(z.min()), radius_px_m / float(z.max())
+    widest, narrowest = (min(radius_px_m / float(end), float(reach)) for end in (z.min(), z.max()))
     largest, smallest = int(splats[_needed(widest, reach)]), int(splats[_needed(narrowest, reach)])
     x0, y0 = int(column.min()) - largest - 1, int(row.min()) - largest - 1
     width, height = int(column.max()) + largest + 2 - x0, int(row.max()) + largest + 2 - y0
@@ -173,7 +173,7 @@ def _grow(
     if largest == smallest and widest - narrowest < 0.5 and excess < 4.0:
         inner = cv2.erode(solid, _disk_within(excess + 1.0)) > 0
     else:
-        wanted = np.float32(radius_px_m) / grown
+        wanted = np.minimum(np.float32(radius_px_m) / grown, np.float32(reach))
         # The distance is 1 on the outermost pixels.
         inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5) >= splats[_needed(wanted, reach)] - wanted + np.float32(0.999)
     grown[~inner & (samples == EMPTY)] = EMPTY
