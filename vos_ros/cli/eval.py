@@ -1,0 +1,77 @@
+"""``vos-ros eval``: scores of recorded results."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vos_ros.evaluation.score import Score
+
+_RULES = """\
+figures (an object counts in a frame where it has at least 200 labelled pixels; 255 in a mask counts nowhere):
+  mean_iou              mean over frames and objects of the IoU of an object with all pixels given its id; a missing id is 0
+  j_mean                the same, averaged per object first
+  association_accuracy  of the instances that lie on an object (IoU >= 0.5), the share that names it
+  association_f1        (also precision, recall) of the instances that name an object and lie on it
+  id_switches           changes of the id named by the instance on an object
+
+examples:
+  vos-ros eval bag out.mcap --truth kitchen
+  vos-ros eval bag out.mcap --truth kitchen --json score.json --csv objects.csv --plot iou.png
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    top = subparsers.add_parser("eval", help="score results against ground truth", description="Scores results against ground truth.")
+    kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
+    p = kinds.add_parser("bag", help="a bag of vos-ros replay, or recorded from the node", epilog=_RULES,
+                         description="Scores the labels, instances and associations of a bag against masks of object ids.",
+                         formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("bag", metavar="OUT.mcap", help="bag with topics .../labels, .../instances, .../associations")
+    p.add_argument("--truth", required=True, metavar="DIR", help="folder with frames.csv (stamp, mask), the masks, and objects.json whose"
+                   " ids are those of the map")
+    p.add_argument("--json", metavar="FILE", help="write the figures there too")
+    p.add_argument("--csv", metavar="FILE", help="write a table of the objects there")
+    p.add_argument("--plot", metavar="FILE", help="draw the IoU of every object over time there (.png, .pdf, .svg)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores; ValueError or OSError with a message for people."""
+    from vos_ros.cli.report import finish
+    from vos_ros.evaluation.score import read_truth, score_bag
+
+    score = score_bag(args.bag, read_truth(args.truth))
+    if not score.scored:
+        raise ValueError(f"no frame of {args.bag} has the stamp of a frame of {args.truth}: is it the bag of another recording?")
+    finish(score.figures(), args.json)
+    if args.csv:
+        score.write_csv(args.csv)
+    if args.plot:
+        plot(score, args.plot)
+    return 0
+
+
+def plot(score: Score, path: str) -> None:
+    """One row per object, one column per frame of the truth: IoU as colour, grey where the object doesn't count."""
+    import matplotlib
+    import numpy as np
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    ids = sorted({o for f in score.scored for o in f.objects})
+    table = np.full((len(ids), len(score.frames)), np.nan)
+    for column, frame in enumerate(score.frames):
+        for row, o in enumerate(ids):
+            if frame is not None and o in frame.objects:
+                table[row, column] = frame.objects[o].iou
+    figure, axes = pyplot.subplots(figsize=(10, 1.2 + 0.24 * len(ids)), layout="constrained")
+    colors = pyplot.get_cmap("viridis").with_extremes(bad="0.85")
+    image = axes.imshow(table, aspect="auto", interpolation="nearest", vmin=0.0, vmax=1.0, cmap=colors)
+    axes.set_yticks(range(len(ids)), [f"{o} {score.truth.names.get(o, '')}".strip() for o in ids], fontsize=8)
+    axes.set_xlabel("frame (grey: the object does not count)")
+    figure.colorbar(image, ax=axes, label="IoU")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)

@@ -1,0 +1,166 @@
+"""Reads recorded results and ground truth from files and scores one against the other."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from rosbags.highlevel import AnyReader
+from rosbags.highlevel.anyreader import AnyReaderError
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import ReaderError
+
+from vos_ros import rosmsg
+from vos_ros.evaluation.metrics import FrameScore, by_object, only_known, overlap, score_frame, summarise
+from vos_ros.sources.decode import DecodeError, view
+
+STAMP_TOLERANCE_NS = 1_000_000
+_ENDS = ("/labels", "/instances", "/associations")
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """Ground truth: one mask file per frame (pixel value = object id, 255 = ignore) and the objects' names by id."""
+
+    stamps_ns: tuple[int, ...]
+    masks: tuple[Path, ...]
+    names: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Frames of the truth, and the score of each that the bag has an answer for (None where it hasn't)."""
+
+    truth: Truth
+    frames: tuple[FrameScore | None, ...]
+
+    @property
+    def scored(self) -> list[FrameScore]:
+        """The scored frames, in order."""
+        return [f for f in self.frames if f is not None]
+
+    def figures(self) -> dict[str, float | int]:
+        """Flat figures of the whole; see ``metrics``."""
+        return {"frames": len(self.frames), "frames_scored": len(self.scored), **summarise(self.scored)}
+
+    def write_csv(self, path: Path | str) -> None:
+        """A table of the objects that ever count: id, name, frames, mean_iou, recall, association_accuracy, id_switches."""
+        with open(path, "w", newline="") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(["id", "name", "frames", "mean_iou", "recall", "association_accuracy", "id_switches"])
+            for o, s in by_object(self.scored).items():
+                writer.writerow([o, self.truth.names.get(o, ""), s["frames"], *(f"{s[k]:.6f}" for k in (
+                    "mean_iou", "recall", "association_accuracy")), s["id_switches"]])
+
+
+def read_truth(folder: Path | str) -> Truth:
+    """``frames.csv`` (stamp s, mask file) and ``objects.json`` (id, name). ValueError names what is missing."""
+    root = Path(folder)
+    for name in ("frames.csv", "objects.json"):
+        if not (root / name).is_file():
+            raise ValueError(f"{root}: no {name}; wanted a ground-truth folder with frames.csv (columns stamp, mask) and objects.json")
+    with open(root / "frames.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    if not rows or not rows[0].get("mask"):
+        raise ValueError(f"{root / 'frames.csv'}: no column 'mask' with file names; it has {', '.join(rows[0]) if rows else 'no rows'}")
+    objects = json.loads((root / "objects.json").read_text())
+    objects = objects["objects"] if isinstance(objects, dict) else objects
+    return Truth(tuple(round(float(r["stamp"]) * 1e9) for r in rows), tuple(root / r["mask"] for r in rows),
+                 {int(o["id"]): str(o.get("name", "")) for o in objects})
+
+
+def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
+    """A mask image, grey or palette, as its stored values."""
+    try:
+        with Image.open(path) as image:
+            mask = np.array(image)
+    except OSError as e:
+        raise ValueError(f"{path}: cannot be read as an image ({e})") from e
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ValueError(f"{path}: got {mask.dtype} of shape {mask.shape}, wanted an 8-bit grey or palette image of object ids")
+    return mask
+
+
+def score_bag(bag: Path | str, truth: Truth) -> Score:
+    """Scores the topics .../labels, .../instances, .../associations of a bag, joined by stamp, against the truth's frames.
+
+    A frame of the truth takes the answer with the nearest stamp within 1 ms; without labels, instances and associations there it is
+    not scored. The bag is read twice, so that never more than one label image is in memory. ValueError: no such topics, wrong encoding
+    or size.
+    """
+    with _open(Path(bag)) as (reader, topics):
+        named, stamps = _read_names(reader, topics)
+        wanted = _match(truth, np.array(sorted(stamps), np.int64))
+        scores: list[FrameScore | None] = [None] * len(truth.masks)
+        for connection, _, raw in reader.messages(topics["/labels"]):
+            msg: Any = reader.deserialize(raw, connection.msgtype)
+            stamp = rosmsg.stamp_ns(msg.header.stamp)
+            if stamp not in wanted or stamp not in named:
+                continue
+            labels = _labels(msg, connection.topic)
+            for place in wanted[stamp]:
+                try:
+                    counts = overlap(labels, read_mask(truth.masks[place]))
+                except ValueError as e:
+                    raise ValueError(f"{connection.topic} against {truth.masks[place]}: {e}") from e
+                scores[place] = score_frame(counts, only_known(named[stamp], truth.names))
+    return Score(truth, tuple(scores))
+
+
+@contextmanager
+def _open(bag: Path) -> Iterator[tuple[AnyReader, dict[str, list[Connection]]]]:
+    if not bag.exists():
+        raise FileNotFoundError(f"{bag}: no such bag")
+    try:
+        with AnyReader([bag], default_typestore=rosmsg.typestore()) as reader:
+            topics = {end: [c for c in reader.connections if c.topic.endswith(end)] for end in _ENDS}
+            missing = [f"*{end}" for end, found in topics.items() if not found]
+            if missing:
+                raise ValueError(f"{bag}: no topic {', '.join(missing)}; it has {', '.join(sorted({c.topic for c in reader.connections}))}."
+                                 " Wanted a bag of results, from vos-ros replay or recorded from the node")
+            yield reader, topics
+    except (AnyReaderError, ReaderError) as e:
+        raise ValueError(f"{bag}: cannot be read as a bag ({e}): it is cut short, damaged, or no bag") from e
+
+
+def _read_names(reader: AnyReader, topics: dict[str, list[Connection]]) -> tuple[dict[int, dict[int, int]], set[int]]:
+    """Stamp -> {label value: map object id, 0 = none} where both instances and associations are there, and all stamps of any topic."""
+    track_of: dict[int, dict[int, int]] = {}
+    object_of: dict[int, dict[int, int]] = {}
+    stamps: set[int] = set()
+    for connection, _, raw in reader.messages([c for found in topics.values() for c in found]):
+        msg: Any = reader.deserialize(raw, connection.msgtype)
+        stamp = rosmsg.stamp_ns(msg.header.stamp)
+        stamps.add(stamp)
+        if connection in topics["/instances"]:
+            track_of[stamp] = {int(i.label_value): int(i.track_id) for i in msg.instances}
+        elif connection in topics["/associations"]:
+            object_of[stamp] = {int(a.track_id): int(a.map_object_id) for a in msg.associations}
+    return ({s: {v: object_of[s].get(t, 0) for v, t in tracks.items()} for s, tracks in track_of.items() if s in object_of}, stamps)
+
+
+def _match(truth: Truth, stamps: np.ndarray) -> dict[int, list[int]]:
+    """Stamp of the bag -> places of the truth's frames that it answers."""
+    out: dict[int, list[int]] = {}
+    for place, want in enumerate(truth.stamps_ns if len(stamps) else ()):
+        near = int(stamps[np.abs(stamps - want).argmin()])
+        if abs(near - want) <= STAMP_TOLERANCE_NS:
+            out.setdefault(near, []).append(place)
+    return out
+
+
+def _labels(msg: Any, topic: str) -> np.ndarray:
+    if msg.encoding not in ("16UC1", "mono16"):
+        raise ValueError(f"{topic}: encoding {msg.encoding!r}, wanted 16UC1")
+    try:
+        return view(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
+    except DecodeError as e:
+        raise ValueError(f"{topic}: {e}") from e
