@@ -308,7 +308,8 @@ def test_pip_installs_modules_weights_and_command(tmp_path: Path) -> None:
     """`pip install .`, for people without ROS."""
     source = tmp_path / "source"
     source.mkdir()
-    shutil.copytree(ROOT / "vos_ros", source / "vos_ros", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("vos_ros", "msg", "config"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source / name)
     (source / "vos_ros" / "weights").mkdir(exist_ok=True)
@@ -334,6 +335,7 @@ def test_pip_installs_modules_weights_and_command(tmp_path: Path) -> None:
         files = set(wheel.namelist())
         entry_points = next(f for f in files if f.endswith("entry_points.txt"))
         assert "vos-ros = vos_ros.cli.main:main" in wheel.read(entry_points).decode()
+    assert any(f.endswith(".data/data/share/vos_ros/msg/MapObjectArray.msg") for f in files)
     assert {"vos_ros/types.py", "vos_ros/segmentation/networks/__init__.py", "vos_ros/weights/some.safetensors"} <= files
 
 
