@@ -41,13 +41,17 @@ class McapFile:
 
     def write(self, topic: str, msg: Any, log_ns: int, latched: bool = False) -> None:
         """One message; the topic is made by its first one. ``latched``: recorded as transient local."""
+        self.write_cdr(topic, msg.__msgtype__, serialize(msg), log_ns, latched)
+
+    def write_cdr(self, topic: str, msgtype: str, cdr: bytes | memoryview, log_ns: int, latched: bool = False) -> None:
+        """One message that is already CDR (with its encapsulation header), of type ``msgtype`` (package/msg/Type)."""
         if topic not in self._connections:
             durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
             qos = Qos(QosHistory.KEEP_LAST, 1 if latched else 10, QosReliability.RELIABLE, durability, _FOREVER, _FOREVER,
                       QosLiveliness.AUTOMATIC, _FOREVER, False)
-            self._connections[topic] = self._writer.add_connection(topic, msg.__msgtype__, typestore=typestore(),
+            self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=typestore(),
                                                                    offered_qos_profiles=[qos])
-        self._writer.write(self._connections[topic], log_ns, serialize(msg))
+        self._writer.write(self._connections[topic], log_ns, cdr)
 
     def close(self) -> None:
         """Finishes the file and puts it in its place. Again: nothing."""
