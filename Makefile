@@ -18,7 +18,6 @@ test: ## the test suite (minutes); TESTS="-k name" picks, TESTS="-m slow" runs t
 
 lint: ## ruff, mypy --strict, import-linter
 	tools/env ruff check .
-	tools/env ruff format --check .
 	tools/env mypy
 	tools/env lint-imports
 
