@@ -89,7 +89,8 @@ def scale_intrinsics(intrinsics: Intrinsics, x: float, y: float | None = None) -
     y = x if y is None else y
     width, height = (round(intrinsics.width * x), round(intrinsics.height * y)) if x > 0 and y > 0 else (0, 0)
     if width < 1 or height < 1:
-        raise ValueError(f"an image of {intrinsics.width}x{intrinsics.height} px scaled by {x:g}, {y:g} has no pixels: wanted larger factors")
+        raise ValueError(f"an image of {intrinsics.width}x{intrinsics.height} px scaled by {x:g}, {y:g} has no pixels: wanted larger"
+                         " factors")
     return replace(intrinsics, fx=intrinsics.fx * x, fy=intrinsics.fy * y, cx=(intrinsics.cx + 0.5) * x - 0.5,
                    cy=(intrinsics.cy + 0.5) * y - 0.5, width=width, height=height)  # fmt: skip
 
@@ -210,10 +211,12 @@ def _undistorted_camera(source: Intrinsics, D: Float64[np.ndarray, "D"]) -> Intr
     lower = np.maximum([left[:, 0].max(), top[:, 1].max()], -_MAX_SLOPE)
     upper = np.minimum([right[:, 0].min(), bottom[:, 1].min()], _MAX_SLOPE)
     if not (np.isfinite(rays).all() and miss * max(source.fx, source.fy) < 0.5 and (upper > lower).all()):
-        raise ValueError(f"distortion model {source.distortion_model} with coefficients {source.distortion} cannot be inverted over the image"
-                         f" of {w}x{h} px: check the calibration")
-    focal = np.array([w - 1.0, h - 1.0]) / (upper - lower)
-    centre = -lower * focal
+        raise ValueError(f"distortion model {source.distortion_model} with coefficients {source.distortion} cannot be inverted over the"
+                         f" image of {w}x{h} px: check the calibration")
+    # One zoom for both axes: pixels keep their shape.
+    last = np.array([w - 1.0, h - 1.0])
+    focal = np.array([source.fx, source.fy]) * (last / (upper - lower) / [source.fx, source.fy]).max()
+    centre = 0.5 * last - 0.5 * (lower + upper) * focal
     return Intrinsics(float(focal[0]), float(focal[1]), float(centre[0]), float(centre[1]), w, h)
 
 

@@ -74,7 +74,7 @@ def render(
 def _crops(
     objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
 ) -> Iterator[Crop]:
-    splatted = {crop.object_id: crop for crop in _splat([o for o in objects if o.mesh is None], T_map_camera, intrinsics, config)}
+    splatted = {crop.object_id: crop for crop in splat([o for o in objects if o.mesh is None], T_map_camera, intrinsics, config)}
     meshes = [o for o in objects if o.mesh is not None]
     if meshes:
         from vos_ros.mapping.mesh import cast  # open3d is loaded only where a map has meshes
@@ -106,10 +106,10 @@ def _judge(
                       crop.truncated, free / size)  # fmt: skip
 
 
-def _splat(
+def splat(
     objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
 ) -> Iterator[Crop]:
-    """The objects' crops; objects without a sample on the image are left out."""
+    """The objects' crops from their points; objects without a sample on the image are left out."""
     objects = [o for o in objects if len(o.points)]
     if not objects:
         return

@@ -1,0 +1,84 @@
+"""Image to map: a mask and measured depth to points, robust at depth edges."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from vos_ros.config import MappingConfig
+from vos_ros.geometry.points import known_depth, lift_pixels, median_mad
+from vos_ros.types import Intrinsics
+
+_MAX_SLOPE = 6.0
+"""Range may change by so many times the lateral distance of neighbouring pixels: a surface seen at 80 degrees."""
+_OUTLIER_SIGMAS = 4.0
+
+
+def lift(
+    mask: Bool[np.ndarray, "H W"],
+    depth: Float32[np.ndarray, "H W"],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig = MappingConfig(),  # noqa: B008 (frozen)
+) -> Float32[np.ndarray, "P 3"]:
+    """Map-frame points (m) of the mask's pixels, at most ``lift_max_points``, evenly taken; none where there is no depth.
+
+    Left out: pixels within ``edge_px`` of the mask's border (of a mask too thin for that, as many as leave something), pixels beside a
+    jump of depth, where sensors mix the two sides, and ranges more than 4 robust standard deviations off the median, which belong to
+    something before or behind. All arrays may be crops, with the crop's intrinsics; the edge of the arrays counts as border.
+
+    Raises ValueError where the shapes differ.
+    """
+    if mask.shape != depth.shape or mask.shape != (intrinsics.height, intrinsics.width):
+        raise ValueError(f"mask {mask.shape}, depth {depth.shape} and intrinsics ({intrinsics.height}, {intrinsics.width}) differ in size:"
+                         " wanted three of one image or crop")
+    ys, xs = np.nonzero(mask)
+    if len(ys) == 0:
+        return np.zeros((0, 3), np.float32)
+    # One pixel around the mask is enough for its borders and the depth's slopes.
+    y0, y1, x0, x1 = max(int(ys.min()) - 1, 0), int(ys.max()) + 2, max(int(xs.min()) - 1, 0), int(xs.max()) + 2
+    inner, z = mask[y0:y1, x0:x1], known_depth(depth[y0:y1, x0:x1])
+    inner = inner & (z > 0) & ~_beside_jump(z, intrinsics, config)
+    inner = _without_border(inner, mask[y0:y1, x0:x1], config.edge_px)
+    ranges = z[inner]
+    if len(ranges) == 0:
+        return np.zeros((0, 3), np.float32)
+    median, sigma = median_mad(ranges)
+    # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
+    limit = max(_OUTLIER_SIGMAS * float(sigma), config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
+    inner &= np.abs(z - median) <= limit
+    flat = np.flatnonzero(inner)
+    count = min(len(flat), config.lift_max_points)
+    chosen = np.zeros(inner.shape, bool)
+    chosen.ravel()[flat[np.arange(count) * len(flat) // max(count, 1)]] = True
+    crop = Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, z.shape[1], z.shape[0])
+    return lift_pixels(chosen, z, T_map_camera, crop)
+
+
+def _beside_jump(z: Float32[np.ndarray, "h w"], intrinsics: Intrinsics, config: MappingConfig) -> Bool[np.ndarray, "h w"]:
+    """Pixels next to a known pixel whose depth differs by more than a steep surface and the sensor's noise explain."""
+    jump = np.zeros(z.shape, bool)
+    for axis, focal in ((0, intrinsics.fy), (1, intrinsics.fx)):
+        a = z[:-1] if axis == 0 else z[:, :-1]
+        b = z[1:] if axis == 0 else z[:, 1:]
+        nearer = np.minimum(a, b)
+        allowed = np.float32(_MAX_SLOPE / focal) * nearer + np.float32(config.depth_tolerance_per_m2) * nearer * nearer
+        cut = (nearer > 0) & (np.abs(a - b) > allowed)
+        if axis == 0:
+            jump[:-1] |= cut
+            jump[1:] |= cut
+        else:
+            jump[:, :-1] |= cut
+            jump[:, 1:] |= cut
+    return jump
+
+
+def _without_border(inner: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], edge_px: int) -> Bool[np.ndarray, "h w"]:
+    """``inner`` without the pixels within ``edge_px`` of the mask's border, or within as many px as leave some."""
+    if edge_px == 0:
+        return inner
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    distance = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5))[1:-1, 1:-1]
+    deepest = float(distance[inner].max(initial=0.0))
+    return np.asarray(inner & (distance > min(float(edge_px), 0.5 * deepest)))

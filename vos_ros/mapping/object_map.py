@@ -1,0 +1,149 @@
+"""The mapper's objects as last heard of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from vos_ros.types import MapObject, MapUpdate
+
+_MAX_ID = 2**32 - 1
+
+
+class ObjectMap:
+    """Objects by id, kept up to date by ``apply``. Iterates in the order of ids. Not thread-safe.
+
+    ``session_id``, ``revision``, ``stamp_ns`` and ``frame_id`` are those of the last update applied; before the first they are "", 0, 0 and
+    "map".
+    """
+
+    def __init__(self) -> None:
+        self.session_id = ""
+        self.revision = 0
+        self.stamp_ns = 0
+        self.frame_id = "map"
+        self._objects: dict[int, MapObject] = {}
+        self._merged: dict[int, int] = {}
+        self._started = False
+
+    def apply(self, update: MapUpdate) -> str:
+        """Takes an update in, whole or not at all: "" where it was applied, else the reason why not. The map stays usable either way.
+
+        A snapshot replaces everything and may jump to any later revision; of the revision already held it is applied again. A delta
+        applies to the revision right before its own. A new ``session_id`` (the mapper started over) begins with a snapshot, at any
+        revision. Deletions of unknown ids and merges from unknown ids are no errors: what they want is already so.
+        """
+        reason = self._out_of_order(update) or _flaw(update)
+        if reason:
+            return reason
+        objects = {} if update.full else dict(self._objects)
+        merged = {} if update.full and update.session_id != self.session_id else dict(self._merged)
+        objects.update((o.id, _finite(o)) for o in update.objects)
+        for old, new in update.merged:
+            merged[old] = new
+            objects.pop(old, None)
+        for gone in update.deleted_ids:
+            objects.pop(gone, None)
+        for o in objects:  # an id that is in the map stands for itself
+            merged.pop(o, None)
+        self._objects = dict(sorted(objects.items()))
+        self._merged = merged
+        self.session_id, self.revision = update.session_id, update.revision
+        self.stamp_ns, self.frame_id = update.stamp_ns, update.frame_id
+        self._started = True
+        return ""
+
+    def resolve(self, object_id: int) -> int:
+        """The id that ``object_id`` was merged into, through any chain of merges; itself where it was not merged."""
+        while object_id in self._merged:  # ends: apply() takes no circles
+            object_id = self._merged[object_id]
+        return object_id
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[MapObject]:
+        return iter(self._objects.values())
+
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self._objects
+
+    def __getitem__(self, object_id: int) -> MapObject:
+        """The object of an id; KeyError where the map has none."""
+        try:
+            return self._objects[object_id]
+        except KeyError:
+            raise KeyError(f"object {object_id} is not in the map (revision {self.revision}, {len(self)} objects)") from None
+
+    def get(self, object_id: int) -> MapObject | None:
+        """The object of an id, or None."""
+        return self._objects.get(object_id)
+
+    def _out_of_order(self, update: MapUpdate) -> str:
+        if not self._started or update.session_id != self.session_id:
+            if update.full:
+                return ""
+            known = f"map session {update.session_id!r} is new" if self._started else "no map has come yet"
+            return f"revision {update.revision} is a delta and {known}: waiting for a snapshot"
+        if update.full:
+            return "" if update.revision >= self.revision else (
+                f"snapshot of revision {update.revision} is older than revision {self.revision}, which is held: ignored")
+        if update.revision <= self.revision:
+            return f"revision {update.revision} is not newer than revision {self.revision}, which is held: ignored"
+        if update.revision > self.revision + 1:
+            return f"revision {update.revision} after {self.revision}: a delta is missing, waiting for a snapshot"
+        if update.frame_id != self.frame_id:
+            return f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot"
+        return ""
+
+
+def _flaw(update: MapUpdate) -> str:
+    """What is wrong with an update in itself; "" where nothing is."""
+    head = f"revision {update.revision}: "
+    seen: set[int] = set()
+    for o in update.objects:
+        flaw = _object_flaw(o)
+        if flaw or o.id in seen:
+            return f"{head}object {o.id} {flaw or 'comes twice'}: nothing of this update was applied"
+        seen.add(o.id)
+    into = dict(update.merged)
+    if len(into) != len(update.merged):
+        return f"{head}an object is merged into two others: nothing of this update was applied"
+    for old, new in update.merged:
+        chain = [old]
+        while new in into and new not in chain:
+            chain.append(new)
+            new = into[new]
+        if new in chain:
+            return f"{head}merges go round in a circle through {', '.join(map(str, chain))}: nothing of this update was applied"
+        if not 1 <= new <= _MAX_ID or old in seen:
+            return f"{head}object {old} is merged into {new}{' and listed too' if old in seen else ''}, wanted an id of 1..{_MAX_ID}" \
+                   " for an object that is not listed: nothing of this update was applied"
+    return ""
+
+
+def _object_flaw(o: MapObject) -> str:
+    if not 1 <= o.id <= _MAX_ID:
+        return f"has an id outside 1..{_MAX_ID} (0 means none)"
+    if o.points.ndim != 2 or o.points.shape[1] != 3:
+        return f"has points of shape {o.points.shape}, wanted (M, 3)"
+    if len(o.points) and not (np.isfinite(o.point_radius) and o.point_radius > 0):
+        return f"has point_radius {o.point_radius}, wanted the radius in m > 0 of the disk that a point stands for"
+    if o.T_map_object.shape != (4, 4) or not np.isfinite(o.T_map_object).all():
+        return "has a pose that is not a finite 4x4 matrix"
+    if o.mesh is not None and len(o.mesh.triangles):
+        low, high = int(o.mesh.triangles.min()), int(o.mesh.triangles.max())
+        if low < 0 or high >= len(o.mesh.vertices):
+            return f"has triangles of vertices {low}..{high}, but {len(o.mesh.vertices)} vertices"
+        if not np.isfinite(o.mesh.vertices).all():
+            return "has mesh vertices that are not finite"
+    return ""
+
+
+def _finite(o: MapObject) -> MapObject:
+    """The object without points that are not finite: a hole in the sensor's data is no flaw of the object."""
+    good = np.isfinite(o.points).all(axis=1)
+    return o if good.all() else replace(o, points=np.ascontiguousarray(o.points[good]))
+

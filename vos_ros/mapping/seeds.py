@@ -1,0 +1,64 @@
+"""From a projection to a seed: the mask, and how far its outline can be trusted under an uncertain pose."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64
+
+from vos_ros.geometry.camera import pixel_covariance
+from vos_ros.types import Intrinsics, MapObject, Mask, Projection, Seed
+
+_BAND_SIGMAS = 2.0
+"""Half-width of the don't-care band around an outline, in standard deviations of its position."""
+_MIN_BAND_PX = 1.0
+"""Even under an exact pose an outline of map points is true to about a pixel."""
+_CORE_SHARE = 0.7
+"""Where the band swallows the whole object, what lies at least so deep, as a share of its greatest depth, keeps its weight."""
+_SAMPLES = 64
+
+
+def object_pixel_sigma(
+    map_object: MapObject, T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, pose_cov: Float64[np.ndarray, "6 6"]
+) -> float:
+    """Standard deviation (px, per axis) of where the object appears, under the covariance of the camera pose (convention of
+    ``Frame.pose_cov``): the median over samples of its surface in front of the camera. 0 where none is: there is nothing to see."""
+    points = map_object.points
+    points = points[:: -(-len(points) // _SAMPLES)] if len(points) else map_object.T_map_object[None, :3, 3]
+    covariance = pixel_covariance(points, T_map_camera, intrinsics, pose_cov)
+    variance = 0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1])
+    variance = variance[np.isfinite(variance)]
+    return float(np.sqrt(np.median(variance))) if len(variance) else 0.0
+
+
+def seed_of(object_id: int, projection: Projection, pixel_sigma: float) -> Seed:
+    """The visible pixels of a projection as a mask prompt for ``object_id``, with weight 0 within two ``pixel_sigma`` (px, at least
+    1 px in all) of every border of the mask, 1 elsewhere.
+
+    Borders with whatever hides the object are as uncertain as those with the background; the image's own border is no border. Where the
+    band would swallow the object, its innermost part keeps weight 1, so that there is something to learn from. An empty mask gives weight
+    1 everywhere. Raises ValueError where ``pixel_sigma`` is negative or not finite.
+    """
+    if not (np.isfinite(pixel_sigma) and pixel_sigma >= 0.0):
+        raise ValueError(f"pixel_sigma is {pixel_sigma}, wanted a standard deviation in px >= 0")
+    mask = projection.mask
+    weight = np.ones(projection.shape, np.float32)
+    if projection.area_px:
+        band = max(_BAND_SIGMAS * pixel_sigma, _MIN_BAND_PX)
+        height, width = projection.shape
+        margin = int(np.ceil(band)) + 1
+        x0, y0, x1, y1 = projection.roi
+        x0, y0, x1, y1 = max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, width), min(y1 + margin, height)
+        inside, outside = _depths(mask[y0:y1, x0:x1])
+        doubtful = (inside <= band) & (outside <= band)
+        core = inside.max()
+        if core <= band:
+            doubtful &= inside < _CORE_SHARE * core
+        weight[y0:y1, x0:x1][doubtful] = 0.0
+    return Seed(object_id, Mask(mask), weight)
+
+
+def _depths(mask: Bool[np.ndarray, "h w"]) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Distance (px, 1 on the outermost pixels) of the mask's pixels from outside it, and of the others from it; 0 on the other side."""
+    inside = mask.astype(np.uint8)
+    return tuple(np.asarray(cv2.distanceTransform(m, cv2.DIST_L2, cv2.DIST_MASK_5)) for m in (inside, 1 - inside))  # type: ignore[return-value]
