@@ -1,12 +1,10 @@
 """ROS messages <-> the core types, both ways. Pure: no node, no topic, no clock.
 
-Large arrays are copied once as memory, never walked in Python: an ``array.array`` is what rclpy's messages hold inside, and it is
-taken over without a look at its elements.
+Large arrays are copied once, as memory, never walked in Python.
 """
 
 from __future__ import annotations
 
-import array
 import math
 from dataclasses import replace
 from typing import Any
@@ -20,6 +18,7 @@ from std_msgs.msg import Header
 
 from vos_ros import rosmsg
 from vos_ros.geometry import se3
+from vos_ros.geometry.camera import calibrated
 from vos_ros.msg import Association, AssociationArray, Instance, InstanceArray, MapObjectArray
 from vos_ros.msg import MapObject as MapObjectMsg
 from vos_ros.msg import Prompt as PromptMsg
@@ -109,18 +108,20 @@ def pose_with_covariance_message(T_map_camera: Pose4, cov: Cov6 | None, stamp_ns
 # --- images, camera ----------------------------------------------------------------------------------------------------------
 
 
-def packed(pixels: Shaped[np.ndarray, "..."]) -> array.array[Any]:
-    """The bytes of an array as ``array.array('B')``: one copy of memory, which a message's ``data`` takes over as it is."""
-    out = array.array("B")
-    out.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
-    return out
+def fill(msg: Any, pixels: Shaped[np.ndarray, " *shape"]) -> Any:
+    """Puts the bytes of an array into the ``data`` of a message, and returns the message.
+
+    One copy: assigning to ``data`` copies once more, or, given a NumPy array, walks through its elements.
+    """
+    msg.data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    return msg
 
 
 def image_message(pixels: Shaped[np.ndarray, "H W *C"], encoding: str, head: Header) -> Image:
     """sensor_msgs/Image of pixels that are already in ``encoding`` (little endian)."""
     height, width = pixels.shape[:2]
-    return Image(header=head, height=height, width=width, encoding=encoding, is_bigendian=0,
-                 step=int(pixels.nbytes // max(height, 1)), data=packed(pixels))
+    return fill(Image(header=head, height=height, width=width, encoding=encoding, is_bigendian=0,
+                      step=int(pixels.nbytes // max(height, 1))), pixels)
 
 
 def rgb_message(rgb: UInt8[np.ndarray, "H W 3"], head: Header) -> Image:
@@ -152,23 +153,9 @@ def depth_from_message(msg: Any) -> Float32[np.ndarray, "H W"]:
 
 
 def intrinsics_from_message(msg: Any) -> Intrinsics:
-    """sensor_msgs/CameraInfo as the camera of the image that is published: binning and region of interest applied.
-
-    ValueError where it is no calibration (focal length not > 0: an uncalibrated driver leaves K at zero).
-    """
-    k = [float(v) for v in msg.k]
-    if not (math.isfinite(sum(k)) and k[0] > 0 and k[4] > 0):
-        raise ValueError(f"camera_info holds no calibration: K is {k}; wanted focal lengths > 0 (calibrate the camera, or publish the"
-                         " calibration)")
-    bin_x, bin_y = max(int(msg.binning_x), 1), max(int(msg.binning_y), 1)
-    roi = msg.roi
-    width, height = (int(roi.width), int(roi.height)) if roi.width and roi.height else (int(msg.width), int(msg.height))
-    # A binned pixel covers several: its centre lies half a pixel off theirs.
-    cx = (k[2] - roi.x_offset + 0.5) / bin_x - 0.5
-    cy = (k[5] - roi.y_offset + 0.5) / bin_y - 0.5
-    distortion = tuple(float(v) for v in msg.d)
-    return Intrinsics(k[0] / bin_x, k[4] / bin_y, cx, cy, width // bin_x, height // bin_y,
-                      msg.distortion_model if any(distortion) else "", distortion if any(distortion) else ())
+    """sensor_msgs/CameraInfo as the camera of the image that is published. ValueError where it holds no calibration that is known."""
+    return calibrated(msg.k, msg.width, msg.height, msg.distortion_model, msg.d, binning=(msg.binning_x, msg.binning_y),
+                      roi=(msg.roi.x_offset, msg.roi.y_offset, msg.roi.width, msg.roi.height))
 
 
 def camera_info_message(intrinsics: Intrinsics, head: Header) -> CameraInfo:
@@ -190,7 +177,7 @@ def frame_messages(frame: Frame, *, depth_encoding: str = "16UC1") -> tuple[Imag
 # --- the map -----------------------------------------------------------------------------------------------------------------
 
 
-def cloud_message(columns: dict[str, Shaped[np.ndarray, "N"]], head: Header) -> PointCloud2:
+def cloud_message(columns: dict[str, Shaped[np.ndarray, " N"]], head: Header) -> PointCloud2:
     """PointCloud2 of equally long columns, one field each (float32, or uint32), little endian."""
     codes = {"f": ("<f4", PointField.FLOAT32), "u": ("<u4", PointField.UINT32)}
     length = len(next(iter(columns.values())))
@@ -198,8 +185,9 @@ def cloud_message(columns: dict[str, Shaped[np.ndarray, "N"]], head: Header) -> 
     for name, column in columns.items():
         table[name] = column
     fields = [PointField(name=name, offset=4 * i, datatype=codes[c.dtype.kind][1], count=1) for i, (name, c) in enumerate(columns.items())]
-    return PointCloud2(header=head, height=1, width=length, fields=fields, is_bigendian=False, point_step=4 * len(columns),
-                       row_step=4 * len(columns) * length, data=packed(table), is_dense=True)
+    cloud = PointCloud2(header=head, height=1, width=length, fields=fields, is_bigendian=False, point_step=4 * len(columns),
+                        row_step=4 * len(columns) * length, is_dense=True)
+    return fill(cloud, table.view(np.uint8))
 
 
 def map_update_from_message(msg: Any) -> MapUpdate:

@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from vos_ros.config import Config
 from vos_ros.pipeline import Pipeline
+from vos_ros.ros import fastdds
 from vos_ros.ros.diagnostics import report
 from vos_ros.ros.logging import ConditionLog, EventLog, Level
 from vos_ros.ros.params import Parameters
@@ -186,6 +187,7 @@ class VosNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline) -> int:
     """Runs the node until SIGINT or SIGTERM; 0 then, 1 where the executor failed."""
+    fastdds.prepare()
     # rclpy's own handlers take the context away under the node, which could then not release anything in order.
     rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tf2_ros
@@ -48,7 +48,7 @@ class PoseInput(Protocol):
     def destroy(self) -> None: ...
 
 
-def transport(cov: Cov6, R_map_parent: Float64[np.ndarray, "3 3"], lever_m: Float64[np.ndarray, "3"]) -> Cov6:
+def transport(cov: Cov6, R_map_parent: Float64[np.ndarray, "3 3"], lever_m: Float64[np.ndarray, " 3"]) -> Cov6:
     """Covariance of a small motion of a body, in parent's axes, as that of a point fixed to it ``lever_m`` away (map axes, m), in the
     map's axes: the rotation moves the point by rotation x lever."""
     A = np.zeros((6, 6))
@@ -115,7 +115,7 @@ class TopicPose:
     ``child_frame_id``; TF then says where the camera sits on it. TF is also asked where ``header.frame_id`` is not the map frame.
     """
 
-    TYPES = {"pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped, "odometry": Odometry}
+    TYPES: ClassVar = {"pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped, "odometry": Odometry}
 
     def __init__(self, node: Any, kind: str, map_frame: str, subscribe: Callable[..., Any], on_error: Callable[[str], None]) -> None:
         self._kind = kind
@@ -162,7 +162,8 @@ class TopicPose:
             if target and source and target != source:
                 link, why = self._tf.lookup(target, source, stamp_ns, deadline, give_up)
                 if link is None:
-                    return PoseAnswer(None, why=f"the pose is of {child or camera_frame!r} in {parent!r}; TF has no {target} <- {source}: {why}")
+                    return PoseAnswer(None, why=f"the pose is of {child or camera_frame!r} in {parent!r}, and TF has no"
+                                                 f" {target} <- {source}: {why}")
                 out[:] = link
         T_map_camera = T_map_parent @ T @ T_child_camera
         if cov is not None:

@@ -1,0 +1,29 @@
+"""config/vos_ros.yaml and the config tree say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from vos_ros import config
+from vos_ros.ros import yaml_file
+
+FILE = Path(__file__).resolve().parents[2] / "config/vos_ros.yaml"
+
+
+def test_the_file_is_what_the_tree_says():
+    assert FILE.read_text() == yaml_file.text(), "run: python -m vos_ros.ros.yaml_file > config/vos_ros.yaml"
+
+
+def test_the_file_gives_the_defaults_and_names_every_parameter():
+    assert config.load(FILE) == config.Config()
+    tree = yaml.safe_load(FILE.read_text())
+    assert set(config.flat_keys(tree["/**"]["ros__parameters"])) == {p.key for p in config.params()}
+
+
+def test_every_remark_has_the_help_unit_and_bounds():
+    text = FILE.read_text()
+    for param in config.params():
+        assert param.help in text
+    assert "# images, depth and camera_info whose stamps differ by less belong together [s] (0..1)" in text
