@@ -18,6 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from vos_ros.geometry import se3
+from vos_ros.geometry.camera import calibrated
 from vos_ros.types import Intrinsics, MapObject, MapUpdate
 
 NS_PER_S = 1_000_000_000
@@ -127,22 +128,19 @@ def covariance(values: Any) -> Float64[np.ndarray, "6 6"] | None:
     return cov if np.isfinite(cov).all() and cov.any() and cov[0, 0] >= 0 else None
 
 
-def intrinsics(msg: Any) -> Intrinsics:
-    """sensor_msgs/CameraInfo as the camera of the published image: binning and region of interest applied.
+def intrinsics(msg: Any, rectified: bool = False) -> Intrinsics:
+    """sensor_msgs/CameraInfo as the camera of the published image, binning and region of interest applied.
 
-    ValueError where it holds no calibration (an uncalibrated driver leaves K at zero).
+    ``rectified``: the image went through image_proc (topics named image_rect...), so that P and no distortion hold. ValueError: no
+    calibration, an unknown distortion model, coefficients that don't fit it.
     """
-    k = np.asarray(msg.k, np.float64)
-    if not np.isfinite(k).all() or k[0] <= 0 or k[4] <= 0:
-        raise ValueError(f"camera_info holds no calibration: K is {k.tolist()}; wanted focal lengths > 0 (calibrate the camera)")
-    bin_x, bin_y = max(int(msg.binning_x), 1), max(int(msg.binning_y), 1)
-    roi = msg.roi
-    width, height = (int(roi.width), int(roi.height)) if roi.width and roi.height else (int(msg.width), int(msg.height))
-    distortion = tuple(float(v) for v in msg.d)
-    # a binned pixel covers several: its centre lies half a pixel off theirs
-    cx, cy = (k[2] - roi.x_offset + 0.5) / bin_x - 0.5, (k[5] - roi.y_offset + 0.5) / bin_y - 0.5
-    return Intrinsics(float(k[0] / bin_x), float(k[4] / bin_y), float(cx), float(cy), width // bin_x, height // bin_y,
-                      str(msg.distortion_model) if any(distortion) else "", distortion if any(distortion) else ())
+    roi = (int(msg.roi.x_offset), int(msg.roi.y_offset), int(msg.roi.width), int(msg.roi.height))
+    binning = (int(msg.binning_x), int(msg.binning_y))
+    p = np.asarray(msg.p, np.float64).reshape(3, 4)
+    if rectified and p[0, 0] > 0:
+        return calibrated(p[:, :3].reshape(9), int(msg.width), int(msg.height), binning=binning, roi=roi)
+    return calibrated(np.asarray(msg.k, np.float64), int(msg.width), int(msg.height), str(msg.distortion_model),
+                      np.asarray(msg.d, np.float64).tolist(), binning=binning, roi=roi)
 
 
 def make_camera_info(ns: int, frame_id: str, camera: Intrinsics) -> Any:
