@@ -28,14 +28,14 @@ class PoseNoise:
         if rms_m < 0 or rms_deg < 0 or seed < 0:
             raise ValueError(f"got rms_m={rms_m}, rms_deg={rms_deg}, seed={seed}: wanted all of them >= 0")
         self.map_frame = source.map_frame
-        self._source, self._seed = source, seed
+        self.source, self._seed = source, seed
         self._sigma_m, self._sigma_rad = rms_m / np.sqrt(3), np.deg2rad(rms_deg) / np.sqrt(3)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.source)
 
     def __iter__(self) -> Iterator[Frame | MapUpdate]:
-        for item in self._source:
+        for item in self.source:
             yield self.perturb(item) if isinstance(item, Frame) else item
 
     def perturb(self, frame: Frame) -> Frame:
