@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS: run through tools/env")
-from message_filters import ApproximateTimeSynchronizer, Cache, SimpleFilter, Subscriber, TimeSynchronizer
+from message_filters import ApproximateTimeSynchronizer, SimpleFilter, Subscriber, TimeSynchronizer
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
@@ -81,17 +81,6 @@ def test_headerless_messages_are_refused_or_stamped_on_arrival() -> None:
         filters[0].signalMessage(String(data="x"))
         filters[1].signalMessage(String(data="y"))
         assert len(out) == expected
-
-
-def test_cache_keeps_the_newest_by_stamp() -> None:
-    f = SimpleFilter()
-    cache = Cache(f, 3)
-    for stamp in (1, 4, 2, 3):
-        f.signalMessage(image(stamp, str(stamp)))
-    assert [m.header.frame_id for m in cache.getInterval(Time(nanoseconds=2), Time(nanoseconds=3))] == ["2", "3"]
-    assert cache.getElemAfterTime(Time(nanoseconds=3)).header.frame_id == "3"
-    assert cache.getElemBeforeTime(Time(nanoseconds=3)).header.frame_id == "3"
-    assert cache.getLast().header.frame_id == "4"
 
 
 def test_subscribers_of_a_node_feed_a_synchroniser(node: Any, spin_until: Any) -> None:

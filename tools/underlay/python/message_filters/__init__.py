@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.time import Time
 
-__all__ = ["ApproximateTimeSynchronizer", "Cache", "SimpleFilter", "Subscriber", "TimeSynchronizer"]
+__all__ = ["ApproximateTimeSynchronizer", "SimpleFilter", "Subscriber", "TimeSynchronizer"]
 
 
 class SimpleFilter:
@@ -71,45 +70,6 @@ def _stamp_ns(msg: Any) -> int | None:
     """Stamp of the message's header, None where it has none."""
     header = getattr(msg, "header", None)
     return None if header is None else Time.from_msg(header.stamp).nanoseconds
-
-
-class Cache(SimpleFilter):
-    """Keeps the newest ``cache_size`` messages in the order of their stamps, and passes every message on."""
-
-    def __init__(self, f: SimpleFilter, cache_size: int = 1, allow_headerless: bool = False) -> None:
-        super().__init__()
-        self.cache_size = cache_size
-        self.allow_headerless = allow_headerless
-        self._messages: list[tuple[int, int, Any]] = []
-        self._count = itertools.count()
-        f.registerCallback(self.add)
-
-    def add(self, msg: Any) -> None:
-        """Takes a message from the input."""
-        stamp = _stamp_ns(msg)
-        if stamp is None:
-            if not self.allow_headerless:
-                return
-            stamp = _now_ns()
-        insort(self._messages, (stamp, next(self._count), msg))
-        del self._messages[: -self.cache_size]
-        self.signalMessage(msg)
-
-    def getInterval(self, from_stamp: Time, to_stamp: Time) -> list[Any]:
-        """The messages with stamps from ``from_stamp`` to ``to_stamp``, both included."""
-        return [m for s, _, m in self._messages if from_stamp.nanoseconds <= s <= to_stamp.nanoseconds]
-
-    def getElemAfterTime(self, stamp: Time) -> Any | None:
-        """The oldest message at or after the stamp."""
-        return next((m for s, _, m in self._messages if s >= stamp.nanoseconds), None)
-
-    def getElemBeforeTime(self, stamp: Time) -> Any | None:
-        """The newest message at or before the stamp."""
-        return next((m for s, _, m in reversed(self._messages) if s <= stamp.nanoseconds), None)
-
-    def getLast(self) -> Any | None:
-        """The message with the newest stamp."""
-        return self._messages[-1][2] if self._messages else None
 
 
 def _now_ns() -> int:

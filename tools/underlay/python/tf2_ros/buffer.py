@@ -13,6 +13,7 @@ import numpy as np
 import rclpy.logging
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.task import Future
@@ -74,7 +75,7 @@ class _Edge:
     samples: list[tuple[str, tuple[Vector, Vector]]] = field(default_factory=list)
 
     def insert(self, stamp_ns: int, parent: str, pose: tuple[Vector, Vector], cache_ns: int) -> None:
-        """Adds a sample; one that is older than the cache or repeats a stamp is ignored."""
+        """Adds a sample, in place of one with the same stamp; one that is older than the cache is ignored."""
         if self.static:
             self.stamps, self.samples = [stamp_ns], [(parent, pose)]
             return
@@ -82,6 +83,7 @@ class _Edge:
             return
         at = bisect_left(self.stamps, stamp_ns)
         if at < len(self.stamps) and self.stamps[at] == stamp_ns:
+            self.samples[at] = (parent, pose)
             return
         self.stamps.insert(at, stamp_ns)
         self.samples.insert(at, (parent, pose))
@@ -109,7 +111,8 @@ class _Edge:
 class Buffer:
     """Stores transforms and answers lookups; safe to use from several threads.
 
-    ``cache_time``: how much of the past is kept, 10 s where not given. ``node`` is taken for compatibility.
+    ``cache_time``: how much of the past is kept, 10 s where not given. With a ``node`` the buffer is cleared when that node's clock
+    jumps back (simulated time, a bag that starts over).
     """
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
@@ -118,6 +121,9 @@ class Buffer:
         self._changed = threading.Condition(threading.RLock())
         self._waiting: list[tuple[Future, Callable[[], bool]]] = []
         self._logger = rclpy.logging.get_logger("tf2_ros")
+        if node is not None:
+            threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True)
+            self._jump_handle = node.get_clock().create_jump_callback(threshold, post_callback=lambda _: self.clear())
 
     def clear(self) -> None:
         """Forgets all transforms but the static ones."""
