@@ -66,7 +66,12 @@ def test_another_seed_is_another_sequence() -> None:
 
 def _flat(depth: np.ndarray, cosine: float = 1.0) -> View:
     shape = depth.shape
-    return View(np.zeros((*shape, 3), np.float32), depth.astype(np.float32), np.zeros(shape, np.uint16), np.full(shape, cosine, np.float32))
+    return View(
+        np.zeros((*shape, 3), np.float32),
+        depth.astype(np.float32),
+        np.zeros(shape, np.uint16),
+        np.full(shape, cosine, np.float32),
+    )
 
 
 @pytest.mark.parametrize("z", [0.8, 2.0, 3.5])
@@ -160,7 +165,7 @@ def test_drift_moves_the_pose_within_its_covariance_and_not_the_image(source: Sy
     assert off.frame.T_map_camera is not None and off.frame.pose_cov is not None
     error = off.frame.T_map_camera[:3, 3] - off.T_map_camera[:3, 3]
     sigma = np.sqrt(np.diag(off.frame.pose_cov))
-    assert 0 < np.linalg.norm(error) and (np.abs(error) <= 4 * sigma[:3]).all()
+    assert np.linalg.norm(error) > 0 and (np.abs(error) <= 4 * sigma[:3]).all()
     turned = off.frame.T_map_camera[:3, :3] @ off.T_map_camera[:3, :3].T
     assert 0 < np.arccos(np.clip((np.trace(turned) - 1) / 2, -1, 1)) <= 4 * sigma[3] * np.sqrt(3)
     first = SyntheticSource(spec).capture(0)
@@ -177,7 +182,7 @@ def test_motion_blur_smears_the_colour_only() -> None:
 def test_written_folder_holds_the_sequence(source: SyntheticSource, tmp_path: Path) -> None:
     short = SyntheticSource(SyntheticSpec(frames=2, **SMALL))
     write_folder(short, tmp_path)
-    rows = list(csv.DictReader(open(tmp_path / "frames.csv")))
+    rows = list(csv.DictReader((tmp_path / "frames.csv").read_text().splitlines()))
     assert len(rows) == 2
     for index, row in enumerate(rows):
         capture = short.capture(index)
@@ -192,11 +197,13 @@ def test_written_folder_holds_the_sequence(source: SyntheticSource, tmp_path: Pa
     assert sum(o["alike_group"] == "mug" for o in objects) == 2
     for o, entry in zip(objects, short.map_snapshot().objects, strict=True):
         data = (tmp_path / o["ply"]).read_bytes()
-        points = np.frombuffer(data[data.index(b"end_header\n") + 11:], "<f4").reshape(-1, 3)
+        points = np.frombuffer(data[data.index(b"end_header\n") + 11 :], "<f4").reshape(-1, 3)
         np.testing.assert_array_equal(points, entry.points)
 
 
-@pytest.mark.parametrize(("field", "value"), [("frames", 0), ("width", 10), ("map_mode", "some"), ("drift", "much"), ("seed", -1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("frames", 0), ("width", 10), ("map_mode", "some"), ("drift", "much"), ("seed", -1)]
+)
 def test_spec_refuses_nonsense_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         SyntheticSpec(**{field: value})  # type: ignore[arg-type]
@@ -207,9 +214,15 @@ def test_frame_index_out_of_range(source: SyntheticSource) -> None:
         source.capture(8)
 
 
-@pytest.mark.parametrize("shape", [shapes.box((0.2, 0.1, 0.3), 0, cell_m=0.02), shapes.torus(0.08, 0.03, 0, cell_m=0.01),
-                                   shapes.revolve([(0, 0), (0.05, 0), (0.05, 0.1), (0, 0.1)], 0, cell_m=0.01),
-                                   shapes.revolve(shapes.arc_profile(0.1, 0.1, -np.pi / 2, np.pi / 2), 0, cell_m=0.02)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        shapes.box((0.2, 0.1, 0.3), 0, cell_m=0.02),
+        shapes.torus(0.08, 0.03, 0, cell_m=0.01),
+        shapes.revolve([(0, 0), (0.05, 0), (0.05, 0.1), (0, 0.1)], 0, cell_m=0.01),
+        shapes.revolve(shapes.arc_profile(0.1, 0.1, -np.pi / 2, np.pi / 2), 0, cell_m=0.02),
+    ],
+)
 def test_shapes_are_wound_and_lit_outwards(shape: shapes.Shape) -> None:
     np.testing.assert_allclose(np.linalg.norm(shape.normals, axis=1), 1.0, atol=1e-9)
     a, b, c = (shape.vertices[shape.triangles[:, k]] for k in range(3))

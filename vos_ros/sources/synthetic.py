@@ -60,8 +60,16 @@ class SyntheticSpec:
         for name, value, choices in (("map_mode", self.map_mode, MAP_MODES), ("drift", self.drift, DRIFTS)):
             if value not in choices:
                 raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
-        bounds = {"seed": (0, 2**32 - 1), "frames": (1, 100_000), "width": (64, 4096), "height": (48, 4096),
-                  "rate_hz": (0.1, 1000.0), "drift_m": (0.0, 10.0), "drift_deg": (0.0, 90.0), "motion_blur": (1, 32)}
+        bounds = {
+            "seed": (0, 2**32 - 1),
+            "frames": (1, 100_000),
+            "width": (64, 4096),
+            "height": (48, 4096),
+            "rate_hz": (0.1, 1000.0),
+            "drift_m": (0.0, 10.0),
+            "drift_deg": (0.0, 90.0),
+            "motion_blur": (1, 32),
+        }
         for name, (low, high) in bounds.items():
             number = getattr(self, name)
             if not low <= number <= high:
@@ -156,8 +164,9 @@ class SyntheticSource:
                 mapper.integrate(self._world.render(T, camera, smooth=False), camera, T)
         return mapper
 
-    def _reported(self, T: Float64[np.ndarray, "4 4"], index: int
-                  ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None]:
+    def _reported(
+        self, T: Float64[np.ndarray, "4 4"], index: int
+    ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None]:
         """The pose as odometry would tell it, with its covariance in the map frame's axes."""
         spec = self.spec
         if spec.drift == "none":
@@ -270,11 +279,23 @@ def _write_map(source: SyntheticSource, root: Path, visible: dict[int, int]) -> 
         o, ply = named[entry.id], f"objects/{entry.id:02d}_{named[entry.id].name}.ply"
         low, high = entry.points.min(0), entry.points.max(0)
         places = {"centroid": entry.points.mean(0), "bbox_min": low, "bbox_max": high}
-        entries.append({"id": o.id, "name": o.name, "class": o.class_name, "class_id": o.class_id,
-                        "alike_group": o.alike_group or None, **{k: [round(float(x), 4) for x in v] for k, v in places.items()},
-                        "num_points": len(entry.points), "frames_visible": visible[o.id], "ply": ply})
-        header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(entry.points)}\n" \
-                 "property float x\nproperty float y\nproperty float z\nend_header\n"
+        entries.append(
+            {
+                "id": o.id,
+                "name": o.name,
+                "class": o.class_name,
+                "class_id": o.class_id,
+                "alike_group": o.alike_group or None,
+                **{k: [round(float(x), 4) for x in v] for k, v in places.items()},
+                "num_points": len(entry.points),
+                "frames_visible": visible[o.id],
+                "ply": ply,
+            }
+        )
+        header = (
+            f"ply\nformat binary_little_endian 1.0\nelement vertex {len(entry.points)}\n"
+            "property float x\nproperty float y\nproperty float z\nend_header\n"
+        )
         (root / ply).write_bytes(header.encode() + entry.points.astype("<f4").tobytes())
     (root / "objects.json").write_text(json.dumps(entries, indent=1))
 

@@ -65,8 +65,10 @@ def room(rng: tx.Rng, palette: Palette) -> list[sh.Shape]:
     white = t(tx.plain(rng, (0.88, 0.87, 0.84), 0.06))
     oak = t(tx.wood(rng, (0.74, 0.56, 0.36), (0.58, 0.40, 0.23)))
     dark = t(tx.wood(rng, (0.36, 0.23, 0.15), (0.22, 0.13, 0.08)))
-    parts = [sh.rectangle(w, d, floor, cell_m=0.05, repeat_m=1.5),
-             sh.move(sh.rectangle(w, d, white, cell_m=0.3, repeat_m=2.0), sh.pose(0, 0, h, 0, np.pi))]
+    parts = [
+        sh.rectangle(w, d, floor, cell_m=0.05, repeat_m=1.5),
+        sh.move(sh.rectangle(w, d, white, cell_m=0.3, repeat_m=2.0), sh.pose(0, 0, h, 0, np.pi)),
+    ]
     for yaw, across, away, texture in ((0, w, d, wall), (UP, d, w, accent), (np.pi, w, d, wall), (-UP, d, w, wall)):
         face = sh.move(sh.rectangle(across, h, texture, cell_m=0.1, repeat_m=1.2), sh.pose(0, away / 2, h / 2, 0, UP))
         skirting = sh.move(sh.box((across, 0.02, 0.09), white, cell_m=0.2, repeat_m=1.0), sh.pose(0, away / 2 - 0.01, 0))
@@ -86,17 +88,28 @@ def _openings(rng: tx.Rng, palette: Palette, white: int) -> list[sh.Shape]:
     x0, y0, z0 = WINDOW_CENTRE_M
     pane = palette.add(tx.mix((0.95, 0.98, 1.0), (0.62, 0.78, 1.0), tx.noise(rng, (3, 3))))
     parts = [sh.move(sh.rectangle(1.6, 1.1, pane, cell_m=0.2), sh.pose(x0, y0, z0, UP, UP))]
-    for dy, dz, size in ((0.0, 0.55, (0.05, 1.7, 0.06)), (0.0, -0.61, (0.12, 1.8, 0.06)), (-0.83, -0.55, (0.05, 0.06, 1.1)),
-                         (0.0, -0.55, (0.05, 0.05, 1.1)), (0.83, -0.55, (0.05, 0.06, 1.1))):
+    for dy, dz, size in (
+        (0.0, 0.55, (0.05, 1.7, 0.06)),
+        (0.0, -0.61, (0.12, 1.8, 0.06)),
+        (-0.83, -0.55, (0.05, 0.06, 1.1)),
+        (0.0, -0.55, (0.05, 0.05, 1.1)),
+        (0.83, -0.55, (0.05, 0.06, 1.1)),
+    ):
         parts.append(sh.move(sh.box(size, white, cell_m=0.1, repeat_m=1.0), sh.pose(x0 + 0.03, y0 + dy, z0 + dz)))
-    for x, y, yaw, extent in ((0.9, d / 2 - 0.02, 0.0, (1.0, 0.7)), (-1.2, d / 2 - 0.02, 0.0, (0.6, 0.8)),
-                              (1.0, -d / 2 + 0.02, np.pi, (1.2, 0.8))):
+    for x, y, yaw, extent in (
+        (0.9, d / 2 - 0.02, 0.0, (1.0, 0.7)),
+        (-1.2, d / 2 - 0.02, 0.0, (0.6, 0.8)),
+        (1.0, -d / 2 + 0.02, np.pi, (1.2, 0.8)),
+    ):
         sky, hills, sun = (float(rng.uniform(*span)) for span in ((0.5, 0.65), (0.2, 0.5), (0.0, 0.14)))
         picture = palette.add(tx.landscape(rng, tx.hsv(sky, 0.5, 0.8), tx.hsv(hills, 0.5, 0.5), tx.hsv(sun, 0.7, 0.95)))
         parts.append(sh.move(sh.rectangle(*extent, picture, cell_m=0.1), sh.pose(x, y, 1.55, yaw, UP)))
     door = [sh.box((0.9, 0.06, 2.05), white, cell_m=0.15, repeat_m=1.5)]
-    door += [sh.move(sh.box((0.34, 0.07, 0.8), white, cell_m=0.1, repeat_m=1.0), sh.pose(x, 0.005, z)) for x in (-0.2, 0.2)
-             for z in (0.12, 1.1)]
+    door += [
+        sh.move(sh.box((0.34, 0.07, 0.8), white, cell_m=0.1, repeat_m=1.0), sh.pose(x, 0.005, z))
+        for x in (-0.2, 0.2)
+        for z in (0.12, 1.1)
+    ]
     parts.append(sh.move(sh.merge(door), sh.pose(-1.6, -d / 2 + 0.03, 0.0)))
     return parts
 
@@ -136,10 +149,22 @@ def _chair(wood: int) -> sh.Shape:
 def items(rng: tx.Rng, palette: Palette) -> list[Item]:
     """The objects of the table: fourteen, two of them (``mug_a``, ``mug_b``) identical. The last two are a pile of books."""
     mug = _mug(rng, palette)
-    return [_cereal_box(rng, palette), mug, replace(mug, name="mug_b"), _bottle(rng, palette), _can(rng, palette),
-            _ball(rng, palette), _ring(rng, palette), _cone(rng, palette), _vase(rng, palette), _block(rng, palette),
-            _bowl(rng, palette), _teapot(rng, palette), _book(rng, palette, "book_large", "ATLAS", (0.25, 0.18, 0.04)),
-            _book(rng, palette, "book_small", "SLAM", (0.20, 0.145, 0.03))]
+    return [
+        _cereal_box(rng, palette),
+        mug,
+        replace(mug, name="mug_b"),
+        _bottle(rng, palette),
+        _can(rng, palette),
+        _ball(rng, palette),
+        _ring(rng, palette),
+        _cone(rng, palette),
+        _vase(rng, palette),
+        _block(rng, palette),
+        _bowl(rng, palette),
+        _teapot(rng, palette),
+        _book(rng, palette, "book_large", "ATLAS", (0.25, 0.18, 0.04)),
+        _book(rng, palette, "book_small", "SLAM", (0.20, 0.145, 0.03)),
+    ]
 
 
 def _cereal_box(rng: tx.Rng, palette: Palette) -> Item:
@@ -164,17 +189,30 @@ def _bottle(rng: tx.Rng, palette: Palette) -> Item:
     paper = palette.add(tx.printed(rng, CREAM, INK, tx.hsv(palette.hue(), 0.65, 0.7), "VINO 26"))
     cap = palette.add(tx.plain(rng, tx.hsv(palette.hue(), 0.8, 0.55)))
     body = [(0, 0), (0.037, 0), (0.040, 0.006), (0.040, 0.175), (0.034, 0.205), (0.020, 0.232), (0.0155, 0.25), (0.0155, 0.285)]
-    return Item("bottle", "bottle", 0.6, sh.merge([
-        sh.revolve(body, glass, cell_m=CELL_M), sh.revolve([(0.0408, 0.045), (0.0408, 0.145)], paper, cell_m=CELL_M),
-        sh.move(sh.revolve([(0.017, 0), (0.017, 0.028), (0, 0.028)], cap, cell_m=CELL_M), sh.pose(0, 0, 0.27))]))
+    return Item(
+        "bottle",
+        "bottle",
+        0.6,
+        sh.merge(
+            [
+                sh.revolve(body, glass, cell_m=CELL_M),
+                sh.revolve([(0.0408, 0.045), (0.0408, 0.145)], paper, cell_m=CELL_M),
+                sh.move(sh.revolve([(0.017, 0), (0.017, 0.028), (0, 0.028)], cap, cell_m=CELL_M), sh.pose(0, 0, 0.27)),
+            ]
+        ),
+    )
 
 
 def _can(rng: tx.Rng, palette: Palette) -> Item:
     paper = palette.add(tx.printed(rng, tx.hsv(palette.hue(), 0.8, 0.75), CREAM, (0.95, 0.85, 0.3), "TOMATO"))
     tin = palette.add(tx.stripes(rng, [(0.72, 0.73, 0.75), (0.60, 0.61, 0.63)], 24))
     body = [(0, 0), (0.048, 0), (0.048, 0.125), (0.046, 0.128), (0.044, 0.124), (0, 0.124)]
-    return Item("can", "can", 0.3, sh.merge([sh.revolve(body, tin, cell_m=CELL_M),
-                                             sh.revolve([(0.0487, 0.008), (0.0487, 0.118)], paper, cell_m=CELL_M)]))
+    return Item(
+        "can",
+        "can",
+        0.3,
+        sh.merge([sh.revolve(body, tin, cell_m=CELL_M), sh.revolve([(0.0487, 0.008), (0.0487, 0.118)], paper, cell_m=CELL_M)]),
+    )
 
 
 def _ball(rng: tx.Rng, palette: Palette) -> Item:
@@ -199,8 +237,21 @@ def _cone(rng: tx.Rng, palette: Palette) -> Item:
 
 def _vase(rng: tx.Rng, palette: Palette) -> Item:
     stone = palette.add(tx.marble(rng, tx.hsv(hue := palette.hue(), 0.25, 0.85), tx.hsv(hue + 0.05, 0.5, 0.3)))
-    profile = [(0, 0), (0.045, 0), (0.05, 0.01), (0.068, 0.07), (0.07, 0.11), (0.055, 0.17), (0.03, 0.215), (0.028, 0.235),
-               (0.042, 0.262), (0.036, 0.262), (0.022, 0.235), (0.022, 0.2), (0, 0.2)]
+    profile = [
+        (0, 0),
+        (0.045, 0),
+        (0.05, 0.01),
+        (0.068, 0.07),
+        (0.07, 0.11),
+        (0.055, 0.17),
+        (0.03, 0.215),
+        (0.028, 0.235),
+        (0.042, 0.262),
+        (0.036, 0.262),
+        (0.022, 0.235),
+        (0.022, 0.2),
+        (0, 0.2),
+    ]
     return Item("vase", "vase", 0.4, sh.revolve(profile, stone, cell_m=CELL_M))
 
 
@@ -213,8 +264,10 @@ def _book(rng: tx.Rng, palette: Palette, name: str, title: str, extent: tuple[fl
 
 
 def _block(rng: tx.Rng, palette: Palette) -> Item:
-    faces = [palette.add(tx.letter(rng, (0.82, 0.66, 0.45), (0.72, 0.54, 0.33), tx.hsv(k / 3 + 0.02, 0.8, 0.7), text))
-             for k, text in enumerate("VOS")]
+    faces = [
+        palette.add(tx.letter(rng, (0.82, 0.66, 0.45), (0.72, 0.54, 0.33), tx.hsv(k / 3 + 0.02, 0.8, 0.7), text))
+        for k, text in enumerate("VOS")
+    ]
     return Item("block", "toy", 0.03, sh.box((0.1, 0.1, 0.1), faces * 2, cell_m=CELL_M))
 
 
@@ -222,11 +275,30 @@ def _bowl(rng: tx.Rng, palette: Palette) -> Item:
     colors = [(0.96, 0.95, 0.9), tx.hsv((hue := palette.hue()) + 0.15, 0.5, 0.95)]
     skin = palette.add(tx.dots(rng, tx.hsv(hue, 0.6, 0.75), colors, 10))
     peel = palette.add(tx.plain(rng, tx.hsv(float(rng.uniform(0.02, 0.1)), 0.9, 0.9), 0.3))
-    profile = [(0, 0), (0.04, 0), (0.042, 0.008), (0.072, 0.028), (0.095, 0.06), (0.102, 0.085), (0.097, 0.085), (0.089, 0.06),
-               (0.068, 0.034), (0, 0.022)]
+    profile = [
+        (0, 0),
+        (0.04, 0),
+        (0.042, 0.008),
+        (0.072, 0.028),
+        (0.095, 0.06),
+        (0.102, 0.085),
+        (0.097, 0.085),
+        (0.089, 0.06),
+        (0.068, 0.034),
+        (0, 0.022),
+    ]
     fruit = sh.revolve(sh.arc_profile(0.035, 0.035, -UP, UP, 12), peel, cell_m=CELL_M)
-    return Item("bowl", "bowl", 0.3, sh.merge([sh.revolve(profile, skin, cell_m=CELL_M), *(
-        sh.move(fruit, sh.pose(0.038 * np.cos(a), 0.038 * np.sin(a), 0.032)) for a in (0.3, 2.4, 4.5))]))
+    return Item(
+        "bowl",
+        "bowl",
+        0.3,
+        sh.merge(
+            [
+                sh.revolve(profile, skin, cell_m=CELL_M),
+                *(sh.move(fruit, sh.pose(0.038 * np.cos(a), 0.038 * np.sin(a), 0.032)) for a in (0.3, 2.4, 4.5)),
+            ]
+        ),
+    )
 
 
 def _teapot(rng: tx.Rng, palette: Palette) -> Item:

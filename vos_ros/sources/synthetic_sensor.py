@@ -70,8 +70,10 @@ def sense_depth(view: View, rng: tx.Rng) -> Float32[np.ndarray, "H W"]:
     """
     shape = view.depth.shape
     y, x = np.indices(shape)
-    z = view.depth[np.clip(y + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[0] - 1),
-                   np.clip(x + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[1] - 1)]
+    z = view.depth[
+        np.clip(y + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[0] - 1),
+        np.clip(x + np.rint(rng.normal(0, 0.5, shape)).astype(int), 0, shape[1] - 1),
+    ]
     kernel = np.ones((3, 3), np.uint8)
     far, near = cv2.dilate(view.depth, kernel), cv2.erode(view.depth, kernel)
     step = far - near > 0.03 + 0.05 * view.depth

@@ -30,16 +30,26 @@ class Shape:
 def merge(shapes: Sequence[Shape]) -> Shape:
     """One shape that holds all the given ones."""
     offsets = np.cumsum([0, *(len(s.vertices) for s in shapes[:-1])])
-    return Shape(np.concatenate([s.vertices for s in shapes]), np.concatenate([s.normals for s in shapes]),
-                 np.concatenate([s.uv for s in shapes]),
-                 np.concatenate([s.triangles + o for s, o in zip(shapes, offsets, strict=True)]).astype(np.int32),
-                 np.concatenate([s.texture for s in shapes]), np.concatenate([s.repeat_m for s in shapes]))
+    return Shape(
+        np.concatenate([s.vertices for s in shapes]),
+        np.concatenate([s.normals for s in shapes]),
+        np.concatenate([s.uv for s in shapes]),
+        np.concatenate([s.triangles + o for s, o in zip(shapes, offsets, strict=True)]).astype(np.int32),
+        np.concatenate([s.texture for s in shapes]),
+        np.concatenate([s.repeat_m for s in shapes]),
+    )
 
 
 def move(shape: Shape, T: Float64[np.ndarray, "4 4"]) -> Shape:
     """The shape in frame a, given in frame b, by the rigid motion ``T_a_b``."""
-    return Shape(shape.vertices @ T[:3, :3].T + T[:3, 3], shape.normals @ T[:3, :3].T, shape.uv, shape.triangles, shape.texture,
-                 shape.repeat_m)
+    return Shape(
+        shape.vertices @ T[:3, :3].T + T[:3, 3],
+        shape.normals @ T[:3, :3].T,
+        shape.uv,
+        shape.triangles,
+        shape.texture,
+        shape.repeat_m,
+    )
 
 
 def pose(x: float, y: float, z: float, yaw: float = 0.0, tilt: float = 0.0) -> Float64[np.ndarray, "4 4"]:
@@ -51,14 +61,25 @@ def pose(x: float, y: float, z: float, yaw: float = 0.0, tilt: float = 0.0) -> F
     return T
 
 
-def _grid(points: Float64[np.ndarray, "A B 3"], normals: Float64[np.ndarray, "A B 3"], uv: Float64[np.ndarray, "A B 2"],
-          texture: int, repeat_m: float) -> Shape:
+def _grid(
+    points: Float64[np.ndarray, "A B 3"],
+    normals: Float64[np.ndarray, "A B 3"],
+    uv: Float64[np.ndarray, "A B 2"],
+    texture: int,
+    repeat_m: float,
+) -> Shape:
     rows, columns = points.shape[:2]
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1, 1)
     two = np.concatenate([corner + np.array([0, 1, columns]), corner + np.array([1, columns + 1, columns])])
     count = rows * columns
-    return Shape(points.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 2), two.astype(np.int32),
-                 np.full(count, texture, np.int32), np.full(count, repeat_m, np.float32))
+    return Shape(
+        points.reshape(-1, 3),
+        normals.reshape(-1, 3),
+        uv.reshape(-1, 2),
+        two.astype(np.int32),
+        np.full(count, texture, np.int32),
+        np.full(count, repeat_m, np.float32),
+    )
 
 
 def rectangle(width: float, height: float, texture: int, *, cell_m: float, repeat_m: float | None = None) -> Shape:
@@ -71,8 +92,9 @@ def rectangle(width: float, height: float, texture: int, *, cell_m: float, repea
     return _grid(points, np.broadcast_to([0.0, 0.0, 1.0], points.shape), uv, texture, float(scale.max()))
 
 
-def box(size: tuple[float, float, float], textures: int | Sequence[int], *, cell_m: float, repeat_m: float | None = None
-        ) -> Shape:
+def box(
+    size: tuple[float, float, float], textures: int | Sequence[int], *, cell_m: float, repeat_m: float | None = None
+) -> Shape:
     """A box that stands on z = 0, full extents ``size``. Textures: one for all faces, or six: -y +x +y -x top bottom."""
     w, d, h = size
     rows = [textures] * 6 if isinstance(textures, int) else list(textures)
@@ -103,7 +125,7 @@ def revolve(profile: Sequence[tuple[float, float]], texture: int, *, cell_m: flo
         r, z = (np.interp(at, length, p[:, k]) for k in (0, 1))
         # Normals follow the corners of the profile, averaged there and interpolated between, so that a smooth run looks round.
         tangents = np.stack([direction[max(k - 1, first)] + direction[min(k, last - 1)] for k in range(first, last + 1)])
-        t = np.stack([np.interp(at, length[first:last + 1], tangents[:, k]) for k in (0, 1)], -1)
+        t = np.stack([np.interp(at, length[first : last + 1], tangents[:, k]) for k in (0, 1)], -1)
         t /= np.linalg.norm(t, axis=1, keepdims=True)
         points = np.concatenate([r[:, None, None] * ring, np.broadcast_to(z[:, None, None], (steps, turns + 1, 1))], -1)
         normals = np.concatenate([t[:, 1, None, None] * ring, np.broadcast_to(-t[:, 0, None, None], (steps, turns + 1, 1))], -1)
@@ -114,8 +136,15 @@ def revolve(profile: Sequence[tuple[float, float]], texture: int, *, cell_m: flo
     return merge(strips)
 
 
-def torus(ring_radius: float, tube_radius: float, texture: int, *, cell_m: float, arc: tuple[float, float] = (0.0, 2 * np.pi),
-          repeats: float = 1.0) -> Shape:
+def torus(
+    ring_radius: float,
+    tube_radius: float,
+    texture: int,
+    *,
+    cell_m: float,
+    arc: tuple[float, float] = (0.0, 2 * np.pi),
+    repeats: float = 1.0,
+) -> Shape:
     """A ring (or an arc of one, from and to in rad) around z, centred on the origin; the texture goes round ``repeats`` times."""
     a = np.linspace(*arc, max(12, int(np.ceil((arc[1] - arc[0]) * ring_radius / cell_m)) + 1))
     b = np.linspace(0, 2 * np.pi, max(12, int(np.ceil(2 * np.pi * tube_radius / cell_m)) + 1))

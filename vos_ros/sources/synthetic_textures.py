@@ -33,7 +33,7 @@ def noise(rng: Rng, cells: tuple[int, int], octaves: int = 4, gain: float = 0.5)
         grid = np.pad(rng.random((ny, nx), np.float32), 2, mode="wrap")
         wide = cv2.resize(grid, (SIZE * (nx + 4) // nx, SIZE * (ny + 4) // ny), interpolation=cv2.INTER_CUBIC)
         x, y = 2 * SIZE // nx, 2 * SIZE // ny
-        total += amplitude * wide[y:y + SIZE, x:x + SIZE]
+        total += amplitude * wide[y : y + SIZE, x : x + SIZE]
         weight, amplitude = weight + amplitude, amplitude * gain
     return np.asarray(np.clip(total / weight, 0.0, 1.0))
 
@@ -88,8 +88,10 @@ def dots(rng: Rng, ground: Color, colors: Sequence[Color], cells: int) -> Image:
     fx, fy = (x * cells + 0.5 * (row % 2)) % 1.0 - 0.5, (y * cells) % 1.0 - 0.5
     column = np.floor(x * cells + 0.5 * (row % 2)).astype(int) % cells
     choice = rng.integers(0, len(colors), (cells, cells))[row % cells, column]
-    return np.where((fx**2 + fy**2 < 0.09)[..., None], np.asarray(colors)[choice], np.asarray(ground)) * \
-        (0.94 + 0.12 * noise(rng, (8, 8)))[..., None]
+    return (
+        np.where((fx**2 + fy**2 < 0.09)[..., None], np.asarray(colors)[choice], np.asarray(ground))
+        * (0.94 + 0.12 * noise(rng, (8, 8)))[..., None]
+    )
 
 
 def marble(rng: Rng, ground: Color, vein: Color) -> Image:
@@ -171,8 +173,8 @@ def spines(rng: Rng, count: int) -> Image:
         image[:top, a:b] = 0.06
         image[top:, a:b] = color
         band = top + int(rng.integers(40, 120))
-        image[band:band + 26, a:b] = 1 - 0.8 * color
-        image[:, b - 3:b] *= 0.4
+        image[band : band + 26, a:b] = 1 - 0.8 * color
+        image[:, b - 3 : b] *= 0.4
     return image
 
 
@@ -187,8 +189,9 @@ class Atlas:
             level = level.reshape(len(images), level.shape[1] // 2, 2, level.shape[2] // 2, 2, 3).mean((2, 4))
             self._levels.append(level)
 
-    def sample(self, texture: Int[np.ndarray, "P"], uv: Float32[np.ndarray, "P 2"], footprint: Float32[np.ndarray, "P"]
-               ) -> Float32[np.ndarray, "P 3"]:
+    def sample(
+        self, texture: Int[np.ndarray, "P"], uv: Float32[np.ndarray, "P 2"], footprint: Float32[np.ndarray, "P"]
+    ) -> Float32[np.ndarray, "P 3"]:
         """Linear albedo at ``uv`` (repeats); ``footprint`` is the size of a pixel in repeats."""
         out = np.empty((len(uv), 3), np.float32)
         lod = np.clip(np.log2(np.maximum(footprint * SIZE, 1e-6)), 0, LEVELS - 1).astype(np.int32)
@@ -201,8 +204,9 @@ class Atlas:
                 f = (at - low).astype(np.float32)
                 x0, y0, x1, y1 = low[:, 0] % side, low[:, 1] % side, (low[:, 0] + 1) % side, (low[:, 1] + 1) % side
                 t, (fx, fy) = texture[rows], (f[:, :1], f[:, 1:])
-                out[rows] = ((image[t, y0, x0] * (1 - fx) + image[t, y0, x1] * fx) * (1 - fy)
-                             + (image[t, y1, x0] * (1 - fx) + image[t, y1, x1] * fx) * fy)
+                out[rows] = (image[t, y0, x0] * (1 - fx) + image[t, y0, x1] * fx) * (1 - fy) + (
+                    image[t, y1, x0] * (1 - fx) + image[t, y1, x1] * fx
+                ) * fy
         return out
 
 

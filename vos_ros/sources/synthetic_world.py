@@ -22,6 +22,7 @@ from vos_ros.types import Intrinsics
 
 MAX_RANGE_M = 12.0
 _LAMP_CENTRE, _LAMP_HALF_M, _LAMP_COLOR = np.array([0.35, -0.25, 2.45]), (0.35, 0.35, 0.0), np.array([1.0, 0.92, 0.78]) * 1.5
+_WINDOW_CENTRE = np.array(catalogue.WINDOW_CENTRE_M) + np.array([0.08, 0.0, 0.0])
 _WINDOW_HALF_M, _WINDOW_COLOR = (0.0, 0.75, 0.5), np.array([0.78, 0.89, 1.0]) * 3.2
 _AMBIENT = np.array([0.36, 0.35, 0.345])
 _AMBIENT_REACH_M = 0.5
@@ -61,8 +62,15 @@ def _place(rng: tx.Rng, items: list[catalogue.Item]) -> list[Float64[np.ndarray,
             for _ in range(60):
                 half = np.array(catalogue.TABLE_SIZE_M) / 2 - items[k].radius_m - 0.015
                 p = rng.uniform(-half, half)
-                room = all(np.linalg.norm(p - q) > (0.45 if items[k].group and items[k].group == items[j].group else
-                                                    items[k].radius_m + items[j].radius_m + 0.008) for j, q in at.items())
+                room = all(
+                    np.linalg.norm(p - q)
+                    > (
+                        0.45
+                        if items[k].group and items[k].group == items[j].group
+                        else items[k].radius_m + items[j].radius_m + 0.008
+                    )
+                    for j, q in at.items()
+                )
                 if room:
                     at[k] = p
                     break
@@ -92,8 +100,10 @@ class World:
         items = catalogue.items(rng, palette)
         poses = _place(rng, items)
         classes = sorted({item.class_name for item in items})
-        self.objects = tuple(WorldObject(n, item.name, item.class_name, classes.index(item.class_name) + 1, item.group, T)
-                             for n, (item, T) in enumerate(zip(items, poses, strict=True), start=1))
+        self.objects = tuple(
+            WorldObject(n, item.name, item.class_name, classes.index(item.class_name) + 1, item.group, T)
+            for n, (item, T) in enumerate(zip(items, poses, strict=True), start=1)
+        )
         parts = [room, *(sh.move(item.shape, T) for item, T in zip(items, poses, strict=True))]
         whole = sh.merge(parts)
         self._atlas = tx.Atlas(palette.images)
@@ -103,15 +113,17 @@ class World:
         self._gloss = np.array([0.04, *(item.gloss for item in items)], np.float32)
         self._o3d: Any = open3d
         self._scene = open3d.t.geometry.RaycastingScene()
-        self._scene.add_triangles(open3d.core.Tensor(whole.vertices.astype(np.float32)),
-                                  open3d.core.Tensor(whole.triangles.astype(np.uint32)))
+        self._scene.add_triangles(
+            open3d.core.Tensor(whole.vertices.astype(np.float32)), open3d.core.Tensor(whole.triangles.astype(np.uint32))
+        )
         light, lamp = self._bake(whole)
         # Per vertex: normal 0-2, uv 3-4, repeat 5, irradiance 6-8, share of the lamp seen 9.
         columns = [whole.normals, whole.uv, whole.repeat_m[:, None], light, lamp[:, None]]
         self._vertex = np.concatenate(columns, 1).astype(np.float32)
 
-    def _occluded(self, origins: Float64[np.ndarray, "P 3"], directions: Float64[np.ndarray, "P 3"], far: float
-                  ) -> Bool[np.ndarray, "P"]:
+    def _occluded(
+        self, origins: Float64[np.ndarray, "P 3"], directions: Float64[np.ndarray, "P 3"], far: float
+    ) -> Bool[np.ndarray, "P"]:
         """Whether anything is hit within ``far`` times the direction's length."""
         rays = self._o3d.core.Tensor(np.concatenate([origins, directions], 1).astype(np.float32))
         return np.asarray(self._scene.test_occlusions(rays, tnear=0.0, tfar=far).numpy())
@@ -122,8 +134,10 @@ class World:
         origins = whole.vertices + 2e-3 * whole.normals
         light = np.zeros_like(origins)
         shares = []
-        for centre, half, color in ((_LAMP_CENTRE, _LAMP_HALF_M, _LAMP_COLOR),
-                                    (np.array(catalogue.WINDOW_CENTRE_M) + [0.08, 0, 0], _WINDOW_HALF_M, _WINDOW_COLOR)):
+        for centre, half, color in (
+            (_LAMP_CENTRE, _LAMP_HALF_M, _LAMP_COLOR),
+            (_WINDOW_CENTRE, _WINDOW_HALF_M, _WINDOW_COLOR),
+        ):
             facing = -np.eye(3)[2] if half[2] == 0 else np.eye(3)[0]
             share, flux = np.zeros(len(origins)), np.zeros(len(origins))
             for k in range(_SAMPLES):
@@ -147,9 +161,9 @@ class World:
             free += ~self._occluded(origins, direction / np.linalg.norm(direction, axis=1, keepdims=True), _AMBIENT_REACH_M)
         return light + _AMBIENT * (0.12 + 0.88 * (free / _SAMPLES))[:, None], shares[0]
 
-    def _shade(self, origin: Float64[np.ndarray, "3"], directions: Float32[np.ndarray, "P 3"], pixel_rad: float
-               ) -> tuple[Float32[np.ndarray, "P 3"], Float32[np.ndarray, "P"], UInt16[np.ndarray, "P"],
-                          Float32[np.ndarray, "P"]]:
+    def _shade(
+        self, origin: Float64[np.ndarray, "3"], directions: Float32[np.ndarray, "P 3"], pixel_rad: float
+    ) -> tuple[Float32[np.ndarray, "P 3"], Float32[np.ndarray, "P"], UInt16[np.ndarray, "P"], Float32[np.ndarray, "P"]]:
         """Colour, ray parameter (0 = nothing hit), id and cosine of rays from one origin."""
         start = np.broadcast_to(origin.astype(np.float32), directions.shape)
         hit = self._scene.cast_rays(self._o3d.core.Tensor(np.concatenate([start, directions], 1)))
@@ -158,8 +172,11 @@ class World:
         face = np.where(valid, hit["primitive_ids"].numpy(), 0).astype(np.int64)
         b = hit["primitive_uvs"].numpy()
         corners = self._triangles[face]
-        v = (self._vertex[corners[:, 0]] * (1 - b[:, :1] - b[:, 1:]) + self._vertex[corners[:, 1]] * b[:, :1]
-             + self._vertex[corners[:, 2]] * b[:, 1:])
+        v = (
+            self._vertex[corners[:, 0]] * (1 - b[:, :1] - b[:, 1:])
+            + self._vertex[corners[:, 1]] * b[:, :1]
+            + self._vertex[corners[:, 2]] * b[:, 1:]
+        )
         length = np.linalg.norm(directions, axis=1)
         eye = -directions / length[:, None]
         normal = v[:, :3] / np.maximum(np.linalg.norm(v[:, :3], axis=1, keepdims=True), 1e-6)
@@ -172,8 +189,12 @@ class World:
         shine = np.maximum((normal * half).sum(1) * np.sign(signed), 0) ** 60 * v[:, 9] * self._gloss[self._ids[face]]
         color = (albedo * v[:, 6:9] + shine[:, None]) * valid[:, None]
         ids = np.where(valid, self._ids[face], 0)
-        return (color.astype(np.float32), np.where(valid, t, 0).astype(np.float32), ids.astype(np.uint16),
-                np.where(valid, cosine, 0).astype(np.float32))
+        return (
+            color.astype(np.float32),
+            np.where(valid, t, 0).astype(np.float32),
+            ids.astype(np.uint16),
+            np.where(valid, cosine, 0).astype(np.float32),
+        )
 
     def render(self, T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, *, smooth: bool = True) -> View:
         """The view of a rectified pinhole camera. ``smooth`` averages five rays per pixel along edges (colour only)."""
@@ -188,8 +209,10 @@ class World:
             contrast = sum(np.abs(cv2.Sobel(tone, cv2.CV_32F, dx, 1 - dx, ksize=3)).max(-1) / 4 for dx in (0, 1))
             rows = np.flatnonzero(contrast > _EDGE_CONTRAST)
             step = np.array([1 / intrinsics.fx, 1 / intrinsics.fy, 0], np.float32)
-            more = [self._shade(origin, (rays[rows] + step * np.array([dx, dy, 0], np.float32)) @ R.T, pixel_rad / 2)[0]
-                    for dx, dy in ((-0.375, -0.125), (0.125, -0.375), (0.375, 0.125), (-0.125, 0.375))]
+            more = [
+                self._shade(origin, (rays[rows] + step * np.array([dx, dy, 0], np.float32)) @ R.T, pixel_rad / 2)[0]
+                for dx, dy in ((-0.375, -0.125), (0.125, -0.375), (0.375, 0.125), (-0.125, 0.375))
+            ]
             image.reshape(-1, 3)[rows] = (color[rows] + sum(more)) / 5
         return View(image, t.reshape(size), ids.reshape(size), cosine.reshape(size))  # rays have z = 1, so t is z
 

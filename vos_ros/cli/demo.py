@@ -1,0 +1,309 @@
+"""``vos-ros demo``: a synthetic sequence through the real node, over DDS, recorded, scored and shown."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import UInt8
+
+    from vos_ros.cli.report import Figure
+    from vos_ros.config import Config
+
+_EPILOG = """\
+It renders a table with objects (two of them identical) seen by a moving camera, plays it from one process over DDS to the node in
+another, records the node's topics in a third, and leaves in OUT:
+  contact_sheet.png   what the node saw over time; every instance in its colour, marked track>map object
+  overlay/            the same, one image per processed frame
+  demo.mcap           the node's labels, instances, associations, overlays and diagnostics
+  summary.json        the figures
+  *.log               what the processes said
+
+The player keeps its rate whatever the node does, as a camera would: a frame that comes while the node is busy takes the place of the
+one that waits, which counts as dropped.
+
+examples:
+  vos-ros demo
+  vos-ros demo --method null                  the projection of the map alone
+  vos-ros demo --rate 10 --size 640x480       more than two cores can follow: watch frames_dropped
+  vos-ros demo --features mobilenet_v2 --weights mobilenet_v2.pt
+"""
+NODE = "/vos_ros"
+READY_S = 90.0
+"""Longest wait for the node to be up: on a loaded machine its imports alone take a while."""
+ANSWER_S = 60.0
+"""Longest wait for the node's answer to the last frame."""
+DIAGNOSTICS_S = 1.3
+"""The node tells its counts once a second; the last ones are worth this wait."""
+SHEET = 12
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, x, height = text.partition("x")
+    if not (x and width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f"got {text!r}, wanted WIDTHxHEIGHT in px, e.g. 320x240")
+    return int(width), int(height)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"got {text}, wanted more than 0")
+    return value
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    p = subparsers.add_parser(
+        "demo",
+        help="render a synthetic sequence, run the node on it over DDS, show what came out",
+        description="Shows the whole path at work: a synthetic RGB-D sequence and its object map in, masks and associations out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="where everything goes (default: out/demo)")
+    scene = p.add_argument_group("the sequence")
+    scene.add_argument("--frames", type=int, default=100, metavar="N", help="frames, stamped at 10 Hz (default: 100)")
+    scene.add_argument("--size", type=_size, default=(320, 240), metavar="WxH", help="of the images, px (default: 320x240)")
+    scene.add_argument("--seed", type=int, default=0, help="names room, objects and camera path (default: 0)")
+    scene.add_argument(
+        "--rate", type=_positive, default=2.5, metavar="HZ", help="frames played per second of wall clock (default: 2.5)"
+    )
+    scene.add_argument(
+        "--keep-truth", action="store_true", help="keep the rendered sequence with its ground truth in OUT/sequence"
+    )
+    what = p.add_argument_group("what runs")
+    what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method); null = the map's projection alone")
+    what.add_argument(
+        "--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2"
+    )
+    what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
+    what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
+    what.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated"
+    )
+    p.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the demo; ValueError or OSError with a message for people."""
+    import importlib.util
+    import shutil
+    import signal
+    import sys
+
+    from vos_ros.cli.processes import ProcessError
+    from vos_ros.cli.replay import configuration
+    from vos_ros.cli.report import finish
+    from vos_ros.segmentation import registry
+
+    if importlib.util.find_spec("rclpy") is None:
+        raise ValueError("rclpy is not to be found, and the demo runs over ROS 2: start it with tools/env vos-ros demo (or make demo)"
+                         " from a checkout, which brings ROS 2, or source a ROS 2 distribution first")  # fmt: skip
+    config = configuration(args)
+    if config.segmentation.method not in registry.names():
+        raise ValueError(f"unknown method {config.segmentation.method!r}: known are {', '.join(registry.names())}")
+    out: Path = args.out
+    out.mkdir(parents=True, exist_ok=True)
+    sequence, bag = out / "sequence", out / "demo.mcap"
+    for stale in (sequence, out / "overlay"):
+        shutil.rmtree(stale, ignore_errors=True)
+    for stale in (bag, out / "summary.json", out / "contact_sheet.png"):
+        stale.unlink(missing_ok=True)
+    previous = signal.signal(signal.SIGTERM, _interrupt)  # the way out of every wait, so that SIGTERM leaves no process either
+    try:
+        _render(args, sequence)
+        sent = _play(config, sequence, bag, args)
+        recorded = _read(bag, sequence)
+        figures = _figures(recorded, sent, bag, sequence, args.rate)
+        _pictures(recorded, figures, out, config.segmentation.method)
+    except ProcessError as e:
+        print(f"vos-ros demo: {e}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        if not args.keep_truth:
+            shutil.rmtree(sequence, ignore_errors=True)
+    print(f"\n{args.frames} frames stamped at 10 Hz, played at {args.rate:g} Hz ({args.rate / 10:g} x real time)")
+    finish(figures, str(out / "summary.json"))
+    if args.json:
+        shutil.copyfile(out / "summary.json", args.json)
+    print(f"look at {out / 'contact_sheet.png'}")
+    return 0
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _render(args: argparse.Namespace, sequence: Path) -> None:
+    """The synthetic sequence as a folder."""
+    from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
+
+    try:
+        source = SyntheticSource(SyntheticSpec(seed=args.seed, frames=args.frames, width=args.size[0], height=args.size[1]))
+    except ImportError as e:
+        raise ValueError(str(e)) from e
+    write_folder(source, sequence, progress=True)
+
+
+def _play(config: Config, sequence: Path, bag: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Plays the sequence to a fresh node, records the node into ``bag``. What the player says it sent.
+
+    ProcessError where one of the three dies or does not do its part in time; none of them is left running.
+    """
+    import json
+    import os
+    import random
+    import sys
+    from dataclasses import asdict
+
+    import yaml
+
+    from vos_ros.cli.processes import Processes
+
+    out: Path = args.out
+    ready, sent = out / "recorder.ready", out / "player.json"
+    for stale in (ready, sent):
+        stale.unlink(missing_ok=True)
+    parameters = out / "node.yaml"
+    parameters.write_text(yaml.safe_dump({NODE: {"ros__parameters": asdict(config)}}, sort_keys=False))
+    # A domain of its own: other nodes on this machine or in this network must neither hear nor disturb it.
+    env = {**os.environ, "ROS_DOMAIN_ID": str(random.randrange(10, 100)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    python = [sys.executable, "-m"]
+    with Processes() as processes:
+        print("starting the node", flush=True)
+        node = processes.start(
+            "node", [*python, "vos_ros.ros.node", "--ros-args", "--params-file", str(parameters)], log=out / "node.log", env=env
+        )
+        recorder = processes.start(
+            "recorder", [*python, "vos_ros.ros.recorder", str(bag), "--ready-file", str(ready)], log=out / "recorder.log", env=env
+        )
+        processes.wait(ready.exists, "the node published its topics", READY_S)
+        player = processes.start(
+            "player",
+            [
+                *python,
+                "vos_ros.ros.player",
+                str(sequence),
+                "--rate",
+                str(args.rate),
+                "--node",
+                NODE,
+                "--wait",
+                str(ANSWER_S),
+                "--json",
+                str(sent),
+            ],
+            log=None,
+            env=env,
+        )
+        processes.wait(lambda: player.code == 0, "all frames were played", args.frames / args.rate + 3 * ANSWER_S)
+        settle = time.monotonic() + DIAGNOSTICS_S
+        processes.wait(lambda: time.monotonic() > settle, "the node told its last counts", 2 * DIAGNOSTICS_S + 1)
+        processes.stop(recorder)
+        processes.stop(node)
+    played: dict[str, Any] = json.loads(sent.read_text())
+    for done in (ready, sent, parameters):
+        done.unlink()
+    return played
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Recorded:
+    """What is in the bag: per processed frame (by index of the sequence) the latency in ms, the wall clock in ns and the overlay, RGB;
+    and the node's own counts."""
+
+    latency_ms: Mapping[int, float]
+    wall_ns: Mapping[int, int]
+    overlays: Mapping[int, UInt8[np.ndarray, "H W 3"]]
+    counts: Mapping[str, str]
+
+
+def _read(bag: Path, sequence: Path) -> _Recorded:
+    import csv
+
+    from rosbags.highlevel import AnyReader
+
+    from vos_ros import rosmsg
+    from vos_ros.sources.decode import decode_color
+
+    with open(sequence / "frames.csv", newline="") as f:
+        index_of = {round(float(row["stamp"]) * 1e9): int(row["index"]) for row in csv.DictReader(f)}
+    latency_ms, wall_ns, overlays, counts = {}, {}, {}, {}
+    with AnyReader([bag]) as reader:
+        for connection, log_ns, raw in reader.messages():
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            index = index_of.get(rosmsg.stamp_ns(message.header.stamp), -1)
+            if connection.topic == f"{NODE}/instances":
+                latency_ms[index], wall_ns[index] = float(message.latency_ms), log_ns
+            elif connection.topic == f"{NODE}/overlay":
+                m = message
+                overlays[index] = decode_color(m.data, m.encoding, m.height, m.width, m.step, bool(m.is_bigendian)).copy()
+            elif connection.topic == "/diagnostics":
+                counts.update(
+                    {v.key: v.value for status in message.status if status.name.endswith("frames") for v in status.values}
+                )
+    return _Recorded(latency_ms, wall_ns, overlays, counts)
+
+
+def _figures(recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: Path, rate_hz: float) -> dict[str, Figure]:
+    """Flat figures, units in their names. ProcessError where nothing came back."""
+    import numpy as np
+
+    from vos_ros.cli.processes import ProcessError
+    from vos_ros.evaluation.score import read_truth, score_bag
+
+    processed = len(recorded.latency_ms)
+    if not processed:
+        raise ProcessError("the node gave no result: see node.log")
+    p50, p95 = (float(v) for v in np.percentile(list(recorded.latency_ms.values()), (50, 95)))
+    walls = sorted(recorded.wall_ns.values())
+    score = score_bag(bag, read_truth(sequence)).figures()
+    return {
+        "frames_sent": int(sent["frames_sent"]),
+        "frames_processed": processed,
+        "frames_dropped": int(sent["frames_sent"]) - processed,
+        "frames_superseded": int(recorded.counts.get("frames_superseded", 0)),
+        "rate_hz": float(sent["rate_hz"]),
+        "frames_late": int(sent["late_frames"]),
+        "fps": (processed - 1) / max((walls[-1] - walls[0]) / 1e9, 1e-9),
+        "latency_ms_p50": p50,
+        "latency_ms_p95": p95,
+        "round_trip_ms_p50": float("nan") if sent["round_trip_ms_p50"] is None else float(sent["round_trip_ms_p50"]),
+        "round_trip_ms_p95": float("nan") if sent["round_trip_ms_p95"] is None else float(sent["round_trip_ms_p95"]),
+        **{k: v for k, v in score.items() if k != "frames"},
+    }
+
+
+def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, method: str) -> None:
+    """Overlays as PNGs, and the contact sheet of frames spread over the run with the figures above it."""
+    import cv2
+    import numpy as np
+
+    from vos_ros.sinks.images import contact_sheet, write_png
+
+    (out / "overlay").mkdir(exist_ok=True)
+    shown = sorted(i for i in recorded.overlays if i >= 0)
+    for index in shown:
+        write_png(out / "overlay" / f"{index:06d}.png", recorded.overlays[index])
+    chosen = [shown[k] for k in np.linspace(0, len(shown) - 1, min(SHEET, len(shown))).round().astype(int)]
+    captions = [f"frame {i}" for i in chosen]
+    sheet = contact_sheet([recorded.overlays[i] for i in chosen], captions=captions)
+    lines = [
+        f"vos_ros demo, method {method}: instances over time, marked track>map object",
+        f"{figures['frames_processed']} of {figures['frames_sent']} frames processed, {figures['frames_dropped']} dropped,"
+        f" {figures['fps']:.1f} FPS, latency p50 {figures['latency_ms_p50']:.0f} ms, p95 {figures['latency_ms_p95']:.0f} ms",
+        f"mean IoU {figures['mean_iou']:.3f}, association accuracy {figures['association_accuracy']:.3f},"
+        f" id switches {figures['id_switches']}",
+    ]
+    head = np.full((26 * len(lines) + 14, sheet.shape[1], 3), 24, np.uint8)
+    for n, line in enumerate(lines):
+        cv2.putText(head, line, (10, 26 * (n + 1)), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (235, 235, 235), 1, cv2.LINE_AA)
+    write_png(out / "contact_sheet.png", np.concatenate([head, sheet]))

@@ -1,0 +1,115 @@
+"""Child processes that are always stopped: the demo's node, recorder and player."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_STOP_S = 8.0
+_KILL_S = 3.0
+
+
+class ProcessError(RuntimeError):
+    """A process died or did not do its part; the text holds the end of its log."""
+
+
+class Process:
+    """A command in a session of its own (a Ctrl-C of the terminal reaches only us), its output in ``log``, or ours where that is None."""
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]) -> None:
+        self.name, self.log = name, log
+        if log is None:
+            self._popen = subprocess.Popen(command, env=dict(env), start_new_session=True, stdin=subprocess.DEVNULL)
+        else:
+            with open(log, "wb") as out:
+                self._popen = subprocess.Popen(
+                    command, env=dict(env), start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+                )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is that of its process group too."""
+        return self._popen.pid
+
+    @property
+    def code(self) -> int | None:
+        """Exit status, None while it runs."""
+        return self._popen.poll()
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of its log."""
+        if self.log is None or not self.log.is_file():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def stop(self) -> int:
+        """SIGINT, then SIGTERM, then SIGKILL to the whole group, each with a bounded wait. Its exit status."""
+        for number, wait_s in ((signal.SIGINT, _STOP_S), (signal.SIGTERM, _KILL_S), (signal.SIGKILL, _KILL_S)):
+            if self._popen.poll() is None:
+                self._signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(wait_s)
+        return int(self._popen.wait(_KILL_S))
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+class Processes:
+    """A group of processes; leaving the ``with`` block, however, stops all of them, the last one first."""
+
+    def __init__(self) -> None:
+        self._running: list[Process] = []
+
+    def start(self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]) -> Process:
+        """Starts one."""
+        process = Process(name, command, log=log, env=env)
+        self._running.append(process)
+        return process
+
+    def wait(self, done: Callable[[], bool], what: str, timeout_s: float) -> None:
+        """Returns when ``done``. ProcessError where a process dies meanwhile with an error, or the time is over; ``what`` is waited for."""
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            for process in self._running:
+                if process.code:
+                    raise ProcessError(f"the {process.name} ended with status {process.code} before {what}{_log(process)}")
+            if time.monotonic() > deadline:
+                logs = "".join(_log(p) for p in self._running)
+                raise ProcessError(f"waited {timeout_s:.0f} s for {what}, in vain{logs}")
+            time.sleep(0.1)
+
+    def stop(self, process: Process) -> None:
+        """Stops one. ProcessError where it ends with an error or had to be killed."""
+        code = process.stop()
+        self._running.remove(process)
+        if code:
+            raise ProcessError(f"the {process.name} ended with status {code}{_log(process)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # An impatient second Ctrl-C must not leave half of them running; every wait below is bounded.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if threading.current_thread() is threading.main_thread() else None
+        try:
+            for process in reversed(self._running):
+                process.stop()
+            self._running.clear()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
+
+
+def _log(process: Process) -> str:
+    text = process.tail()
+    return f"\n--- end of {process.log} ---\n{text}" if text else ""
