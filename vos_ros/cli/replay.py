@@ -29,6 +29,7 @@ examples:
 
 All keys for --set, with defaults: vos-ros replay --list-config
 """
+_MOST_WARNINGS = 8
 
 
 class _ListConfig(argparse.Action):
@@ -155,7 +156,8 @@ def replay(pipeline: Pipeline, source: FrameSource, sinks: Sequence[ResultSink],
     times: dict[str, list[float]] = {}
     latency_ms: list[float] = []
     warnings: dict[str, int] = {}
-    updates, tracks, start = 0, set(), time.perf_counter()
+    tracks: set[int] = set()
+    updates, start = 0, time.perf_counter()
     wanted = range(len(source))[frames]
     with tqdm(total=len(wanted), unit="frame", desc="replaying", disable=None) as bar:
         for item in source:
@@ -180,7 +182,9 @@ def replay(pipeline: Pipeline, source: FrameSource, sinks: Sequence[ResultSink],
             for sink in sinks:
                 sink.write(item, result)
             bar.update()
-    for line in [*(f"{n} x {text}" for text, n in warnings.items()), *_shortfalls(source)]:
+    said = [f"{n} x {text}" for text, n in sorted(warnings.items(), key=lambda w: -w[1])]
+    for line in [*said[:_MOST_WARNINGS], *([f"and {len(said) - _MOST_WARNINGS} other warnings"] if len(said) > _MOST_WARNINGS else []),
+                 *_shortfalls(source)]:
         print(f"vos-ros replay: {line}", file=sys.stderr)
     if not latency_ms:
         raise ValueError(f"no frame to replay: the recording has {len(source)}, asked for were {frames.start or 0} to {frames.stop}")

@@ -38,7 +38,7 @@ class Overlap:
     def iou(self) -> Float64[np.ndarray, "V O"]:
         """IoU of every value with every id, 0 where both are empty."""
         union = self.value_area[:, None] + self.id_area[None, :] - self.both
-        return self.both / np.maximum(union, 1)
+        return np.asarray(self.both / np.maximum(union, 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,14 @@ from jaxtyping import UInt8, UInt16
 from vos_ros.types import UNKNOWN_LABEL, Association, Frame, FrameResult, Track
 
 _GOLDEN = 0.6180339887498949
+_TONES = ((0.9, 1.0), (0.5, 1.0), (0.85, 0.7), (0.75, 0.5), (0.35, 0.8))  # saturation, value; in the order that sets ids apart best
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @lru_cache(maxsize=4096)
 def track_color(track_id: int) -> tuple[int, int, int]:
     """RGB 0..255 of a track: a function of the id alone, neighbouring ids far apart on the colour wheel."""
-    saturation, value = ((0.85, 1.0), (0.55, 1.0), (0.9, 0.75))[track_id // 8 % 3]
+    saturation, value = _TONES[track_id % len(_TONES)]
     r, g, b = colorsys.hsv_to_rgb(track_id * _GOLDEN % 1.0, saturation, value)
     return round(255 * r), round(255 * g), round(255 * b)
 

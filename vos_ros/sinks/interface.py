@@ -11,6 +11,8 @@ from vos_ros.types import Frame, FrameResult
 class ResultSink(Protocol):
     """A context manager too: ``with BagSink(path) as sink: sink.write(frame, result)``."""
 
-    def write(self, frame: Frame, result: FrameResult) -> None: ...
+    def write(self, frame: Frame, result: FrameResult) -> None:
+        """Takes one frame and what was said of it."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finishes; nothing is written after it."""

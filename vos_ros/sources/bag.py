@@ -234,8 +234,9 @@ class _Reading:
             raise BagError(f"{self._topics.image} is {got}, its {self._topics.camera_info} says {k.width}x{k.height} px: they don't belong"
                            " together; name the right camera_info")
         if depth is not None and depth.shape != rgb.shape[:2]:
-            raise BagError(f"{self._topics.depth} is {depth.shape[1]}x{depth.shape[0]} px, {self._topics.image} {got}: depth must be registered"
-                           " to the colour image (depth_image_proc, or the driver's align_depth); name such a topic, or depth none")
+            raise BagError(f"{self._topics.depth} is {depth.shape[1]}x{depth.shape[0]} px, {self._topics.image} {got}: depth must be"
+                           " registered to the colour image (depth_image_proc, or the driver's align_depth); name such a topic, or depth"
+                           " none")
 
 
 def moved(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:

@@ -162,7 +162,7 @@ def point_radius(points: Float32[np.ndarray, "M 3"]) -> float:
     if len(points) < 5:
         return 0.005
     some = points[:: max(1, len(points) // 2000)]
-    distances = cKDTree(points).query(some, k=5)[0][:, 1:]
+    distances = np.asarray(cKDTree(points).query(some, k=5)[0])[:, 1:]
     return float(np.median(distances.mean(1)) * np.sqrt(2) / 2)
 
 
