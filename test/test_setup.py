@@ -339,6 +339,31 @@ def test_pip_installs_modules_weights_and_command(tmp_path: Path) -> None:
     assert {"vos_ros/types.py", "vos_ros/segmentation/networks/__init__.py", "vos_ros/weights/some.safetensors"} <= files
 
 
+@pytest.mark.parametrize(("lint", "tests"), [(0, 0), (1, 0), (0, 1)])
+def test_ci_ends_with_the_closing_line_and_the_right_status(machine: Machine, lint: int, tests: int) -> None:
+    """A failed lint is no reason to hide the tests' result, and no failure is lost in a pipe."""
+    shutil.copytree(ROOT / ".ci", machine.checkout / ".ci")
+    closing = "======= 3 passed in 71.20s (0:01:11) ======="
+    machine.fake(
+        "make",
+        f"""#!/bin/bash
+echo "make $*"
+case $1 in lint) exit {lint} ;; test) echo "{closing}"; exit {tests} ;; esac
+""",
+    )
+    (machine.bin / "mktemp").symlink_to(str(shutil.which("mktemp")))
+    result = subprocess.run(
+        [str(machine.checkout / ".ci" / "run")],
+        env={"PATH": str(machine.bin)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stdout.splitlines() == ["make lint", "make test", closing, closing]
+    assert bool(result.returncode) == bool(lint or tests)
+
+
 needs_ros = pytest.mark.skipif(
     os.environ.get("VOS_ROS_ENV") != str(ROOT), reason="needs this checkout's environment: run through tools/env"
 )
