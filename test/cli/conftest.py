@@ -46,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = []
     grid = np.stack([a.ravel() for a in np.meshgrid(np.arange(0.0025, SIDE, 0.005), np.arange(0.0025, SIDE, 0.005))], 1)
     for object_id, (left, top, _) in SQUARES.items():
-        points = np.column_stack([grid + (left, top), np.ones(len(grid))]).astype("<f4")
+        points = np.column_stack([np.add(grid, (left, top)), np.ones(len(grid))]).astype("<f4")
         header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n" \
                  "property float x\nproperty float y\nproperty float z\nend_header\n"
         (root / f"objects/{object_id}.ply").write_bytes(header.encode() + points.tobytes())

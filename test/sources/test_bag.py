@@ -303,6 +303,19 @@ def test_a_long_bag_is_not_held_in_memory(tmp_path: Path, frames: list[Frame]) -
     assert max(waiting) <= 2
 
 
+def test_a_recording_of_a_bag_that_looped(tmp_path: Path, make_frame: Callable[..., Frame]) -> None:
+    frames = [make_frame(i, H, W, stamp_ns=S + i * S // 10, intrinsics=CAMERA) for i in range(30)]
+    messages = [(CAMERA_INFO, info(), 0)]
+    for turn in (0, 10 * S):
+        for f in frames:
+            messages += [(IMAGE, color_message(f), f.stamp_ns + turn), (DEPTH, depth_message(f.stamp_ns), f.stamp_ns + turn + 30_000_000)]
+    source = BagSource(write(tmp_path / "a.mcap", messages))
+    got = frames_of(source)
+    assert [f.stamp_ns for f in got] == [f.stamp_ns for f in frames] * 2 and [f.index for f in got] == list(range(60))
+    assert all(f.depth is not None for f in got)
+    assert source.shortfalls.lines() == ["1 x jump back in time (first: from 3.900000 s to 1.000000 s)"]
+
+
 def test_covariance_that_says_nothing(tmp_path: Path, frames: list[Frame]) -> None:
     assert rosmsg.covariance(np.zeros(36)) is None
     assert rosmsg.covariance([-1.0] + [0.0] * 35) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,8 @@ def configuration(args: argparse.Namespace) -> Config:
 
 
 def open_source(args: argparse.Namespace) -> FrameSource:
-    """The recording, with pose noise where asked for."""
+    """The recording, with pose noise where asked for. Says on stderr which topics of a bag it reads."""
+    from dataclasses import fields
     from pathlib import Path
 
     from vos_ros.sources.bag import BagSource
@@ -136,6 +138,8 @@ def open_source(args: argparse.Namespace) -> FrameSource:
     else:
         topics = BagTopics(args.image, args.depth, args.camera_info, args.map_objects, args.pose)
         source = BagSource(path, topics, map_frame=args.map_frame)
+        print("vos-ros replay: reading " + ", ".join(f"{f.name} {getattr(source.topics, f.name)}" for f in fields(source.topics)),
+              file=sys.stderr)
     if args.pose_noise_m or args.pose_noise_deg:
         source = PoseNoise(source, args.pose_noise_m, args.pose_noise_deg, args.seed)
     return source
@@ -146,8 +150,6 @@ def replay(pipeline: Pipeline, source: FrameSource, sinks: Sequence[ResultSink],
 
     Frames outside ``frames`` (by index) are skipped, map updates are not. ``fps`` counts the pipeline alone, ``wall_s`` all of it.
     """
-    import sys
-
     import numpy as np
     from tqdm import tqdm
 

@@ -100,7 +100,7 @@ class _Reading:
         self._tf, self._poses, self._pose_frame = TfTree(), PoseTrack(keep_ns=60 * NS_PER_S), ""
         self._is_rectified = "/image_rect" in source.topics.image
         self._rectifier = self._camera(source._first_info)
-        self._index = 0
+        self._index, self._last_ns = 0, -(2**63)
 
     def items(self) -> Iterator[Frame | MapUpdate]:
         t = self._topics
@@ -108,13 +108,28 @@ class _Reading:
                   t.pose: self._take_pose}
         connections = [c for c in self._reader.connections if c.topic in takers or c.msgtype == TF_MESSAGE]
         for connection, log_ns, raw in self._reader.messages(connections):
-            msg = self._reader.deserialize(raw, connection.msgtype)
+            msg: Any = self._reader.deserialize(raw, connection.msgtype)
             if connection.msgtype == TF_MESSAGE:
                 self._take_tf(msg, static=connection.topic.endswith("tf_static"))
             else:
+                if connection.topic == t.image:
+                    yield from self._start_over_where_time_went_back(rosmsg.stamp_ns(msg.header.stamp))
                 takers[connection.topic](msg, log_ns)
             yield from self._ready(log_ns)
         yield from self._ready(None)
+        self._count_unmatched()
+
+    def _start_over_where_time_went_back(self, stamp_ns: int) -> Iterator[Frame | MapUpdate]:
+        """A recording of a bag that looped: what waits is let go, and old depth doesn't pass for what is still to come."""
+        if stamp_ns < self._last_ns - self._wait_ns:
+            self._short.add("jump back in time", f"from {self._last_ns / NS_PER_S:.6f} s to {stamp_ns / NS_PER_S:.6f} s")
+            yield from self._ready(None)
+            self._count_unmatched()
+            if self._depths is not None:
+                self._depths = Matcher(self._depths.slop_ns)
+        self._last_ns = stamp_ns
+
+    def _count_unmatched(self) -> None:
         if self._depths is not None:
             self._short.add("depth image without a colour image", count=self._depths.unmatched + len(self._depths))
 
