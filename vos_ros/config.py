@@ -184,6 +184,8 @@ def params(cls: type = Config, prefix: str = "") -> Iterator[Param]:
 
 def check(param: Param, value: object) -> Value:
     """``value`` as the parameter's type; ConfigError where type, bound or choice is wrong. An int serves where a float is wanted."""
+    if isinstance(value, bool) and {False: "off", True: "on"}[value] in param.choices:
+        value = "on" if value else "off"  # YAML reads the bare words as booleans
     ok = isinstance(value, param.type) and (param.type is bool or not isinstance(value, bool))
     if param.type is float and isinstance(value, int) and not isinstance(value, bool):
         value, ok = float(value), True

@@ -119,7 +119,8 @@ class Inputs:
         def incompatible(event: Any) -> None:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
             self._log.begin(key, "qos", f"a publisher of {node.resolve_topic_name(topic)} offers a QoS that can't serve this node"
-                            f" (policy {policy}): nothing will come from it. {self._qos_advice(policy, topic)}", Level.ERROR)
+                            f" (policy {policy}): nothing will come from it. Change it, or {self._override(node.resolve_topic_name(topic), policy)}",
+                            Level.ERROR)
 
         node = self._node
         subscription = node.create_subscription(
@@ -137,10 +138,11 @@ class Inputs:
         self._node.destroy_subscription(self.inputs["map_objects"].subscription)
         self._subscribe_map()
 
-    def _qos_advice(self, policy: str, topic: str) -> str:
-        name = policy.lower()
-        return (f"Change the publisher, or set qos_overrides.{self._node.resolve_topic_name(topic)}.subscription.{name}"
-                + (" (or node.input_reliability)" if name == "reliability" else ""))
+    @staticmethod
+    def _override(topic: str, policy: str = "") -> str:
+        which = policy.lower() or "<policy>"
+        return (f"set qos_overrides.{topic}.subscription.{which} of this node"
+                + (" (or node.input_reliability)" if policy in ("", "RELIABILITY") else ""))
 
     def _pose_input(self, on_error: Callable[[str], None]) -> PoseInput:
         config = self._config
@@ -256,7 +258,8 @@ class Inputs:
             effect = {"depth": " Images are used without depth meanwhile.", "map_objects": " Only prompts are followed meanwhile.",
                       "image": "", "camera_info": " No image can be used meanwhile.", "pose": " Frames have no pose meanwhile."}[key]
             since = f"for {one.traffic.silent_s:.1f} s" if one.traffic.count else f"yet, {one.traffic.silent_s:.1f} s after activation"
-            self._log.begin(key, kind, f"nothing on {one.topic} {since}: {reason}.{effect}")
+            level = Level.ERROR if kind in ("qos", "type", "transport") else Level.WARN
+            self._log.begin(key, kind, f"nothing on {one.topic} {since}: {reason}.{effect}", level)
         self._check_pairs()
 
     def _look_for_latched_info(self) -> None:
@@ -294,5 +297,6 @@ class Inputs:
         profile = one.subscription.qos_profile
         bad = [r for p in ours for c, r in [qos_check_compatible(p.qos_profile, profile)] if c == QoSCompatibility.ERROR]
         if len(bad) == len(ours):
-            return f"the publisher's QoS can't serve this node ({bad[0].strip(' ;')})", "qos"
+            why = bad[0].replace("ERROR:", "").strip(" ;")
+            return f"the publisher's QoS can't serve this node ({why}): change it, or {self._override(one.topic)}", "qos"
         return f"{len(ours)} publisher(s) are there and send nothing", "silent"

@@ -8,7 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -41,7 +41,6 @@ class VosNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self._make_pipeline = make_pipeline
         self._stream: Stream | None = None
-        self.busy = False
         self._conditions = ConditionLog(self._say)
         self._events = EventLog(self._say)
         self.parameters = Parameters(self)
@@ -118,7 +117,6 @@ class VosNode(LifecycleNode):
     def _release(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None and not stream.destroy():
-            self.busy = True
             self.get_logger().warning("the worker is still busy with a frame; it ends after it")
         self.parameters.configured = False
         self._conditions.clear()
@@ -185,8 +183,8 @@ class VosNode(LifecycleNode):
         return response
 
 
-def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline) -> int:
-    """Runs the node until SIGINT or SIGTERM; 0 then, 1 where the executor failed."""
+def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline) -> NoReturn:
+    """Runs the node until SIGINT or SIGTERM and ends the process: with 0 then, with 1 where the executor failed."""
     fastdds.prepare()
     # rclpy's own handlers take the context away under the node, which could then not release anything in order.
     rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
@@ -227,14 +225,12 @@ def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pi
         node.trigger_shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
-    code = 1 if failure else 0
-    if node.busy:
-        # A thread that is still inside torch would crash in an interpreter that is being taken down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+    # Everything is released. What an interpreter does beyond that (torch's and the middleware's static destructors, a worker that is still
+    # inside a frame) can take seconds on a busy machine, or crash.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if failure else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
