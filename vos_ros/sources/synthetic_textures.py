@@ -182,11 +182,11 @@ class Atlas:
     """All textures with their smaller levels, in linear light, and their lookup."""
 
     def __init__(self, images: Sequence[Image]) -> None:
-        srgb = np.clip(np.stack(images), 0, 1).astype(np.float32)
-        level = srgb ** np.float32(2.2)
+        linear = (np.arange(256, dtype=np.float32) / 255) ** np.float32(2.2)
+        level = np.stack([linear[np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)] for image in images])
         self._levels = [level]
         for _ in range(LEVELS - 1):
-            level = level.reshape(len(images), level.shape[1] // 2, 2, level.shape[2] // 2, 2, 3).mean((2, 4))
+            level = (level[:, ::2, ::2] + level[:, 1::2, ::2] + level[:, ::2, 1::2] + level[:, 1::2, 1::2]) / 4
             self._levels.append(level)
 
     def sample(
