@@ -246,7 +246,8 @@ class Pipeline:
     def _fuse(self, frame: Frame, scene: _Scene, segmentation: Segmentation) -> Segmentation:
         """Image and map together. The null method has no image evidence: with it the projection stands alone."""
         if not isinstance(self._segmenter, NullSegmenter):
-            return fuse(segmentation, self._priors(frame, scene), self._boxes)
+            sigma_px = max(scene.sigma_px.values(), default=0.0)
+            return fuse(segmentation, self._priors(frame, scene), self._boxes, sigma_px)
         if scene.T_map_camera is None:
             return segmentation
         nothing = np.zeros(frame.shape, bool)

@@ -108,11 +108,15 @@ class Seed:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Segmentation:
-    """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device. ``winner`` is the
-    most probable row of each pixel where somebody has computed it already."""
+    """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device.
+
+    ``boundary_px`` is how far (1 sigma) an outline of the segmenter may be from the true one, what its resolution and upsampling
+    allow. ``winner`` is the most probable row of each pixel where somebody has computed it already.
+    """
 
     object_ids: tuple[int, ...]
     probs: Float[torch.Tensor, "N1 H W"]
+    boundary_px: float = 1.0
     winner: Int64[torch.Tensor, "H W"] | None = None
 
     def labels(self, label_values: Mapping[int, int] | None = None) -> UInt16[np.ndarray, "H W"]:

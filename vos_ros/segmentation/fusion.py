@@ -2,14 +2,19 @@
 
 For a followed object n with the projection M_n (a 0/1 mask) under a pose whose uncertainty moves it by about sigma_n px, the
 prior of pixel x is E[M_n(x)] = (M_n * G_sigma)(x). Where measured depth contradicts every depth that the object shows within
-2 sigma of the pixel, the prior is cut to what an outlier deserves. The posterior is prior times p_n, normalised over the objects and
-the background. A sure pose thus makes the projection win and an unsure one the image: nothing else is switched or tuned.
+2 sigma of the pixel, the prior is cut to what an outlier deserves. The segmenter's outline is itself uncertain by b px
+(``Segmentation.boundary_px``), and neighbouring pixels err together, so that its odds against the background count with the exponent
+beta_n = sigma_n^2 / (sigma_n^2 + b^2), the weight that two measurements of one outline deserve:
+
+    posterior_n(x)  ~  prior_n(x) (p_n(x) / p_0(x))^beta_n,        posterior_0(x)  ~  1 - sum_n prior_n(x).
+
+A sure pose thus makes the projection win and an unsure one the image: nothing is switched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,6 +25,7 @@ from vos_ros.types import Projection, Segmentation
 
 _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
 _LEAK = 0.05  # prior of an object around where it was just followed, wherever the map puts it: the map may be wrong
+_FLOOR = 0.02  # no pixel's probability counts as smaller: the segmenter is not that sure
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
 
 
@@ -28,6 +34,7 @@ class Prior:
     """P(pixel belongs to the object), in a crop x0 y0 x1 y1 of the image, 0 outside it."""
 
     roi: tuple[int, int, int, int]
+    sigma_px: float
     prob: Float32[np.ndarray, "h w"]
 
 
@@ -55,40 +62,48 @@ def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.
         measured = depth[py0:py1, px0:px1]
         odd = (measured > 0) & ((measured < nearest - tolerance_m) | (measured > farthest + tolerance_m))
         prob[odd] *= _OUTLIER
-    return Prior((px0, py0, px1, py1), prob)
+    return Prior((px0, py0, px1, py1), sigma_px, prob)
 
 
-def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]]) -> Segmentation:
+def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]],
+         sigma_px: float) -> Segmentation:
     """Posterior of a segmentation under the objects' priors.
 
-    ``priors[id]`` None means that the map predicts the object nowhere in the image; an id not in ``priors`` is one that the map says nothing of:
-    it keeps its likelihood. ``previous`` are the boxes of the objects in the frame before, around which they
-    keep a small prior whatever the map says.
+    ``priors[id]`` None means that the map predicts the object nowhere in the image; an id not in ``priors`` is one that the map says
+    nothing of: it keeps its odds. ``previous`` are the boxes of the objects in the frame before, around which they keep a small
+    prior whatever the map says; ``sigma_px`` is the pose's uncertainty for objects that the map predicts nowhere.
     """
     probs = segmentation.probs
     if not segmentation.object_ids or not priors:
         return segmentation
     height, width = probs.shape[1:]
+    odds = probs / probs[0].clamp_min(_FLOOR)
     posterior = torch.zeros_like(probs)
     claimed = np.zeros((height, width), np.float32)
     for row, i in enumerate(segmentation.object_ids, start=1):
         if i not in priors:
-            posterior[row] = probs[row]
+            posterior[row] = odds[row]
             continue
         prior = priors[i]
+        sigma = prior.sigma_px if prior is not None else sigma_px
+        beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2)
         if i in previous:
-            x0, y0, x1, y1 = _grow(previous[i], height, width)
-            posterior[row, y0:y1, x0:x1] = _LEAK * probs[row, y0:y1, x0:x1]
+            region, crop = _crop(posterior, row, _grow(previous[i], height, width)), _crop(odds, row, _grow(previous[i], height, width))
+            region.copy_(_LEAK * crop.clamp(_FLOOR, 1 / _FLOOR).pow(beta))
         if prior is not None:
+            region, crop = _crop(posterior, row, prior.roi), _crop(odds, row, prior.roi)
+            evidence = crop.clamp(_FLOOR, 1 / _FLOOR).pow(beta)
+            torch.maximum(region, torch.from_numpy(prior.prob).to(probs) * evidence, out=region)
             x0, y0, x1, y1 = prior.roi
-            crop = torch.from_numpy(np.maximum(prior.prob, np.float32(0))).to(probs)
-            region = posterior[row, y0:y1, x0:x1]
-            torch.maximum(region, crop * probs[row, y0:y1, x0:x1], out=region)
             claimed[y0:y1, x0:x1] += prior.prob
-    free = torch.from_numpy(np.clip(1.0 - claimed, _LEAK, 1.0)).to(probs)
-    posterior[0] = free * probs[0]
-    posterior /= posterior.sum(0, keepdim=True).clamp_min(1e-12)
-    return Segmentation(segmentation.object_ids, posterior)
+    posterior[0] = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
+    posterior /= posterior.sum(0, keepdim=True)
+    return replace(segmentation, probs=posterior, winner=None)
+
+
+def _crop(planes: torch.Tensor, row: int, box: tuple[int, int, int, int]) -> torch.Tensor:
+    x0, y0, x1, y1 = box
+    return planes[row, y0:y1, x0:x1]
 
 
 def _grow(box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:

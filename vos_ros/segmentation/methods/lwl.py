@@ -10,7 +10,7 @@ predictor and the decoder are learned modules; they take the places of ``_labels
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -147,7 +147,8 @@ class Lwl:
         """Target models -> scores -> probabilities; merged at the cells, where it costs least, then interpolated."""
         scores = apply_filters(features, torch.stack(list(self._filters.values())))
         found = torch.sigmoid(_GAIN * (scores - 0.5)) * self._windows(features, frame.shape)
-        return Segmentation(self.object_ids, self._decode(soft_aggregate(found), frame.shape))
+        boundary_px = 0.5 * frame.shape[1] / features.shape[2]  # half a cell
+        return Segmentation(self.object_ids, self._decode(soft_aggregate(found), frame.shape), boundary_px)
 
     def _decode(self, merged: Float[torch.Tensor, "N1 h w"], shape: tuple[int, int]) -> Float[torch.Tensor, "N1 H W"]:
         """Cells to pixels; interpolation is linear, so the rows still sum to 1."""
@@ -182,7 +183,7 @@ class Lwl:
         for i in masks:
             probs[row_of[i]] = (given == row_of[i]).to(probs)
         probs[0] += 1 - probs.sum(0)
-        return Segmentation(result.object_ids, probs)
+        return replace(result, probs=probs)
 
     def _watch(self, result: Segmentation) -> None:
         """Moves the search windows to where the objects were found; an object not found is searched everywhere."""
