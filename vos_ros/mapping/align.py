@@ -45,6 +45,8 @@ _HYPOTHESES, _STARTS, _RIVALS = 256, 24, 3
 _UNKNOWN_COST, _HIDDEN_COST = 0.6, 0.8
 """Cost of a point that falls where nothing was measured, and of one behind the measured surface (something the map may lack
 hides it); one that agrees costs 0 and one in front of it, in space seen to be empty, 1."""
+_COST_NOISE = 0.01
+"""Two poses whose mean costs differ by less explain the depth equally well: the grid's cells are coarse. The refined one is taken."""
 _CLIP_M = 0.2
 _MAX_SIGMAS = 5.0
 _DRAWS = np.random.default_rng(20240207).standard_normal((_HYPOTHESES, 6))
@@ -110,7 +112,7 @@ def align(
     before, after = reading.residual(prior, points), reading.residual(poses[best], points)
     if after[2] < _MIN_POINTS:
         return refused(f"{after[2]} map points fall on measured depth, wanted {_MIN_POINTS}", before[0])
-    if not cost[best] < cost[-1]:
+    if cost[best] > cost[-1] + _COST_NOISE:
         return refused("no pose explains the depth better", before[0], after[0], after[1])
     delta = se3.difference(poses[best], prior)
     sigmas = float(np.sqrt(delta @ information @ delta))

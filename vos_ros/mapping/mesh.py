@@ -61,7 +61,8 @@ def cast(
         tight = (roi[0] + int(left), roi[1] + int(top), roi[0] + int(right), roi[1] + int(bottom))
         touches = tight[0] == 0 or tight[1] == 0 or tight[2] == intrinsics.width or tight[3] == intrinsics.height
         outside = _share_outside(scene, camera, intrinsics, config) if touches else 0.0
-        yield Crop(o.id, tight, np.ascontiguousarray(depth[top:bottom, left:right]), outside)
+        hit_depth = np.ascontiguousarray(depth[top:bottom, left:right])
+        yield Crop(o.id, tight, hit_depth, hit_depth, outside)
 
 
 def _bounds(camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig) -> tuple[int, int, int, int] | None:

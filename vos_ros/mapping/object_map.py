@@ -42,7 +42,7 @@ class ObjectMap:
         merged = {} if update.full and update.session_id != self.session_id else dict(self._merged)
         objects.update((o.id, _finite(o)) for o in update.objects)
         for old, new in update.merged:
-            merged[old] = new
+            _merge(merged, old, new)
             objects.pop(old, None)
         for gone in update.deleted_ids:
             objects.pop(gone, None)
@@ -57,7 +57,7 @@ class ObjectMap:
 
     def resolve(self, object_id: int) -> int:
         """The id that ``object_id`` was merged into, through any chain of merges; itself where it was not merged."""
-        while object_id in self._merged:  # ends: apply() takes no circles
+        while object_id in self._merged:  # ends: _merge() closes no circle
             object_id = self._merged[object_id]
         return object_id
 
@@ -97,6 +97,17 @@ class ObjectMap:
         if update.frame_id != self.frame_id:
             return f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot"
         return ""
+
+
+def _merge(merged: dict[int, int], old: int, new: int) -> None:
+    """Notes that ``old`` became ``new``. Where an earlier merge leads from ``new`` back to ``old``, that one is taken back: the last
+    word counts."""
+    end = new
+    while end in merged and end != old:
+        end = merged[end]
+    if end == old:
+        merged.pop(new, None)
+    merged[old] = new
 
 
 def _flaw(update: MapUpdate) -> str:

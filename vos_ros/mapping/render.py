@@ -8,10 +8,10 @@ then meet in one z-buffer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import overload
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -30,12 +30,13 @@ _RADII = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Crop:
-    """One object's predicted depth (m, ``EMPTY`` off its silhouette) in its part ``roi`` (x0 y0 x1 y1 px) of the image, and the
-    share of it outside the image."""
+    """One object's predicted depth (m, ``EMPTY`` off its silhouette) in its part ``roi`` (x0 y0 x1 y1 px) of the image, the depth of
+    the nearest sample about each pixel, with which it competes in the z-buffer, and the share of it outside the image."""
 
     object_id: int
     roi: tuple[int, int, int, int]
     depth: Float32[np.ndarray, "h w"]
+    nearest: Float32[np.ndarray, "h w"]
     truncated: float
 
 
@@ -66,7 +67,7 @@ def render(
     z_buffer = np.full(shape, EMPTY, np.float32)
     for crop in crops:
         x0, y0, x1, y1 = crop.roi
-        np.minimum(z_buffer[y0:y1, x0:x1], crop.depth, out=z_buffer[y0:y1, x0:x1])
+        np.minimum(z_buffer[y0:y1, x0:x1], crop.nearest, out=z_buffer[y0:y1, x0:x1])
     measured = None if depth is None else known_depth(depth)
     return [_judge(crop, z_buffer, measured, config) for crop in crops]
 
@@ -90,7 +91,7 @@ def _judge(
 ) -> Projection:
     x0, y0, x1, y1 = crop.roi
     silhouette = crop.depth < EMPTY
-    mask = silhouette & (crop.depth <= z_buffer[y0:y1, x0:x1])
+    mask = silhouette & (crop.nearest <= z_buffer[y0:y1, x0:x1])
     predicted = np.where(silhouette, crop.depth, np.float32(0))
     size = max(int(np.count_nonzero(silhouette)), 1)
     free = 0
@@ -140,16 +141,16 @@ def splat(
         if seen[k] <= 0:
             continue
         part = slice(bounds[k], bounds[k + 1])
-        x0, y0, grown = _grow(column[part], row[part], z[part], max(o.point_radius, 0.0) * focal, reach)
-        roi = (max(x0, 0), max(y0, 0), min(x0 + grown.shape[1], w), min(y0 + grown.shape[0], h))
-        view = grown[roi[1] - y0 : roi[3] - y0, roi[0] - x0 : roi[2] - x0]
-        yield Crop(o.id, roi, view, float(np.clip(1.0 - seen[k] / total[k], 0.0, 1.0)))
+        x0, y0, nearest, surface = _grow(column[part], row[part], z[part], max(o.point_radius, 0.0) * focal, reach)
+        roi = (max(x0, 0), max(y0, 0), min(x0 + surface.shape[1], w), min(y0 + surface.shape[0], h))
+        view = np.s_[roi[1] - y0 : roi[3] - y0, roi[0] - x0 : roi[2] - x0]
+        yield Crop(o.id, roi, surface[view], nearest[view], float(np.clip(1.0 - seen[k] / total[k], 0.0, 1.0)))
 
 
 def _grow(
     column: Int64[np.ndarray, "P"], row: Int64[np.ndarray, "P"], z: Float32[np.ndarray, "P"], radius_px_m: float, reach: int
-) -> tuple[int, int, Float32[np.ndarray, "h w"]]:
-    """Disks of radius ``radius_px_m / z`` px around pixels, the nearest on top: the crop's first column and row, and its depth."""
+) -> tuple[int, int, Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Disks of radius ``radius_px_m / z`` px around pixels: the crop's first column and row, and as ``_disks``."""
     splats = _splat_radii(reach)
     widest, narrowest = (min(radius_px_m / float(end), float(reach)) for end in (z.min(), z.max()))
     largest, smallest = int(splats[_needed(widest, reach)]), int(splats[_needed(narrowest, reach)])
@@ -159,25 +160,27 @@ def _grow(
     samples = np.full((height, width), EMPTY)
     np.minimum.at(samples.reshape(-1), flat, z)
     if largest == smallest:
-        grown = _dilate(samples, largest)
+        nearest, surface = _disks(samples, largest)
     else:
-        grown = np.full((height, width), EMPTY)
+        nearest, surface = np.full((height, width), EMPTY), np.full((height, width), EMPTY)
         radius = splats[_needed(np.float32(radius_px_m) / z, reach)]
         for r in np.flatnonzero(np.bincount(radius)):
             layer = np.full((height, width), EMPTY)
             np.minimum.at(layer.reshape(-1), flat[radius == r], z[radius == r])
-            np.minimum(grown, _dilate(layer, int(r)), out=grown)
+            for whole, part in zip((nearest, surface), _disks(layer, int(r)), strict=True):
+                np.minimum(whole, part, out=whole)
     # Back to the disks' own outline. The pixel of a sample itself always stays: thin and single-pixel objects are objects.
-    solid = (grown < EMPTY).astype(np.uint8)
+    solid = (nearest < EMPTY).astype(np.uint8)
     excess = largest - 0.5 * (widest + narrowest)
     if largest == smallest and widest - narrowest < 0.5 and excess < 4.0:
         inner = cv2.erode(solid, _disk_within(excess + 1.0)) > 0
     else:
-        wanted = np.minimum(np.float32(radius_px_m) / grown, np.float32(reach))
+        wanted = np.minimum(np.float32(radius_px_m) / nearest, np.float32(reach))
         # The distance is 1 on the outermost pixels.
         inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5) >= splats[_needed(wanted, reach)] - wanted + np.float32(0.999)
-    grown[~inner & (samples == EMPTY)] = EMPTY
-    return x0, y0, grown
+    outside = ~inner & (samples == EMPTY)
+    nearest[outside] = surface[outside] = EMPTY
+    return x0, y0, nearest, surface
 
 
 @overload
@@ -214,11 +217,25 @@ def _disk_of_square(square: int) -> UInt8[np.ndarray, "d d"]:
     return np.asarray((x * x + y * y < square).astype(np.uint8))
 
 
-def _dilate(layer: Float32[np.ndarray, "h w"], radius: int) -> Float32[np.ndarray, "h w"]:
-    """Every sample's depth spread over a disk, the nearest winning. Large disks are made of small ones: the cost then grows with the
-    radius, not with its square."""
+def _disks(samples: Float32[np.ndarray, "h w"], radius: int) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Every sample's depth spread over a disk: the nearest at each pixel, and the depth of the surface there; ``EMPTY`` elsewhere.
+
+    The minimum pulls slanted surfaces towards the camera by what they rise within a disk, and near edges over far ones: the
+    maximum over the same disks takes both back.
+    """
+    nearest = _filter(cv2.erode, samples, radius)
+    empty = nearest == EMPTY
+    surface = nearest.copy()
+    surface[empty] = 0
+    surface = _filter(cv2.dilate, surface, radius)
+    surface[empty] = EMPTY
+    return nearest, surface
+
+
+def _filter(of: Callable[..., Any], layer: Float32[np.ndarray, "h w"], radius: int) -> Float32[np.ndarray, "h w"]:
+    """A minimum or maximum over disks. Large disks are made of small ones: the cost then grows with the radius, not its square."""
     while radius > 0:
         step = radius if radius <= 4 else 3
-        layer = np.asarray(cv2.erode(layer, _disk(step)))
+        layer = np.asarray(of(layer, _disk(step)))
         radius -= step
     return layer
