@@ -29,6 +29,8 @@ _MAX_POINTS = 3000
 """Map points used, spread evenly over the objects."""
 _MIN_POINTS = 60
 """With fewer points on the image nothing is concluded."""
+_FEW_POINTS, _SOME_POINTS = 400, 1000
+"""Points used while many poses are compared, and a few."""
 _OBJECT_POINTS = 6000
 """Points of one object looked at before visibility is known."""
 _INDEPENDENT = 0.13
@@ -36,8 +38,7 @@ _INDEPENDENT = 0.13
 many pixels, so counting each one would promise a covariance that isn't there."""
 _SIGMAS_PER_TOLERANCE = 3.0
 """The depth tolerance of the configuration is taken as so many standard deviations of a reading."""
-_COARSE = (30.0, 20.0, 14.0, 10.0)
-_FINE = (8.0, 6.0, 4.0, 3.0, 3.0, 3.0)
+_COARSE, _MIDDLE, _FINE = (30.0, 20.0, 14.0, 10.0), (8.0, 6.0, 4.0, 3.0), (3.0, 3.0)
 """Reach of Tukey's weight per iteration, in standard deviations of a reading."""
 _BASIN_PX = 6.0
 """A prior whose standard deviation in the image is smaller needs no search: ICP finds the minimum from its mean."""
@@ -102,11 +103,13 @@ def align(
     prior = se3.from_rt(T_map_camera[:3, :3], np.zeros(3))
     problem = _Problem(reading, prior, information, len(points))
     poses = _starts(problem, points, pose_cov, intrinsics)
+    some = points[:: max(1, len(points) // _SOME_POINTS)]
     if len(poses) > 1:
-        poses, _ = problem.refine(poses, points[:: max(1, len(points) // 400)], _COARSE)
-        cost = problem.cost(poses, points[:: max(1, len(points) // 1000)], 1.5)
-        poses = poses[np.argsort(cost, kind="stable")[:_RIVALS]]
-    poses, posterior = problem.refine(poses, points, _FINE)
+        poses, _ = problem.refine(poses, points[:: max(1, len(points) // _FEW_POINTS)], _COARSE)
+        poses = poses[np.argsort(problem.cost(poses, some, 1.5), kind="stable")[:_RIVALS]]
+    poses, posterior = problem.refine(poses, some, _MIDDLE)
+    best = int(np.argmin(problem.cost(poses, some, 1.0)))
+    poses[best], posterior[best] = (x[0] for x in problem.refine(poses[best : best + 1], points, _FINE))
     cost = problem.cost(np.concatenate([poses, prior[None]]), points, 1.0)
     best = int(np.argmin(cost[:-1]))
     before, after = reading.residual(prior, points), reading.residual(poses[best], points)
