@@ -103,6 +103,8 @@ class TrackingConfig:
     confirm_s: float = _param(0.3, "a tentative track is confirmed when it has agreed with its object for this long", unit="s",
                               low=0.0, high=60.0)
     lost_s: float = _param(1.0, "a track that should be seen and has not been for this long is lost", unit="s", low=0.0, high=600.0)
+    teach_every: int = _param(4, "frames between corrections of the segmenter by the masks that image and map give together",
+                              unit="frames", low=1, high=1000)
     max_objects: int = _param(64, "most objects followed at once; the largest in view come first", low=1, high=1000)
 
 

@@ -144,6 +144,7 @@ class Pipeline:
             self._given_segmenter.drop(self._given_segmenter.object_ids)
         self._shape: tuple[int, int] | None = None
         self._boxes: dict[int, tuple[int, int, int, int]] = {}
+        self._since_taught = 0
 
     def _end(self, track_ids: Sequence[int]) -> None:
         self._segmenter.drop([t for t in track_ids if t in self._segmenter.object_ids])
@@ -270,8 +271,12 @@ class Pipeline:
     def _teach(self, frame: Frame, scene: _Scene, segmentation: Segmentation, found: _Found) -> None:
         """Corrects the segmenter with the fused masks, so that it learns from them and not from its own guess. An empty mask tells it
         that the object isn't in view."""
+        self._since_taught += 1
         if scene.T_map_camera is None or not segmentation.object_ids or isinstance(self._segmenter, NullSegmenter):
             return
+        if self._since_taught < self.config.tracking.teach_every:
+            return
+        self._since_taught = 0
         weight = (found.prob > _CLEAR).astype(np.float32)
         self._segmenter.update(frame, [Seed(t, Mask(found.owner == row), weight) for row, t in enumerate(segmentation.object_ids, start=1)
                                        if self._tracks[t].map_object_id])

@@ -30,6 +30,7 @@ _GAIN = 8.0  # slope of the score-to-probability sigmoid: scores regress to 0 an
 _WINDOW = 5.0  # search window, as a multiple of the target's last size (sec. 3.5)
 _MIN_WINDOW = 64.0  # px, least side of a search window
 _MIN_CELLS = 0.05  # cells of object in a frame under which it teaches nothing
+_FAR_PAST = 1 << 30
 _BALANCE = 0.5  # share of a sample's weight that the object's cells have, whatever its size
 
 
@@ -68,6 +69,8 @@ class Lwl:
         self._current: tuple[Frame, Float[torch.Tensor, "C h w"]] | None = None
         self._pending: _Memory | None = None
         self._last: tuple[Frame, Segmentation] | None = None
+        self._merged: Float[torch.Tensor, "N1 h w"] = torch.empty(0)
+        self._taught: dict[int, int] = {}
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -87,8 +90,7 @@ class Lwl:
             self._filters[i] = torch.zeros((features.shape[0], self._config.kernel_size, self._config.kernel_size), device=self._device)
             self._window[i] = _box(mask)
         self._learn(list(masks), self._config.iterations_init)
-        self._last = (frame, self._segment(frame, features))
-        return self._impose(self._last[1], masks)
+        return self._impose(self._segment(frame, features), masks)
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> Segmentation:
@@ -101,10 +103,9 @@ class Lwl:
             return Segmentation((), torch.ones((1, *frame.shape), device=self._device))
         features = self._features(frame)
         result = self._segment(frame, features)
-        self._last = (frame, result)
-        self._watch(result)
+        self._watch(frame.shape)
         if self._time % self._config.update_every == 0:
-            self._pending = self._self_annotate(features, result)
+            self._pending = self._self_annotate(features)
         return result
 
     @torch.inference_mode()
@@ -121,19 +122,18 @@ class Lwl:
         self._note(self._pending, masks, {s.object_id: s.weight for s in corrections}, anchor=False)
         for i, mask in masks.items():
             self._window[i] = _box(mask)
-        if self._last is None or self._last[0] is not frame:
-            self._last = (frame, self._segment(frame, features))
-        return self._impose(self._last[1], masks)
+            self._taught[i] = self._time
+        return self._impose(self._result(frame, features), masks)
 
     def drop(self, object_ids: Collection[int]) -> None:
         check_known(self._filters, object_ids)
         for i in set(object_ids):
             del self._filters[i], self._window[i]
-        self._last = None
-        for i in set(object_ids):
+            self._taught.pop(i, None)
             for m in self._memory if self._pending is None else [*self._memory, self._pending]:
                 m.forget(i)
         self._memory = [m for m in self._memory if m.targets]
+        self._last = None
 
     # -- the frame -------------------------------------------------------------------------------------------------------------
 
@@ -147,8 +147,14 @@ class Lwl:
         """Target models -> scores -> probabilities; merged at the cells, where it costs least, then interpolated."""
         scores = apply_filters(features, torch.stack(list(self._filters.values())))
         found = torch.sigmoid(_GAIN * (scores - 0.5)) * self._windows(features, frame.shape)
+        self._merged = soft_aggregate(found)
         boundary_px = 0.5 * frame.shape[1] / features.shape[2]  # half a cell
-        return Segmentation(self.object_ids, self._decode(soft_aggregate(found), frame.shape), boundary_px)
+        self._last = (frame, Segmentation(self.object_ids, self._decode(self._merged, frame.shape), boundary_px))
+        return self._last[1]
+
+    def _result(self, frame: Frame, features: Float[torch.Tensor, "C h w"]) -> Segmentation:
+        """The frame's segmentation as last computed, or computed now where objects have changed since."""
+        return self._last[1] if self._last is not None and self._last[0] is frame else self._segment(frame, features)
 
     def _decode(self, merged: Float[torch.Tensor, "N1 h w"], shape: tuple[int, int]) -> Float[torch.Tensor, "N1 H W"]:
         """Cells to pixels; interpolation is linear, so the rows still sum to 1."""
@@ -185,25 +191,29 @@ class Lwl:
         probs[0] += 1 - probs.sum(0)
         return replace(result, probs=probs)
 
-    def _watch(self, result: Segmentation) -> None:
+    def _watch(self, shape: tuple[int, int]) -> None:
         """Moves the search windows to where the objects were found; an object not found is searched everywhere."""
-        labels = result.probs.max(0).indices.cpu().numpy()
-        boxes = boxes_of(labels, len(result.object_ids))
-        for row, i in enumerate(result.object_ids, start=1):
-            self._window[i] = boxes.get(row)
+        labels = self._merged.max(0).indices.cpu().numpy()
+        boxes = boxes_of(labels, len(self._filters))
+        sy, sx = shape[0] / labels.shape[0], shape[1] / labels.shape[1]
+        for row, i in enumerate(self._filters, start=1):
+            box = boxes.get(row)
+            self._window[i] = None if box is None else (int(box[0] * sx), int(box[1] * sy), round(box[2] * sx), round(box[3] * sy))
 
     # -- learning --------------------------------------------------------------------------------------------------------------
 
-    def _self_annotate(self, features: Float[torch.Tensor, "C h w"], result: Segmentation) -> _Memory:
-        """The frame with its own segmentation as the label, for the objects found with confidence."""
+    def _self_annotate(self, features: Float[torch.Tensor, "C h w"]) -> _Memory:
+        """The frame with its own probabilities as the label (sec. 3.5), for the objects found with confidence that nobody else
+        corrects."""
         memory = _Memory(self._time, features)
-        labels = result.probs.max(0).indices
-        masks: dict[int, Bool[np.ndarray, "H W"]] = {}
-        for row, i in enumerate(result.object_ids, start=1):
-            mask = labels == row
-            if mask.any() and float(result.probs[row][mask].mean()) >= self._config.min_confidence:
-                masks[i] = mask.cpu().numpy()
-        self._note(memory, masks, {}, anchor=False)
+        best, labels = self._merged.max(0)
+        labels_np, best_np = labels.cpu().numpy().ravel(), best.cpu().numpy().ravel()
+        area = np.bincount(labels_np, minlength=len(self._filters) + 1)
+        confidence = np.bincount(labels_np, best_np, minlength=len(area)) / np.maximum(area, 1)
+        for row, i in enumerate(self._filters, start=1):
+            if confidence[row] < self._config.min_confidence or self._time - self._taught.get(i, -_FAR_PAST) <= 2 * self._config.update_every:
+                continue
+            memory.targets[i], memory.weights[i] = self._balanced(self._merged[row], None)
         return memory
 
     def _note(self, memory: _Memory, masks: Mapping[int, Bool[np.ndarray, "H W"]], weights: Mapping[int, np.ndarray | None], *,
@@ -226,9 +236,13 @@ class Lwl:
 
     def _labels_and_weights(self, mask: Bool[np.ndarray, "H W"], weight: Float[torch.Tensor, "h w"] | None
                             ) -> tuple[Float[torch.Tensor, "h w"], Float[torch.Tensor, "h w"]]:
-        """E(y) and W(y)^2 of eq. (3): the share of each cell that the object covers, and a weight that gives the object's cells half
-        of the sample's total of 1. All zero weights where nothing of the object is left to learn from."""
-        target = self._extract.to_cells(mask.view(np.uint8))
+        """E(y) and W(y)^2 of eq. (3): the share of each cell that the object covers, and the balanced weights."""
+        return self._balanced(self._extract.to_cells(mask.view(np.uint8)), weight)
+
+    @staticmethod
+    def _balanced(target: Float[torch.Tensor, "h w"], weight: Float[torch.Tensor, "h w"] | None
+                  ) -> tuple[Float[torch.Tensor, "h w"], Float[torch.Tensor, "h w"]]:
+        """Weights that give the object's cells half of the sample's total of 1; all zero where nothing of it is left to learn from."""
         w = torch.ones_like(target) if weight is None else weight
         inside, outside = w * target, w * (1 - target)
         total_in, total_out = float(inside.sum()), float(outside.sum())
@@ -277,7 +291,11 @@ class Lwl:
 
 def _box(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int] | None:
     """x0 y0 x1 y1 of a mask's pixels, None where it has none."""
-    return boxes_of(mask.view(np.uint8), 1).get(1)
+    ys = np.flatnonzero(mask.any(1))
+    if not len(ys):
+        return None
+    xs = np.flatnonzero(mask[ys[0] : ys[-1] + 1].any(0))
+    return int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
 
 
 register("lwl", Lwl)
