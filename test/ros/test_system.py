@@ -245,13 +245,13 @@ def test_300_objects_one_of_a_pixel_some_behind_the_camera_and_a_pose_that_jumps
     many = [replace(near[i % 3], id=100 + i, points=near[i % 3].points[i % 7::7] + np.array([0, 0, 0.01 * i], np.float32)) for i in range(291)]
     robot.send_map(scene.MapUpdate(scene.START, "mapper", 1, True, (*near, one_pixel, *behind, *many)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "300", "the map")
-    for index in range(3):
+    for index in range(6):
         header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index))
         answer = robot.answered(header, "associations", 60)
     status = {a.map_object_id: a.status for a in answer.associations}
     assert {status[10 + i] for i in range(5)} == {Association.OUT_OF_VIEW}
     assert status[1] == Association.MATCHED
-    away = scene.frame_at(scene.START + 3 * scene.STEP)
+    away = scene.frame_at(scene.START + 6 * scene.STEP)
     away.T_map_camera[:3, 3] = 50.0, 0.0, 0.0
     associations = robot.answered(robot.send(away), "associations", 60).associations
     assert not [a for a in associations if a.status == Association.MATCHED]

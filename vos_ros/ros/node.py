@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -185,6 +186,16 @@ class VosNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline) -> NoReturn:
     """Runs the node until SIGINT or SIGTERM and ends the process: with 0 then, with 1 where the executor failed."""
+    code = _run(args, make_pipeline)
+    # The middleware's participant, and its files in shared memory, go with the last reference to the node.
+    gc.collect()
+    # What an interpreter does beyond that (static destructors, a worker that is still inside a frame) can take seconds on a busy machine.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(args: Sequence[str] | None, make_pipeline: Callable[[Config], Pipeline]) -> int:
     fastdds.prepare()
     # rclpy's own handlers take the context away under the node, which could then not release anything in order.
     rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
@@ -209,7 +220,8 @@ def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pi
             node.autostart()
             executor.spin()
         except BaseException as e:
-            failure.append(e)
+            if not stop.is_set():  # after a signal the node is taken down under whatever is still being done
+                failure.append(e)
         finally:
             stop.set()
 
@@ -225,11 +237,7 @@ def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pi
         node.trigger_shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
-    # Everything is released. What an interpreter does beyond that (torch's and the middleware's static destructors, a worker that is still
-    # inside a frame) can take seconds on a busy machine, or crash.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1 if failure else 0)
+    return 1 if failure else 0
 
 
 if __name__ == "__main__":
