@@ -12,13 +12,13 @@ import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest  # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image, RegionOfInterest
 
-from vos_ros.geometry import se3  # noqa: E402
-from vos_ros.msg import MapObjectArray, Prompt  # noqa: E402
-from vos_ros.ros import conversions as c  # noqa: E402
-from vos_ros.types import (  # noqa: E402
+from vos_ros.geometry import se3
+from vos_ros.msg import MapObjectArray, Prompt
+from vos_ros.ros import conversions as c
+from vos_ros.types import (
     Association,
     AssociationStatus,
     Box,
@@ -87,7 +87,7 @@ def test_depth_comes_back(encoding):
 def test_depth_in_another_encoding_is_refused():
     with pytest.raises(ValueError, match="rgb8"):
         c.depth_message(np.ones((2, 2), np.float32), HEAD, "rgb8")
-    with pytest.raises(ValueError, match="rgb8.*wanted 16UC1"):
+    with pytest.raises(ValueError, match=r"rgb8.*wanted 16UC1"):
         c.depth_from_message(c.rgb_message(np.zeros((2, 2, 3), np.uint8), HEAD))
 
 

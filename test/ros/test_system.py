@@ -11,16 +11,16 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from lifecycle_msgs.msg import State, Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from rcl_interfaces.msg import ParameterType, ParameterValue  # noqa: E402
-from rcl_interfaces.msg import Parameter as ParameterMsg  # noqa: E402
-from rcl_interfaces.srv import DescribeParameters, SetParameters  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from std_srvs.srv import Trigger
 
-from vos_ros.msg import Association, Instance, Prompt  # noqa: E402
-from vos_ros.ros.conversions import image_message, stamp_from_ns  # noqa: E402
-from vos_ros.srv import AddObjects, RemoveObjects  # noqa: E402
+from vos_ros.msg import Association, Instance, Prompt
+from vos_ros.ros.conversions import image_message, stamp_from_ns
+from vos_ros.srv import AddObjects, RemoveObjects
 
 
 def pixels(msg):
@@ -106,8 +106,8 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
     instances = robot.step(index, skip=("depth",))
     assert len(instances.instances) == 3
     assert robot.log.read_text().count("depth: nothing on /depth") == 1, "said once"
-    for index in range(index + 1, index + 4):
-        robot.step(index)
+    for later in range(1, 4):
+        robot.step(index + later)
         robot.spin(0.2)
     robot.wait(lambda: "problem.depth" not in robot.values("inputs"), "the end of the problem")
     assert robot.said("depth is back")
@@ -115,7 +115,7 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
 
 def test_a_publisher_of_another_type_or_qos_is_named(start, scene):
     from rclpy.qos import QoSProfile, ReliabilityPolicy
-    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+    from sensor_msgs.msg import CompressedImage, Image
     robot = start(**{"node.input_reliability": "reliable"})
     robot.ready()
     for name in ("image", "depth", "camera_info"):
@@ -242,7 +242,8 @@ def test_300_objects_one_of_a_pixel_some_behind_the_camera_and_a_pose_that_jumps
     near = scene.map_objects()
     one_pixel = replace(near[0], id=4, points=near[1].points[:1] - np.array([0, 0, 0.3], np.float32), point_radius=0.001)
     behind = [replace(near[0], id=10 + i, points=near[0].points * np.array([1, 1, -1], np.float32)) for i in range(5)]
-    many = [replace(near[i % 3], id=100 + i, points=near[i % 3].points[i % 7::7] + np.array([0, 0, 0.01 * i], np.float32)) for i in range(291)]
+    many = [replace(near[i % 3], id=100 + i, points=near[i % 3].points[i % 7::7] + np.array([0, 0, 0.01 * i], np.float32))
+            for i in range(291)]
     robot.send_map(scene.MapUpdate(scene.START, "mapper", 1, True, (*near, one_pixel, *behind, *many)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "300", "the map")
     for index in range(6):
@@ -431,7 +432,8 @@ def test_a_slow_node_supersedes_frames_and_never_queues(start, scene):
     robot.wait(lambda: robot.values("frames")["frames_received"] == robot.values("inputs")["image.count"], "the counters")
     robot.spin(0.5)
     counts = {k: int(robot.values("frames")[f"frames_{k}"]) for k in ("received", "processed", "superseded", "failed", "late", "rejected")}
-    assert counts["received"] == counts["processed"] + counts["superseded"] and not (counts["failed"] or counts["late"] or counts["rejected"])
+    assert counts["received"] == counts["processed"] + counts["superseded"]
+    assert not (counts["failed"] or counts["late"] or counts["rejected"])
     assert counts["superseded"] > 0, "the test sends faster than the node can work"
     answered = [m.header for m in robot.got["labels"][1:]]
     assert all(h in headers for h in answered) and len(answered) == counts["processed"] - 1

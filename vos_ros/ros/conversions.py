@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point, Pose, PoseStamped, PoseWithCovariance, PoseWithCovarianceStamped, Quaternion, TransformStamped, Vector3
+from geometry_msgs.msg import (
+    Point,
+    Pose,
+    PoseStamped,
+    PoseWithCovariance,
+    PoseWithCovarianceStamped,
+    Quaternion,
+    TransformStamped,
+    Vector3,
+)
 from jaxtyping import Float32, Float64, Shaped, UInt8, UInt16
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
@@ -113,7 +122,7 @@ def fill(msg: Any, pixels: Shaped[np.ndarray, " *shape"]) -> Any:
 
     One copy: assigning to ``data`` copies once more, or, given a NumPy array, walks through its elements.
     """
-    msg.data.frombytes(memoryview(np.ascontiguousarray(pixels)).cast("B"))
+    msg.data.frombytes(np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data)
     return msg
 
 

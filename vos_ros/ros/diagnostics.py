@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
@@ -27,8 +26,8 @@ def status(name: str, values: dict[str, object], problems: dict[str, Condition],
     level = max((c.level for c in problems.values()), default=Level.OK)
     now = time.monotonic()
     values = {**values, **{f"problem.{key}": f"{c.text} (for {now - c.since:.1f} s)" for key, c in problems.items()}}
-    return DiagnosticStatus(level=bytes([level]), name=name, hardware_id="", values=[KeyValue(key=k, value=_text(v)) for k, v in values.items()],
-                            message="; ".join(f"{key}: {c.text}" for key, c in problems.items()) or fine)
+    return DiagnosticStatus(level=bytes([level]), name=name, message="; ".join(f"{key}: {c.text}" for key, c in problems.items()) or fine,
+                            values=[KeyValue(key=k, value=_text(v)) for k, v in values.items()])
 
 
 def input_values(stream: Stream) -> dict[str, object]:
@@ -50,7 +49,7 @@ def frame_values(stream: Stream) -> dict[str, object]:
         "frames_failed": counts.failed, "frames_rejected": stream.rejected, "frames_late": stream.late, "fps": stream.published.rate_hz,
         "method": stream.config.segmentation.method, "device": stream.config.segmentation.device,
         "session_id": stream.pipeline.session_id}
-    for name, figure in stream.rates.items():
+    for name, figure in stream.times.items():
         out |= {f"{name}_p50": figure.percentile(50), f"{name}_p95": figure.percentile(95)}
     return out
 
@@ -58,8 +57,8 @@ def frame_values(stream: Stream) -> dict[str, object]:
 def map_values(stream: Stream) -> dict[str, object]:
     """The map that is used."""
     held = stream.pipeline.object_map
-    return {"map_session_id": held.session_id, "map_revision": held.revision, "map_objects": len(held), "map_frame": stream.config.node.map_frame,
-            "updates_applied": stream.map_applied, "updates_refused": stream.map_refused}
+    return {"map_session_id": held.session_id, "map_revision": held.revision, "map_objects": len(held),
+            "map_frame": stream.config.node.map_frame, "updates_applied": stream.map_applied, "updates_refused": stream.map_refused}
 
 
 def report(node_name: str, state: str, stream: Stream | None, log: ConditionLog, remarks: list[str], head: Header) -> DiagnosticArray:
@@ -72,7 +71,8 @@ def report(node_name: str, state: str, stream: Stream | None, log: ConditionLog,
                        own, state)]
     if stream is not None:
         now = time.monotonic()
-        recent = {f"warning {i}": Condition(text, Level.WARN, text, at) for i, (at, text) in enumerate(list(stream.warnings)) if now - at < WARNING_S}
+        recent = {f"warning {i}": Condition(text, Level.WARN, text, at)
+                  for i, (at, text) in enumerate(list(stream.warnings)) if now - at < WARNING_S}
         statuses += [status(f"{node_name}: inputs", input_values(stream), inputs, "all inputs come"),
                      status(f"{node_name}: frames", frame_values(stream), recent, "frames are processed"),
                      status(f"{node_name}: map", map_values(stream), maps, "the map is used")]

@@ -117,10 +117,9 @@ class Inputs:
             callback(msg)
 
         def incompatible(event: Any) -> None:
-            policy = qos_policy_name_from_kind(event.last_policy_kind)
-            self._log.begin(key, "qos", f"a publisher of {node.resolve_topic_name(topic)} offers a QoS that can't serve this node"
-                            f" (policy {policy}): nothing will come from it. Change it, or {self._override(node.resolve_topic_name(topic), policy)}",
-                            Level.ERROR)
+            policy, name = qos_policy_name_from_kind(event.last_policy_kind), node.resolve_topic_name(topic)
+            self._log.begin(key, "qos", f"a publisher of {name} offers a QoS that can't serve this node (policy {policy}): nothing will"
+                            f" come from it. Change it, or {self._override(name, policy)}", Level.ERROR)
 
         node = self._node
         subscription = node.create_subscription(
@@ -269,7 +268,8 @@ class Inputs:
             return
         topic = self.inputs["camera_info"].topic
         if any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in self._node.get_publishers_info_by_topic(topic)):
-            self._latched_info = self._node.create_subscription(CameraInfo, "camera_info", self._on_camera_info, qos("reliable", 1, latched=True))
+            self._latched_info = self._node.create_subscription(CameraInfo, "camera_info", self._on_camera_info,
+                                                                qos("reliable", 1, latched=True))
 
     def _check_pairs(self) -> None:
         inputs = self.inputs

@@ -18,7 +18,7 @@ from vos_ros.ros.logging import ConditionLog, EventLog, Level
 from vos_ros.ros.outputs import Outputs
 from vos_ros.ros.worker import Worker
 from vos_ros.sources.sync import NS_PER_S
-from vos_ros.types import Frame, FrameResult, MapObject
+from vos_ros.types import Frame, FrameResult
 
 RECENT_FRAMES = 10
 """Frames kept for prompts that were drawn on one of them."""
@@ -35,7 +35,8 @@ class Stream:
         self.config = config
         self._node, self._log, self._events = node, log, events
         self.pipeline = make_pipeline(config)
-        self.published, self.rates = Traffic(), {n: Rolling() for n in ("latency_ms", "overhead_ms", "node_ms", "segmentation_ms", "pipeline_ms")}
+        self.published = Traffic()
+        self.times = {n: Rolling() for n in ("latency_ms", "overhead_ms", "node_ms", "segmentation_ms", "pipeline_ms")}
         self.rejected = self.late = self.pose_failures = self.map_applied = self.map_refused = self.time_jumps = 0
         self.warnings: deque[tuple[float, str]] = deque(maxlen=8)
         self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)
@@ -92,16 +93,16 @@ class Stream:
         self.time_jumps += 1
         self._last_ns = None
         self._recent.clear()
-        self._events.say(f"time went back from {from_ns / NS_PER_S:.3f} s to {to_ns / NS_PER_S:.3f} s (a bag that loops?): poses and waiting"
-                         " messages are forgotten, tracks start over, the map stays")
+        self._events.say(f"time went back from {from_ns / NS_PER_S:.3f} s to {to_ns / NS_PER_S:.3f} s (a bag that loops?): poses and"
+                         " waiting messages are forgotten, tracks start over, the map stays")
         self.outputs.clear()
 
     def _apply_map(self, msg: Any) -> None:
         try:
             update = map_update_from_message(msg)
             if update.frame_id != self.config.node.map_frame:
-                raise ValueError(f"header.frame_id is {update.frame_id!r}, and node.map_frame is {self.config.node.map_frame!r}: they must be"
-                                 " equal, so set the parameter or the mapper's frame")
+                raise ValueError(f"header.frame_id is {update.frame_id!r}, and node.map_frame is {self.config.node.map_frame!r}: they must"
+                                 " be equal, so set the parameter or the mapper's frame")
             reason = self.pipeline.update_map(update)
         except ValueError as e:
             self.map_refused += 1
@@ -109,8 +110,8 @@ class Stream:
             return
         if reason:
             self.map_refused += 1
-            self._log.begin("map content", "snapshot", f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is needed.",
-                            Level.ERROR)
+            self._log.begin("map content", "snapshot", f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is"
+                            " needed.", Level.ERROR)
             return
         self.map_applied += 1
         self._log.end("map content", "is right again")
@@ -149,14 +150,10 @@ class Stream:
         latency_ms = self.outputs.publish(head, labels, result, self.pipeline.session_id, bundle.arrival_s)
         self.published.arrived()
         segmentation_ms, pipeline_ms = result.timings_ms.get("segmentation", 0.0), result.timings_ms.get("total", 0.0)
-        for name, value in (("latency_ms", latency_ms), ("overhead_ms", latency_ms - segmentation_ms), ("node_ms", latency_ms - pipeline_ms),
-                            ("segmentation_ms", segmentation_ms), ("pipeline_ms", pipeline_ms)):
-            self.rates[name].add(value)
-        self.outputs.show(head, frame, labels, result, self._find)
-
-    def _find(self, map_object_id: int) -> MapObject | None:
-        objects = self.pipeline.object_map
-        return objects[map_object_id] if map_object_id in objects else None
+        for name, value in {"latency_ms": latency_ms, "overhead_ms": latency_ms - segmentation_ms, "node_ms": latency_ms - pipeline_ms,
+                            "segmentation_ms": segmentation_ms, "pipeline_ms": pipeline_ms}.items():
+            self.times[name].add(value)
+        self.outputs.show(head, frame, labels, result, self.pipeline.object_map.get)
 
     def _is_late(self, stamp_ns: int) -> bool:
         if self._last_ns is None or stamp_ns > self._last_ns:
