@@ -73,7 +73,7 @@ def add_parser(subparsers: Any) -> None:
     scene.add_argument("--size", type=_size, default=(320, 240), metavar="WxH", help="of the images, px (default: 320x240)")
     scene.add_argument("--seed", type=int, default=0, help="names room, objects and camera path (default: 0)")
     scene.add_argument(
-        "--rate", type=_positive, default=2.5, metavar="HZ", help="frames played per second of wall clock (default: 2.5)"
+        "--rate", type=_positive, default=4.0, metavar="HZ", help="frames played per second of wall clock (default: 4)"
     )
     scene.add_argument(
         "--keep-truth", action="store_true", help="keep the rendered sequence with its ground truth in OUT/sequence"
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     previous = signal.signal(signal.SIGTERM, _interrupt)  # the way out of every wait, so that SIGTERM leaves no process either
     try:
         _render(args, sequence)
-        sent = _play(config, sequence, bag, args)
+        sent = play(config, sequence, bag, out, frames=args.frames, rate_hz=args.rate)
         recorded = _read(bag, sequence)
         figures = _figures(recorded, sent, bag, sequence, args.rate)
         _pictures(recorded, figures, out, config.segmentation.method)
@@ -153,8 +153,8 @@ def _render(args: argparse.Namespace, sequence: Path) -> None:
     write_folder(source, sequence, progress=True)
 
 
-def _play(config: Config, sequence: Path, bag: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Plays the sequence to a fresh node, records the node into ``bag``. What the player says it sent.
+def play(config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, rate_hz: float) -> dict[str, Any]:
+    """Plays a sequence of so many ``frames`` to a fresh node, records the node into ``bag``, logs to ``out``. What the player says it sent.
 
     ProcessError where one of the three dies or does not do its part in time; none of them is left running.
     """
@@ -168,7 +168,6 @@ def _play(config: Config, sequence: Path, bag: Path, args: argparse.Namespace) -
 
     from vos_ros.cli.processes import Processes
 
-    out: Path = args.out
     ready, sent = out / "recorder.ready", out / "player.json"
     for stale in (ready, sent):
         stale.unlink(missing_ok=True)
@@ -176,6 +175,8 @@ def _play(config: Config, sequence: Path, bag: Path, args: argparse.Namespace) -
     parameters.write_text(yaml.safe_dump({NODE: {"ros__parameters": asdict(config)}}, sort_keys=False))
     # A domain of its own: other nodes on this machine or in this network must neither hear nor disturb it.
     env = {**os.environ, "ROS_DOMAIN_ID": str(random.randrange(10, 100)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    # Threads of torch that wait by spinning fight with every other process: on busy cores that costs ten times the frame time.
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     python = [sys.executable, "-m"]
     with Processes() as processes:
         print("starting the node", flush=True)
@@ -193,7 +194,7 @@ def _play(config: Config, sequence: Path, bag: Path, args: argparse.Namespace) -
                 "vos_ros.ros.player",
                 str(sequence),
                 "--rate",
-                str(args.rate),
+                str(rate_hz),
                 "--node",
                 NODE,
                 "--wait",
@@ -204,7 +205,7 @@ def _play(config: Config, sequence: Path, bag: Path, args: argparse.Namespace) -
             log=None,
             env=env,
         )
-        processes.wait(lambda: player.code == 0, "all frames were played", args.frames / args.rate + 3 * ANSWER_S)
+        processes.wait(lambda: player.code == 0, "all frames were played", frames / rate_hz + 3 * ANSWER_S)
         settle = time.monotonic() + DIAGNOSTICS_S
         processes.wait(lambda: time.monotonic() > settle, "the node told its last counts", 2 * DIAGNOSTICS_S + 1)
         processes.stop(recorder)
@@ -247,10 +248,23 @@ def _read(bag: Path, sequence: Path) -> _Recorded:
                 m = message
                 overlays[index] = decode_color(m.data, m.encoding, m.height, m.width, m.step, bool(m.is_bigendian)).copy()
             elif connection.topic == "/diagnostics":
-                counts.update(
-                    {v.key: v.value for status in message.status if status.name.endswith("frames") for v in status.values}
-                )
+                counts.update(_counts(message))
     return _Recorded(latency_ms, wall_ns, overlays, counts)
+
+
+def _counts(diagnostics: Any) -> dict[str, str]:
+    return {v.key: v.value for status in diagnostics.status if status.name.endswith("frames") for v in status.values}
+
+
+def read_counts(bag: Path) -> dict[str, str]:
+    """The node's own counters and times, as it last told them on /diagnostics; empty where the bag has none."""
+    from rosbags.highlevel import AnyReader
+
+    counts: dict[str, str] = {}
+    with AnyReader([bag]) as reader:
+        for connection, _, raw in reader.messages(connections=[c for c in reader.connections if c.topic == "/diagnostics"]):
+            counts.update(_counts(reader.deserialize(raw, connection.msgtype)))
+    return counts
 
 
 def _figures(recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: Path, rate_hz: float) -> dict[str, Figure]:
@@ -293,7 +307,8 @@ def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, met
     shown = sorted(i for i in recorded.overlays if i >= 0)
     for index in shown:
         write_png(out / "overlay" / f"{index:06d}.png", recorded.overlays[index])
-    chosen = [shown[k] for k in np.linspace(0, len(shown) - 1, min(SHEET, len(shown))).round().astype(int)]
+    # Evenly over the sequence, not over what was processed: a gap in the answers shows as a jump between frames.
+    chosen = sorted({min(shown, key=lambda i: abs(i - at)) for at in np.linspace(shown[0], shown[-1], SHEET)})
     captions = [f"frame {i}" for i in chosen]
     sheet = contact_sheet([recorded.overlays[i] for i in chosen], captions=captions)
     lines = [
