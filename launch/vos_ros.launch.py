@@ -6,12 +6,13 @@
 
 import os
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
 
 TOPICS = {"image": "colour image (with image_transport=compressed: its base name)", "camera_info": "calibration of the colour camera",
           "depth": "depth image, registered to the colour image", "map_objects": "the mapper's objects, vos_ros/msg/MapObjectArray",
@@ -32,11 +33,12 @@ def node(context: LaunchContext) -> list[Node]:
     parameters["use_sim_time"] = given["use_sim_time"] == "true"
     if given["autostart"]:
         parameters["node.autostart"] = given["autostart"] == "true"
+    logger = ".".join([*filter(None, given["namespace"].split("/")), given["name"]])
     if not os.path.isfile(given["config"]):
         raise FileNotFoundError(f"config:={given['config']} is no file; a copy of share/vos_ros/config/vos_ros.yaml is a good start")
     return [Node(package="vos_ros", executable="vos_ros_node", name=given["name"], namespace=given["namespace"], output="screen",
                  parameters=[given["config"], parameters], remappings=[(topic, given[topic]) for topic in TOPICS if given[topic] != topic],
-                 ros_arguments=["--log-level", f"{given['name']}:={given['log_level']}"],
+                 ros_arguments=["--log-level", f"{logger}:={given['log_level']}"],
                  # It ends within 2 s of a signal; what doesn't is broken.
                  sigterm_timeout="5", sigkill_timeout="5")]
 

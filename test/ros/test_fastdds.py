@@ -17,7 +17,7 @@ def test_the_profile_gives_room_for_images():
     assert sizes and min(sizes) > 4 * 1920 * 1080
 
 
-@pytest.mark.parametrize("name", [None, "FASTDDS_BUILTIN_TRANSPORTS", "ROS_LOCALHOST_ONLY", fastdds.VARIABLE])
+@pytest.mark.parametrize("name", [None, "FASTDDS_BUILTIN_TRANSPORTS", fastdds.VARIABLE])
 def test_what_the_user_set_stays(name):
     environment = {} if name is None else {name: "1"}
     fastdds.prepare(environment)

@@ -74,9 +74,9 @@ class FrameBuilder:
             return None
         if depth.shape != size:
             (h, w), (dh, dw) = size, depth.shape
-            self._log.begin("depth content", "size", f"depth is {dw}x{dh} px, the image {w}x{h} px: it is not registered to colour. Publish"
-                            " depth registered to colour (depth_image_proc's register node, or the camera driver's align option). Images are"
-                            " used without depth meanwhile.", Level.ERROR)
+            self._log.begin("depth content", "size", f"depth is {dw}x{dh} px, the image {w}x{h} px: it is not registered to colour."
+                            " Publish depth registered to colour (depth_image_proc's register node, or the camera driver's align option)."
+                            " Images are used without depth meanwhile.", Level.ERROR)
             return None
         self._log.end("depth content", "is right again")
         return depth

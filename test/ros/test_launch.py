@@ -1,0 +1,67 @@
+"""The launch file, with the real launch and launch_ros, where there are any (CONTRIBUTING.md says how to have them)."""
+
+from __future__ import annotations
+
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = ROOT / "launch/vos_ros.launch.py"
+SERVE = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+service = LaunchService()
+arguments = [tuple(a.split(":=")) for a in sys.argv[2:]]
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(PythonLaunchDescriptionSource(sys.argv[1]),
+                                                                              launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+
+
+def test_every_topic_and_option_is_an_argument():
+    pytest.importorskip("launch_ros", reason="no launch_ros on this machine")
+    from launch.actions import DeclareLaunchArgument
+    description = runpy.run_path(str(LAUNCH_FILE))["generate_launch_description"]()
+    names = {e.name for e in description.entities if isinstance(e, DeclareLaunchArgument)}
+    assert names >= {"config", "image", "camera_info", "depth", "map_objects", "pose", "method", "rviz", "use_sim_time", "namespace",
+                     "log_level", "autostart"}
+
+
+def test_it_starts_the_node_and_ends_it(tmp_path):
+    pytest.importorskip("launch_ros", reason="no launch_ros on this machine")
+    pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
+    environment = os.environ | {"ROS_DOMAIN_ID": str(random.SystemRandom().randrange(100, 200)), "ROS_LOG_DIR": str(tmp_path),
+                                "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    log = tmp_path / "out.txt"
+    with log.open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-c", SERVE, str(LAUNCH_FILE), "method:=null", "image:=/cam/image", "namespace:=robot",
+                                    f"config:={ROOT / 'config/vos_ros.yaml'}"], stdout=stream, stderr=subprocess.STDOUT, env=environment)
+    try:
+        end = time.monotonic() + 40
+        while "active" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.1)
+        assert "method null, device auto, pose from tf, image on /cam/image" in log.read_text() and "[robot.vos_ros]" in log.read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert "process has finished cleanly" in log.read_text(), log.read_text()
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+def test_the_rviz_config_shows_every_output():
+    config = yaml.safe_load((ROOT / "config/vos_ros.rviz").read_text())
+    shown = {d["Topic"]["Value"] for d in config["Visualization Manager"]["Displays"] if "Topic" in d}
+    assert shown == {f"/vos_ros/{name}" for name in ("overlay", "labels", "markers", "cloud")}
