@@ -1,0 +1,158 @@
+"""``vos-ros bench``: times of the parts on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vos_ros.cli.report import Figure
+    from vos_ros.types import MapObject
+
+_EPILOG = """\
+render_*     the map's objects into one z-buffer with the depth test (50 objects of 5,000 points, 640x480)
+segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects at 640x480
+node_*       from the image's callback in the node to its last publication, at 640x480, over DDS, with 3 map objects:
+             latency_ms all of it; overhead_ms without the segmenter; outside_ms without the whole pipeline
+
+example:
+  vos-ros bench --json out/bench.json
+  vos-ros bench --skip-node              where ROS is missing
+"""
+_RENDER_RUNS, _SEGMENT_FRAMES, _NODE_FRAMES, _NODE_HZ = 40, 12, 40, 3.0
+
+
+def add_parser(subparsers: Any) -> None:
+    """Registers the command."""
+    p = subparsers.add_parser("bench", help="times of the parts on this machine", description="Measures what the parts cost here.",
+                              epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method)")
+    p.add_argument("--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2")
+    p.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
+    p.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
+    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
+    p.add_argument("--skip-node", action="store_true", help="leave out the node, which needs ROS")
+    p.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR", help="for the node's log (default: out/bench)")
+    p.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures and prints. ValueError with a message for people."""
+    import importlib.util
+
+    import torch
+
+    from vos_ros.cli.replay import configuration
+    from vos_ros.cli.report import finish
+
+    config = configuration(args)
+    figures: dict[str, Figure] = {"torch_threads": torch.get_num_threads(), **_render(), **_segment(config)}
+    if not args.skip_node:
+        if importlib.util.find_spec("rclpy") is None:
+            raise ValueError("rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution, or leave the"
+                             " node out with --skip-node")
+        figures.update(_node(config, args.out))
+    finish(figures, args.json)
+    return 0
+
+
+def _times_ms(work: Callable[[], object], runs: int, name: str) -> dict[str, Figure]:
+    """Median and 95th percentile of ``runs`` runs after one that isn't counted."""
+    import numpy as np
+    from tqdm import tqdm
+
+    work()
+    taken = []
+    for _ in tqdm(range(runs), desc=name, leave=False):
+        start = time.perf_counter()
+        work()
+        taken.append(1e3 * (time.perf_counter() - start))
+    return {f"{name}_ms_p50": float(np.median(taken)), f"{name}_ms_p95": float(np.percentile(taken, 95))}
+
+
+def _ellipsoids(n: int, points: int) -> list[MapObject]:
+    """n ellipsoids of 10 to 30 cm spread over the view of a camera at the origin, 1.2 to 2.5 m away, named by a fixed seed."""
+    import numpy as np
+
+    from vos_ros.types import MapObject
+
+    rng = np.random.default_rng(0)
+    out = []
+    for i in range(1, n + 1):
+        direction = rng.normal(size=(points, 3))
+        radii = rng.uniform(0.05, 0.15, 3)
+        z = rng.uniform(1.2, 2.5)
+        centre = np.array([rng.uniform(-0.5, 0.5) * z, rng.uniform(-0.35, 0.35) * z, z])
+        surface = centre + radii * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        pose = np.eye(4)
+        pose[:3, 3] = centre
+        spacing = np.sqrt(4 * np.pi * np.mean(radii) ** 2 / points)
+        out.append(MapObject(i, 1, pose, 2 * radii, surface.astype(np.float32), float(spacing)))
+    return out
+
+
+def _render() -> dict[str, Figure]:
+    import numpy as np
+
+    from vos_ros.mapping.render import render
+    from vos_ros.types import Intrinsics
+
+    objects, camera = _ellipsoids(50, 5000), Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
+    depth = np.full((480, 640), 3.0, np.float32)
+    for p in render(objects, np.eye(4), camera):
+        x0, y0, x1, y1 = p.roi
+        depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
+    return _times_ms(lambda: render(objects, np.eye(4), camera, depth=depth), _RENDER_RUNS, "render_50x5000")
+
+
+def _segment(config: Any) -> dict[str, Figure]:
+    import numpy as np
+
+    from vos_ros.segmentation.registry import create
+    from vos_ros.types import Frame, Intrinsics, Mask, Seed
+
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (15, 20, 3), np.uint8)
+    texture = np.repeat(np.repeat(coarse, 32, 0), 32, 1)
+    camera = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
+    figures: dict[str, Figure] = {}
+    for n in (1, 5, 10):
+        segmenter = create(config.segmentation)
+        masks = []
+        for i in range(n):
+            mask = np.zeros((480, 640), bool)
+            y, x = divmod(i, 5)
+            mask[40 + 200 * y : 168 + 200 * y, 32 + 120 * x : 128 + 120 * x] = True
+            masks.append(Seed(i + 1, Mask(mask)))
+        frames = iter([Frame(k, k * 10**8, np.roll(texture, k, 1), None, camera) for k in range(_SEGMENT_FRAMES + 2)])
+        segmenter.seed(next(frames), masks)
+
+        def step(segmenter: Any = segmenter, frames: Any = frames) -> None:
+            segmenter.step(next(frames))
+
+        figures.update(_times_ms(step, _SEGMENT_FRAMES, f"segment_{n}"))
+    figures["segment_10_over_1"] = float(figures["segment_10_ms_p50"]) / float(figures["segment_1_ms_p50"])
+    return figures
+
+
+def _node(config: Any, out: Path) -> dict[str, Figure]:
+    """The real node over DDS on a small scene of 640x480; the figures are its own, from /diagnostics."""
+    import shutil
+
+    from vos_ros.cli.demo import play, read_counts
+    from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
+
+    out.mkdir(parents=True, exist_ok=True)
+    sequence, bag = out / "sequence", out / "bench.mcap"
+    try:
+        write_folder(SyntheticSource(SyntheticSpec(frames=_NODE_FRAMES, width=640, height=480)), sequence, progress=True)
+        play(config, sequence, bag, out, frames=_NODE_FRAMES, rate_hz=_NODE_HZ)
+        counts = read_counts(bag)
+    finally:
+        shutil.rmtree(sequence, ignore_errors=True)
+    return {f"node_{ours}_ms_p50": float(counts[theirs]) for ours, theirs in
+            (("latency", "latency_ms_p50"), ("overhead", "overhead_ms_p50"), ("outside", "node_ms_p50"))}
