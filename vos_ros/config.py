@@ -46,7 +46,8 @@ class LwlConfig:
 
     iterations_init: int = _param(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
     iterations_update: int = _param(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
-    update_every: int = _param(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1, high=1000)
+    update_every: int = _param(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
+                               high=1000)
     memory_size: int = _param(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
     decay: float = _param(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
     regularization: float = _param(0.01, "lambda of eq. (3)", low=1e-8, high=1e3)
@@ -181,7 +182,8 @@ def params(cls: type = Config, prefix: str = "") -> Iterator[Param]:
         if dataclasses.is_dataclass(hints[f.name]):
             yield from params(hints[f.name], key + ".")
         else:
-            yield Param(key, hints[f.name], f.default, **f.metadata)
+            default: Any = f.default
+            yield Param(key, hints[f.name], default, **f.metadata)
 
 
 def check(param: Param, value: object) -> Value:
@@ -223,7 +225,8 @@ def from_flat(values: Mapping[str, object], base: Config | None = None) -> Confi
     for key, value in values.items():
         if key not in known:
             near = get_close_matches(key, known, 1)
-            raise ConfigError(f"unknown parameter {key!r}" + (f": did you mean {near[0]!r}?" if near else f": known are {', '.join(known)}"))
+            way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"unknown parameter {key!r}: {way_out}")
         merged[key] = check(known[key], value)
 
     def build(cls: type, prefix: str) -> Any:

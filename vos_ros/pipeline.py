@@ -30,7 +30,6 @@ from vos_ros.tracking.book import TrackBook, TrackRecord
 from vos_ros.types import (
     Frame,
     FrameResult,
-    Intrinsics,
     MapUpdate,
     Mask,
     Observation,
@@ -57,6 +56,7 @@ class Pipeline:
         self.config = config
         self.object_map = ObjectMap()
         self._given_segmenter = segmenter
+        self._shape: tuple[int, int] | None = None
         self._associate: Associator = associator or HungarianAssociator(config.association)
         self._start_session(session_id)
 
@@ -123,7 +123,7 @@ class Pipeline:
         unknown = sorted(t for t in set(track_ids) if t not in self._tracks and t not in waiting)
         if unknown:
             raise KeyError(f"tracks {unknown} are unknown; live are {sorted({r.track_id for r in self._tracks} | waiting)}")
-        self._asked = [a for a in self._asked if a[0] not in track_ids]
+        self._asked[:] = [a for a in self._asked if a[0] not in track_ids]
         self._end([t for t in track_ids if t in self._tracks])
 
     def reset(self) -> None:
@@ -142,7 +142,7 @@ class Pipeline:
         self._segmenter = self._given_segmenter or create(self.config.segmentation)
         if self._given_segmenter is not None and self._given_segmenter.object_ids:
             self._given_segmenter.drop(self._given_segmenter.object_ids)
-        self._shape: tuple[int, int] | None = None
+        self._shape = None
         self._boxes: dict[int, tuple[int, int, int, int]] = {}
         self._since_taught = 0
 
@@ -161,7 +161,8 @@ class Pipeline:
                             "start over in a new session")
             self._start_session("")
         if self._shape is not None and self._shape != frame.shape:
-            warnings.append(f"image size changed from {self._shape[1]}x{self._shape[0]} to {w}x{h}: masks start over from the map, track ids stay")
+            warnings.append(f"image size changed from {self._shape[1]}x{self._shape[0]} to {w}x{h}: masks start over from the map, track"
+                            " ids stay")
             self._start_segmenter()
             for lost in [r.track_id for r in self._tracks if not r.map_object_id]:
                 self._tracks.remove([lost])
@@ -180,7 +181,8 @@ class Pipeline:
             warnings.append("the camera pose has values that are not finite: this frame is treated as one without a pose")
             pose = None
         if cov is not None and not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all()):
-            warnings.append("the pose covariance is not finite or has a negative variance: the default is used (pose.sigma_m, pose.sigma_deg)")
+            warnings.append("the pose covariance is not finite or has a negative variance: the default is used (pose.sigma_m,"
+                            " pose.sigma_deg)")
             cov = None
         if pose is not None and self._last is not None and self._last.T_map_camera is not None:
             warnings.extend(self._jump(self._last, pose, frame.stamp_ns))
@@ -197,7 +199,8 @@ class Pipeline:
         if max(moved, turned) < _MAX_SPEED * dt:
             return []
         self._boxes = {}
-        return [f"the camera pose jumped by {moved:.2f} m and {math.degrees(turned):.0f} deg within {dt:.2f} s: masks are taken from the map anew"]
+        return [f"the camera pose jumped by {moved:.2f} m and {math.degrees(turned):.0f} deg within {dt:.2f} s: masks are taken from the"
+                " map anew"]
 
     def _project(self, frame: Frame, warnings: list[str], watch: _Stopwatch) -> _Scene:
         """The pose, corrected where the depth allows, and the map as seen from it."""
@@ -291,7 +294,8 @@ class Pipeline:
             points = lift(found.owner[y0:y1, x0:x1] == row, frame.depth[y0:y1, x0:x1], scene.T_map_camera, crop, self.config.mapping)
             if len(points) >= 3:
                 cov = np.cov(points.T.astype(np.float64))
-                out.append(Observation(found.track_ids[row - 1], points, points.mean(0, dtype=np.float64), cov, None, float(found.scores[row])))
+                centroid = points.mean(0, dtype=np.float64)
+                out.append(Observation(found.track_ids[row - 1], points, centroid, cov, None, float(found.scores[row])))
         return tuple(out)
 
     def _advance(self, frame: Frame, scene: _Scene, found: _Found, matches: Sequence[Match]) -> None:
@@ -359,9 +363,9 @@ def _find(segmentation: Segmentation) -> tuple[Segmentation, _Found]:
 
 def _public(r: TrackRecord, row: int, found: _Found, scene: _Scene) -> Track:
     p = scene.projections.get(r.map_object_id)
-    nan = math.nan
-    return Track(r.track_id, r.label_value, r.class_id, r.state, r.source, float(found.scores[row]), r.age_frames, r.misses, int(found.areas[row]),
-                 found.boxes.get(row, (0, 0, 0, 0)), p.visible if p else nan, p.occluded if p else nan, p.truncated if p else nan)
+    fractions = (p.visible, p.occluded, p.truncated) if p else (math.nan, math.nan, math.nan)
+    return Track(r.track_id, r.label_value, r.class_id, r.state, r.source, float(found.scores[row]), r.age_frames, r.misses,
+                 int(found.areas[row]), found.boxes.get(row, (0, 0, 0, 0)), *fractions)
 
 
 def _range(p: Projection) -> float:

@@ -49,7 +49,7 @@ def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
             predicted = np.zeros(mask.shape, np.float32)
             predicted[inner] = p.depth_roi
             if reach:
-                predicted = cv2.dilate(predicted, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+                predicted = np.asarray(cv2.dilate(predicted, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)), np.float32)
             measured = view.depth[by0:by1, bx0:bx1]
             ok = (predicted > 0) & (measured > 0) & (np.abs(measured - predicted) <= view.tolerance_m.get(p.object_id, 0.0))
             agree = np.bincount(crop[ok], minlength=rows).astype(float)
@@ -88,7 +88,7 @@ class HungarianAssociator:
                     bonus = config.continuity if view.bound.get(t) == e.map_object_id else 0.0
                     cost[row, column[e.map_object_id]] = -e.score - bonus
             table = {(e.track_id, e.map_object_id): e for e in pairs}
-            for row, col in zip(*linear_sum_assignment(cost), strict=True):
+            for row, col in np.column_stack(linear_sum_assignment(cost)).tolist():
                 if cost[row, col] < _FORBIDDEN:
                     chosen[view.track_ids[row]] = table[view.track_ids[row], objects[col]]
         out = []

@@ -66,8 +66,8 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
         status = AssociationStatus.LOST
     else:
         status = _unseen(p, config)
-    return Association(m.track_id, track.map_object_id, status, score, e.mask_iou if e else math.nan, e.depth_inlier_ratio if e else math.nan,
-                       math.nan, *runner_up, visible, track.n_observations)
+    iou, inliers = (e.mask_iou, e.depth_inlier_ratio) if e else (math.nan, math.nan)
+    return Association(m.track_id, track.map_object_id, status, score, iou, inliers, math.nan, *runner_up, visible, track.n_observations)
 
 
 def _of_object(o: MapObject, p: Projection | None, config: Config) -> Association:

@@ -1,4 +1,4 @@
-"""From independent per-object probabilities to one distribution per pixel, and the fusion with what the map predicts."""
+"""From independent per-object probabilities to one distribution per pixel."""
 
 from __future__ import annotations
 

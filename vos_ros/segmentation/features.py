@@ -119,8 +119,7 @@ class FeatureExtractor:
         x = x.contiguous()
         if self._mean is None or self._basis is None:
             self._mean, self._basis = _whitening(x, self._DAMPING, self.config.channels)
-        flat = self._basis @ (x.flatten(1) - self._mean)
-        return flat.unflatten(1, cells)
+        return (self._basis @ (x.flatten(1) - self._mean)).reshape(-1, *cells)
 
     def to_cells(self, plane: UInt8[np.ndarray, "H W"] | Float32[np.ndarray, "H W"]) -> Float[torch.Tensor, "h w"]:
         """Mean of an image-sized map over each cell, on the device."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble
+from vos_ros.types import Box, Frame, Mask, Points, Prompt
 
 _POINT_RADIUS = 3  # px: what a click certainly covers
 _ITERATIONS = 5
@@ -103,7 +103,7 @@ def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.nd
 def _grabcut(frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """GrabCut from a trimap; ``fallback`` where it leaves nothing."""
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator; two runs must agree
-    out, _, _ = cv2.grabCut(np.ascontiguousarray(frame.rgb[..., ::-1]), trimap.copy(), None, np.zeros((1, 65)), np.zeros((1, 65)), _ITERATIONS,
-                            cv2.GC_INIT_WITH_MASK)
+    bgr, models = np.ascontiguousarray(frame.rgb[..., ::-1]), (np.zeros((1, 65)), np.zeros((1, 65)))
+    out, _, _ = cv2.grabCut(bgr, trimap.copy(), (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
     mask = np.asarray((out == cv2.GC_FGD) | (out == cv2.GC_PR_FGD))
     return mask if mask.any() else fallback

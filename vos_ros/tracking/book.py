@@ -77,8 +77,8 @@ class TrackBook:
     def advance(self, track_id: int, stamp_ns: int, *, area_px: int, agreed_object: int, expected: bool) -> None:
         """One frame of a track's life.
 
-        ``area_px``: its pixels in this frame. ``agreed_object``: the map object it matched with enough score, 0 = none. ``expected``: it should
-        be seen in this frame (its object's projection is visible; always true where no map object predicts it).
+        ``area_px``: its pixels in this frame. ``agreed_object``: the map object it matched with enough score, 0 = none. ``expected``: it
+        should be seen in this frame (its object's projection is visible; always true where no map object predicts it).
         """
         r = self._records[track_id]
         r.age_frames += 1

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from vos_ros.geometry.boxes import boxes_of
 from vos_ros.config import ConfigError, SegmentationConfig
+from vos_ros.geometry.boxes import boxes_of
 from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.features import FeatureExtractor, resolve_device
 from vos_ros.segmentation.interface import check_known, check_new, check_shapes, check_size
 from vos_ros.segmentation.networks.learner import Sample, apply_filters, steepest_descent
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.segmentation.registry import register
-from vos_ros.types import Frame, Mask, Seed, Segmentation
+from vos_ros.types import Frame, Seed, Segmentation
 
 _GAIN = 8.0  # slope of the score-to-probability sigmoid: scores regress to 0 and 1, 0.5 lies between
 _WINDOW = 5.0  # search window, as a multiple of the target's last size (sec. 3.5)
@@ -211,7 +211,8 @@ class Lwl:
         area = np.bincount(labels_np, minlength=len(self._filters) + 1)
         confidence = np.bincount(labels_np, best_np, minlength=len(area)) / np.maximum(area, 1)
         for row, i in enumerate(self._filters, start=1):
-            if confidence[row] < self._config.min_confidence or self._time - self._taught.get(i, -_FAR_PAST) <= 2 * self._config.update_every:
+            taught_ago = self._time - self._taught.get(i, -_FAR_PAST)
+            if confidence[row] < self._config.min_confidence or taught_ago <= 2 * self._config.update_every:
                 continue
             memory.targets[i], memory.weights[i] = self._balanced(self._merged[row], None)
         return memory

@@ -44,7 +44,8 @@ class ClassicalFeatures(nn.Module):
         for scale in SCALES:
             x = F.avg_pool2d(planes, scale) if scale > 1 else planes
             response = F.conv2d(F.pad(x[:, :1], (3, 3, 3, 3), mode="replicate"), self.gabor)
-            energy = response.unflatten(1, (ORIENTATIONS, 2)).square().sum(2).add(1e-6).sqrt()
+            pairs = response.reshape(response.shape[0], ORIENTATIONS, 2, *response.shape[2:])
+            energy = pairs.square().sum(2).add(1e-6).sqrt()
             # a box as wide as a cell before sampling at the cells' centres, so that no texture is skipped
             box = max(1, round(x.shape[-1] / size[1])) // 2 * 2 + 1
             maps = F.avg_pool2d(torch.cat([x, energy], 1), box, 1, box // 2, count_include_pad=False)
