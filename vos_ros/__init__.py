@@ -1,9 +1,13 @@
 """vos_ros: instance masks and object associations for SLAM by video object segmentation."""
 
 import os
+from pkgutil import extend_path
 
 # We run beside a SLAM stack that wants the same cores. By default idle OpenMP threads spin for work, and torch's then fight with
 # the stack for every core: on two busy cores a frame took 7 times as long. OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# The generated vos_ros.msg and vos_ros.srv lie in the same folder in an installed workspace, and in another folder of the path where
+# the modules come from a checkout or from pip.
+__path__ = extend_path(__path__, __name__)
 __version__ = "0.1.0"
