@@ -252,15 +252,15 @@ def flat_keys(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]
 def load(path: Path | str, base: Config | None = None) -> Config:
     """Reads a YAML file: either the bare tree, or a ROS 2 parameter file (``<node>: ros__parameters:``)."""
     try:
-        tree = yaml.safe_load(Path(path).read_text()) or {}
-    except (OSError, yaml.YAMLError) as e:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeError, yaml.YAMLError) as e:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{path}: got a {type(tree).__name__} at the top, wanted a mapping of parameter names")
     if len(tree) == 1:
         only = next(iter(tree.values()))
         if isinstance(only, Mapping) and "ros__parameters" in only:
-            tree = {k: v for k, v in only["ros__parameters"].items() if k != "use_sim_time"}
+            tree = {k: v for k, v in (only["ros__parameters"] or {}).items() if k != "use_sim_time"}
     try:
         return from_flat(flat_keys(tree), base)
     except ConfigError as e:

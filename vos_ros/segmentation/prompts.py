@@ -21,6 +21,8 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
         if not prompt.mask.any():
             raise ValueError("mask prompt without a pixel: nothing says where the object is")
     elif isinstance(prompt, Box):
+        if not np.isfinite(prompt.xyxy).all():
+            raise ValueError(f"box {[float(v) for v in prompt.xyxy]} is not finite: wanted x0 y0 x1 y1")
         x0, y0, x1, y1 = _clipped(prompt, shape)
         if x1 - x0 < 2 or y1 - y0 < 2:
             raise ValueError(f"box {[float(v) for v in prompt.xyxy]} covers no 2x2 px of {size or 'any image'}: wanted x0 y0 x1 y1")
@@ -29,10 +31,8 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
             raise ValueError("points prompt without a positive point: nothing says where the object is")
         if len(prompt.xy) != len(prompt.positive):
             raise ValueError(f"{len(prompt.xy)} points but {len(prompt.positive)} positive flags")
-        xy = np.rint(prompt.xy).astype(int)
-        outside = (xy < 0).any(1)
-        if shape is not None:
-            outside |= (xy[:, 0] >= shape[1]) | (xy[:, 1] >= shape[0])
+        xy, (h, w) = np.rint(prompt.xy), shape or (2**31, 2**31)
+        outside = ~((xy >= 0) & (xy < (w, h))).all(1)  # NaN too
         if outside.any():
             raise ValueError(f"point {prompt.xy[outside][0].tolist()} lies outside {size or 'the image'}")
     else:
@@ -101,7 +101,10 @@ def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.nd
 
 
 def _grabcut(frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """GrabCut from a trimap; ``fallback`` where it leaves nothing."""
+    """GrabCut from a trimap; ``fallback`` where it leaves nothing, or has nothing to tell object from background by."""
+    foreground = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
+    if foreground.all() or not foreground.any():
+        return fallback
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator; two runs must agree
     bgr, models = np.ascontiguousarray(frame.rgb[..., ::-1]), (np.zeros((1, 65)), np.zeros((1, 65)))
     out, _, _ = cv2.grabCut(bgr, trimap.copy(), (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)

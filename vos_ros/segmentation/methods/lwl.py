@@ -85,7 +85,8 @@ class Lwl:
         features = self._features(frame)
         memory = _Memory(self._time, features)
         self._note(memory, masks, {s.object_id: s.weight for s in seeds}, anchor=True)
-        self._memory.append(memory)
+        if memory.targets:
+            self._memory.append(memory)
         for i, mask in masks.items():
             self._filters[i] = torch.zeros((features.shape[0], self._config.kernel_size, self._config.kernel_size), device=self._device)
             self._window[i] = _box(mask)
@@ -100,7 +101,7 @@ class Lwl:
         self._time += 1
         if not self._filters:
             self._current = None
-            return Segmentation((), torch.ones((1, *frame.shape), device=self._device))
+            return self._nothing(frame)
         features = self._features(frame)
         result = self._segment(frame, features)
         self._watch(frame.shape)
@@ -145,6 +146,8 @@ class Lwl:
 
     def _segment(self, frame: Frame, features: Float[torch.Tensor, "C h w"]) -> Segmentation:
         """Target models -> scores -> probabilities; merged at the cells, where it costs least, then interpolated."""
+        if not self._filters:
+            return self._nothing(frame)
         scores = apply_filters(features, torch.stack(list(self._filters.values())))
         found = torch.sigmoid(_GAIN * (scores - 0.5)) * self._windows(features, frame.shape)
         self._merged = soft_aggregate(found)
@@ -155,6 +158,10 @@ class Lwl:
     def _result(self, frame: Frame, features: Float[torch.Tensor, "C h w"]) -> Segmentation:
         """The frame's segmentation as last computed, or computed now where objects have changed since."""
         return self._last[1] if self._last is not None and self._last[0] is frame else self._segment(frame, features)
+
+    def _nothing(self, frame: Frame) -> Segmentation:
+        """All background: no objects are followed."""
+        return Segmentation((), torch.ones((1, *frame.shape), device=self._device))
 
     def _decode(self, merged: Float[torch.Tensor, "N1 h w"], shape: tuple[int, int]) -> Float[torch.Tensor, "N1 H W"]:
         """Cells to pixels; interpolation is linear, so the rows still sum to 1."""

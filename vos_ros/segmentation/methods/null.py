@@ -28,7 +28,7 @@ class NullSegmenter:
         return tuple(self._masks)
 
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
-        check_size(self._shape, frame)
+        check_size(self._shape if self._masks else None, frame)
         check_new(self._masks, seeds, frame.shape)
         return self._set(frame, seeds)
 
@@ -40,6 +40,7 @@ class NullSegmenter:
     def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
         check_known(self._masks, (s.object_id for s in corrections))
         check_shapes(corrections, frame.shape)
+        check_size(self._shape if self._masks else None, frame)
         return self._set(frame, corrections)
 
     def drop(self, object_ids: Collection[int]) -> None:
