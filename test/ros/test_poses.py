@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-import rclpy  # noqa: E402
-from nav_msgs.msg import Odometry  # noqa: E402
+import rclpy
+from nav_msgs.msg import Odometry
 
-from vos_ros.geometry import se3  # noqa: E402
-from vos_ros.ros.conversions import header, pose_with_covariance, transform_message  # noqa: E402
-from vos_ros.ros.poses import TfPose, TopicPose, transport  # noqa: E402
+from vos_ros.geometry import se3
+from vos_ros.ros.conversions import header, pose_with_covariance, transform_message
+from vos_ros.ros.poses import TfPose, TopicPose, transport
 
 SECOND = 10**9
 

@@ -10,11 +10,11 @@ import torch
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from visualization_msgs.msg import Marker  # noqa: E402
+from visualization_msgs.msg import Marker
 
-from vos_ros.ros.conversions import header, stamp_from_ns  # noqa: E402
-from vos_ros.ros.visuals import Markers, labelled_cloud, overlay_message  # noqa: E402
-from vos_ros.types import (  # noqa: E402
+from vos_ros.ros.conversions import header, stamp_from_ns
+from vos_ros.ros.visuals import Markers, labelled_cloud, overlay_message
+from vos_ros.types import (
     Association,
     AssociationStatus,
     Frame,
