@@ -16,6 +16,7 @@ from vos_ros.association.interface import Associator, Match, View
 from vos_ros.association.report import associations
 from vos_ros.config import Config
 from vos_ros.geometry.boxes import boxes_of
+from vos_ros.geometry.se3 import is_se3
 from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import lift
 from vos_ros.mapping.object_map import ObjectMap
@@ -66,7 +67,7 @@ class Pipeline:
         frame, warnings = self._check(frame)
         scene = self._project(frame, warnings, watch)
         segmentation = self._segmenter.step(frame)
-        segmentation = self._seed(frame, scene, segmentation)
+        segmentation = self._seed(frame, scene, segmentation, warnings)
         watch.lap("segmentation")
         segmentation = self._fuse(frame, scene, segmentation)
         segmentation, found = _find(segmentation)
@@ -84,9 +85,12 @@ class Pipeline:
 
     def update_map(self, update: MapUpdate) -> str:
         """Applies a snapshot or a delta; "" or the reason why it was not applied."""
+        before = self.object_map.session_id
         reason = self.object_map.apply(update)
         if reason:
             return reason
+        if before != self.object_map.session_id:  # the mapper started over: its ids mean other objects now
+            self._end([r.track_id for r in self._tracks if r.map_object_id])
         survivors: dict[int, int] = {}
         gone = []
         for record in self._tracks:
@@ -124,7 +128,7 @@ class Pipeline:
         if unknown:
             raise KeyError(f"tracks {unknown} are unknown; live are {sorted({r.track_id for r in self._tracks} | waiting)}")
         self._asked[:] = [a for a in self._asked if a[0] not in track_ids]
-        self._end([t for t in track_ids if t in self._tracks])
+        self._end([t for t in dict.fromkeys(track_ids) if t in self._tracks])
 
     def reset(self) -> None:
         """Forgets tracks and map; a new session begins."""
@@ -177,12 +181,12 @@ class Pipeline:
             warnings.append(f"camera_info is for {frame.intrinsics.width}x{frame.intrinsics.height} px and the image {w}x{h}: the map isn't"
                             " projected; publish the camera_info of this image")
             pose = None
-        if pose is not None and not np.isfinite(pose).all():
-            warnings.append("the camera pose has values that are not finite: this frame is treated as one without a pose")
+        if pose is not None and not is_se3(pose, tolerance=1e-3):
+            warnings.append("the camera pose is no finite rotation and translation: this frame is treated as one without a pose")
             pose = None
-        if cov is not None and not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all()):
-            warnings.append("the pose covariance is not finite or has a negative variance: the default is used (pose.sigma_m,"
-                            " pose.sigma_deg)")
+        if cov is not None and not _is_covariance(cov):
+            warnings.append("the pose covariance is not finite or has a negative variance in some direction: the default is used"
+                            " (pose.sigma_m, pose.sigma_deg)")
             cov = None
         if pose is not None and self._last is not None and self._last.T_map_camera is not None:
             warnings.extend(self._jump(self._last, pose, frame.stamp_ns))
@@ -223,24 +227,40 @@ class Pipeline:
         watch.lap("render")
         return _Scene(pose, cov, projections, sigma, tolerance)
 
-    def _seed(self, frame: Frame, scene: _Scene, segmentation: Segmentation) -> Segmentation:
+    def _seed(self, frame: Frame, scene: _Scene, segmentation: Segmentation, warnings: list[str]) -> Segmentation:
         """Starts what the map shows and nobody follows, the largest first, and what people asked for."""
         followed = set(self._segmenter.object_ids)
         track_of = self._tracks.followed_objects()
         wanted = sorted((p for p in scene.projections.values() if self._should_see(p) and track_of.get(p.object_id) not in followed),
                         key=lambda p: -p.area_px)
+        room = self.config.tracking.max_objects - len(followed)
+        room += self._retire(scene, len(wanted) - room)
         seeds = []
-        for p in wanted[: max(0, self.config.tracking.max_objects - len(followed))]:
+        for p in wanted[: max(0, room)]:
             track_id = track_of.get(p.object_id) or self._tracks.reserve()
             if track_id not in self._tracks:
                 self._tracks.start(track_id, frame.stamp_ns, map_object_id=p.object_id, class_id=self.object_map[p.object_id].class_id,
                                    source=TrackSource.MAP)
             seeds.append(seed_of(track_id, p, scene.sigma_px[p.object_id]))
         for track_id, prompt, class_id in self._asked:
+            try:
+                check_prompt(prompt, frame.shape)
+            except ValueError as e:  # asked for before the image's size was known, or the size has changed since
+                warnings.append(f"track {track_id} is not started: {e}")
+                continue
             self._tracks.start(track_id, frame.stamp_ns, map_object_id=0, class_id=class_id, source=TrackSource.PROMPT)
             seeds.append(Seed(track_id, prompt))
         self._asked = []
         return self._segmenter.seed(frame, seeds) if seeds else segmentation
+
+    def _retire(self, scene: _Scene, count: int) -> int:
+        """Makes room for up to ``count`` objects: those of the map that have left the view, the longest gone first, are no longer
+        segmented. Their tracks stay, and go on where they come back. Returns how many there were."""
+        gone = [r for r in self._tracks if r.misses and r.map_object_id and r.map_object_id not in scene.projections
+                and r.track_id in self._segmenter.object_ids]
+        leaving = [r.track_id for r in sorted(gone, key=lambda r: -r.misses)[: max(0, count)]]
+        self._segmenter.drop(leaving)
+        return len(leaving)
 
     def _should_see(self, p: Projection) -> bool:
         """The projection promises enough pixels of the object, and enough of the part that is inside the image."""
@@ -256,7 +276,7 @@ class Pipeline:
             return segmentation
         nothing = np.zeros(frame.shape, bool)
         masks = {r.track_id: scene.projections[r.map_object_id].mask if r.map_object_id in scene.projections else nothing
-                 for r in self._tracks if r.map_object_id}
+                 for r in self._tracks if r.map_object_id and r.track_id in segmentation.object_ids}
         return self._segmenter.update(frame, [Seed(t, Mask(m)) for t, m in masks.items()])
 
     def _priors(self, frame: Frame, scene: _Scene) -> dict[int, Prior | None]:
@@ -315,7 +335,9 @@ class Pipeline:
         return FrameResult(
             stamp_ns=frame.stamp_ns, segmentation=segmentation, tracks=tracks, projections=tuple(scene.projections.values()),
             observations=observations,
-            associations=associations(self._tracks, self.object_map, scene.projections, matches, self.config),
+            # without a pose nothing can be said of where an object should be
+            associations=associations(self._tracks, self.object_map if scene.T_map_camera is not None else (), scene.projections, matches,
+                                      self.config),
             map_session_id=self.object_map.session_id, map_revision=self.object_map.revision, map_stamp_ns=self.object_map.stamp_ns,
             map_frame=self.object_map.frame_id, T_map_camera=scene.T_map_camera, pose_cov=scene.pose_cov, warnings=tuple(warnings),
             timings_ms=watch.done())
@@ -366,6 +388,14 @@ def _public(r: TrackRecord, row: int, found: _Found, scene: _Scene) -> Track:
     fractions = (p.visible, p.occluded, p.truncated) if p else (math.nan, math.nan, math.nan)
     return Track(r.track_id, r.label_value, r.class_id, r.state, r.source, float(found.scores[row]), r.age_frames, r.misses,
                  int(found.areas[row]), found.boxes.get(row, (0, 0, 0, 0)), *fractions)
+
+
+def _is_covariance(cov: Float64[np.ndarray, "6 6"]) -> bool:
+    """Whether a matrix is finite and positive semidefinite, up to rounding."""
+    if cov.shape != (6, 6) or not np.isfinite(cov).all():
+        return False
+    values = np.linalg.eigvalsh(0.5 * (cov + cov.T))
+    return bool(values[0] >= -1e-9 * max(values[-1], 1e-9))
 
 
 def _range(p: Projection) -> float:
