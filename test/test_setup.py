@@ -252,6 +252,13 @@ def test_a_sourced_distribution_is_used_and_nothing_of_the_underlay(machine: Mac
     assert "pip install" not in machine.calls and "colcon" not in machine.calls
 
 
+def test_the_underlay_can_be_asked_for_on_any_machine(machine: Machine) -> None:
+    sourced = {"ROS_DISTRO": "humble", "AMENT_PREFIX_PATH": "/opt/ros/humble", "PYTHONPATH": "/opt/ros/humble/lib/python"}
+    result = machine.run("bash", "-c", 'echo "$PYTHONPATH $AMENT_PREFIX_PATH $ROS_DISTRO"', VOS_ROS_UNDERLAY="1", **sourced)
+    assert result.returncode == 0, result.stderr
+    assert "humble" not in result.stdout and "ros-wheels.txt" in machine.calls
+
+
 def test_an_old_distribution_is_refused(machine: Machine) -> None:
     said = refusal(machine.run("true", ROS_DISTRO="humble", AMENT_PREFIX_PATH="/opt/ros/humble"))
     assert "Jazzy or newer" in said and "humble" in said
