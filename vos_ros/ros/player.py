@@ -38,6 +38,7 @@ from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
 from vos_ros.msg import InstanceArray, MapObjectArray
+from vos_ros.ros import fastdds
 from vos_ros.ros.conversions import (
     frame_messages,
     map_update_message,
@@ -328,6 +329,7 @@ def main(args: Sequence[str] | None = None) -> int:
         parser().error("--rate and --frames must not be negative, --speed must be more than 0")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    fastdds.prepare()
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("vos_ros_player")
     executor = SingleThreadedExecutor()
