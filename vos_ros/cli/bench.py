@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
     figures: dict[str, Figure] = {"torch_threads": torch.get_num_threads(), **_render(), **_segment(config)}
     if not args.skip_node:
         if importlib.util.find_spec("rclpy") is None:
-            raise ValueError("rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution, or leave the"
-                             " node out with --skip-node")
+            raise ValueError("rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution,"
+                             " or leave the node out with --skip-node")
         figures.update(_node(config, args.out))
     finish(figures, args.json)
     return 0
