@@ -42,7 +42,11 @@ _COARSE, _MIDDLE, _FINE = (30.0, 20.0, 14.0, 10.0), (8.0, 6.0, 4.0, 3.0), (3.0, 
 """Reach of Tukey's weight per iteration, in standard deviations of a reading."""
 _BASIN_PX = 6.0
 """A prior whose standard deviation in the image is smaller needs no search: ICP finds the minimum from its mean."""
-_HYPOTHESES, _STARTS, _RIVALS = 256, 24, 3
+_ROUNDS, _HYPOTHESES, _STARTS, _RIVALS = (1.0, 1.4, 1.4), 256, 24, 3
+"""Rounds of the search, as factors on the prior's spread; poses drawn, refined and kept in each."""
+_GOOD_INLIERS, _MIN_INLIERS = 0.82, 0.6
+"""Share of the points that agree with the depth: from the first on the search ends, under the second its result is refused, and in
+between it is doubted: up to even odds that the minimum is a wrong one and the prior says all that is known."""
 _UNKNOWN_COST, _HIDDEN_COST = 0.6, 0.8
 """Cost of a point that falls where nothing was measured, and of one behind the measured surface (something the map may lack
 hides it); one that agrees costs 0 and one in front of it, in space seen to be empty, 1."""
@@ -50,7 +54,7 @@ _COST_NOISE = 0.01
 """Two poses whose mean costs differ by less explain the depth equally well: the grid's cells are coarse. The refined one is taken."""
 _CLIP_M = 0.2
 _MAX_SIGMAS = 5.0
-_DRAWS = np.random.default_rng(20240207).standard_normal((_HYPOTHESES, 6))
+_DRAWS = np.random.default_rng(20240207).standard_normal((len(_ROUNDS), _HYPOTHESES, 6)) * np.array(_ROUNDS)[:, None, None]
 """The same draws each time: a correction is a function of its arguments."""
 
 
@@ -60,7 +64,7 @@ class Alignment:
 
     ``pose_cov`` is the posterior covariance in the convention of ``Frame.pose_cov``. The residuals are mean absolute differences of
     predicted and measured range over the points used, m, each clipped at 0.2 m. ``inliers`` is the share of the points with a
-    measurement that agree with it after the correction. NaN where they were not computed.
+    measurement that agree with it after the correction, those behind the measurement counted half. NaN where they were not computed.
     """
 
     T_map_camera: Float64[np.ndarray, "4 4"]
@@ -102,19 +106,17 @@ def align(
     # Near the camera's position float32 is exact enough whatever the map's origin.
     prior = se3.from_rt(T_map_camera[:3, :3], np.zeros(3))
     problem = _Problem(reading, prior, information, len(points))
-    poses = _starts(problem, points, pose_cov, intrinsics)
     some = points[:: max(1, len(points) // _SOME_POINTS)]
-    if len(poses) > 1:
-        poses, _ = problem.refine(poses, points[:: max(1, len(points) // _FEW_POINTS)], _COARSE)
-        poses = poses[np.argsort(problem.cost(poses, some, 1.5), kind="stable")[:_RIVALS]]
-    poses, posterior = problem.refine(poses, some, _MIDDLE)
+    poses, posterior = _search(problem, points, some, pose_cov, intrinsics)
     best = int(np.argmin(problem.cost(poses, some, 1.0)))
     poses[best], posterior[best] = (x[0] for x in problem.refine(poses[best : best + 1], points, _FINE))
     cost = problem.cost(np.concatenate([poses, prior[None]]), points, 1.0)
     best = int(np.argmin(cost[:-1]))
     before, after = reading.residual(prior, points), reading.residual(poses[best], points)
-    if after[2] < _MIN_POINTS:
-        return refused(f"{after[2]} map points fall on measured depth, wanted {_MIN_POINTS}", before[0])
+    if min(before[2], after[2]) < _MIN_POINTS:
+        return refused(f"{min(before[2], after[2])} map points fall on measured depth, wanted {_MIN_POINTS}", before[0])
+    if after[1] < _MIN_INLIERS:
+        return refused(f"at best {after[1]:.0%} of the map points agree with the depth, wanted {_MIN_INLIERS:.0%}", before[0], after[0], after[1])
     if cost[best] > cost[-1] + _COST_NOISE:
         return refused("no pose explains the depth better", before[0], after[0], after[1])
     delta = se3.difference(poses[best], prior)
@@ -123,6 +125,8 @@ def align(
         return refused(f"the correction would be {sigmas:.1f} standard deviations of the pose, wanted at most {_MAX_SIGMAS:g}",
                        before[0], after[0], after[1])
     covariance = _with_rivals(poses, posterior, cost[:-1] * len(points) * _INDEPENDENT, best)
+    doubt = 0.5 * float(np.clip((_GOOD_INLIERS - after[1]) / (_GOOD_INLIERS - _MIN_INLIERS), 0.0, 1.0))
+    covariance = (1.0 - doubt) * covariance + doubt * pose_cov
     corrected = se3.from_rt(poses[best][:3, :3], poses[best][:3, 3] + origin)
     return Alignment(corrected, covariance, before[0], after[0], after[1], True, "")
 
@@ -224,14 +228,18 @@ class _Reading:
         return camera, inside, np.where(inside, v * self.columns + u, 0).astype(np.int64)
 
     def residual(self, pose: Float64[np.ndarray, "4 4"], points: Float32[np.ndarray, "P 3"]) -> tuple[float, float, int]:
-        """Mean clipped absolute difference of range (m), share that agrees, number of points with a measurement."""
+        """Mean clipped absolute difference of range (m), share that agrees, number of points with a measurement; a point hidden by
+        something nearer counts half."""
         camera, inside, cell = self.look_up(pose[None], points)
         known = inside & (self.z[cell] > 0)
         if not known.any():
             return float("nan"), float("nan"), 0
         z = camera[..., 2][known]
-        difference = np.abs(z - self.z[cell][known])
-        return float(np.minimum(difference, _CLIP_M).mean()), float((difference < self.tolerance(z)).mean()), int(known.sum())
+        behind = z - self.z[cell][known]
+        agree, hidden = np.abs(behind) < self.tolerance(z), behind >= self.tolerance(z)
+        # Somebody who stands before the map makes no pose wrong; but a wrong pose hides much, too.
+        share = agree.sum() / (len(z) - 0.5 * hidden.sum())
+        return float(np.minimum(np.abs(behind), _CLIP_M).mean()), float(share), len(z)
 
 
 class _Problem:
@@ -288,20 +296,32 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
-def _starts(
-    problem: _Problem, points: Float32[np.ndarray, "P 3"], pose_cov: np.ndarray, intrinsics: Intrinsics
-) -> Float64[np.ndarray, "K 4 4"]:
-    """The prior's mean, and where the prior is wide the best of many poses drawn from it."""
+def _search(
+    problem: _Problem, points: Float32[np.ndarray, "P 3"], some: Float32[np.ndarray, "S 3"], pose_cov: np.ndarray, intrinsics: Intrinsics
+) -> tuple[Float64[np.ndarray, "K 4 4"], Float64[np.ndarray, "K 6 6"]]:
+    """The best minima found, and the information there: from the prior's mean, and where the prior is wide from the best of many poses
+    drawn from it, in rounds until one explains the depth well."""
     prior = problem.prior[None]
-    ranges = float(np.median(points @ prior[0, :3, 2].astype(np.float32)))
     values, vectors = np.linalg.eigh(0.5 * (pose_cov + pose_cov.T))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
+    ranges = float(np.median(points @ prior[0, :3, 2].astype(np.float32)))
     spread_m, spread_rad = np.sqrt(np.trace(pose_cov[:3, :3]) / 3.0), np.sqrt(np.trace(pose_cov[3:, 3:]) / 3.0)
     if intrinsics.fx * (spread_m / max(ranges, 0.1) + spread_rad) < _BASIN_PX:
-        return prior
-    drawn = se3.perturb(prior, _DRAWS @ root.T)
-    cost = problem.cost(drawn, points[:: max(1, len(points) // 200)], 3.0)
-    return np.concatenate([prior, drawn[np.argsort(cost, kind="stable")[: _STARTS - 1]]])
+        return problem.refine(prior, some, _MIDDLE)
+    few, sparse = (points[:: max(1, len(points) // n)] for n in (_FEW_POINTS, _FEW_POINTS // 2))
+    poses, posterior = prior[:0], np.zeros((0, 6, 6))
+    for draws in _DRAWS:
+        drawn = se3.perturb(prior, draws @ root.T)
+        ranked = np.argsort(problem.cost(drawn, sparse, 3.0), kind="stable")
+        starts, _ = problem.refine(np.concatenate([prior, drawn[ranked[: _STARTS - 1]]]), few, _COARSE)
+        starts = starts[np.argsort(problem.cost(starts, some, 1.5), kind="stable")[:_RIVALS]]
+        found = problem.refine(starts, some, _MIDDLE)
+        poses, posterior = np.concatenate([poses, found[0]]), np.concatenate([posterior, found[1]])
+        best = np.argsort(problem.cost(poses, some, 1.0), kind="stable")[:_RIVALS]
+        poses, posterior = poses[best], posterior[best]
+        if problem.reading.residual(poses[0], some)[1] >= _GOOD_INLIERS:
+            break
+    return poses, posterior
 
 
 def _with_rivals(poses: np.ndarray, information: np.ndarray, energy: np.ndarray, best: int) -> Float64[np.ndarray, "6 6"]:
