@@ -11,8 +11,6 @@ from scipy.optimize import linear_sum_assignment
 from vos_ros.association.interface import Evidence, Match, View
 from vos_ros.config import AssociationConfig
 
-_FORBIDDEN = 1e3
-
 
 def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
     """Every pair whose masks meet. Work is one pass over each projection's crop, whatever the number of tracks.
@@ -48,10 +46,12 @@ def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
         if view.depth is not None:
             predicted = np.zeros(mask.shape, np.float32)
             predicted[inner] = p.depth_roi
-            if reach:
-                predicted = np.asarray(cv2.dilate(predicted, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)), np.float32)
-            measured = view.depth[by0:by1, bx0:bx1]
-            ok = (predicted > 0) & (measured > 0) & (np.abs(measured - predicted) <= view.tolerance_m.get(p.object_id, 0.0))
+            # every depth that the object shows within reach of a pixel
+            window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+            farthest = np.asarray(cv2.dilate(predicted, window))
+            nearest = np.asarray(cv2.erode(np.where(predicted > 0, predicted, np.float32(1e6)), window))
+            measured, tolerance = view.depth[by0:by1, bx0:bx1], view.tolerance_m.get(p.object_id, 0.0)
+            ok = (farthest > 0) & (measured > 0) & (measured >= nearest - tolerance) & (measured <= farthest + tolerance)
             agree = np.bincount(crop[ok], minlength=rows).astype(float)
         for row in np.flatnonzero(near[1:]) + 1:
             union = area[row] + size - both[row]
@@ -82,14 +82,14 @@ class HungarianAssociator:
         if pairs:
             objects = sorted({e.map_object_id for e in pairs})
             column = {o: i for i, o in enumerate(objects)}
-            cost = np.full((len(view.track_ids), len(objects)), _FORBIDDEN)
+            cost = np.zeros((len(view.track_ids), len(objects)))  # 0: no object
             for row, t in enumerate(view.track_ids):
                 for e in by_track[t]:
                     bonus = config.continuity if view.bound.get(t) == e.map_object_id else 0.0
                     cost[row, column[e.map_object_id]] = -e.score - bonus
             table = {(e.track_id, e.map_object_id): e for e in pairs}
             for row, col in np.column_stack(linear_sum_assignment(cost)).tolist():
-                if cost[row, col] < _FORBIDDEN:
+                if cost[row, col] < 0.0:
                     chosen[view.track_ids[row]] = table[view.track_ids[row], objects[col]]
         out = []
         for t in view.track_ids:

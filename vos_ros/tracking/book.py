@@ -11,7 +11,8 @@ from vos_ros.types import MAX_LABEL, TrackSource, TrackState
 
 @dataclass(eq=False, slots=True)
 class TrackRecord:
-    """One track's history. ``map_object_id`` is the object it is held to be, 0 = none. Times are image stamps in ns."""
+    """One track's history. ``map_object_id`` is the object it is held to be, 0 = none. Times are image stamps in ns. ``confirmed``: it
+    once was. ``recovered``: in this frame it agrees with its object for the first time since it was lost."""
 
     track_id: int
     label_value: int
@@ -27,6 +28,8 @@ class TrackRecord:
     missing_since_ns: int | None = None
     other_object: int = 0
     other_since_ns: int = 0
+    confirmed: bool = False
+    was_lost: bool = False
     recovered: bool = False
 
 
@@ -87,30 +90,30 @@ class TrackBook:
             self._missed(r, stamp_ns, expected)
             return
         r.misses, r.missing_since_ns = 0, None
-        if r.state == TrackState.LOST:
-            r.recovered = True
         if r.state in (TrackState.OCCLUDED, TrackState.LOST):
-            r.state = TrackState.CONFIRMED
+            r.state = TrackState.CONFIRMED if r.confirmed else TrackState.TENTATIVE
         if agreed_object:
             r.n_observations += 1
         self._rebind(r, stamp_ns, agreed_object)
+        r.recovered = r.was_lost and agreed_object == r.map_object_id
+        r.was_lost &= not r.recovered
         if r.map_object_id and agreed_object != r.map_object_id:
             r.agreed_since_ns = None
             return
         # a track of no map object (a prompt) confirms by being seen
         r.agreed_since_ns = stamp_ns if r.agreed_since_ns is None else r.agreed_since_ns
         if r.state == TrackState.TENTATIVE and stamp_ns - r.agreed_since_ns >= self._config.confirm_s * 1e9:
-            r.state = TrackState.CONFIRMED
+            r.state, r.confirmed = TrackState.CONFIRMED, True
 
     def _missed(self, r: TrackRecord, stamp_ns: int, expected: bool) -> None:
         r.misses += 1
-        r.agreed_since_ns = None
+        r.agreed_since_ns, r.other_object = None, 0
         if not expected:
             r.state, r.missing_since_ns = TrackState.OCCLUDED, None
             return
         r.missing_since_ns = stamp_ns if r.missing_since_ns is None else r.missing_since_ns
         if stamp_ns - r.missing_since_ns >= self._config.lost_s * 1e9:
-            r.state = TrackState.LOST
+            r.state, r.was_lost = TrackState.LOST, True
         elif r.state != TrackState.LOST:
             r.state = TrackState.OCCLUDED
 
