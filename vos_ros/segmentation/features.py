@@ -7,6 +7,7 @@ pixel (s i, s j) of the scaled image; ``to_cells`` and ``to_pixels`` go back and
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def load_weights(module: torch.nn.Module, path: Path | str, sha256: str = "") ->
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # every reader has its own exceptions, and the user needs the same sentence for all
         raise ConfigError(f"{path}: not a readable state dict ({type(e).__name__}: {e})") from e
+    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise ConfigError(f"{path}: holds a {type(state).__name__} that isn't a state dict, wanted names with tensors")
     wanted = module.state_dict()
     missing = [k for k in wanted if k not in state]
     if missing:
@@ -108,7 +111,7 @@ class FeatureExtractor:
     def __call__(self, rgb: UInt8[np.ndarray, "H W 3"]) -> Float[torch.Tensor, "C h w"]:
         """Whitened features. The first call fixes the whitening."""
         h, w = self.scaled_size((rgb.shape[0], rgb.shape[1]))
-        image = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1)[None].float().div_(127.5).sub_(1.0)
+        image = torch.from_numpy(rgb.copy()).to(self.device).permute(2, 0, 1)[None].float().div_(127.5).sub_(1.0)
         image = F.interpolate(image, (h, w), mode="bilinear", align_corners=True)
         cells = self.cells((rgb.shape[0], rgb.shape[1]))
         if isinstance(self._network, MobileNetV2):
