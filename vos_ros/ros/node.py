@@ -24,7 +24,7 @@ from std_srvs.srv import Trigger
 
 from vos_ros.config import Config
 from vos_ros.pipeline import Pipeline
-from vos_ros.ros import fastdds
+from vos_ros.ros import fastdds, memory
 from vos_ros.ros.diagnostics import report
 from vos_ros.ros.logging import ConditionLog, EventLog, Level
 from vos_ros.ros.params import Parameters
@@ -197,6 +197,7 @@ def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pi
 
 def _run(args: Sequence[str] | None, make_pipeline: Callable[[Config], Pipeline]) -> int:
     fastdds.prepare()
+    memory.give_back_large_blocks()
     # rclpy's own handlers take the context away under the node, which could then not release anything in order.
     rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()

@@ -1,0 +1,28 @@
+"""Large blocks that come and go in changing sizes leave nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import numpy as np, psutil, sys
+from vos_ros.ros.memory import give_back_large_blocks
+print(give_back_large_blocks())
+kept = []
+before = psutil.Process().memory_info().rss
+for i in range(40):
+    blocks = [np.ones((8 + (i + j) % 17) << 20, np.uint8) for j in range(4)]
+    kept.append(np.ones(100_000, np.uint8))  # small ones between, which would hold a heap up
+    del blocks
+print((psutil.Process().memory_info().rss - before) >> 20)
+"""
+
+
+def test_freed_blocks_go_back_to_the_system():
+    out = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    if out[0] != "True":
+        pytest.skip("this C library has no mallopt")
+    assert int(out[1]) < 16
