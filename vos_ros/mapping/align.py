@@ -116,7 +116,8 @@ def align(
     if min(before[2], after[2]) < _MIN_POINTS:
         return refused(f"{min(before[2], after[2])} map points fall on measured depth, wanted {_MIN_POINTS}", before[0])
     if after[1] < _MIN_INLIERS:
-        return refused(f"at best {after[1]:.0%} of the map points agree with the depth, wanted {_MIN_INLIERS:.0%}", before[0], after[0], after[1])
+        return refused(f"at best {after[1]:.0%} of the map points agree with the depth, wanted {_MIN_INLIERS:.0%}",
+                       before[0], after[0], after[1])
     if cost[best] > cost[-1] + _COST_NOISE:
         return refused("no pose explains the depth better", before[0], after[0], after[1])
     delta = se3.difference(poses[best], prior)
