@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,6 +67,15 @@ def test_one_that_ignores_signals_is_killed_and_reported(tmp_path: Path, monkeyp
         with pytest.raises(ProcessError, match="status -9"):
             group.stop(process)
     assert _gone(process.pid)
+
+
+def test_a_domain_in_use_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 10 <= processes.free_domain() <= 100
+    taken, free = 7410 + 250 * 42, 43
+    monkeypatch.setattr(processes.random, "sample", lambda population, k: [42, free])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+        participant.bind(("", taken))
+        assert processes.free_domain() == free
 
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from rosbags.highlevel import AnyReader  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
+from vos_ros.cli.processes import free_domain  # noqa: E402
 from vos_ros.msg import Instance, InstanceArray, MapObjectArray  # noqa: E402
 from vos_ros.ros import conversions  # noqa: E402
 from vos_ros.ros.player import Answers, Played, Player, main, open_source, play, wait_until_active  # noqa: E402
@@ -62,7 +62,7 @@ class Sequence:
 
 @pytest.fixture
 def domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(random.randrange(10, 100)))
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     yield
     rclpy.try_shutdown()

@@ -160,13 +160,12 @@ def play(config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, r
     """
     import json
     import os
-    import random
     import sys
     from dataclasses import asdict
 
     import yaml
 
-    from vos_ros.cli.processes import Processes
+    from vos_ros.cli.processes import Processes, free_domain
 
     ready, sent = out / "recorder.ready", out / "player.json"
     for stale in (ready, sent):
@@ -174,9 +173,7 @@ def play(config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, r
     parameters = out / "node.yaml"
     parameters.write_text(yaml.safe_dump({NODE: {"ros__parameters": asdict(config)}}, sort_keys=False))
     # A domain of its own: other nodes on this machine or in this network must neither hear nor disturb it.
-    env = {**os.environ, "ROS_DOMAIN_ID": str(random.randrange(10, 100)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    # Threads of torch that wait by spinning fight with every other process: on busy cores that costs ten times the frame time.
-    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    env = {**os.environ, "ROS_DOMAIN_ID": str(free_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     python = [sys.executable, "-m"]
     with Processes() as processes:
         print("starting the node", flush=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +17,18 @@ from typing import Self
 
 _STOP_S = 8.0
 _KILL_S = 3.0
+
+
+def free_domain() -> int:
+    """A random ROS_DOMAIN_ID that nobody on this machine uses at this moment (10..100; RuntimeError where all are in use).
+
+    By the DDS standard the first participant of domain d listens on UDP port 7410 + 250 d.
+    """
+    for domain in random.sample(range(10, 101), 91):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.bind(("", 7410 + 250 * domain))
+            return domain
+    raise RuntimeError("every ROS_DOMAIN_ID from 10 to 100 is in use on this machine")
 
 
 class ProcessError(RuntimeError):
