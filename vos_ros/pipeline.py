@@ -215,7 +215,7 @@ class Pipeline:
             cov = np.diag([self.config.pose.sigma_m**2] * 3 + [math.radians(self.config.pose.sigma_deg) ** 2] * 3)
         objects = list(self.object_map)
         if self.config.pose.correction == "depth" and frame.depth is not None:
-            aligned = align(objects, pose, cov, frame.depth, frame.intrinsics)
+            aligned = align(objects, pose, cov, frame.depth, frame.intrinsics, config=self.config.mapping)
             pose, cov = aligned.T_map_camera, aligned.pose_cov
             watch.lap("pose")
         # the depth test must not cut what the pose's uncertainty explains

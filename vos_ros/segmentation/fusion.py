@@ -25,7 +25,8 @@ from vos_ros.types import Projection, Segmentation
 
 _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
 _LEAK = 0.05  # prior of an object around where it was just followed, wherever the map puts it: the map may be wrong
-_FLOOR = 0.02  # no pixel's probability counts as smaller: the segmenter is not that sure
+_DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
+_FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
 
 
@@ -77,7 +78,7 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
     if not segmentation.object_ids or not priors:
         return segmentation
     height, width = probs.shape[1:]
-    odds = probs / probs[0].clamp_min(_FLOOR)
+    odds = probs.clamp_min(_DOUBT) / probs[0].clamp_min(_DOUBT)
     posterior = torch.zeros_like(probs)
     claimed = np.zeros((height, width), np.float32)
     for row, i in enumerate(segmentation.object_ids, start=1):
@@ -89,10 +90,10 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
         beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2)
         if i in previous:
             region, crop = _crop(posterior, row, _grow(previous[i], height, width)), _crop(odds, row, _grow(previous[i], height, width))
-            region.copy_(_LEAK * crop.clamp(_FLOOR, 1 / _FLOOR).pow(beta))
+            region.copy_(_LEAK * crop.pow(beta))
         if prior is not None:
             region, crop = _crop(posterior, row, prior.roi), _crop(odds, row, prior.roi)
-            evidence = crop.clamp(_FLOOR, 1 / _FLOOR).pow(beta)
+            evidence = crop.pow(beta)
             torch.maximum(region, torch.from_numpy(prior.prob).to(probs) * evidence, out=region)
             x0, y0, x1, y1 = prior.roi
             claimed[y0:y1, x0:x1] += prior.prob
