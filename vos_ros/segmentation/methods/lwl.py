@@ -269,7 +269,7 @@ class Lwl:
 
     def _trim(self, object_ids: Collection[int]) -> None:
         """At most K_max samples per object, the oldest go first, the seed never (sec. 3.5)."""
-        for i in object_ids:
+        for i in list(object_ids):  # may be the keys of a sample that loses some
             having = [m for m in self._memory if i in m.targets]
             spare = [m for m in having if i not in m.anchors]
             for m in spare[: max(0, len(having) - self._config.memory_size)]:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from vos_ros.segmentation.prompts import check_prompt, to_mask
+from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble
+
+H, W = 60, 80
+SHAPE = (H, W)
+
+
+def square() -> np.ndarray:
+    mask = np.zeros(SHAPE, bool)
+    mask[20:44, 30:58] = True
+    return mask
+
+
+@pytest.fixture
+def frame(make_frame: Callable[..., Frame]) -> Frame:
+    """A red square, and another one that nobody points at, on grey noise."""
+    rgb = np.random.default_rng(0).integers(95, 125, (H, W, 3), np.uint8)
+    for part in (square(), np.roll(square(), (-18, 40), (0, 1))):
+        rgb[part] = (215, 40, 45)
+    rgb[square()] += np.random.default_rng(1).integers(0, 25, (int(square().sum()), 3), np.uint8)
+    return make_frame(0, H, W, rgb=rgb)
+
+
+def box(*xyxy: float) -> Box:
+    return Box(np.array(xyxy, np.float32))
+
+
+def points(*xy: tuple[float, float], positive: tuple[bool, ...] | None = None) -> Points:
+    return Points(np.array(xy, np.float32).reshape(-1, 2), np.array(positive if positive is not None else [True] * len(xy), bool))
+
+
+def scribble(*strokes: tuple[slice, slice, int], shape: tuple[int, int] = SHAPE) -> Scribble:
+    image = np.zeros(shape, np.uint8)
+    for rows, columns, value in strokes:
+        image[rows, columns] = value
+    return Scribble(image)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def test_a_mask_is_itself_even_where_it_is_empty(frame: Frame) -> None:
+    assert np.array_equal(to_mask(Mask(square()), frame), square())
+    assert not to_mask(Mask(np.zeros(SHAPE, bool)), frame).any()
+
+
+@pytest.mark.parametrize("prompt", [
+    box(27, 17, 61, 47),
+    box(29.6, 19.6, 58.4, 44.4),
+    points((40, 30)),
+    points((33, 23), (54, 41)),
+    points((40, 30), (10, 10), positive=(True, False)),
+    scribble((slice(30, 32), slice(33, 55), 1)),
+    scribble((slice(30, 32), slice(33, 55), 1), (slice(50, 52), slice(20, 70), 2)),
+], ids=["box", "tight box", "click", "two clicks", "click and counter-click", "stroke", "two strokes"])
+def test_prompts_find_the_object_and_only_it(frame: Frame, prompt: Prompt) -> None:
+    mask = to_mask(prompt, frame)
+    assert mask.shape == SHAPE and mask.dtype == bool
+    assert iou(mask, square()) > 0.9
+
+
+def test_what_was_pointed_at_is_in_the_mask_and_what_was_excluded_is_not(frame: Frame) -> None:
+    mask = to_mask(points((31, 21), (5, 5), positive=(True, True)), frame)
+    assert mask[21, 31] and mask[5, 5]
+    excluded = to_mask(scribble((slice(30, 32), slice(33, 44), 1), (slice(20, 44), slice(50, 58), 2)), frame)
+    assert not excluded[20:44, 50:58].any()
+
+
+def test_a_box_never_leaves_itself(frame: Frame) -> None:
+    mask = to_mask(box(35, 25, 50, 40), frame)
+    outside = np.ones(SHAPE, bool)
+    outside[25:40, 35:50] = False
+    assert mask.any() and not (mask & outside).any()
+
+
+@pytest.mark.parametrize("prompt", [box(-20, -20, 200, 200), box(0, 0, W, H), box(70, 50, 200, 200), box(3, 3, 5, 5)],
+                         ids=["beyond", "whole image", "over the corner", "2x2"])
+def test_boxes_at_the_limits_give_a_mask(frame: Frame, prompt: Box) -> None:
+    assert to_mask(prompt, frame).any()
+
+
+@pytest.mark.parametrize("prompt", [points((0, 0)), points((W - 1, H - 1)), points((-0.4, -0.4)),
+                                    points((40, 30), (40, 30), positive=(True, False))],
+                         ids=["first pixel", "last pixel", "rounds in", "contradiction"])
+def test_clicks_at_the_limits_give_a_mask(frame: Frame, prompt: Points) -> None:
+    assert to_mask(prompt, frame).any()
+
+
+def test_images_without_any_contrast_give_what_was_pointed_at(make_frame: Callable[..., Frame]) -> None:
+    uniform = make_frame(0, H, W, rgb=np.full((H, W, 3), 99, np.uint8))
+    click = to_mask(points((40, 30)), uniform)
+    assert click[30, 40] and click.sum() < 60
+    assert to_mask(scribble((slice(None), slice(None), 1)), uniform).all()
+    assert to_mask(box(10, 10, 20, 20), uniform).sum() == 100
+
+
+def test_masks_are_the_same_each_time_whatever_ran_between(frame: Frame) -> None:
+    first = to_mask(points((40, 30)), frame)
+    to_mask(box(5, 5, 30, 30), frame)
+    assert np.array_equal(to_mask(points((40, 30)), frame), first)
+
+
+WRONG: dict[str, tuple[Prompt, str]] = {
+    "empty mask": (Mask(np.zeros(SHAPE, bool)), "without a pixel"),
+    "mask of another size": (Mask(np.ones((H, W + 1), bool)), "shape"),
+    "box of no area": (box(5, 5, 5, 20), "2x2"),
+    "box turned round": (box(20, 20, 5, 5), "x0 y0 x1 y1"),
+    "box outside": (box(100, 5, 120, 20), "80x60"),
+    "box of NaN": (box(0, 0, float("nan"), 20), "not finite"),
+    "endless box": (box(0, 0, float("inf"), 20), "not finite"),
+    "no points": (points(), "positive"),
+    "only negative points": (points((3, 3), positive=(False,)), "positive"),
+    "flags missing": (points((3, 3), (4, 4), positive=(True,)), "2 points but 1"),
+    "point outside": (points((3, 3), (W, 4)), "outside the 80x60 image"),
+    "point before the image": (points((-3, 4)), "outside"),
+    "point of NaN": (points((float("nan"), 4)), "outside"),
+    "endless point": (points((4, float("inf"))), "outside"),
+    "no stroke": (scribble((slice(3, 5), slice(3, 5), 2)), "value 1"),
+    "strokes of another size": (scribble((slice(3, 5), slice(3, 5), 1), shape=(H, W - 1)), "shape"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_prompts_are_told(frame: Frame, wrong: str) -> None:
+    prompt, words = WRONG[wrong]
+    with pytest.raises(ValueError, match=words):
+        check_prompt(prompt, SHAPE)
+    if not isinstance(prompt, Mask):
+        with pytest.raises(ValueError, match=words):
+            to_mask(prompt, frame)
+
+
+NEEDS_THE_SIZE = {"mask of another size", "box outside", "point outside", "strokes of another size"}
+
+
+@pytest.mark.parametrize("wrong", [w for w in WRONG if w not in NEEDS_THE_SIZE])
+def test_what_is_wrong_at_any_size_is_told_before_the_size_is_known(wrong: str) -> None:
+    with pytest.raises(ValueError):
+        check_prompt(WRONG[wrong][0], None)
+
+
+@pytest.mark.parametrize("prompt", [Mask(square()), box(900, 900, 999, 999), points((900, 900)), scribble((slice(3, 5), slice(3, 5), 1))])
+def test_what_may_be_right_passes_before_the_size_is_known(prompt: Prompt) -> None:
+    check_prompt(prompt, None)
