@@ -1,0 +1,189 @@
+"""The fusion against the formula in its docstring, computed by NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vos_ros.segmentation import fusion
+from vos_ros.segmentation.fusion import Prior, fuse, projection_prior
+from vos_ros.types import Projection, Segmentation
+
+H, W = 48, 64
+DOUBT, FLOOR = fusion._DOUBT, fusion._FLOOR
+
+
+def rect(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((H, W), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def projection(mask: np.ndarray, depth_m: float = 2.0, object_id: int = 7) -> Projection:
+    ys, xs = np.nonzero(mask)
+    x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
+    crop = mask[y0:y1, x0:x1]
+    depth = np.where(crop, np.float32(depth_m), np.float32(0))
+    return Projection(object_id, mask.shape, (x0, y0, x1, y1), crop, crop, depth, 1.0, 0.0, 0.0)
+
+
+def segmentation(*objects: np.ndarray, ids: tuple[int, ...] = (), boundary_px: float = 4.0) -> Segmentation:
+    """Rows of given probabilities; the background has the rest."""
+    p = np.stack([1.0 - np.sum(objects, 0), *objects]).astype(np.float32)
+    return Segmentation(ids or tuple(range(1, len(objects) + 1)), torch.from_numpy(p), boundary_px)
+
+
+def whole(prior: Prior) -> np.ndarray:
+    out = np.zeros((H, W), np.float32)
+    x0, y0, x1, y1 = prior.roi
+    out[y0:y1, x0:x1] = prior.prob
+    return out
+
+
+def winner(s: Segmentation) -> np.ndarray:
+    return s.probs.argmax(0).numpy()
+
+
+# -- the prior -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sure_prior_is_the_projection() -> None:
+    mask = rect(20, 10, 40, 30)
+    assert np.array_equal(whole(projection_prior(projection(mask), 0.0, None, 0.05)), mask)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 8.0])
+def test_an_unsure_prior_is_the_blurred_projection(sigma: float) -> None:
+    mask = rect(20, 10, 40, 30)
+    blurred = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    prior = projection_prior(projection(mask), sigma, None, 0.05)
+    assert prior.sigma_px == sigma
+    assert np.allclose(whole(prior), blurred, atol=0.01)
+
+
+def test_an_object_at_the_image_border_goes_on_outside() -> None:
+    mask = rect(0, 10, 20, 30)
+    prior = whole(projection_prior(projection(mask), 3.0, None, 0.05))
+    assert prior[20, 0] == pytest.approx(1.0, abs=0.01)
+    assert prior[20, 20] == pytest.approx(0.5, abs=0.1)
+
+
+def test_depth_that_contradicts_cuts_and_depth_that_is_unknown_does_not() -> None:
+    mask = rect(20, 10, 40, 30)
+    depth = np.full((H, W), 2.02, np.float32)
+    depth[10:30, 20:25] = 1.5  # something before it
+    depth[10:30, 25:30] = 2.5  # something behind where it should be
+    depth[10:30, 30:35] = 0.0
+    prior = whole(projection_prior(projection(mask, 2.0), 0.0, depth, 0.05))
+    assert prior[10:30, 20:30].max() < 0.1
+    assert prior[10:30, 30:40].min() == 1.0
+
+
+def test_depth_is_compared_with_all_that_the_object_shows_nearby() -> None:
+    mask = rect(20, 10, 40, 30)
+    p = projection(mask)
+    slanted = np.where(p.mask_roi, np.linspace(1.0, 2.0, 20, dtype=np.float32)[None], np.float32(0))
+    p = Projection(7, p.shape, p.roi, p.mask_roi, p.silhouette_roi, slanted, 1.0, 0.0, 0.0)
+    moved = np.zeros((H, W), np.float32)
+    moved[10:30, 23:43] = slanted  # as the camera sees it, 3 px beside where the pose puts it
+    unsure = whole(projection_prior(p, 3.0, moved, 0.05))
+    assert unsure[20, 27:35].min() > 0.5
+    sure = whole(projection_prior(p, 0.0, moved, 0.05))
+    assert sure[20, 27:35].max() < 0.1
+
+
+# -- the fusion ------------------------------------------------------------------------------------------------------------------
+
+
+def oracle(s: Segmentation, priors: Mapping[int, Prior]) -> np.ndarray:
+    """posterior_n ~ prior_n (p_n / p_0)^beta_n, posterior_0 ~ 1 - sum_n prior_n, with the floors that the module states."""
+    p = s.probs.numpy().astype(float)
+    out = np.zeros_like(p)
+    out[0] = np.clip(1 - sum(whole(q) for q in priors.values()), FLOOR, 1)
+    for row, i in enumerate(s.object_ids, start=1):
+        beta = priors[i].sigma_px ** 2 / (priors[i].sigma_px ** 2 + s.boundary_px**2)
+        out[row] = whole(priors[i]) * (np.maximum(p[row], DOUBT) / np.maximum(p[0], DOUBT)) ** beta
+    return out / out.sum(0)
+
+
+@pytest.mark.parametrize("sigmas", [(0.0, 0.0), (2.0, 5.0), (6.0, 0.5), (15.0, 15.0)])
+def test_the_formula(sigmas: tuple[float, float]) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet((1, 1, 1), (H, W)).transpose(2, 0, 1)
+    s = segmentation(p[1], p[2], ids=(4, 9))
+    priors = {i: projection_prior(projection(m), sigma, None, 0.05)
+              for i, m, sigma in zip((4, 9), (rect(8, 8, 30, 30), rect(34, 12, 60, 40)), sigmas, strict=True)}
+    got = fuse(s, priors, {}, 0.0)
+    assert got.object_ids == (4, 9)
+    assert np.allclose(got.probs.numpy(), oracle(s, priors), atol=1e-4)
+
+
+def test_a_sure_pose_gives_the_projection_whatever_the_image_says() -> None:
+    mask = rect(20, 10, 40, 30)
+    s = segmentation(np.where(rect(30, 20, 60, 44), 0.99, 0.005))
+    got = fuse(s, {1: projection_prior(projection(mask), 0.0, None, 0.05)}, {}, 0.0)
+    assert np.array_equal(winner(got) == 1, mask)
+
+
+def test_an_unsure_pose_follows_the_image() -> None:
+    shifted = rect(28, 14, 48, 34)
+    s = segmentation(np.where(shifted, 0.97, 0.02))
+    got = fuse(s, {1: projection_prior(projection(rect(20, 10, 40, 30)), 12.0, None, 0.05)}, {}, 0.0)
+    found = winner(got) == 1
+    assert (found & shifted).sum() / (found | shifted).sum() > 0.8
+
+
+def test_an_object_that_the_map_says_nothing_of_keeps_its_odds() -> None:
+    p = np.random.default_rng(0).uniform(0.1, 0.4, (2, H, W))
+    s = segmentation(p[0], p[1], ids=(4, 9))
+    mask = rect(20, 10, 40, 30)
+    got = fuse(s, {9: projection_prior(projection(mask), 2.0, None, 0.05)}, {}, 0.0).probs.numpy()
+    away = ~rect(4, 0, 56, 46)  # where object 9's prior doesn't reach
+    before = s.probs.numpy()
+    assert np.allclose((got[1] / got[0])[away], (before[1] / before[0])[away], rtol=1e-3)
+
+
+def test_no_priors_at_all_change_nothing() -> None:
+    s = segmentation(np.full((H, W), 0.4))
+    assert fuse(s, {}, {}, 3.0) is s
+    nobody = Segmentation((), torch.ones((1, H, W)))
+    assert fuse(nobody, {}, {}, 3.0) is nobody
+
+
+def test_an_object_that_the_map_puts_nowhere_stays_only_about_where_it_was() -> None:
+    seen = rect(20, 10, 40, 30)
+    s = segmentation(np.where(seen, 0.98, 0.01))
+    gone = fuse(s, {1: None}, {}, 10.0)
+    assert not (winner(gone) == 1).any()
+    held = fuse(s, {1: None}, {1: (20, 10, 40, 30)}, 20.0)  # under an unsure pose the image is believed
+    assert float(held.probs[1][10:30, 20:40].min()) > 3 * float(held.probs[1][12:28, 12:18].max()) > 0
+    assert not bool(held.probs[1][:, 55:].any())
+    sure = fuse(s, {1: None}, {1: (20, 10, 40, 30)}, 0.0)
+    assert not (winner(sure) == 1).any()
+
+
+def test_the_result_is_a_distribution_and_its_inputs_are_left() -> None:
+    p = np.zeros((3, H, W))
+    p[0, :, :30] = 1.0  # certain to the last digit, and impossible elsewhere
+    p[1, :, 30:] = 1.0
+    s = segmentation(*p, ids=(4, 9, 12))
+    before = s.probs.clone()
+    mask = rect(20, 10, 40, 30)
+    priors = {i: projection_prior(projection(mask), sigma, None, 0.05) for i, sigma in ((4, 0.0), (9, 0.4), (12, 30.0))}
+    probs = [q.prob.copy() for q in priors.values()]
+    got = fuse(s, priors, {4: (0, 0, W, H), 12: (60, 40, 64, 48)}, 3.0)
+    assert bool(torch.isfinite(got.probs).all()) and float(got.probs.min()) >= 0.0
+    assert torch.allclose(got.probs.sum(0), torch.ones(H, W), atol=1e-4)
+    assert torch.equal(s.probs, before) and all(np.array_equal(a, q.prob) for a, q in zip(probs, priors.values(), strict=True))
+
+
+def test_a_winner_computed_before_is_not_kept() -> None:
+    s = segmentation(np.where(rect(30, 20, 60, 44), 0.99, 0.005))
+    s = Segmentation(s.object_ids, s.probs, s.boundary_px, s.probs.argmax(0))
+    mask = rect(2, 2, 20, 20)
+    got = fuse(s, {1: projection_prior(projection(mask), 0.0, None, 0.05)}, {}, 0.0)
+    assert np.array_equal(got.labels() == 1, mask)
