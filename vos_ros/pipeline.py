@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from vos_ros.association.hungarian import HungarianAssociator
@@ -376,7 +377,7 @@ def _find(segmentation: Segmentation) -> tuple[Segmentation, _Found]:
     """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
     rows = len(segmentation.object_ids) + 1
     best, winner = segmentation.probs.max(0)
-    owner, prob = winner.cpu().numpy().astype(np.int32), best.cpu().numpy()
+    owner, prob = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
     areas = np.bincount(owner.ravel(), minlength=rows)
     scores = np.bincount(owner.ravel(), prob.ravel(), minlength=rows) / np.maximum(areas, 1)
     found = _Found(segmentation.object_ids, owner, prob, areas, scores, boxes_of(owner, rows - 1))

@@ -78,33 +78,32 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
     if not segmentation.object_ids or not priors:
         return segmentation
     height, width = probs.shape[1:]
-    odds = probs.clamp_min(_DOUBT) / probs[0].clamp_min(_DOUBT)
+    background = probs[0].clamp_min(_DOUBT)
     posterior = torch.zeros_like(probs)
     claimed = np.zeros((height, width), np.float32)
+
+    def odds(row: int, box: tuple[int, int, int, int]) -> torch.Tensor:
+        x0, y0, x1, y1 = box
+        return probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]
+
     for row, i in enumerate(segmentation.object_ids, start=1):
         if i not in priors:
-            posterior[row] = odds[row]
+            posterior[row] = odds(row, (0, 0, width, height))
             continue
         prior = priors[i]
         sigma = prior.sigma_px if prior is not None else sigma_px
         beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2)
         if i in previous:
-            region, crop = _crop(posterior, row, _grow(previous[i], height, width)), _crop(odds, row, _grow(previous[i], height, width))
-            region.copy_(_LEAK * crop.pow(beta))
+            x0, y0, x1, y1 = box = _grow(previous[i], height, width)
+            posterior[row, y0:y1, x0:x1] = _LEAK * odds(row, box).pow_(beta)
         if prior is not None:
-            region, crop = _crop(posterior, row, prior.roi), _crop(odds, row, prior.roi)
-            evidence = crop.pow(beta)
-            torch.maximum(region, torch.from_numpy(prior.prob).to(probs) * evidence, out=region)
             x0, y0, x1, y1 = prior.roi
+            region = posterior[row, y0:y1, x0:x1]
+            torch.maximum(region, odds(row, prior.roi).pow_(beta).mul_(torch.from_numpy(prior.prob).to(probs)), out=region)
             claimed[y0:y1, x0:x1] += prior.prob
     posterior[0] = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
     posterior /= posterior.sum(0, keepdim=True)
     return replace(segmentation, probs=posterior, winner=None)
-
-
-def _crop(planes: torch.Tensor, row: int, box: tuple[int, int, int, int]) -> torch.Tensor:
-    x0, y0, x1, y1 = box
-    return planes[row, y0:y1, x0:x1]
 
 
 def _grow(box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
