@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from vos_ros.types import (
     TrackSource,
     TrackState,
 )
+
+# A shell that starts us in the background leaves SIGINT ignored, and what we start inherits that: no test could press Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
