@@ -176,8 +176,10 @@ class Pipeline:
             warnings.append(f"depth is {depth.shape[1]}x{depth.shape[0]} px and the image {w}x{h}: depth is not registered to colour and is"
                             " not used; publish registered depth (depth_image_proc/register)")
             depth = None
-        if depth is not None and not math.isfinite(float(depth.sum())):
-            depth = np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
+        if depth is not None:
+            with np.errstate(all="ignore"):
+                known = math.isfinite(float(depth.sum()))
+            depth = depth if known else np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
         if (frame.intrinsics.width, frame.intrinsics.height) != (w, h):
             warnings.append(f"camera_info is for {frame.intrinsics.width}x{frame.intrinsics.height} px and the image {w}x{h}: the map isn't"
                             " projected; publish the camera_info of this image")
@@ -234,6 +236,7 @@ class Pipeline:
         track_of = self._tracks.followed_objects()
         wanted = sorted((p for p in scene.projections.values() if self._should_see(p) and track_of.get(p.object_id) not in followed),
                         key=lambda p: -p.area_px)
+        wanted = self._without_claimed(wanted, segmentation) if wanted else []
         room = self.config.tracking.max_objects - len(followed)
         room += self._retire(scene, len(wanted) - room)
         seeds = []
@@ -253,6 +256,16 @@ class Pipeline:
             seeds.append(Seed(track_id, prompt))
         self._asked = []
         return self._segmenter.seed(frame, seeds) if seeds else segmentation
+
+    def _without_claimed(self, wanted: list[Projection], segmentation: Segmentation) -> list[Projection]:
+        """Without those that are just what a track of no object (from a prompt) covers: it will be known as the object, and a second track
+        would take its pixels."""
+        free = [row for row, t in enumerate(segmentation.object_ids, start=1) if not self._tracks[t].map_object_id]
+        if not free:
+            return wanted
+        owner = segmentation.probs.max(0).indices.cpu().numpy()
+        masks = [owner == row for row in free]
+        return [p for p in wanted if all(np.count_nonzero(m & p.mask) < 0.5 * np.count_nonzero(m | p.mask) for m in masks)]
 
     def _retire(self, scene: _Scene, count: int) -> int:
         """Makes room for up to ``count`` objects: those of the map that have left the view, the longest gone first, are no longer
