@@ -421,6 +421,20 @@ def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
     assert "Traceback" not in robot.log.read_text()
 
 
+def test_memory_does_not_grow(start, scene):
+    import psutil
+    robot = start(**{"segmentation.method": "lwl", "node.tf_wait_s": 0.03})
+    robot.ready()
+    robot.send_map()
+    rss = []
+    for index in range(200):
+        robot.step(index, skip=("/tf",) if index % 10 == 9 else ())  # failures must not hold anything either
+        if index in (99, 199):
+            robot.spin(0.5)
+            rss.append(psutil.Process(robot.process.pid).memory_info().rss)
+    assert rss[1] < 1.05 * rss[0], [v >> 20 for v in rss]
+
+
 def test_a_slow_node_supersedes_frames_and_never_queues(start, scene):
     robot = start(**{"segmentation.method": "lwl", "segmentation.lwl.iterations_update": 20})
     robot.ready()

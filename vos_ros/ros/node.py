@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -33,6 +34,8 @@ from vos_ros.srv import AddObjects, RemoveObjects
 
 EXIT_S = 1.8
 """Longest time from SIGINT or SIGTERM to the end of the process."""
+TRIM_S = 5.0
+"""Memory that is free inside the process is given back this often, so that a burst of messages is not held for ever."""
 
 
 class VosNode(LifecycleNode):
@@ -50,6 +53,7 @@ class VosNode(LifecycleNode):
         # Diagnostics tell of silence, so they must not hang on a simulated clock that may stand still.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer: Any = None
+        self._trimmed = time.monotonic()
         self._start_timer(1.0)
         # Services wait for the worker; in a group of their own they don't hold up the subscriptions meanwhile.
         group = ReentrantCallbackGroup()
@@ -85,6 +89,7 @@ class VosNode(LifecycleNode):
         self._stream = stream
         self.parameters.configured = True
         self._start_timer(config.node.diagnostics_period_s)
+        memory.forget_start()
         self.get_logger().info(f"configured: method {config.segmentation.method}, device {config.segmentation.device}, pose from"
                                f" {config.node.pose_source}, image on {stream.inputs.inputs['image'].topic}")
         return super().on_configure(state)
@@ -141,6 +146,9 @@ class VosNode(LifecycleNode):
     def _on_timer(self) -> None:
         if self._stream is not None:
             self._stream.inputs.check()
+        if time.monotonic() - self._trimmed > TRIM_S:
+            memory.trim()
+            self._trimmed = time.monotonic()
         head = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(report(self.get_name(), self.state, self._stream, self._conditions, self.parameters.unknown, head))
 

@@ -173,7 +173,8 @@ class Buffer:
             try:
                 frame, step = edge.at(frame, edge.stamps[-1] if stamp_ns is None else stamp_ns)
             except ExtrapolationException as error:
-                return chain, error
+                # Its traceback would make a cycle with the caller's frame, and keep everything alive that the callers hold.
+                return chain, error.with_traceback(None)
             if frame in chain:
                 return chain, ConnectivityException(f"the frames form a loop at [{frame}]")
             pose = _compose(step, pose)
