@@ -423,7 +423,7 @@ def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
 
 def test_memory_does_not_grow(start, scene):
     import psutil
-    robot = start(**{"segmentation.method": "lwl", "node.tf_wait_s": 0.03})
+    robot = start(**{"node.tf_wait_s": 0.03})
     robot.ready()
     robot.send_map()
     rss = []
