@@ -89,8 +89,11 @@ class PoseConfig:
                             low=0.0, high=5.0)
     sigma_deg: float = _param(0.3, "standard deviation of the rotation per axis where the source states no covariance", unit="deg",
                               low=0.0, high=90.0)
-    correction: str = _param("depth", "correct the pose within its covariance by aligning the visible map objects with the"
-                             " measured depth", choices=("off", "depth"))
+    correction: str = _param("auto", "correct the pose within its covariance: depth lays the visible map objects on the measured depth,"
+                             " image lays their projections on what the segmenter follows; auto takes depth where it can be used, else"
+                             " the image", choices=("auto", "depth", "image", "off"))
+    register_px: float = _param(6.0, "the image corrects the pose where it leaves projections more uncertain than this", unit="px",
+                                low=0.0, high=100.0)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from vos_ros.geometry.se3 import is_se3
 from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import lift
 from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.mapping.register import register
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma, seed_of
-from vos_ros.segmentation.fusion import Prior, fuse, projection_prior
+from vos_ros.segmentation.fusion import Prior, fuse, overlaps, projection_prior
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.methods.null import NullSegmenter
 from vos_ros.segmentation.prompts import check_prompt
@@ -43,6 +44,8 @@ from vos_ros.types import (
     TrackSource,
 )
 
+_CELL = 8  # px, side of the cells in which projections and segmenter are laid over one another
+_STEP = 0.125  # error of one registration, as a share of the segmenter's error of one outline: many outlines take part
 _CLEAR = 0.75  # probability from which a pixel's owner is clear enough to learn from
 _MAX_SPEED = 5.0  # m/s and, times a radian, rad/s: a pose that moves faster has jumped
 
@@ -66,8 +69,9 @@ class Pipeline:
         """Everything that one frame tells."""
         watch = _Stopwatch()
         frame, warnings = self._check(frame)
-        scene = self._project(frame, warnings, watch)
         segmentation = self._segmenter.step(frame)
+        watch.lap("segmentation")
+        scene = self._project(frame, segmentation, watch)
         segmentation = self._seed(frame, scene, segmentation, warnings)
         watch.lap("segmentation")
         segmentation = self._fuse(frame, scene, segmentation)
@@ -150,6 +154,7 @@ class Pipeline:
         self._shape = None
         self._boxes: dict[int, tuple[int, int, int, int]] = {}
         self._since_taught = 0
+        self._poses = 0  # how many independent poses the segmenter's places rest on
 
     def _end(self, track_ids: Sequence[int]) -> None:
         self._segmenter.drop([t for t in track_ids if t in self._segmenter.object_ids])
@@ -209,26 +214,59 @@ class Pipeline:
         return [f"the camera pose jumped by {moved:.2f} m and {math.degrees(turned):.0f} deg within {dt:.2f} s: masks are taken from the"
                 " map anew"]
 
-    def _project(self, frame: Frame, warnings: list[str], watch: _Stopwatch) -> _Scene:
-        """The pose, corrected where the depth allows, and the map as seen from it."""
+    def _project(self, frame: Frame, segmentation: Segmentation, watch: _Stopwatch) -> _Scene:
+        """The pose, corrected where depth or image allow, and the map as seen from it."""
         if frame.T_map_camera is None or not len(self.object_map):
             return _Scene(frame.T_map_camera, frame.pose_cov, {}, {}, {})
         pose, cov = frame.T_map_camera, frame.pose_cov
         if cov is None:
             cov = np.diag([self.config.pose.sigma_m**2] * 3 + [math.radians(self.config.pose.sigma_deg) ** 2] * 3)
-        objects = list(self.object_map)
-        if self.config.pose.correction == "depth" and frame.depth is not None:
-            aligned = align(objects, pose, cov, frame.depth, frame.intrinsics, config=self.config.mapping)
-            pose, cov = aligned.T_map_camera, aligned.pose_cov
+        correction, aligned = self.config.pose.correction, False
+        if correction in ("auto", "depth") and frame.depth is not None:
+            alignment = align(list(self.object_map), pose, cov, frame.depth, frame.intrinsics, config=self.config.mapping)
+            pose, cov, aligned = alignment.T_map_camera, alignment.pose_cov, alignment.accepted
             watch.lap("pose")
+        scene = self._render(frame, pose, cov)
+        watch.lap("render")
+        if correction == "image" or (correction == "auto" and not aligned):
+            registered = self._register(frame, scene, segmentation)
+            watch.lap("pose")
+            if registered is not None:
+                scene = self._render(frame, *registered)
+                watch.lap("render")
+        return scene
+
+    def _render(self, frame: Frame, pose: Float64[np.ndarray, "4 4"], cov: Float64[np.ndarray, "6 6"]) -> _Scene:
+        """The map as seen from a pose."""
+        objects = list(self.object_map)
         # the depth test must not cut what the pose's uncertainty explains
         slack = 2.0 * math.sqrt(float(np.trace(cov[:3, :3])) / 3)
         mapping = replace(self.config.mapping, depth_tolerance_m=self.config.mapping.depth_tolerance_m + slack)
         projections = {p.object_id: p for p in render(objects, pose, frame.intrinsics, depth=frame.depth, config=mapping)}
         sigma = {o.id: object_pixel_sigma(o, pose, frame.intrinsics, cov) for o in objects if o.id in projections}
         tolerance = {i: mapping.depth_tolerance_m + mapping.depth_tolerance_per_m2 * _range(p) ** 2 for i, p in projections.items()}
-        watch.lap("render")
         return _Scene(pose, cov, projections, sigma, tolerance)
+
+    def _register(self, frame: Frame, scene: _Scene, segmentation: Segmentation
+                  ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"]] | None:
+        """The pose that the followed objects speak for; None where it is sure already, or nobody is followed who could speak."""
+        if isinstance(self._segmenter, NullSegmenter) or max(scene.sigma_px.values(), default=0.0) <= self.config.pose.register_px:
+            return None
+        rows = {self._tracks[t].map_object_id: row for row, t in enumerate(segmentation.object_ids, start=1)}
+        rows = {i: row for i, row in rows.items() if i in scene.projections}
+        surely = {i: row for i, row in rows.items() if overlaps(scene.projections[i], scene.sigma_px[i])}
+        # where most objects were seeded beside themselves, the few large ones alone drag the view along with their own errors
+        if not surely or 2 * len(surely) < len(rows) or scene.T_map_camera is None or scene.pose_cov is None:
+            return None
+        # A chain of registrations, each off by e px, drifts: averaging over more than sigma / e poses makes places worse (the steady state
+        # of a Kalman filter that measures a random walk of step e with noise sigma).
+        useful = float(np.median(list(scene.sigma_px.values()))) / (_STEP * segmentation.boundary_px)
+        self._poses = min(self._poses + 1, max(1, round(useful)))
+        planes = segmentation.probs[list(surely.values())][None]
+        probs = torch.nn.functional.avg_pool2d(planes, _CELL, ceil_mode=True, count_include_pad=False)[0]
+        odds = torch.logit(probs.clamp(1 - _CLEAR, _CLEAR).float()).cpu().numpy()
+        return register(list(self.object_map), scene.projections, dict(zip(surely, odds, strict=True)), _CELL, scene.T_map_camera,
+                        scene.pose_cov, frame.intrinsics, self._poses)
 
     def _seed(self, frame: Frame, scene: _Scene, segmentation: Segmentation, warnings: list[str]) -> Segmentation:
         """Starts what the map shows and nobody follows, the largest first, and what people asked for."""

@@ -56,13 +56,26 @@ def test_a_sure_prior_is_the_projection() -> None:
     assert np.array_equal(whole(projection_prior(projection(mask), 0.0, None, 0.05)), mask)
 
 
-@pytest.mark.parametrize("sigma", [1.0, 3.0, 8.0])
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 5.0])
 def test_an_unsure_prior_is_the_blurred_projection(sigma: float) -> None:
     mask = rect(20, 10, 40, 30)
     blurred = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     prior = projection_prior(projection(mask), sigma, None, 0.05)
     assert prior.sigma_px == sigma
     assert np.allclose(whole(prior), blurred, atol=0.01)
+
+
+def test_blurring_never_leaves_an_object_to_the_background() -> None:
+    prior = whole(projection_prior(projection(rect(20, 10, 40, 30)), 30.0, None, 0.05))
+    assert prior[20, 30] > 0.5
+
+
+def test_where_a_projection_lies_beside_its_object_the_image_has_nothing_to_say() -> None:
+    """A segmenter that was seeded there follows something else."""
+    mask, elsewhere = rect(20, 10, 40, 30), rect(30, 10, 50, 30)
+    got = fuse(segmentation(np.where(elsewhere, 0.97, 0.02)), {1: projection_prior(projection(mask), 11.0, None, 0.05)}, {}, 0.0)
+    found = winner(got) == 1
+    assert (found & mask).sum() / (found | mask).sum() > 0.8
 
 
 def test_an_object_at_the_image_border_goes_on_outside() -> None:
@@ -132,7 +145,7 @@ def test_a_sure_pose_gives_the_projection_whatever_the_image_says() -> None:
 def test_an_unsure_pose_follows_the_image() -> None:
     shifted = rect(28, 14, 48, 34)
     s = segmentation(np.where(shifted, 0.97, 0.02))
-    got = fuse(s, {1: projection_prior(projection(rect(20, 10, 40, 30)), 12.0, None, 0.05)}, {}, 0.0)
+    got = fuse(s, {1: projection_prior(projection(rect(20, 10, 40, 30)), 9.0, None, 0.05)}, {}, 0.0)
     found = winner(got) == 1
     assert (found & shifted).sum() / (found | shifted).sum() > 0.8
 

@@ -198,6 +198,6 @@ def test_even_kernels_are_refused() -> None:
         build(kernel_size=2)
 
 
-def test_boundary_px_is_half_a_cell(draw: Callable[..., Frame]) -> None:
+def test_boundary_px_is_a_cell(draw: Callable[..., Frame]) -> None:
     result = build().seed(draw(0, []), [Seed(5, Mask(square(40)))])
-    assert result.boundary_px == pytest.approx(0.5 * W / 33, rel=0.01)
+    assert result.boundary_px == pytest.approx(W / 33, rel=0.01)

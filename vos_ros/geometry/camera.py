@@ -67,12 +67,20 @@ def pixel_covariance(
 ) -> Float64[np.ndarray, "N 2 2"]:
     """Covariance (px^2) of the projections of map points under the covariance of the camera pose (convention of ``Frame.pose_cov``),
     to first order; NaN for points that are not in front of the camera."""
+    J = motion_jacobian(points_map, T_map_camera, intrinsics)
+    return np.asarray(J @ pose_cov @ J.transpose(0, 2, 1))
+
+
+def motion_jacobian(
+    points_map: Float[np.ndarray, "N 3"], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics
+) -> Float64[np.ndarray, "N 2 6"]:
+    """How the projections of map points (px) move with a small motion of the camera (convention of ``Frame.pose_cov``); NaN for points
+    that are not in front of the camera."""
     R, t = T_map_camera[:3, :3], T_map_camera[:3, 3]
     ray = np.asarray(points_map, np.float64) - t
     # p_camera = R^T Exp(-delta_rotation) (p - t - delta_position)
     motion = np.concatenate([np.broadcast_to(-R.T, (len(ray), 3, 3)), R.T @ hat(ray)], axis=2)
-    J = project_jacobian(ray @ R, intrinsics) @ motion
-    return np.asarray(J @ pose_cov @ J.transpose(0, 2, 1))
+    return np.asarray(project_jacobian(ray @ R, intrinsics) @ motion)
 
 
 def in_image(pixels: Float[np.ndarray, "N 2"], intrinsics: Intrinsics) -> Bool[np.ndarray, "N"]:

@@ -24,6 +24,8 @@ from jaxtyping import Float32
 from vos_ros.types import Projection, Segmentation
 
 _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
+_CORE = 0.25  # of the root of the object's area: the widest blur that leaves it a core
+_ASTRAY = 0.5  # of the root of the object's area: a projection farther off lies rather beside its object than on it
 _LEAK = 0.05  # prior of an object around where it was just followed, wherever the map puts it: the map may be wrong
 _DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
 _FLOOR = 0.02  # least prior of the background
@@ -32,7 +34,8 @@ _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prior:
-    """P(pixel belongs to the object), in a crop x0 y0 x1 y1 of the image, 0 outside it."""
+    """P(pixel belongs to the object), in a crop x0 y0 x1 y1 of the image, 0 outside it. ``sigma_px`` is what beta is made of, 0 where the
+    image has nothing to say."""
 
     roi: tuple[int, int, int, int]
     sigma_px: float
@@ -52,8 +55,13 @@ def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.
         return out
 
     prob = padded(projection.mask_roi.astype(np.float32))
-    if sigma_px >= _MIN_SIGMA:
-        prob = cv2.GaussianBlur(prob, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    # blurred away, a small object would lose every pixel to the background: its core stays more probable than not
+    core_px = min(sigma_px, _CORE * float(np.sqrt(projection.area_px)))
+    if core_px >= _MIN_SIGMA:
+        mask = prob
+        prob = cv2.GaussianBlur(mask, (0, 0), core_px, borderType=cv2.BORDER_REPLICATE)
+        if core_px < sigma_px:
+            np.maximum(prob, cv2.GaussianBlur(mask, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), out=prob)
     if depth is not None:
         predicted = padded(projection.depth_roi)
         reach = int(np.clip(round(2 * sigma_px), 1, 40))
@@ -63,7 +71,13 @@ def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.
         measured = depth[py0:py1, px0:px1]
         odd = (measured > 0) & ((measured < nearest - tolerance_m) | (measured > farthest + tolerance_m))
         prob[odd] *= _OUTLIER
-    return Prior((px0, py0, px1, py1), sigma_px, prob)
+    return Prior((px0, py0, px1, py1), sigma_px if overlaps(projection, sigma_px) else 0.0, prob)
+
+
+def overlaps(projection: Projection, sigma_px: float) -> bool:
+    """Whether a projection that is off by ``sigma_px`` is likely to lie on its object. Where it isn't, a segmenter that was seeded with it
+    follows something else, and its evidence is worth nothing."""
+    return sigma_px <= _ASTRAY * float(np.sqrt(projection.area_px))
 
 
 def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]],
@@ -88,7 +102,7 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
 
     for row, i in enumerate(segmentation.object_ids, start=1):
         if i not in priors:
-            posterior[row] = odds(row, (0, 0, width, height))
+            posterior[row] = probs[row] / probs[0].clamp_min(1e-6)
             continue
         prior = priors[i]
         sigma = prior.sigma_px if prior is not None else sigma_px

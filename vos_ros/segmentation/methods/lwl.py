@@ -151,7 +151,7 @@ class Lwl:
         scores = apply_filters(features, torch.stack(list(self._filters.values())))
         found = torch.sigmoid(_GAIN * (scores - 0.5)) * self._windows(features, frame.shape)
         self._merged = soft_aggregate(found)
-        boundary_px = 0.5 * frame.shape[1] / features.shape[2]  # half a cell
+        boundary_px = frame.shape[1] / features.shape[2]  # a cell: the filters see 3x3 of them
         self._last = (frame, Segmentation(self.object_ids, self._decode(self._merged, frame.shape), boundary_px))
         return self._last[1]
 
