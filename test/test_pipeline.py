@@ -236,6 +236,18 @@ def test_with_noisy_poses_masks_are_better_than_the_projection(rendered: Rendere
     assert mean_iou > max(0.72, baseline + 0.15) and accuracy >= 0.97
 
 
+def test_without_depth_the_image_carries_what_the_pose_cannot(rendered: Rendered) -> None:
+    class Blind(Rendered):
+        def __init__(self) -> None:
+            self.map_frame, self.map, self.ids = rendered.map_frame, rendered.map, rendered.ids
+            self.frames = [replace(f, depth=None) for f in rendered.frames]
+
+    def run(**changes: object) -> float:
+        return scores(follow(Pipeline(config(**changes, **RENDERED)), PoseNoise(Blind(), 0.04, 2.0, seed=1)), rendered.ids)[0]
+
+    assert run() > run(segmentation__method="null") + 0.03
+
+
 def test_two_runs_agree_to_the_bit(rendered: Rendered) -> None:
     runs = [follow(Pipeline(config(**RENDERED)), PoseNoise(rendered, 0.05, 2.0)) for _ in range(2)]
     for a, b in zip(*runs, strict=True):
