@@ -46,8 +46,10 @@ class ClassicalFeatures(nn.Module):
             response = F.conv2d(F.pad(x[:, :1], (3, 3, 3, 3), mode="replicate"), self.gabor)
             pairs = response.reshape(response.shape[0], ORIENTATIONS, 2, *response.shape[2:])
             energy = pairs.square().sum(2).add(1e-6).sqrt()
-            # a box as wide as a cell before sampling at the cells' centres, so that no texture is skipped
-            box = max(1, round(x.shape[-1] / size[1])) // 2 * 2 + 1
-            maps = F.avg_pool2d(torch.cat([x, energy], 1), box, 1, box // 2, count_include_pad=False)
-            out.append(F.interpolate(maps, size, mode="bilinear", align_corners=True))
+            # a box as wide as a cell about each cell's centre, so that no texture is skipped
+            stride = max(1, round((x.shape[-1] - 1) / max(size[1] - 1, 1)))
+            maps = F.avg_pool2d(torch.cat([x, energy], 1), stride // 2 * 2 + 1, stride, stride // 2, count_include_pad=False)
+            if maps.shape[-2:] != size:  # the coarser scales don't divide evenly
+                maps = F.interpolate(maps, size, mode="bilinear", align_corners=True)
+            out.append(maps)
         return torch.cat(out, 1)
