@@ -127,7 +127,7 @@ def test_the_bare_word_off_is_the_choice_off(tmp_path: Path) -> None:
         load(write(tmp_path, "pose:\n  correction: on\n"))
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "text", "a: [", "tracking:\n", "1: 2\n", "tracking: {confirm_s: {deep: 1}}"])
+@pytest.mark.parametrize("text", ["[1, 2]", "text", "a: [", "tracking: 3\n", "1: 2\n", "tracking: {confirm_s: {deep: 1}}"])
 def test_files_that_cannot_be_used(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"vos_ros\.yaml"):
         load(write(tmp_path, text))
@@ -155,3 +155,9 @@ def test_the_shipped_files_are_legal() -> None:
     assert files, "config/ has no YAML"
     for path in files:
         load(path)
+
+
+def test_a_section_with_nothing_in_it_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "vos_ros.yaml"
+    path.write_text("tracking:\nassociation:\n  continuity: 0.1\n")
+    assert load(path) == from_flat({"association.continuity": 0.1})

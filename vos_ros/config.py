@@ -226,6 +226,8 @@ def from_flat(values: Mapping[str, object], base: Config | None = None) -> Confi
     known = {p.key: p for p in params()}
     merged = flatten(base if base is not None else Config())
     for key, value in values.items():
+        if value is None and any(k.startswith(f"{key}.") for k in known):
+            continue  # a section of a YAML file with nothing in it
         if key not in known:
             near = get_close_matches(key, known, 1)
             way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

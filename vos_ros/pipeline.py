@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import math
-import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float64
 
 from vos_ros.association.hungarian import HungarianAssociator
-from vos_ros.association.interface import Associator, Match, View
+from vos_ros.association.interface import Associator, Match
 from vos_ros.association.report import associations
 from vos_ros.config import Config
-from vos_ros.geometry.boxes import boxes_of
-from vos_ros.geometry.se3 import is_se3
+from vos_ros.intake import jumped, sound
 from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import lift
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.register import register
-from vos_ros.mapping.render import render
-from vos_ros.mapping.seeds import object_pixel_sigma, seed_of
+from vos_ros.mapping.seeds import seed_of
+from vos_ros.scene import Found, Scene, Stopwatch, find, look, public_track
 from vos_ros.segmentation.fusion import Prior, fuse, overlaps, projection_prior
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.methods.null import NullSegmenter
 from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.segmentation.registry import create
-from vos_ros.tracking.book import TrackBook, TrackRecord
+from vos_ros.tracking.book import TrackBook
 from vos_ros.types import (
     Frame,
     FrameResult,
@@ -40,14 +38,13 @@ from vos_ros.types import (
     Prompt,
     Seed,
     Segmentation,
-    Track,
     TrackSource,
 )
 
+_FREE = 0.5  # share of a silhouette seen through, from which nothing but the object's absence explains that it isn't found
 _CELL = 8  # px, side of the cells in which projections and segmenter are laid over one another
 _STEP = 0.125  # error of one registration, as a share of the segmenter's error of one outline: many outlines take part
 _CLEAR = 0.75  # probability from which a pixel's owner is clear enough to learn from
-_MAX_SPEED = 5.0  # m/s and, times a radian, rad/s: a pose that moves faster has jumped
 
 
 class Pipeline:
@@ -67,7 +64,7 @@ class Pipeline:
 
     def step(self, frame: Frame) -> FrameResult:
         """Everything that one frame tells."""
-        watch = _Stopwatch()
+        watch = Stopwatch()
         frame, warnings = self._check(frame)
         segmentation = self._segmenter.step(frame)
         watch.lap("segmentation")
@@ -75,7 +72,7 @@ class Pipeline:
         segmentation = self._seed(frame, scene, segmentation, warnings)
         watch.lap("segmentation")
         segmentation = self._fuse(frame, scene, segmentation)
-        segmentation, found = _find(segmentation)
+        segmentation, found = find(segmentation)
         watch.lap("fusion")
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
@@ -176,48 +173,18 @@ class Pipeline:
             self._start_segmenter()
             for lost in [r.track_id for r in self._tracks if not r.map_object_id]:
                 self._tracks.remove([lost])
-        depth, pose, cov = frame.depth, frame.T_map_camera, frame.pose_cov
-        if depth is not None and depth.shape != frame.shape:
-            warnings.append(f"depth is {depth.shape[1]}x{depth.shape[0]} px and the image {w}x{h}: depth is not registered to colour and is"
-                            " not used; publish registered depth (depth_image_proc/register)")
-            depth = None
-        if depth is not None:
-            with np.errstate(all="ignore"):
-                known = math.isfinite(float(depth.sum()))
-            depth = depth if known else np.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
-        if (frame.intrinsics.width, frame.intrinsics.height) != (w, h):
-            warnings.append(f"camera_info is for {frame.intrinsics.width}x{frame.intrinsics.height} px and the image {w}x{h}: the map isn't"
-                            " projected; publish the camera_info of this image")
-            pose = None
-        if pose is not None and not is_se3(pose, tolerance=1e-3):
-            warnings.append("the camera pose is no finite rotation and translation: this frame is treated as one without a pose")
-            pose = None
-        if cov is not None and not _is_covariance(cov):
-            warnings.append("the pose covariance is not finite or has a negative variance in some direction: the default is used"
-                            " (pose.sigma_m, pose.sigma_deg)")
-            cov = None
-        if pose is not None and self._last is not None and self._last.T_map_camera is not None:
-            warnings.extend(self._jump(self._last, pose, frame.stamp_ns))
-        frame = replace(frame, depth=depth, T_map_camera=pose, pose_cov=cov)
+        frame, wrong = sound(frame)
+        warnings.extend(wrong)
+        if self._last is not None and jumped(self._last, frame):
+            self._boxes = {}  # where things were then says nothing of where they are now
+            warnings.append(jumped(self._last, frame))
         self._last, self._shape = frame, frame.shape
         return frame, warnings
 
-    def _jump(self, last: Frame, pose: Float64[np.ndarray, "4 4"], stamp_ns: int) -> list[str]:
-        """A warning where the camera moved faster than a camera does; where it was before then says nothing of where things are now."""
-        assert last.T_map_camera is not None
-        dt = max((stamp_ns - last.stamp_ns) / 1e9, 0.05)
-        moved = float(np.linalg.norm(pose[:3, 3] - last.T_map_camera[:3, 3]))
-        turned = math.acos(np.clip((np.trace(last.T_map_camera[:3, :3].T @ pose[:3, :3]) - 1) / 2, -1, 1))
-        if max(moved, turned) < _MAX_SPEED * dt:
-            return []
-        self._boxes = {}
-        return [f"the camera pose jumped by {moved:.2f} m and {math.degrees(turned):.0f} deg within {dt:.2f} s: masks are taken from the"
-                " map anew"]
-
-    def _project(self, frame: Frame, segmentation: Segmentation, watch: _Stopwatch) -> _Scene:
+    def _project(self, frame: Frame, segmentation: Segmentation, watch: Stopwatch) -> Scene:
         """The pose, corrected where depth or image allow, and the map as seen from it."""
         if frame.T_map_camera is None or not len(self.object_map):
-            return _Scene(frame.T_map_camera, frame.pose_cov, {}, {}, {})
+            return Scene(frame.T_map_camera, frame.pose_cov, {}, {}, {})
         pose, cov = frame.T_map_camera, frame.pose_cov
         if cov is None:
             cov = np.diag([self.config.pose.sigma_m**2] * 3 + [math.radians(self.config.pose.sigma_deg) ** 2] * 3)
@@ -226,28 +193,17 @@ class Pipeline:
             alignment = align(list(self.object_map), pose, cov, frame.depth, frame.intrinsics, config=self.config.mapping)
             pose, cov, aligned = alignment.T_map_camera, alignment.pose_cov, alignment.accepted
             watch.lap("pose")
-        scene = self._render(frame, pose, cov)
+        scene = look(list(self.object_map), frame, pose, cov, self.config.mapping)
         watch.lap("render")
         if correction == "image" or (correction == "auto" and not aligned):
             registered = self._register(frame, scene, segmentation)
             watch.lap("pose")
             if registered is not None:
-                scene = self._render(frame, *registered)
+                scene = look(list(self.object_map), frame, *registered, self.config.mapping)
                 watch.lap("render")
         return scene
 
-    def _render(self, frame: Frame, pose: Float64[np.ndarray, "4 4"], cov: Float64[np.ndarray, "6 6"]) -> _Scene:
-        """The map as seen from a pose."""
-        objects = list(self.object_map)
-        # the depth test must not cut what the pose's uncertainty explains
-        slack = 2.0 * math.sqrt(float(np.trace(cov[:3, :3])) / 3)
-        mapping = replace(self.config.mapping, depth_tolerance_m=self.config.mapping.depth_tolerance_m + slack)
-        projections = {p.object_id: p for p in render(objects, pose, frame.intrinsics, depth=frame.depth, config=mapping)}
-        sigma = {o.id: object_pixel_sigma(o, pose, frame.intrinsics, cov) for o in objects if o.id in projections}
-        tolerance = {i: mapping.depth_tolerance_m + mapping.depth_tolerance_per_m2 * _range(p) ** 2 for i, p in projections.items()}
-        return _Scene(pose, cov, projections, sigma, tolerance)
-
-    def _register(self, frame: Frame, scene: _Scene, segmentation: Segmentation
+    def _register(self, frame: Frame, scene: Scene, segmentation: Segmentation
                   ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"]] | None:
         """The pose that the followed objects speak for; None where it is sure already, or nobody is followed who could speak."""
         if isinstance(self._segmenter, NullSegmenter) or max(scene.sigma_px.values(), default=0.0) <= self.config.pose.register_px:
@@ -268,7 +224,7 @@ class Pipeline:
         return register(list(self.object_map), scene.projections, dict(zip(surely, odds, strict=True)), _CELL, scene.T_map_camera,
                         scene.pose_cov, frame.intrinsics, self._poses)
 
-    def _seed(self, frame: Frame, scene: _Scene, segmentation: Segmentation, warnings: list[str]) -> Segmentation:
+    def _seed(self, frame: Frame, scene: Scene, segmentation: Segmentation, warnings: list[str]) -> Segmentation:
         """Starts what the map shows and nobody follows, the largest first, and what people asked for."""
         followed = set(self._segmenter.object_ids)
         track_of = self._tracks.followed_objects()
@@ -305,7 +261,7 @@ class Pipeline:
         masks = [owner == row for row in free]
         return [p for p in wanted if all(np.count_nonzero(m & p.mask) < 0.5 * np.count_nonzero(m | p.mask) for m in masks)]
 
-    def _retire(self, scene: _Scene, count: int) -> int:
+    def _retire(self, scene: Scene, count: int) -> int:
         """Makes room for up to ``count`` objects: those of the map that have left the view, the longest gone first, are no longer
         segmented. Their tracks stay, and go on where they come back. Returns how many there were."""
         gone = [r for r in self._tracks if r.misses and r.map_object_id and r.map_object_id not in scene.projections
@@ -319,7 +275,12 @@ class Pipeline:
         inside = max(1.0 - p.truncated, 1e-6)
         return p.area_px >= self.config.tracking.seed_min_px and p.visible / inside >= self.config.tracking.seed_min_visible
 
-    def _fuse(self, frame: Frame, scene: _Scene, segmentation: Segmentation) -> Segmentation:
+    def _is_expected(self, p: Projection) -> bool:
+        """The object should be found in this frame: its pixels are promised, or free space was measured where they should be."""
+        free_px = p.free * np.count_nonzero(p.silhouette_roi)
+        return self._should_see(p) or (free_px >= self.config.tracking.seed_min_px and p.free >= _FREE)
+
+    def _fuse(self, frame: Frame, scene: Scene, segmentation: Segmentation) -> Segmentation:
         """Image and map together. The null method has no image evidence: with it the projection stands alone."""
         if not isinstance(self._segmenter, NullSegmenter):
             sigma_px = max(scene.sigma_px.values(), default=0.0)
@@ -331,7 +292,7 @@ class Pipeline:
                  for r in self._tracks if r.map_object_id and r.track_id in segmentation.object_ids}
         return self._segmenter.update(frame, [Seed(t, Mask(m)) for t, m in masks.items()])
 
-    def _priors(self, frame: Frame, scene: _Scene) -> dict[int, Prior | None]:
+    def _priors(self, frame: Frame, scene: Scene) -> dict[int, Prior | None]:
         """What the map says of each followed track's pixels; nothing where there is no pose or the track has no object."""
         if scene.T_map_camera is None:
             return {}
@@ -343,7 +304,7 @@ class Pipeline:
                                                                          scene.tolerance_m[p.object_id])
         return out
 
-    def _teach(self, frame: Frame, scene: _Scene, segmentation: Segmentation, found: _Found) -> None:
+    def _teach(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found) -> None:
         """Corrects the segmenter with the fused masks, so that it learns from them and not from its own guess. An empty mask tells it
         that the object isn't in view."""
         self._since_taught += 1
@@ -356,7 +317,7 @@ class Pipeline:
         self._segmenter.update(frame, [Seed(t, Mask(found.owner == row), weight) for row, t in enumerate(segmentation.object_ids, start=1)
                                        if self._tracks[t].map_object_id])
 
-    def _lift(self, frame: Frame, scene: _Scene, found: _Found) -> tuple[Observation, ...]:
+    def _lift(self, frame: Frame, scene: Scene, found: Found) -> tuple[Observation, ...]:
         """Each track's pixels in the map frame."""
         if frame.depth is None or scene.T_map_camera is None:
             return ()
@@ -370,20 +331,20 @@ class Pipeline:
                 out.append(Observation(found.track_ids[row - 1], points, centroid, cov, None, float(found.scores[row])))
         return tuple(out)
 
-    def _advance(self, frame: Frame, scene: _Scene, found: _Found, matches: Sequence[Match]) -> None:
+    def _advance(self, frame: Frame, scene: Scene, found: Found, matches: Sequence[Match]) -> None:
         """One frame of every track's life."""
         area = dict(zip(found.track_ids, found.areas[1:], strict=True))
         for m in matches:
             record = self._tracks[m.track_id]
             agreed = m.evidence.map_object_id if m.evidence and m.evidence.score >= self.config.association.match_score else 0
             p = scene.projections.get(record.map_object_id)
-            expected = self._should_see(p) if p is not None else not record.map_object_id or scene.T_map_camera is None
+            expected = self._is_expected(p) if p is not None else not record.map_object_id or scene.T_map_camera is None
             self._tracks.advance(m.track_id, frame.stamp_ns, area_px=int(area[m.track_id]), agreed_object=agreed, expected=expected)
         self._boxes = {found.track_ids[row - 1]: box for row, box in found.boxes.items()}
 
-    def _result(self, frame: Frame, scene: _Scene, segmentation: Segmentation, found: _Found, observations: tuple[Observation, ...],
-                matches: Sequence[Match], warnings: list[str], watch: _Stopwatch) -> FrameResult:
-        tracks = tuple(_public(self._tracks[t], row, found, scene) for row, t in enumerate(found.track_ids, start=1))
+    def _result(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, observations: tuple[Observation, ...],
+                matches: Sequence[Match], warnings: list[str], watch: Stopwatch) -> FrameResult:
+        tracks = tuple(public_track(self._tracks[t], row, found, scene) for row, t in enumerate(found.track_ids, start=1))
         return FrameResult(
             stamp_ns=frame.stamp_ns, segmentation=segmentation, tracks=tracks, projections=tuple(scene.projections.values()),
             observations=observations,
@@ -393,79 +354,3 @@ class Pipeline:
             map_session_id=self.object_map.session_id, map_revision=self.object_map.revision, map_stamp_ns=self.object_map.stamp_ns,
             map_frame=self.object_map.frame_id, T_map_camera=scene.T_map_camera, pose_cov=scene.pose_cov, warnings=tuple(warnings),
             timings_ms=watch.done())
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Scene:
-    """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px and the
-    depth tolerance of a match."""
-
-    T_map_camera: Float64[np.ndarray, "4 4"] | None
-    pose_cov: Float64[np.ndarray, "6 6"] | None
-    projections: dict[int, Projection]
-    sigma_px: dict[int, float]
-    tolerance_m: dict[int, float]
-
-    def view(self, frame: Frame, found: _Found, tracks: TrackBook) -> View:
-        return View(found.owner, found.track_ids, list(self.projections.values()), frame.depth, self.sigma_px, self.tolerance_m,
-                    {t: tracks[t].map_object_id for t in found.track_ids})
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Found:
-    """Where each track is: ``owner`` holds 0 or 1 + its index in ``track_ids``, ``prob`` the owner's probability; areas (px), mean
-    probabilities and boxes go by that row."""
-
-    track_ids: tuple[int, ...]
-    owner: Int32[np.ndarray, "H W"]
-    prob: Float32[np.ndarray, "H W"]
-    areas: Int64[np.ndarray, "N1"]
-    scores: Float64[np.ndarray, "N1"]
-    boxes: dict[int, tuple[int, int, int, int]]
-
-
-def _find(segmentation: Segmentation) -> tuple[Segmentation, _Found]:
-    """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
-    rows = len(segmentation.object_ids) + 1
-    best, winner = segmentation.probs.max(0)
-    owner, prob = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
-    areas = np.bincount(owner.ravel(), minlength=rows)
-    scores = np.bincount(owner.ravel(), prob.ravel(), minlength=rows) / np.maximum(areas, 1)
-    found = _Found(segmentation.object_ids, owner, prob, areas, scores, boxes_of(owner, rows - 1))
-    return replace(segmentation, winner=winner), found
-
-
-def _public(r: TrackRecord, row: int, found: _Found, scene: _Scene) -> Track:
-    p = scene.projections.get(r.map_object_id)
-    fractions = (p.visible, p.occluded, p.truncated) if p else (math.nan, math.nan, math.nan)
-    return Track(r.track_id, r.label_value, r.class_id, r.state, r.source, float(found.scores[row]), r.age_frames, r.misses,
-                 int(found.areas[row]), found.boxes.get(row, (0, 0, 0, 0)), *fractions)
-
-
-def _is_covariance(cov: Float64[np.ndarray, "6 6"]) -> bool:
-    """Whether a matrix is finite and positive semidefinite, up to rounding."""
-    if cov.shape != (6, 6) or not np.isfinite(cov).all():
-        return False
-    values = np.linalg.eigvalsh(0.5 * (cov + cov.T))
-    return bool(values[0] >= -1e-9 * max(values[-1], 1e-9))
-
-
-def _range(p: Projection) -> float:
-    """Farthest predicted depth of a projection, m."""
-    return float(p.depth_roi.max(initial=0.0))
-
-
-class _Stopwatch:
-    """Milliseconds by stage; laps of one name add up."""
-
-    def __init__(self) -> None:
-        self._start = self._lap = time.perf_counter()
-        self._ms: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._ms[name] = self._ms.get(name, 0.0) + 1e3 * (now - self._lap)
-        self._lap = now
-
-    def done(self) -> dict[str, float]:
-        return {**self._ms, "total": 1e3 * (time.perf_counter() - self._start)}

@@ -71,7 +71,11 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
 
 
 def _of_object(o: MapObject, p: Projection | None, config: Config) -> Association:
-    return Association(0, o.id, _unseen(p, config), 0.0, predicted_visible_fraction=p.visible if p else 0.0)
+    """An object that no track follows: hidden, out of view, or visible and waiting for a place (``tracking.max_objects``)."""
+    status = _unseen(p, config)
+    if status == AssociationStatus.OCCLUDED and p is not None and p.visible / (1.0 - p.truncated) >= config.tracking.seed_min_visible:
+        status = AssociationStatus.TENTATIVE
+    return Association(0, o.id, status, 0.0, predicted_visible_fraction=p.visible if p else 0.0)
 
 
 def _unseen(p: Projection | None, config: Config) -> AssociationStatus:

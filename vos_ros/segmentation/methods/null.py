@@ -58,8 +58,9 @@ class NullSegmenter:
         owner = np.zeros(frame.shape, np.int64)
         for row, mask in enumerate(self._masks.values(), start=1):
             owner[mask] = row
-        one_hot = torch.nn.functional.one_hot(torch.from_numpy(owner), len(self._masks) + 1)
-        return Segmentation(self.object_ids, one_hot.permute(2, 0, 1).float())
+        probs = torch.zeros((len(self._masks) + 1, *frame.shape))
+        probs.scatter_(0, torch.from_numpy(owner)[None], 1.0)
+        return Segmentation(self.object_ids, probs)
 
 
 register("null", NullSegmenter)

@@ -1,0 +1,104 @@
+"""What the stages of a frame hand on: the map as seen from the camera, and where each track was found."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int32, Int64
+
+from vos_ros.association.interface import View
+from vos_ros.config import MappingConfig
+from vos_ros.geometry.boxes import boxes_of
+from vos_ros.mapping.render import render
+from vos_ros.mapping.seeds import object_pixel_sigma
+from vos_ros.tracking.book import TrackBook, TrackRecord
+from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Scene:
+    """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px and the
+    depth tolerance of a match."""
+
+    T_map_camera: Float64[np.ndarray, "4 4"] | None
+    pose_cov: Float64[np.ndarray, "6 6"] | None
+    projections: dict[int, Projection]
+    sigma_px: dict[int, float]
+    tolerance_m: dict[int, float]
+
+    def view(self, frame: Frame, found: Found, tracks: TrackBook) -> View:
+        """The frame for an associator."""
+        return View(found.owner, found.track_ids, list(self.projections.values()), frame.depth, self.sigma_px, self.tolerance_m,
+                    {t: tracks[t].map_object_id for t in found.track_ids})
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Found:
+    """Where each track is: ``owner`` holds 0 or 1 + its index in ``track_ids``, ``prob`` the owner's probability; areas (px), mean
+    probabilities and boxes go by that row."""
+
+    track_ids: tuple[int, ...]
+    owner: Int32[np.ndarray, "H W"]
+    prob: Float32[np.ndarray, "H W"]
+    areas: Int64[np.ndarray, "N1"]
+    scores: Float64[np.ndarray, "N1"]
+    boxes: dict[int, tuple[int, int, int, int]]
+
+
+def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
+    """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
+    rows = len(segmentation.object_ids) + 1
+    best, winner = segmentation.probs.max(0)
+    owner, prob = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
+    areas = np.bincount(owner.ravel(), minlength=rows)
+    scores = np.bincount(owner.ravel(), prob.ravel(), minlength=rows) / np.maximum(areas, 1)
+    found = Found(segmentation.object_ids, owner, prob, areas, scores, boxes_of(owner, rows - 1))
+    return replace(segmentation, winner=winner), found
+
+
+def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:
+    """A track after the frame; ``row`` is its row in ``found``."""
+    p = scene.projections.get(r.map_object_id)
+    fractions = (p.visible, p.occluded, p.truncated) if p else (math.nan, math.nan, math.nan)
+    return Track(r.track_id, r.label_value, r.class_id, r.state, r.source, float(found.scores[row]), r.age_frames, r.misses,
+                 int(found.areas[row]), found.boxes.get(row, (0, 0, 0, 0)), *fractions)
+
+
+def look(objects: Sequence[MapObject], frame: Frame, T_map_camera: Float64[np.ndarray, "4 4"], pose_cov: Float64[np.ndarray, "6 6"],
+         config: MappingConfig) -> Scene:
+    """The map as seen from a pose."""
+    # the depth test must not cut what the pose's uncertainty explains
+    slack = 2.0 * math.sqrt(float(np.trace(pose_cov[:3, :3])) / 3)
+    config = replace(config, depth_tolerance_m=config.depth_tolerance_m + slack)
+    projections = {p.object_id: p for p in render(objects, T_map_camera, frame.intrinsics, depth=frame.depth, config=config)}
+    sigma = {o.id: object_pixel_sigma(o, T_map_camera, frame.intrinsics, pose_cov) for o in objects if o.id in projections}
+    tolerance = {i: config.depth_tolerance_m + config.depth_tolerance_per_m2 * _range(p) ** 2 for i, p in projections.items()}
+    return Scene(T_map_camera, pose_cov, projections, sigma, tolerance)
+
+
+def _range(p: Projection) -> float:
+    """Farthest predicted depth of a projection, m."""
+    return float(p.depth_roi.max(initial=0.0))
+
+
+class Stopwatch:
+    """Milliseconds by stage; laps of one name add up."""
+
+    def __init__(self) -> None:
+        self._start = self._lap = time.perf_counter()
+        self._ms: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Books the time since the last lap under ``name``."""
+        now = time.perf_counter()
+        self._ms[name] = self._ms.get(name, 0.0) + 1e3 * (now - self._lap)
+        self._lap = now
+
+    def done(self) -> dict[str, float]:
+        """All stages, and ``total``."""
+        return {**self._ms, "total": 1e3 * (time.perf_counter() - self._start)}
