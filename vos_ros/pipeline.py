@@ -278,7 +278,7 @@ class Pipeline:
     def _is_expected(self, p: Projection) -> bool:
         """The object should be found in this frame: its pixels are promised, or free space was measured where they should be."""
         free_px = p.free * np.count_nonzero(p.silhouette_roi)
-        return self._should_see(p) or (free_px >= self.config.tracking.seed_min_px and p.free >= _FREE)
+        return self._should_see(p) or bool(free_px >= self.config.tracking.seed_min_px and p.free >= _FREE)
 
     def _fuse(self, frame: Frame, scene: Scene, segmentation: Segmentation) -> Segmentation:
         """Image and map together. The null method has no image evidence: with it the projection stands alone."""
