@@ -50,6 +50,14 @@ def test_two_runs_are_identical_and_score(world: Path, tmp_path: Path, method: s
     assert (tmp_path / "score.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_with_the_true_masks_little_remains_wrong(world: Path, tmp_path: Path) -> None:
+    bag, score = tmp_path / "truth.mcap", tmp_path / "truth.json"
+    assert main(["replay", str(world), str(bag), "--truth", str(world), "--pose-noise-deg", "1"]) == 0
+    assert main(["eval", "bag", str(bag), "--truth", str(world), "--json", str(score)]) == 0
+    figures = json.loads(score.read_text())
+    assert figures["mean_iou"] > 0.8 and figures["association_accuracy"] == 1.0
+
+
 def test_eval_of_another_recording_says_so(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(world), str(tmp_path / "a.mcap"), "--method", "null", "--stop", "1"]) == 0
     other = tmp_path / "other"

@@ -56,6 +56,8 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("out", metavar="OUT.mcap", help="bag to write; one of that name is replaced when the new one is whole")
     what = p.add_argument_group("what runs")
     what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method); null = the map's projection alone")
+    what.add_argument("--truth", metavar="DIR", help="segment by this ground truth (as for vos-ros eval bag) in place of a method:"
+                      " what remains wrong is the rest of the pipeline's")
     what.add_argument("--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2")
     what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
@@ -90,10 +92,17 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.out}: the input and the output are the same file; name another output")
     config = configuration(args)
     source = open_source(args)
-    pipeline = Pipeline(config, session_id="replay")
+    oracle = None
+    if args.truth:
+        from vos_ros.evaluation.oracle import OracleSegmenter
+        from vos_ros.evaluation.score import read_truth
+
+        oracle = OracleSegmenter(read_truth(args.truth))
+    pipeline = Pipeline(config, session_id="replay", segmenter=oracle)
+    method = "ground truth" if oracle else config.segmentation.method
     notes = {"config": dump(config), "source": Path(args.src).resolve().name,
              "pose_noise": f"rms {args.pose_noise_m} m, {args.pose_noise_deg} deg, seed {args.seed}"}
-    with BagSink(args.out, method=config.segmentation.method, session_id=pipeline.session_id, notes=notes) as bag:
+    with BagSink(args.out, method=method, session_id=pipeline.session_id, notes=notes) as bag:
         sinks: list[ResultSink] = [bag]
         if args.overlays:
             sinks.append(ImageSink(args.overlays))
