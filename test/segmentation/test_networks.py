@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vos_ros.segmentation.features import _fold_batch_norm
-from vos_ros.segmentation.networks.classical import ClassicalFeatures
+from vos_ros.segmentation.networks.classical import ORIENTATIONS, SCALES, ClassicalFeatures
 from vos_ros.segmentation.networks.mobilenet_v2 import CHANNELS, LAST_BLOCK, MobileNetV2
 
 STOCK = "mobilenet_v2_tfslim_imagenet1001_fp32_bnrecal.pt"
@@ -124,3 +124,13 @@ def test_classical_features_of_a_mirrored_image_are_mirrored() -> None:
 def test_classical_features_need_no_weights() -> None:
     assert ClassicalFeatures().state_dict() == {}
     assert list(ClassicalFeatures().parameters()) == []
+
+
+@pytest.mark.parametrize("cell", [(0, 0), (3, 5), (8, 12)])
+def test_classical_features_are_centred_on_the_cells_at_every_scale(cell: tuple[int, int]) -> None:
+    image = torch.full((1, 3, 65, 97), -1.0)
+    image[0, :, 8 * cell[0], 8 * cell[1]] = 1.0
+    maps = ClassicalFeatures()(image, (9, 13))[0]
+    for scale in range(len(SCALES)):
+        luminance = maps[scale * (3 + ORIENTATIONS)]
+        assert divmod(int(luminance.argmax()), 13) == cell
