@@ -28,6 +28,7 @@ from vos_ros.types import (
     Points,
     Prompt,
     Scribble,
+    Segmentation,
     TrackSource,
     TrackState,
 )
@@ -246,6 +247,26 @@ def test_without_depth_the_image_carries_what_the_pose_cannot(rendered: Rendered
         return scores(follow(Pipeline(config(**changes, **RENDERED)), PoseNoise(Blind(), 0.04, 2.0, seed=1)), rendered.ids)[0]
 
     assert run() > run(segmentation__method="null") + 0.03
+
+
+def test_a_segmenter_of_exact_outlines_can_correct_the_pose(rendered: Rendered) -> None:
+    """The ground-truth twin says boundary_px 0."""
+    class Exact(NullSegmenter):
+        def step(self, frame: Frame) -> Segmentation:
+            return replace(super().step(frame), boundary_px=0.0)
+
+    class Wrapped:
+        """Not a NullSegmenter itself, which is never asked for the pose."""
+
+        def __init__(self) -> None:
+            self.inner = Exact(SegmentationConfig())
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    pipeline = Pipeline(config(pose__correction="image", **RENDERED), segmenter=Wrapped())  # type: ignore[arg-type]
+    results = follow(pipeline, PoseNoise(rendered, 0.05, 2.0, seed=1))
+    assert len(results) == len(rendered) and all(np.isfinite(r.T_map_camera).all() for r in results if r.T_map_camera is not None)
 
 
 def test_two_runs_agree_to_the_bit(rendered: Rendered) -> None:

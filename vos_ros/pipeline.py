@@ -171,13 +171,12 @@ class Pipeline:
             warnings.append(f"image size changed from {self._shape[1]}x{self._shape[0]} to {w}x{h}: masks start over from the map, track"
                             " ids stay")
             self._start_segmenter()
-            for lost in [r.track_id for r in self._tracks if not r.map_object_id]:
-                self._tracks.remove([lost])
+            self._tracks.remove([r.track_id for r in self._tracks if not r.map_object_id])
         frame, wrong = sound(frame)
         warnings.extend(wrong)
-        if self._last is not None and jumped(self._last, frame):
+        if self._last is not None and (jump := jumped(self._last, frame)):
             self._boxes = {}  # where things were then says nothing of where they are now
-            warnings.append(jumped(self._last, frame))
+            warnings.append(jump)
         self._last, self._shape = frame, frame.shape
         return frame, warnings
 
@@ -216,7 +215,7 @@ class Pipeline:
             return None
         # A chain of registrations, each off by e px, drifts: averaging over more than sigma / e poses makes places worse (the steady state
         # of a Kalman filter that measures a random walk of step e with noise sigma).
-        useful = float(np.median(list(scene.sigma_px.values()))) / (_STEP * segmentation.boundary_px)
+        useful = float(np.median(list(scene.sigma_px.values()))) / (_STEP * max(segmentation.boundary_px, 1.0))
         self._poses = min(self._poses + 1, max(1, round(useful)))
         planes = segmentation.probs[list(surely.values())][None]
         probs = torch.nn.functional.avg_pool2d(planes, _CELL, ceil_mode=True, count_include_pad=False)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -200,3 +201,13 @@ def test_a_winner_computed_before_is_not_kept() -> None:
     mask = rect(2, 2, 20, 20)
     got = fuse(s, {1: projection_prior(projection(mask), 0.0, None, 0.05)}, {}, 0.0)
     assert np.array_equal(got.labels() == 1, mask)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 11.0])
+def test_outlines_that_are_exact_and_a_prior_that_is_sure_or_worthless(sigma: float) -> None:
+    """Both variances are 0 then (the ground-truth twin): the projection stands."""
+    mask = rect(20, 10, 40, 30)
+    exact = replace(segmentation(np.where(rect(30, 10, 50, 30), 1.0, 0.0)), boundary_px=0.0)
+    for priors in ({1: projection_prior(projection(mask), sigma, None, 0.05)}, {1: None}):
+        probs = fuse(exact, priors, {1: (20, 10, 40, 30)}, 0.0).probs
+        assert torch.isfinite(probs).all() and torch.allclose(probs.sum(0), torch.ones(H, W))

@@ -8,7 +8,9 @@ beta_n = sigma_n^2 / (sigma_n^2 + b^2), the weight that two measurements of one 
 
     posterior_n(x)  ~  prior_n(x) (p_n(x) / p_0(x))^beta_n,        posterior_0(x)  ~  1 - sum_n prior_n(x).
 
-A sure pose thus makes the projection win and an unsure one the image: nothing is switched.
+A sure pose thus makes the projection win and an unsure one the image. Two limits: a blur as wide as the object would leave it no pixel,
+so a core of the prior is kept; and where sigma_n says that the projection lies rather beside its object than on it, the
+segmenter was seeded beside it too, and beta_n is 0 (``overlaps``).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from vos_ros.types import Projection, Segmentation
 _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
 _CORE = 0.25  # of the root of the object's area: the widest blur that leaves it a core
 _ASTRAY = 0.5  # of the root of the object's area: a projection farther off lies rather beside its object than on it
-_LEAK = 0.05  # prior of an object around where it was just followed, wherever the map puts it: the map may be wrong
+_LEAK = 0.05  # prior of an object about where it was just followed; with _DOUBT it wins only pixels that others have claimed
 _DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
 _FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
@@ -106,7 +108,7 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
             continue
         prior = priors[i]
         sigma = prior.sigma_px if prior is not None else sigma_px
-        beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2)
+        beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
         if i in previous:
             x0, y0, x1, y1 = box = _grow(previous[i], height, width)
             posterior[row, y0:y1, x0:x1] = _LEAK * odds(row, box).pow_(beta)

@@ -3,7 +3,7 @@
 ours      ``frames.csv`` (index, stamp s, color, depth), ``camera.json`` (fx fy cx cy width height, depth_scale = units per metre),
           ``poses.txt`` (TUM format, camera to map) and, where there is a map, ``objects.json`` with ``objects/*.ply``.
 TUM       ``rgb.txt``, ``depth.txt``, ``groundtruth.txt``; depth 5000 units per metre.
-7-Scenes  ``frame-XXXXXX.color.png``, ``.depth.png`` (mm, 65535 = none), ``.pose.txt``; 30 Hz.
+7-Scenes  ``frame-NNNNNN.color.png``, ``.depth.png`` (mm, 65535 = none), ``.pose.txt``; 30 Hz.
 
 Neither TUM nor 7-Scenes says what its camera is: the published defaults serve, or a ``camera.json`` beside the lists.
 """
