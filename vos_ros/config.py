@@ -22,8 +22,9 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the text names the key, what it got and what it wanted."""
 
 
-def _param(default: Value, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
+def option(default: Value, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
            choices: tuple[str, ...] = ()) -> Any:
+    """A leaf of a config class. ``low`` and ``high`` are allowed themselves."""
     return field(default=default, metadata={"help": help, "unit": unit, "low": low, "high": high, "choices": choices})
 
 
@@ -31,12 +32,12 @@ def _param(default: Value, help: str, *, unit: str = "", low: float | None = Non
 class FeaturesConfig:
     """Where the target model's deep features come from."""
 
-    name: str = _param("classical", "feature extractor", choices=("classical", "mobilenet_v2"))
-    weights: str = _param("", "weights file of the extractor (.pt state dict or .safetensors); empty where it needs none")
-    sha256: str = _param("", "expected sha256 of the weights file; empty = not checked")
-    stride: int = _param(8, "pixels of the image per feature cell, each way", unit="px", low=4, high=16)
-    channels: int = _param(64, "principal components kept as the target model's features", low=4, high=512)
-    long_side: int = _param(640, "the image is scaled so that its longer side has this length before feature extraction",
+    name: str = option("classical", "feature extractor", choices=("classical", "mobilenet_v2"))
+    weights: str = option("", "weights file of the extractor (.pt state dict or .safetensors); empty where it needs none")
+    sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
+    stride: int = option(8, "pixels of the image per feature cell, each way", unit="px", low=4, high=16)
+    channels: int = option(64, "principal components kept as the target model's features", low=4, high=512)
+    long_side: int = option(640, "the image is scaled so that its longer side has this length before feature extraction",
                             unit="px", low=64, high=2048)
 
 
@@ -44,24 +45,24 @@ class FeaturesConfig:
 class LwlConfig:
     """The target model of paper 003 in its plain form (Table 1, baseline)."""
 
-    iterations_init: int = _param(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
-    iterations_update: int = _param(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
-    update_every: int = _param(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
+    iterations_init: int = option(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
+    iterations_update: int = option(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
+    update_every: int = option(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
                                high=1000)
-    memory_size: int = _param(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
-    decay: float = _param(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
-    regularization: float = _param(0.01, "lambda of eq. (3)", low=1e-8, high=1e3)
-    kernel_size: int = _param(3, "K: side of the target model's filter, odd", unit="cells", low=1, high=7)
-    min_confidence: float = _param(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
+    memory_size: int = option(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
+    decay: float = option(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
+    regularization: float = option(0.01, "lambda of eq. (3)", low=1e-8, high=1e3)
+    kernel_size: int = option(3, "K: side of the target model's filter, odd", unit="cells", low=1, high=7)
+    min_confidence: float = option(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
 class SegmentationConfig:
     """Which segmenter follows the objects, and with what."""
 
-    method: str = _param("lwl", "segmenter, by its name in the registry")
-    device: str = _param("auto", "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ...")
-    threads: int = _param(0, "CPU threads of torch, 0 = leave as it is", low=0, high=256)
+    method: str = option("lwl", "segmenter, by its name in the registry")
+    device: str = option("auto", "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ...")
+    threads: int = option(0, "CPU threads of torch, 0 = leave as it is", low=0, high=256)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     lwl: LwlConfig = field(default_factory=LwlConfig)
 
@@ -70,29 +71,29 @@ class SegmentationConfig:
 class MappingConfig:
     """How the map is rendered into the view and pixels are lifted back."""
 
-    depth_tolerance_m: float = _param(0.03, "a surface counts as seen where measured depth agrees within this ...", unit="m",
+    depth_tolerance_m: float = option(0.03, "a surface counts as seen where measured depth agrees within this ...", unit="m",
                                       low=0.0, high=1.0)
-    depth_tolerance_per_m2: float = _param(0.01, "... plus this times the squared range (structured light and stereo: noise"
+    depth_tolerance_per_m2: float = option(0.01, "... plus this times the squared range (structured light and stereo: noise"
                                            " grows with z^2)", unit="1/m", low=0.0, high=1.0)
-    near_m: float = _param(0.05, "nothing nearer is rendered", unit="m", low=0.001, high=10.0)
-    far_m: float = _param(20.0, "nothing farther is rendered", unit="m", low=0.1, high=1000.0)
-    max_splat_px: int = _param(12, "largest radius of a rendered map point", unit="px", low=1, high=64)
-    edge_px: int = _param(2, "pixels within this distance of a mask's border are not lifted to 3-D", unit="px", low=0, high=16)
-    lift_max_points: int = _param(2000, "points kept per lifted mask", low=10, high=100000)
+    near_m: float = option(0.05, "nothing nearer is rendered", unit="m", low=0.001, high=10.0)
+    far_m: float = option(20.0, "nothing farther is rendered", unit="m", low=0.1, high=1000.0)
+    max_splat_px: int = option(12, "largest radius of a rendered map point", unit="px", low=1, high=64)
+    edge_px: int = option(2, "pixels within this distance of a mask's border are not lifted to 3-D", unit="px", low=0, high=16)
+    lift_max_points: int = option(2000, "points kept per lifted mask", low=10, high=100000)
 
 
 @dataclass(frozen=True)
 class PoseConfig:
     """What is believed of the camera pose, and whether it is corrected against the map."""
 
-    sigma_m: float = _param(0.01, "standard deviation of the position per axis where the source states no covariance", unit="m",
+    sigma_m: float = option(0.01, "standard deviation of the position per axis where the source states no covariance", unit="m",
                             low=0.0, high=5.0)
-    sigma_deg: float = _param(0.3, "standard deviation of the rotation per axis where the source states no covariance", unit="deg",
+    sigma_deg: float = option(0.3, "standard deviation of the rotation per axis where the source states no covariance", unit="deg",
                               low=0.0, high=90.0)
-    correction: str = _param("auto", "correct the pose within its covariance: depth lays the visible map objects on the measured depth,"
+    correction: str = option("auto", "correct the pose within its covariance: depth lays the visible map objects on the measured depth,"
                              " image lays their projections on what the segmenter follows; auto takes depth where it can be used, else"
                              " the image", choices=("auto", "depth", "image", "off"))
-    register_px: float = _param(6.0, "the image corrects the pose where it leaves projections more uncertain than this", unit="px",
+    register_px: float = option(6.0, "the image corrects the pose where it leaves projections more uncertain than this", unit="px",
                                 low=0.0, high=100.0)
 
 
@@ -100,55 +101,55 @@ class PoseConfig:
 class TrackingConfig:
     """Life of a track."""
 
-    seed_min_px: int = _param(40, "an object is seeded where at least this many of its pixels should be visible", unit="px", low=1,
+    seed_min_px: int = option(40, "an object is seeded where at least this many of its pixels should be visible", unit="px", low=1,
                               high=100000)
-    seed_min_visible: float = _param(0.2, "... and at least this share of it", low=0.0, high=1.0)
-    min_px: int = _param(12, "a track with fewer pixels has missed the frame", unit="px", low=1, high=100000)
-    confirm_s: float = _param(0.3, "a tentative track is confirmed when it has agreed with its object for this long", unit="s",
+    seed_min_visible: float = option(0.2, "... and at least this share of it", low=0.0, high=1.0)
+    min_px: int = option(12, "a track with fewer pixels has missed the frame", unit="px", low=1, high=100000)
+    confirm_s: float = option(0.3, "a tentative track is confirmed when it has agreed with its object for this long", unit="s",
                               low=0.0, high=60.0)
-    lost_s: float = _param(1.0, "a track that should be seen and has not been for this long is lost", unit="s", low=0.0, high=600.0)
-    teach_every: int = _param(4, "frames between corrections of the segmenter by the masks that image and map give together",
+    lost_s: float = option(1.0, "a track that should be seen and has not been for this long is lost", unit="s", low=0.0, high=600.0)
+    teach_every: int = option(4, "frames between corrections of the segmenter by the masks that image and map give together",
                               unit="frames", low=1, high=1000)
-    max_objects: int = _param(64, "most objects followed at once; the largest in view come first", low=1, high=1000)
+    max_objects: int = option(64, "most objects followed at once; the largest in view come first", low=1, high=1000)
 
 
 @dataclass(frozen=True)
 class AssociationConfig:
     """Evidence and gates of the assignment of tracks to map objects."""
 
-    min_iou: float = _param(0.2, "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
+    min_iou: float = option(0.2, "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
                             " are not considered", low=0.0, high=1.0)
-    min_depth_inliers: float = _param(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
-    iou_weight: float = _param(0.7, "weight of the mask IoU in the score; the depth inlier ratio has the rest", low=0.0, high=1.0)
-    continuity: float = _param(0.2, "added to the score of the object that a track was held to be, in the assignment only", low=0.0,
+    min_depth_inliers: float = option(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
+    iou_weight: float = option(0.7, "weight of the mask IoU in the score; the depth inlier ratio has the rest", low=0.0, high=1.0)
+    continuity: float = option(0.2, "added to the score of the object that a track was held to be, in the assignment only", low=0.0,
                                high=1.0)
-    match_score: float = _param(0.4, "score from which a pair counts as matched", low=0.0, high=1.0)
+    match_score: float = option(0.4, "score from which a pair counts as matched", low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
 class NodeConfig:
     """Topics, time and quality of service of the node."""
 
-    pose_source: str = _param("tf", "where the camera pose comes from", choices=("tf", "pose", "pose_with_covariance", "odometry",
+    pose_source: str = option("tf", "where the camera pose comes from", choices=("tf", "pose", "pose_with_covariance", "odometry",
                                                                                  "none"))
-    map_frame: str = _param("map", "frame of the map; must equal header.frame_id of map_objects")
-    use_depth: bool = _param(True, "subscribe to depth and wait for it")
-    image_transport: str = _param("raw", "how colour images arrive", choices=("raw", "compressed"))
-    depth_transport: str = _param("raw", "how depth images arrive", choices=("raw", "compressed"))
-    sync_slop_s: float = _param(0.02, "images, depth and camera_info whose stamps differ by less belong together", unit="s", low=0.0,
+    map_frame: str = option("map", "frame of the map; must equal header.frame_id of map_objects")
+    use_depth: bool = option(True, "subscribe to depth and wait for it")
+    image_transport: str = option("raw", "how colour images arrive", choices=("raw", "compressed"))
+    depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
+    sync_slop_s: float = option(0.02, "images, depth and camera_info whose stamps differ by less belong together", unit="s", low=0.0,
                                 high=1.0)
-    sync_queue: int = _param(10, "messages kept per input while waiting for their partners", low=1, high=1000)
-    tf_wait_s: float = _param(0.2, "longest wait for the pose at the image's stamp", unit="s", low=0.0, high=10.0)
-    input_timeout_s: float = _param(2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0)
-    input_reliability: str = _param("best_effort", "QoS of images, depth and camera_info", choices=("best_effort", "reliable"))
-    output_reliability: str = _param("reliable", "QoS of the outputs", choices=("best_effort", "reliable"))
-    input_depth: int = _param(5, "QoS history depth of the inputs", low=1, high=1000)
-    output_depth: int = _param(10, "QoS history depth of the outputs", low=1, high=1000)
-    autostart: bool = _param(True, "configure and activate by itself; false = wait for a lifecycle manager")
-    publish_overlay: bool = _param(True, "publish ~/overlay while somebody subscribes")
-    publish_cloud: bool = _param(True, "publish ~/cloud while somebody subscribes")
-    publish_markers: bool = _param(True, "publish ~/markers while somebody subscribes")
-    diagnostics_period_s: float = _param(1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0)
+    sync_queue: int = option(10, "messages kept per input while waiting for their partners", low=1, high=1000)
+    tf_wait_s: float = option(0.2, "longest wait for the pose at the image's stamp", unit="s", low=0.0, high=10.0)
+    input_timeout_s: float = option(2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0)
+    input_reliability: str = option("best_effort", "QoS of images, depth and camera_info", choices=("best_effort", "reliable"))
+    output_reliability: str = option("reliable", "QoS of the outputs", choices=("best_effort", "reliable"))
+    input_depth: int = option(5, "QoS history depth of the inputs", low=1, high=1000)
+    output_depth: int = option(10, "QoS history depth of the outputs", low=1, high=1000)
+    autostart: bool = option(True, "configure and activate by itself; false = wait for a lifecycle manager")
+    publish_overlay: bool = option(True, "publish ~/overlay while somebody subscribes")
+    publish_cloud: bool = option(True, "publish ~/cloud while somebody subscribes")
+    publish_markers: bool = option(True, "publish ~/markers while somebody subscribes")
+    diagnostics_period_s: float = option(1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0)
 
 
 @dataclass(frozen=True)
