@@ -1,9 +1,11 @@
-"""``vos-ros eval``: scores of recorded results."""
+"""``vos-ros eval``: scores of recorded results, and of segmenters on the public benchmarks."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
+
+from vos_ros.cli.eval_video import add_parsers, run_davis, run_ytvos
 
 if TYPE_CHECKING:
     from vos_ros.evaluation.score import Score
@@ -24,8 +26,10 @@ examples:
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    top = subparsers.add_parser("eval", help="score results against ground truth", description="Scores results against ground truth.")
+    top = subparsers.add_parser("eval", help="score results against ground truth", description="Scores results against ground truth, or a"
+                                " segmenter on a benchmark.")
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
+    add_parsers(kinds)
     p = kinds.add_parser("bag", help="a bag of vos-ros replay, or recorded from the node", epilog=_RULES,
                          description="Scores the labels, instances and associations of a bag against masks of object ids.",
                          formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,6 +43,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores; ValueError or OSError with a message for people."""
+    return {"bag": run_bag, "davis": run_davis, "ytvos": run_ytvos}[args.kind](args)
+
+
+def run_bag(args: argparse.Namespace) -> int:
+    """Scores a bag."""
     from vos_ros.cli.report import finish
     from vos_ros.evaluation.score import read_truth, score_bag
 

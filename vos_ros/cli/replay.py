@@ -33,7 +33,7 @@ All keys for --set, with defaults: vos-ros replay --list-config
 _MOST_WARNINGS = 8
 
 
-class _ListConfig(argparse.Action):
+class ListConfig(argparse.Action):
     """Prints the configuration's keys and ends."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: str | Sequence[Any] | None,
@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
     what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
-    what.add_argument("--list-config", nargs=0, action=_ListConfig, help="print every key with default, unit and meaning, and end")
+    what.add_argument("--list-config", nargs=0, action=ListConfig, help="print every key with default, unit and meaning, and end")
     noise = p.add_argument_group("pose noise (Gaussian, independent per frame; the pipeline is told its covariance)")
     noise.add_argument("--pose-noise-m", type=float, default=0.0, metavar="RMS", help="RMS length of the shift of the camera, m")
     noise.add_argument("--pose-noise-deg", type=float, default=0.0, metavar="RMS", help="RMS angle of the turn of the camera, degrees")

@@ -15,7 +15,12 @@ def finish(figures: Mapping[str, Figure], json_file: str | None) -> None:
     for key, value in figures.items():
         print(f"{key:{width}s}  {value:.4f}" if isinstance(value, float) else f"{key:{width}s}  {value}")
     if json_file:
-        path = Path(json_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clean = {k: None if isinstance(v, float) and v != v else v for k, v in figures.items()}
-        path.write_text(json.dumps(clean, indent=1) + "\n")
+        write_json(figures, json_file)
+
+
+def write_json(figures: Mapping[str, Figure], json_file: str) -> None:
+    """Writes flat figures as a JSON object (NaN as null)."""
+    path = Path(json_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    clean = {k: None if isinstance(v, float) and v != v else v for k, v in figures.items()}
+    path.write_text(json.dumps(clean, indent=1) + "\n")

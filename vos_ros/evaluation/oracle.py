@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth, read_mask
+from vos_ros.evaluation.masks import VOID, read_mask
+from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
 from vos_ros.segmentation.interface import check_known, check_new, check_shapes
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.types import Frame, Seed, Segmentation
-
-_VOID = 255
 
 
 class OracleSegmenter:
@@ -35,7 +34,7 @@ class OracleSegmenter:
         mask = self._mask(frame)
         for s in seeds:
             values, counts = np.unique(mask[to_mask(s.prompt, frame)], return_counts=True)
-            known = (values != 0) & (values != _VOID)
+            known = (values != 0) & (values != VOID)
             self._true_id[s.object_id] = int(values[known][counts[known].argmax()]) if known.any() else 0
         return self._result(mask)
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image
 from rosbags.highlevel import AnyReader
 from rosbags.highlevel.anyreader import AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 
 from vos_ros import rosmsg
+from vos_ros.evaluation.masks import read_mask
 from vos_ros.evaluation.metrics import FrameScore, by_object, only_known, overlap, score_frame, summarise
 from vos_ros.sources.decode import DecodeError, view
 
@@ -75,18 +74,6 @@ def read_truth(folder: Path | str) -> Truth:
     objects = objects["objects"] if isinstance(objects, dict) else objects
     return Truth(tuple(round(float(r["stamp"]) * 1e9) for r in rows), tuple(root / r["mask"] for r in rows),
                  {int(o["id"]): str(o.get("name", "")) for o in objects})
-
-
-def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
-    """A mask image, grey or palette, as its stored values."""
-    try:
-        with Image.open(path) as image:
-            mask = np.array(image)
-    except OSError as e:
-        raise ValueError(f"{path}: cannot be read as an image ({e})") from e
-    if mask.ndim != 2 or mask.dtype != np.uint8:
-        raise ValueError(f"{path}: got {mask.dtype} of shape {mask.shape}, wanted an 8-bit grey or palette image of object ids")
-    return mask
 
 
 def score_bag(bag: Path | str, truth: Truth) -> Score:

@@ -1,0 +1,103 @@
+"""Runs a segmenter over benchmark sequences and writes what it says to files, to be scored later.
+
+Semi-supervised: the masks of an object's first frame are given, nothing else. ``PREDICTIONS/NAME/FRAME.png`` are palette images of
+object ids, ``PREDICTIONS/timing.json`` says how long each frame took.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vos_ros.evaluation.masks import VOID, write_mask
+from vos_ros.evaluation.sequences import VideoSequence
+from vos_ros.segmentation.interface import VideoSegmenter
+from vos_ros.sources.folder import read_color
+from vos_ros.types import Frame, Intrinsics, Mask, Seed
+
+TIMING = "timing.json"
+_PERIOD_NS = 1_000_000_000 // 24
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of one sequence, from the decoded image to the label image on the host: of every frame that only follows, and of every
+    frame at which an object starts (its step included)."""
+
+    step_ms: tuple[float, ...]
+    seed_ms: tuple[float, ...]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second where objects are followed, NaN where they never are."""
+        return 1e3 * len(self.step_ms) / sum(self.step_ms) if self.step_ms else float("nan")
+
+
+def export(sequences: Iterable[VideoSequence], create: Callable[[], VideoSegmenter], folder: Path | str) -> dict[str, Timing]:
+    """Predicts every sequence with a segmenter of its own. Masks of an earlier run of the same sequences are replaced. Returns the timing,
+    which is written down too."""
+    folder, timings = Path(folder), {}
+    sequences = tuple(sequences)
+    with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="predicting", disable=None) as bar:
+        for sequence in sequences:
+            bar.set_postfix_str(sequence.name)
+            timings[sequence.name] = _predict(sequence, create(), folder / sequence.name, bar)
+    (folder / TIMING).write_text(json.dumps({n: {"fps": t.fps, "step_ms": t.step_ms, "seed_ms": t.seed_ms} for n, t in timings.items()},
+                                            indent=1) + "\n")
+    return timings
+
+
+def read_timing(folder: Path | str) -> dict[str, Timing]:
+    """The timing that was written beside predictions; empty where there is none (they were made by something else)."""
+    path = Path(folder) / TIMING
+    if not path.is_file():
+        return {}
+    try:
+        return {str(n): Timing(tuple(t["step_ms"]), tuple(t["seed_ms"])) for n, t in json.loads(path.read_text()).items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{path}: not a timing file of vos-ros eval ({type(e).__name__}: {e}); delete it to score without speed") from e
+
+
+def _predict(sequence: VideoSequence, segmenter: VideoSegmenter, folder: Path, bar: tqdm[Any]) -> Timing:
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    step_ms: list[float] = []
+    seed_ms: list[float] = []
+    for index, path in enumerate(sequence.frames):
+        rgb = read_color(path)
+        height, width = rgb.shape[:2]
+        # No camera is known, and a segmenter uses none: one with about 50 degrees of view stands in.
+        camera = Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
+        frame = Frame(index, index * _PERIOD_NS, rgb, None, camera)
+        seeds = _seeds(sequence, path.stem) if path.stem in sequence.starts else []
+        labels = np.zeros((height, width), np.uint16)
+        start = time.perf_counter()
+        result = segmenter.step(frame) if segmenter.object_ids else None
+        if seeds:
+            result = segmenter.seed(frame, seeds)
+        if result is not None:
+            labels = result.labels()
+            (seed_ms if seeds else step_ms).append(1e3 * (time.perf_counter() - start))
+        write_mask(folder / f"{path.stem}.png", labels.astype(np.uint8))
+        bar.update()
+    return Timing(tuple(step_ms), tuple(seed_ms))
+
+
+def _seeds(sequence: VideoSequence, frame: str) -> list[Seed]:
+    """The objects that start at a frame, by their masks; void pixels say nothing."""
+    mask = sequence.mask(frame)
+    void = mask == VOID
+    weight = (~void).astype(np.float32) if void.any() else None
+    empty = [i for i in sequence.starts[frame] if not (mask == i).any()]
+    if empty:
+        raise ValueError(f"{sequence.annotations[frame]}: no pixel of object {empty[0]}, which should start there; it has"
+                         f" {np.unique(mask).tolist()}")
+    return [Seed(i, Mask(mask == i), weight) for i in sequence.starts[frame]]
