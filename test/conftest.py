@@ -38,6 +38,14 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """Numbers made outside this project, to be matched."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("the golden numbers (shared/golden beside the checkout) are not on this machine")
+    return SHARED / "golden"
+
+
+@pytest.fixture(scope="session")
 def shared_tools() -> Path:
     """The team's independent checkers."""
     if not (SHARED / "tools").is_dir():
