@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -16,13 +16,12 @@ from vos_ros.association.interface import Associator, Match
 from vos_ros.association.report import associations
 from vos_ros.config import Config
 from vos_ros.intake import jumped, sound
-from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import lift
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.register import register
 from vos_ros.mapping.seeds import seed_of
-from vos_ros.scene import Found, Scene, Stopwatch, find, look, public_track
-from vos_ros.segmentation.fusion import Prior, fuse, overlaps, projection_prior
+from vos_ros.scene import Found, Scene, Stopwatch, find, look, public_track, survey
+from vos_ros.segmentation.fusion import Prior, fuse, overlaps
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.methods.null import NullSegmenter
 from vos_ros.segmentation.prompts import check_prompt
@@ -60,27 +59,30 @@ class Pipeline:
         self._given_segmenter = segmenter
         self._shape: tuple[int, int] | None = None
         self._associate: Associator = associator or HungarianAssociator(config.association)
+        self._beside = ThreadPoolExecutor(1, "vos_ros-survey")
         self._start_session(session_id)
 
     def step(self, frame: Frame) -> FrameResult:
         """Everything that one frame tells."""
         watch = Stopwatch()
         frame, warnings = self._check(frame)
+        surveyed = self._beside.submit(survey, list(self.object_map), frame, self.config)
         segmentation = self._segmenter.step(frame)
         watch.lap("segmentation")
-        scene = self._project(frame, segmentation, watch)
+        scene = self._register(frame, surveyed.result(), segmentation, watch)
         segmentation = self._seed(frame, scene, segmentation, warnings)
         watch.lap("segmentation")
         segmentation = self._fuse(frame, scene, segmentation)
         segmentation, found = find(segmentation)
         watch.lap("fusion")
+        lifted = self._beside.submit(self._lift, frame, scene, found)
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
-        observations = self._lift(frame, scene, found)
-        watch.lap("lift")
         matches = self._associate(scene.view(frame, found, self._tracks))
         self._advance(frame, scene, found, matches)
         watch.lap("association")
+        observations = lifted.result()
+        watch.lap("lift")
         return self._result(frame, scene, segmentation, found, observations, matches, warnings, watch)
 
     # -- what the outside says ---------------------------------------------------------------------------------------------------
@@ -180,30 +182,22 @@ class Pipeline:
         self._last, self._shape = frame, frame.shape
         return frame, warnings
 
-    def _project(self, frame: Frame, segmentation: Segmentation, watch: Stopwatch) -> Scene:
-        """The pose, corrected where depth or image allow, and the map as seen from it."""
-        if frame.T_map_camera is None or not len(self.object_map):
-            return Scene(frame.T_map_camera, frame.pose_cov, {}, {}, {})
-        pose, cov = frame.T_map_camera, frame.pose_cov
-        if cov is None:
-            cov = np.diag([self.config.pose.sigma_m**2] * 3 + [math.radians(self.config.pose.sigma_deg) ** 2] * 3)
-        correction, aligned = self.config.pose.correction, False
-        if correction in ("auto", "depth") and frame.depth is not None:
-            alignment = align(list(self.object_map), pose, cov, frame.depth, frame.intrinsics, config=self.config.mapping)
-            pose, cov, aligned = alignment.T_map_camera, alignment.pose_cov, alignment.accepted
-            watch.lap("pose")
-        scene = look(list(self.object_map), frame, pose, cov, self.config.mapping)
-        watch.lap("render")
-        if correction == "image" or (correction == "auto" and not aligned):
-            registered = self._register(frame, scene, segmentation)
+    def _register(self, frame: Frame, surveyed: tuple[Scene, dict[str, float]], segmentation: Segmentation, watch: Stopwatch) -> Scene:
+        """The map as seen; where depth did not settle the pose, from the pose that the followed objects speak for."""
+        scene, times_ms = surveyed
+        watch.lap("wait")  # for what ran beside the segmenter
+        watch.book({name: ms for name, ms in times_ms.items() if name != "total"})
+        correction = self.config.pose.correction
+        if correction == "image" or (correction == "auto" and not scene.aligned):
+            registered = self._registered_pose(frame, scene, segmentation)
             watch.lap("pose")
             if registered is not None:
-                scene = look(list(self.object_map), frame, *registered, self.config.mapping)
+                scene = replace(look(list(self.object_map), frame, *registered, self.config.mapping), liftable=scene.liftable)
                 watch.lap("render")
         return scene
 
-    def _register(self, frame: Frame, scene: Scene, segmentation: Segmentation
-                  ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"]] | None:
+    def _registered_pose(self, frame: Frame, scene: Scene, segmentation: Segmentation
+                         ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"]] | None:
         """The pose that the followed objects speak for; None where it is sure already, or nobody is followed who could speak."""
         if isinstance(self._segmenter, NullSegmenter) or max(scene.sigma_px.values(), default=0.0) <= self.config.pose.register_px:
             return None
@@ -283,7 +277,7 @@ class Pipeline:
         """Image and map together. The null method has no image evidence: with it the projection stands alone."""
         if not isinstance(self._segmenter, NullSegmenter):
             sigma_px = max(scene.sigma_px.values(), default=0.0)
-            return fuse(segmentation, self._priors(frame, scene), self._boxes, sigma_px)
+            return fuse(segmentation, self._priors(scene), self._boxes, sigma_px)
         if scene.T_map_camera is None:
             return segmentation
         nothing = np.zeros(frame.shape, bool)
@@ -291,17 +285,11 @@ class Pipeline:
                  for r in self._tracks if r.map_object_id and r.track_id in segmentation.object_ids}
         return self._segmenter.update(frame, [Seed(t, Mask(m)) for t, m in masks.items()])
 
-    def _priors(self, frame: Frame, scene: Scene) -> dict[int, Prior | None]:
+    def _priors(self, scene: Scene) -> dict[int, Prior | None]:
         """What the map says of each followed track's pixels; nothing where there is no pose or the track has no object."""
         if scene.T_map_camera is None:
             return {}
-        out: dict[int, Prior | None] = {}
-        for r in self._tracks:
-            if r.map_object_id:
-                p = scene.projections.get(r.map_object_id)
-                out[r.track_id] = None if p is None else projection_prior(p, scene.sigma_px[p.object_id], frame.depth,
-                                                                         scene.tolerance_m[p.object_id])
-        return out
+        return {r.track_id: scene.priors.get(r.map_object_id) for r in self._tracks if r.map_object_id}
 
     def _teach(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found) -> None:
         """Corrects the segmenter with the fused masks, so that it learns from them and not from its own guess. An empty mask tells it
@@ -323,7 +311,8 @@ class Pipeline:
         out = []
         for row, (x0, y0, x1, y1) in found.boxes.items():
             crop = replace(frame.intrinsics, cx=frame.intrinsics.cx - x0, cy=frame.intrinsics.cy - y0, width=x1 - x0, height=y1 - y0)
-            points = lift(found.owner[y0:y1, x0:x1] == row, frame.depth[y0:y1, x0:x1], scene.T_map_camera, crop, self.config.mapping)
+            points = lift(found.owner[y0:y1, x0:x1] == row, frame.depth[y0:y1, x0:x1], scene.T_map_camera, crop, self.config.mapping,
+                          liftable=None if scene.liftable is None else scene.liftable[y0:y1, x0:x1])
             if len(points) >= 3:
                 cov = np.cov(points.T.astype(np.float64))
                 centroid = points.mean(0, dtype=np.float64)

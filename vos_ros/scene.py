@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
+from vos_ros.association.expectation import Expectation, expect
 from vos_ros.association.interface import View
-from vos_ros.config import MappingConfig
+from vos_ros.config import Config, MappingConfig
 from vos_ros.geometry.boxes import boxes_of
+from vos_ros.mapping.align import align
+from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
+from vos_ros.segmentation.fusion import Prior, projection_prior
 from vos_ros.tracking.book import TrackBook, TrackRecord
 from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scene:
-    """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px and the
-    depth tolerance of a match."""
+    """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px, what it
+    says of each pixel for the fusion with the image, and what it lets the associator expect. ``aligned``: the measured depth confirmed
+    the pose. ``liftable``: the pixels whose depth can be lifted."""
 
     T_map_camera: Float64[np.ndarray, "4 4"] | None
     pose_cov: Float64[np.ndarray, "6 6"] | None
     projections: dict[int, Projection]
     sigma_px: dict[int, float]
-    tolerance_m: dict[int, float]
+    priors: dict[int, Prior]
+    expectations: tuple[Expectation, ...]
+    aligned: bool = False
+    liftable: Bool[np.ndarray, "H W"] | None = None
 
     def view(self, frame: Frame, found: Found, tracks: TrackBook) -> View:
         """The frame for an associator."""
-        return View(found.owner, found.track_ids, list(self.projections.values()), frame.depth, self.sigma_px, self.tolerance_m,
-                    {t: tracks[t].map_object_id for t in found.track_ids})
+        measured = None if frame.depth is None else frame.depth > 0
+        return View(found.owner, found.track_ids, self.expectations, measured, {t: tracks[t].map_object_id for t in found.track_ids})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -53,7 +61,11 @@ class Found:
 def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
     rows = len(segmentation.object_ids) + 1
-    best, winner = segmentation.probs.max(0)
+    if segmentation.winner is None:
+        best, winner = segmentation.probs.max(0)
+    else:
+        winner = segmentation.winner
+        best = segmentation.probs.gather(0, winner[None])[0]
     owner, prob = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
     areas = np.bincount(owner.ravel(), minlength=rows)
     scores = np.bincount(owner.ravel(), prob.ravel(), minlength=rows) / np.maximum(areas, 1)
@@ -69,6 +81,29 @@ def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:
                  int(found.areas[row]), found.boxes.get(row, (0, 0, 0, 0)), *fractions)
 
 
+def survey(objects: Sequence[MapObject], frame: Frame, config: Config) -> tuple[Scene, dict[str, float]]:
+    """All that map, pose and depth say before the image is asked: the pose aligned with the depth, the map as seen from it, the pixels
+    that can be lifted; and the milliseconds that each took. Needs no segmentation, so that it can run beside it."""
+    watch = Stopwatch()
+    if frame.T_map_camera is None:
+        return Scene(None, frame.pose_cov, {}, {}, {}, ()), watch.done()
+    scene = Scene(frame.T_map_camera, frame.pose_cov, {}, {}, {}, ())
+    if objects:
+        pose, cov, aligned = frame.T_map_camera, frame.pose_cov, False
+        if cov is None:
+            cov = np.diag([config.pose.sigma_m**2] * 3 + [math.radians(config.pose.sigma_deg) ** 2] * 3)
+        if config.pose.correction in ("auto", "depth") and frame.depth is not None:
+            alignment = align(objects, pose, cov, frame.depth, frame.intrinsics, config=config.mapping)
+            pose, cov, aligned = alignment.T_map_camera, alignment.pose_cov, alignment.accepted
+            watch.lap("pose")
+        scene = replace(look(objects, frame, pose, cov, config.mapping), aligned=aligned)
+        watch.lap("render")
+    if frame.depth is not None:
+        scene = replace(scene, liftable=liftable_pixels(frame.depth, frame.intrinsics, config.mapping))
+        watch.lap("lift")
+    return scene, watch.done()
+
+
 def look(objects: Sequence[MapObject], frame: Frame, T_map_camera: Float64[np.ndarray, "4 4"], pose_cov: Float64[np.ndarray, "6 6"],
          config: MappingConfig) -> Scene:
     """The map as seen from a pose."""
@@ -78,7 +113,9 @@ def look(objects: Sequence[MapObject], frame: Frame, T_map_camera: Float64[np.nd
     projections = {p.object_id: p for p in render(objects, T_map_camera, frame.intrinsics, depth=frame.depth, config=config)}
     sigma = {o.id: object_pixel_sigma(o, T_map_camera, frame.intrinsics, pose_cov) for o in objects if o.id in projections}
     tolerance = {i: config.depth_tolerance_m + config.depth_tolerance_per_m2 * _range(p) ** 2 for i, p in projections.items()}
-    return Scene(T_map_camera, pose_cov, projections, sigma, tolerance)
+    priors = {i: projection_prior(p, sigma[i], frame.depth, tolerance[i]) for i, p in projections.items()}
+    expectations = tuple(expect(p, sigma[i], frame.depth, tolerance[i]) for i, p in projections.items())
+    return Scene(T_map_camera, pose_cov, projections, sigma, priors, expectations)
 
 
 def _range(p: Projection) -> float:
@@ -99,6 +136,11 @@ class Stopwatch:
         self._ms[name] = self._ms.get(name, 0.0) + 1e3 * (now - self._lap)
         self._lap = now
 
+    def book(self, times_ms: Mapping[str, float]) -> None:
+        """Adds what ran beside other stages."""
+        for name, ms in times_ms.items():
+            self._ms[name] = self._ms.get(name, 0.0) + ms
+
     def done(self) -> dict[str, float]:
-        """All stages, and ``total``."""
+        """All stages, and ``total``; stages that ran beside others make their sum exceed it."""
         return {**self._ms, "total": 1e3 * (time.perf_counter() - self._start)}

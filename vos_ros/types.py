@@ -300,7 +300,8 @@ class Association:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FrameResult:
-    """Everything that one frame gave. ``T_map_camera``/``pose_cov`` are the pose that was used (None where there was none)."""
+    """Everything that one frame gave. ``T_map_camera``/``pose_cov`` are the pose that was used (None where there was none).
+    ``timings_ms`` holds the stages and their ``total``; stages that ran side by side make the sum exceed it."""
 
     stamp_ns: int
     segmentation: Segmentation

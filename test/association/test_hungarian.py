@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vos_ros.association.expectation import expect
 from vos_ros.association.hungarian import HungarianAssociator, SeedAssociator, evidence
 from vos_ros.association.interface import View
 from vos_ros.config import AssociationConfig
@@ -37,8 +38,8 @@ def view(tracks: Mapping[int, np.ndarray], projections: Sequence[Projection], *,
     owner = np.zeros((H, W), np.int32)
     for row, mask in enumerate(tracks.values(), start=1):
         owner[mask] = row
-    ids = [p.object_id for p in projections]
-    return View(owner, tuple(tracks), projections, depth, dict.fromkeys(ids, sigma), dict.fromkeys(ids, 0.05), bound or {})
+    expectations = [expect(p, sigma, depth, 0.05) for p in projections]
+    return View(owner, tuple(tracks), expectations, None if depth is None else depth > 0, bound or {})
 
 
 def found(v: View, config: AssociationConfig = CONFIG) -> dict[int, int]:

@@ -26,3 +26,32 @@ def test_freed_blocks_go_back_to_the_system():
     if out[0] != "True":
         pytest.skip("this C library has no mallopt")
     assert int(out[1]) < 16
+
+
+HEAPS = """
+import ctypes, sys, threading
+from vos_ros.ros.memory import share_heaps
+libc = ctypes.CDLL(None)
+print(share_heaps() if sys.argv[1] == "shared" else True, flush=True)
+together = threading.Barrier(6)
+def work():
+    libc.malloc(2000)
+    together.wait(20)
+threads = [threading.Thread(target=work) for _ in range(6)]
+for t in threads: t.start()
+for t in threads: t.join()
+out = ctypes.c_void_p.in_dll(libc, "stdout")
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+def heaps(how: str) -> int:
+    out = subprocess.run([sys.executable, "-c", HEAPS, how], capture_output=True, text=True, timeout=60, check=True).stdout
+    if not out.startswith("True") or "<heap nr=" not in out:
+        pytest.skip("this C library has no mallopt or malloc_info")
+    return out.count("<heap nr=")
+
+
+def test_threads_share_their_heaps():
+    assert heaps("shared") <= 2 < heaps("own")

@@ -4,63 +4,41 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from vos_ros.association.expectation import AGREES, CORE, MASK, NEAR
 from vos_ros.association.interface import Evidence, Match, View
 from vos_ros.config import AssociationConfig
 
+_CODES = 16
+_BITS = np.array([[bool(code & bit) for bit in (MASK, NEAR, CORE, AGREES)] for code in range(_CODES)], int)
+
 
 def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
-    """Every pair whose masks meet. Work is one pass over each projection's crop, whatever the number of tracks.
+    """Every pair whose masks meet. Work is one pass over each expectation's crop, whatever the number of tracks.
 
     The tolerant IoU of a mask M and a projection P that may be off by sigma px counts as error only the part of M outside P dilated by
     sigma and the part of P eroded by sigma that M misses: 1 - (|M \\ P+| + |P- \\ M|) / |M u P|, the plain IoU at sigma 0.
     """
-    height, width = view.owner.shape
     rows = len(view.track_ids) + 1
-    area = np.bincount(view.owner.ravel(), minlength=rows).astype(float)
-    known = None if view.depth is None else view.depth > 0
-    with_depth = np.full(rows, math.nan) if known is None else np.bincount(view.owner[known], minlength=rows).astype(float)
+    if view.measured is None:
+        area, with_depth = np.bincount(view.owner.ravel(), minlength=rows), np.zeros(rows, int)
+    else:
+        unknown_known = np.bincount((2 * view.owner + view.measured).ravel(), minlength=2 * rows).reshape(rows, 2)
+        area, with_depth = unknown_known.sum(1), unknown_known[:, 1]
     out = []
-    for p in view.projections:
-        reach = round(view.sigma_px.get(p.object_id, 0.0))
-        x0, y0, x1, y1 = p.roi
-        bx0, by0, bx1, by1 = max(x0 - reach, 0), max(y0 - reach, 0), min(x1 + reach, width), min(y1 + reach, height)
-        inner = (slice(y0 - by0, y1 - by0), slice(x0 - bx0, x1 - bx0))
-        mask = np.zeros((by1 - by0, bx1 - bx0), np.uint8)
-        mask[inner] = p.mask_roi
-        crop = view.owner[by0:by1, bx0:bx1]
-        grown = shrunk = mask
-        if reach:
-            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-            grown = cv2.dilate(mask, kernel)
-            # outside the crop lies nothing of the object; outside the image it may go on
-            shrunk = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
-        near = np.bincount(crop[grown > 0], minlength=rows)
-        both = np.bincount(crop[mask > 0], minlength=rows)
-        core = np.bincount(crop[shrunk > 0], minlength=rows)
-        size, core_size = float(mask.sum()), float(shrunk.sum())
-        agree = np.zeros(rows)
-        if view.depth is not None:
-            predicted = np.zeros(mask.shape, np.float32)
-            predicted[inner] = p.depth_roi
-            # every depth that the object shows within reach of a pixel
-            window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-            farthest = np.asarray(cv2.dilate(predicted, window))
-            nearest = np.asarray(cv2.erode(np.where(predicted > 0, predicted, np.float32(1e6)), window))
-            measured, tolerance = view.depth[by0:by1, bx0:bx1], view.tolerance_m.get(p.object_id, 0.0)
-            ok = (farthest > 0) & (measured > 0) & (measured >= nearest - tolerance) & (measured <= farthest + tolerance)
-            agree = np.bincount(crop[ok], minlength=rows).astype(float)
+    for e in view.expectations:
+        x0, y0, x1, y1 = e.roi
+        counts = np.bincount((view.owner[y0:y1, x0:x1] * _CODES + e.codes).ravel(), minlength=rows * _CODES).reshape(rows, _CODES)
+        both, near, core, agree = (counts @ _BITS).T
         for row in np.flatnonzero(near[1:]) + 1:
-            union = area[row] + size - both[row]
-            wrong = (area[row] - near[row]) + (core_size - core[row])
+            union = area[row] + e.mask_px - both[row]
+            wrong = (area[row] - near[row]) + (e.core_px - core[row])
             tolerant = max(0.0, 1.0 - wrong / union)
             inliers = agree[row] / with_depth[row] if with_depth[row] > 0 else math.nan
             score = tolerant if math.isnan(inliers) else config.iou_weight * tolerant + (1 - config.iou_weight) * inliers
-            out.append(Evidence(view.track_ids[row - 1], p.object_id, float(score), float(both[row] / union), float(tolerant),
-                                float(inliers)))
+            out.append(Evidence(view.track_ids[row - 1], e.object_id, float(score), float(both[row] / union), float(tolerant), float(inliers)))
     return out
 
 

@@ -7,26 +7,23 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Int32
 
-from vos_ros.types import Projection
+from vos_ros.association.expectation import Expectation
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class View:
     """One frame as an associator sees it.
 
-    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``. ``sigma_px`` and ``tolerance_m`` are, per map
-    object, how far the pose's uncertainty may move its projection in the image (1 sigma) and in depth (the tolerance of a
-    match). ``bound`` is the object each track was last held to be.
+    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``. ``measured`` marks the pixels with a measured
+    depth, None where there is no depth image. ``bound`` is the object each track was last held to be.
     """
 
     owner: Int32[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
-    projections: Sequence[Projection]
-    depth: Float32[np.ndarray, "H W"] | None
-    sigma_px: Mapping[int, float]
-    tolerance_m: Mapping[int, float]
+    expectations: Sequence[Expectation]
+    measured: Bool[np.ndarray, "H W"] | None
     bound: Mapping[int, int]
 
 

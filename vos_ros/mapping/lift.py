@@ -21,39 +21,49 @@ def lift(
     T_map_camera: Float64[np.ndarray, "4 4"],
     intrinsics: Intrinsics,
     config: MappingConfig = MappingConfig(),  # noqa: B008 (frozen)
+    *,
+    liftable: Bool[np.ndarray, "H W"] | None = None,
 ) -> Float32[np.ndarray, "P 3"]:
     """Map-frame points (m) of the mask's pixels, at most ``lift_max_points``, evenly taken; none where there is no depth.
 
     Left out: pixels within ``edge_px`` of the mask's border (of a mask too thin for that, as many as leave something), pixels beside a
     jump of depth, where sensors mix the two sides, and ranges more than 4 robust standard deviations off the median, which belong to
     something before or behind. All arrays may be crops, with the crop's intrinsics; the edge of the arrays counts as border.
+    ``liftable`` is ``liftable_pixels`` of the depth, where a caller with many masks has it already.
 
     Raises ValueError where the shapes differ.
     """
     if mask.shape != depth.shape or mask.shape != (intrinsics.height, intrinsics.width):
         raise ValueError(f"mask {mask.shape}, depth {depth.shape} and intrinsics ({intrinsics.height}, {intrinsics.width}) differ in size:"
                          " wanted three of one image or crop")
-    ys, xs = np.nonzero(mask)
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(ys) == 0:
         return np.zeros((0, 3), np.float32)
     # One pixel around the mask is enough for its borders and the depth's slopes.
-    y0, y1, x0, x1 = max(int(ys.min()) - 1, 0), int(ys.max()) + 2, max(int(xs.min()) - 1, 0), int(xs.max()) + 2
-    inner, z = mask[y0:y1, x0:x1], known_depth(depth[y0:y1, x0:x1])
-    inner = inner & (z > 0) & ~_beside_jump(z, intrinsics, config)
-    inner = _without_border(inner, mask[y0:y1, x0:x1], config.edge_px)
-    ranges = z[inner]
-    if len(ranges) == 0:
+    y0, y1, x0, x1 = max(int(ys[0]) - 1, 0), int(ys[-1]) + 2, max(int(xs[0]) - 1, 0), int(xs[-1]) + 2
+    mask, z = mask[y0:y1, x0:x1], depth[y0:y1, x0:x1]
+    crop = Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, z.shape[1], z.shape[0])
+    good = liftable_pixels(z, crop, config) if liftable is None else liftable[y0:y1, x0:x1]
+    flat = np.flatnonzero(_without_border(mask & good, mask, config.edge_px))
+    if len(flat) == 0:
         return np.zeros((0, 3), np.float32)
+    count = min(len(flat), config.lift_max_points)
+    flat = flat[np.arange(count) * len(flat) // count]
+    ranges = z.ravel()[flat] if z.flags.c_contiguous else z[np.unravel_index(flat, z.shape)]
     median, sigma = median_mad(ranges)
     # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
     limit = max(_OUTLIER_SIGMAS * float(sigma), config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
-    inner &= np.abs(z - median) <= limit
-    flat = np.flatnonzero(inner)
-    count = min(len(flat), config.lift_max_points)
-    chosen = np.zeros(inner.shape, bool)
-    chosen.ravel()[flat[np.arange(count) * len(flat) // max(count, 1)]] = True
-    crop = Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, z.shape[1], z.shape[0])
+    chosen = np.zeros(z.shape, bool)
+    chosen.ravel()[flat[np.abs(ranges - median) <= limit]] = True
     return lift_pixels(chosen, z, T_map_camera, crop)
+
+
+def liftable_pixels(
+    depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, config: MappingConfig = MappingConfig()  # noqa: B008 (frozen)
+) -> Bool[np.ndarray, "H W"]:
+    """Pixels with a measurement that aren't beside a jump of depth."""
+    z = known_depth(depth)
+    return np.asarray((z > 0) & ~_beside_jump(z, intrinsics, config))
 
 
 def _beside_jump(z: Float32[np.ndarray, "h w"], intrinsics: Intrinsics, config: MappingConfig) -> Bool[np.ndarray, "h w"]:

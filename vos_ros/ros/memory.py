@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 
-M_MMAP_THRESHOLD = -3
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """glibc's <malloc.h>."""
 LARGE_BYTES = 4 << 20
 _LIBC = ctypes.CDLL(None)
@@ -19,6 +19,15 @@ def give_back_large_blocks(size_bytes: int = LARGE_BYTES) -> bool:
     stays at 390 MiB.
     """
     return hasattr(_LIBC, "mallopt") and bool(_LIBC.mallopt(M_MMAP_THRESHOLD, size_bytes))
+
+
+def share_heaps(arenas: int = 2) -> bool:
+    """All threads allocate from so few heaps. False where the C library can't (it isn't glibc).
+
+    By itself, glibc gives the threads of DDS, of the executor, of torch and of the pipeline up to eight heaps per core, and what is free in
+    one of them serves no other.
+    """
+    return hasattr(_LIBC, "mallopt") and bool(_LIBC.mallopt(M_ARENA_MAX, arenas))
 
 
 def forget_start() -> None:

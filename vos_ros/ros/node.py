@@ -206,6 +206,7 @@ def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pi
 def _run(args: Sequence[str] | None, make_pipeline: Callable[[Config], Pipeline]) -> int:
     fastdds.prepare()
     memory.give_back_large_blocks()
+    memory.share_heaps()
     # rclpy's own handlers take the context away under the node, which could then not release anything in order.
     rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from vos_ros.types import Projection, Segmentation
 
@@ -32,6 +32,8 @@ _LEAK = 0.05  # prior of an object about where it was just followed; with _DOUBT
 _DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
 _FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
+
+_Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,35 +96,68 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
     if not segmentation.object_ids or not priors:
         return segmentation
     height, width = probs.shape[1:]
-    background = probs[0].clamp_min(_DOUBT)
-    posterior = torch.zeros_like(probs)
     claimed = np.zeros((height, width), np.float32)
+    for i in segmentation.object_ids:
+        if (prior := priors.get(i)) is not None:
+            x0, y0, x1, y1 = prior.roi
+            claimed[y0:y1, x0:x1] += prior.prob
+    background = probs[0].clamp_min(_DOUBT)
+    total = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
+    best, winner = total.clone(), torch.zeros((height, width), dtype=torch.int64, device=probs.device)
+    posterior = _zeros(probs)
+    posterior[0] = total
 
-    def odds(row: int, box: tuple[int, int, int, int]) -> torch.Tensor:
-        x0, y0, x1, y1 = box
-        return probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]
-
+    # An object's row is zero outside the boxes of its prior and of its last place: all that follows looks only there.
+    boxes: dict[int, _Box] = {}
     for row, i in enumerate(segmentation.object_ids, start=1):
         if i not in priors:
+            x0, y0, x1, y1 = boxes[row] = (0, 0, width, height)
             posterior[row] = probs[row] / probs[0].clamp_min(1e-6)
-            continue
-        prior = priors[i]
-        sigma = prior.sigma_px if prior is not None else sigma_px
-        beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
-        if i in previous:
-            x0, y0, x1, y1 = box = _grow(previous[i], height, width)
-            posterior[row, y0:y1, x0:x1] = _LEAK * odds(row, box).pow_(beta)
-        if prior is not None:
-            x0, y0, x1, y1 = prior.roi
-            region = posterior[row, y0:y1, x0:x1]
-            torch.maximum(region, odds(row, prior.roi).pow_(beta).mul_(torch.from_numpy(prior.prob).to(probs)), out=region)
-            claimed[y0:y1, x0:x1] += prior.prob
-    posterior[0] = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
-    posterior /= posterior.sum(0, keepdim=True)
-    return replace(segmentation, probs=posterior, winner=None)
+        else:
+            prior = priors[i]
+            plane = _plane(prior, _grow(previous[i], height, width) if i in previous else None)
+            if plane is None:
+                continue
+            x0, y0, x1, y1 = boxes[row] = plane.roi
+            sigma = prior.sigma_px if prior is not None else sigma_px
+            beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
+            odds = (probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]).pow_(beta)
+            torch.mul(odds, torch.from_numpy(plane.prob).to(probs), out=posterior[row, y0:y1, x0:x1])
+        here = (slice(y0, y1), slice(x0, x1))
+        region = posterior[row][here]
+        total[here] += region
+        winner[here].masked_fill_(region > best[here], row)
+        torch.maximum(best[here], region, out=best[here])
+    posterior[0] /= total
+    for row, (x0, y0, x1, y1) in boxes.items():
+        posterior[row, y0:y1, x0:x1] /= total[y0:y1, x0:x1]
+    return replace(segmentation, probs=posterior, winner=winner)
 
 
-def _grow(box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+def _zeros(like: Float[torch.Tensor, "N1 H W"]) -> Float[torch.Tensor, "N1 H W"]:
+    """Zeros; on the CPU from pages that the system clears when they are first written, and most never are."""
+    if like.device.type == "cpu" and like.dtype == torch.float32:
+        return torch.from_numpy(np.zeros(like.shape, np.float32))
+    return torch.zeros_like(like)
+
+
+def _plane(prior: Prior | None, last: _Box | None) -> Prior | None:
+    """The prior with what an object keeps about its last place; None where there is neither."""
+    if last is None:
+        return prior
+    x0, y0, x1, y1 = last
+    if prior is None:
+        return Prior(last, 0.0, np.full((y1 - y0, x1 - x0), _LEAK, np.float32))
+    px0, py0, px1, py1 = prior.roi
+    hx0, hy0, hx1, hy1 = hull = (min(x0, px0), min(y0, py0), max(x1, px1), max(y1, py1))
+    out = np.zeros((hy1 - hy0, hx1 - hx0), np.float32)
+    out[y0 - hy0 : y1 - hy0, x0 - hx0 : x1 - hx0] = _LEAK
+    region = out[py0 - hy0 : py1 - hy0, px0 - hx0 : px1 - hx0]
+    np.maximum(region, prior.prob, out=region)
+    return Prior(hull, prior.sigma_px, out)
+
+
+def _grow(box: _Box, height: int, width: int) -> _Box:
     """The box with half its size added on each side: how far a target may move between frames."""
     x0, y0, x1, y1 = box
     dx, dy = max((x1 - x0) // 2, 8), max((y1 - y0) // 2, 8)
