@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from vos_ros.segmentation.networks.batch_norm import conv_bn
+
 # expansion t, channels c, repeats n, stride s: Table 2 of the paper
 _TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 # last block of each stride: index into ``features``
@@ -19,12 +21,21 @@ CHANNELS = {2: 16, 4: 24, 8: 32, 16: 96, 32: 320}
 _BN_EPS = 1e-3
 
 
-def _conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(c_out, eps=_BN_EPS),
-        nn.ReLU6(inplace=True),
-    )
+class ConvNormReLU6(nn.Sequential):
+    """A convolution, its batch norm, and the activation."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(c_out, eps=_BN_EPS),
+            nn.ReLU6(inplace=True),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        conv = self[0]
+        assert isinstance(conv, nn.Conv2d)
+        out: torch.Tensor = self[2](conv_bn(x, conv, self[1]))
+        return out
 
 
 class InvertedResidual(nn.Module):
@@ -34,16 +45,21 @@ class InvertedResidual(nn.Module):
         super().__init__()
         hidden = c_in * expansion
         self.residual = stride == 1 and c_in == c_out
-        expand = [_conv_bn(c_in, hidden, 1)] if expansion != 1 else []
+        expand = [ConvNormReLU6(c_in, hidden, 1)] if expansion != 1 else []
         self.conv = nn.Sequential(
             *expand,
-            _conv_bn(hidden, hidden, 3, stride, groups=hidden),
+            ConvNormReLU6(hidden, hidden, 3, stride, groups=hidden),
             nn.Conv2d(hidden, c_out, 1, bias=False),
             nn.BatchNorm2d(c_out, eps=_BN_EPS),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.conv(x)
+        bottleneck = self.conv[-2]
+        assert isinstance(bottleneck, nn.Conv2d)
+        y: torch.Tensor = x
+        for i in range(len(self.conv) - 2):
+            y = self.conv[i](y)
+        y = conv_bn(y, bottleneck, self.conv[-1])
         return x + y if self.residual else y
 
 
@@ -52,7 +68,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, max_stride: int = 32) -> None:
         super().__init__()
-        blocks: list[nn.Module] = [_conv_bn(3, 32, 3, 2)]
+        blocks: list[nn.Module] = [ConvNormReLU6(3, 32, 3, 2)]
         c_in = 32
         for t, c, n, s in _TABLE:
             for i in range(n):

@@ -1,0 +1,190 @@
+"""The segmentation decoder D of LWL (paper 003 sec. 3.4; after Robinson et al. 2020, arXiv:2003.00908, fig. 2): mask encodings of
+many objects and the features of the frames they are in to masks. Parameter names as in the published checkpoints.
+
+What depends on the image alone is computed once per frame (``context``) and shared by its objects. That includes the image's part
+of each level's first convolution: a convolution of concatenated maps is the sum of the convolutions of the parts.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import nn
+
+from vos_ros.segmentation.networks.batch_norm import conv_bn
+
+STRIDES = (32, 16, 8, 4)  # coarse to fine, the order of work
+_NAMES = {32: "layer4", 16: "layer3", 8: "layer2", 4: "layer1"}
+
+
+class Context(NamedTuple):
+    """The image's part of the decoder's work for S frames: per stride the first convolution's share, and the mean of the deepest level."""
+
+    shares: dict[int, Float[torch.Tensor, "S n h w"]]
+    pooled: Float[torch.Tensor, "S c 1 1"]
+
+    def of_frames(self, index: Int[torch.Tensor, "M"]) -> Context:
+        """Frames picked by position, also more than once."""
+        return Context({s: x.index_select(0, index) for s, x in self.shares.items()}, self.pooled.index_select(0, index))
+
+
+class Encoding(nn.Module):
+    """TSE: the level's features and the mask encoding, joined."""
+
+    def __init__(self, c_in: int, c_out: int, c_scores: int, layers: int) -> None:
+        super().__init__()
+        self.c_out = c_out
+        self.reduce = nn.Sequential(nn.Conv2d(c_in, c_out, 1), nn.ReLU(), nn.Conv2d(c_out, c_out, 1))
+        width = c_out + c_scores
+        convolutions: list[nn.Module] = []
+        for i in range(layers):
+            c = c_out if i == layers - 1 else width
+            convolutions += [nn.Conv2d(width, c, 3, 1, 1), nn.ReLU()]
+        self.transform = nn.Sequential(*convolutions)
+
+    def image_part(self, features: Float[torch.Tensor, "S c h w"]) -> tuple[Float[torch.Tensor, "S n h w"], Float[torch.Tensor, "S k h w"]]:
+        """The image's share of the first convolution, bias included; and the reduced features."""
+        h = self.reduce(features)
+        first = self.transform[0]
+        assert isinstance(first, nn.Conv2d)
+        return F.conv2d(h, first.weight[:, : self.c_out], first.bias, padding=1), h
+
+    def forward(self, share: Float[torch.Tensor, "S n h w"], scores: Float[torch.Tensor, "M d h w"]) -> Float[torch.Tensor, "M k h w"]:
+        """``scores`` at this level's size, the objects of a frame together: M = S N."""
+        first = self.transform[0]
+        assert isinstance(first, nn.Conv2d)
+        x = F.conv2d(scores, first.weight[:, self.c_out :], padding=1)
+        x = (x.reshape(share.shape[0], -1, *x.shape[1:]) + share[:, None]).flatten(0, 1)
+        out: torch.Tensor = self.transform[1:](x)
+        return out
+
+
+class Refinement(nn.Module):
+    """RRB: residual refinement."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv1x1 = nn.Conv2d(c, c, 1)
+        self.bblock = nn.Sequential(nn.Conv2d(c, c, 3, 1, 1), nn.BatchNorm2d(c), nn.ReLU(), nn.Conv2d(c, c, 3, 1, 1, bias=False))
+
+    def forward(self, x: Float[torch.Tensor, "M c h w"]) -> Float[torch.Tensor, "M c h w"]:
+        h = self.conv1x1(x)
+        first, norm, activation, second = self.bblock
+        assert isinstance(first, nn.Conv2d)
+        return torch.relu(h + second(activation(conv_bn(h, first, norm))))
+
+
+class ChannelAttention(nn.Module):
+    """CAB: the deeper level says which channels of the shallower one count, and is added to it."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.convreluconv = nn.Sequential(nn.Conv2d(2 * c, c, 1), nn.ReLU(), nn.Conv2d(c, c, 1))
+
+    def forward(
+        self, deeper: Float[torch.Tensor, "M c h2 w2"], shallower: Float[torch.Tensor, "M c h w"], align_corners: bool
+    ) -> Float[torch.Tensor, "M c h w"]:
+        pooled = torch.cat([shallower.mean((2, 3), keepdim=True), deeper.mean((2, 3), keepdim=True)], 1)
+        gate = torch.sigmoid(self.convreluconv(pooled))
+        if deeper.shape[-2:] == (1, 1):
+            return shallower * gate + deeper
+        return shallower * gate + resize(deeper, shallower.shape[-2:], align_corners)
+
+
+class Upsampler(nn.Module):
+    """The published tail: bicubic to stride 2, 3x3, bicubic to the image, 3x3."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c, c // 2, 3, 1, 1)
+        self.conv2 = nn.Conv2d(c // 2, 1, 3, 1, 1)
+
+    def forward(self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M 1 H W"]:
+        less = 1 if align_corners else 0  # grids of 32k+1 px have 2n-1 cells at half the stride
+        x = F.interpolate(x, (2 * x.shape[-2] - less, 2 * x.shape[-1] - less), mode="bicubic", align_corners=align_corners)
+        x = torch.relu(self.conv1(x))
+        x = F.interpolate(x, size, mode="bicubic", align_corners=align_corners)
+        out: torch.Tensor = self.conv2(x)
+        return out
+
+
+class LightUpsampler(nn.Module):
+    """A cheap tail: 3x3 at stride 4, bilinear to stride 2, 3x3, bilinear to the image."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c, c // 2, 3, 1, 1)
+        self.conv2 = nn.Conv2d(c // 2, 1, 3, 1, 1)
+
+    def forward(self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M 1 H W"]:
+        half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
+        x = resize(torch.relu(self.conv1(x)), half, align_corners)
+        return resize(self.conv2(x), size, align_corners)
+
+
+def resize(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int] | torch.Size, align_corners: bool) -> Float[torch.Tensor, "M c H W"]:
+    """Bilinear, without antialiasing; the map itself where the size is right already."""
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+
+
+class Decoder(nn.Module):
+    """D. ``c_in`` and ``c_out`` are channels by stride, ``layers`` the convolutions of each TSE. Without ``refine_first`` the refinement
+    before the attention is left out; ``light`` chooses the cheap tail."""
+
+    def __init__(
+        self,
+        c_in: dict[int, int],
+        c_out: dict[int, int],
+        c_scores: int,
+        *,
+        layers: int = 3,
+        refine_first: bool = True,
+        light: bool = False,
+        align_corners: bool = False,
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.TSE = nn.ModuleDict({_NAMES[s]: Encoding(c_in[s], c_out[s], c_scores, layers) for s in STRIDES})
+        self.RRB1 = nn.ModuleDict({_NAMES[s]: Refinement(c_out[s]) for s in STRIDES if refine_first})
+        self.CAB = nn.ModuleDict({_NAMES[s]: ChannelAttention(c_out[s]) for s in STRIDES})
+        self.RRB2 = nn.ModuleDict({_NAMES[s]: Refinement(c_out[s]) for s in STRIDES})
+        self.proj = nn.ModuleDict({_NAMES[s]: nn.Sequential(nn.Conv2d(c_out[2 * s], c_out[s], 1), nn.ReLU()) for s in STRIDES[1:]})
+        self.project: nn.Module = LightUpsampler(c_out[4]) if light else Upsampler(c_out[4])
+
+    def context(self, features: dict[int, torch.Tensor]) -> Context:
+        """The image's part, once per frame, from the features by stride, each (S, c, h, w)."""
+        shares = {}
+        pooled = None
+        for s in STRIDES:
+            encoding = self.TSE[_NAMES[s]]
+            assert isinstance(encoding, Encoding)
+            shares[s], h = encoding.image_part(features[s])
+            if pooled is None:
+                pooled = h.mean((2, 3), keepdim=True)
+        assert pooled is not None
+        return Context(shares, pooled)
+
+    def levels(self, scores: Float[torch.Tensor, "S N d h w"], context: Context) -> list[Float[torch.Tensor, "SN c h w"]]:
+        """What leaves each level, coarse to fine; the last is at stride 4."""
+        n = scores.shape[1]
+        flat = scores.flatten(0, 1)
+        deeper = context.pooled.repeat_interleave(n, 0)
+        out: list[torch.Tensor] = []
+        for s in STRIDES:
+            name = _NAMES[s]
+            share = context.shares[s]
+            if out:
+                deeper = self.proj[name](out[-1])
+            x = self.TSE[name](share, resize(flat, share.shape[-2:], self.align_corners))
+            if name in self.RRB1:
+                x = self.RRB1[name](x)
+            out.append(self.RRB2[name](self.CAB[name](deeper, x, self.align_corners)))
+        return out
+
+    def forward(self, scores: Float[torch.Tensor, "S N d h w"], context: Context, size: tuple[int, int]) -> Float[torch.Tensor, "S N H W"]:
+        """Logits of N objects in each of S frames of ``size`` px from the target models' scores."""
+        x: torch.Tensor = self.project(self.levels(scores, context)[-1], size, self.align_corners)
+        return x.reshape(*scores.shape[:2], *size)

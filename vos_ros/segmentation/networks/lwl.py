@@ -1,0 +1,217 @@
+"""The network of LWL (paper 003): backbone F, target features, label generator E, weight predictor W, box encoder B and decoder D.
+
+``LwlNet`` holds what is learned offline, under the parameter names of the published checkpoints (ResNet-50). It is stateless: what is
+learned of an object are filters, made by ``few_shot.steepest_descent`` and kept by the caller. Tensors in, tensors out.
+
+Two kinds of grid. ``aligned`` networks take images of 32k+1 px, cell (i, j) of the stride-s map sits on pixel (s i, s j) and every
+interpolation maps corners to corners; the others (the published one) take 32k px and interpolate between areas.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import nn
+
+from vos_ros.segmentation.networks import mobilenet_v2, resnet
+from vos_ros.segmentation.networks.decoder import STRIDES, Context, Decoder
+from vos_ros.segmentation.networks.few_shot import apply_filters
+from vos_ros.segmentation.networks.images import CONVENTIONS, normalise
+from vos_ros.segmentation.networks.label_encoder import BoxEncoder, LabelEncoder
+from vos_ros.segmentation.networks.target_model import TargetModel
+
+STRIDE = 16  # px of the image per cell of the target model
+_GRID = 32
+
+
+@dataclass(frozen=True)
+class LwlSpec:
+    """What a network looks like. The defaults are the published one; ``decoder_channels`` go from stride 32 to 4."""
+
+    backbone: str = "resnet50"
+    stride_in_1x1: bool = True
+    convention: str = "caffe"
+    aligned: bool = False
+    target_channels: int = 512
+    num_filters: int = 16
+    kernel_size: int = 3
+    label_dims: tuple[int, int, int] = (16, 32, 64)
+    decoder_channels: tuple[int, int, int, int] = (256, 128, 128, 64)
+    encoding_layers: int = 3
+    refine_first: bool = True
+    light_tail: bool = False
+    box_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone {self.backbone!r}: known are {', '.join(BACKBONES)}")
+        if self.convention not in CONVENTIONS:
+            raise ValueError(f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size {self.kernel_size}: wanted an odd number")
+
+    def to_json(self) -> str:
+        """One line that ``from_json`` reads back to an equal spec."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> LwlSpec:
+        """ValueError: not a spec, or one of another version (unknown or mistyped fields)."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise ValueError(f"not the specification of an LWL network: {e}") from e
+        if not isinstance(values, Mapping):
+            raise ValueError(f"not the specification of an LWL network: got a {type(values).__name__}, wanted an object with fields")
+        defaults = dataclasses.asdict(cls())
+        unknown = sorted(set(values) - set(defaults))
+        if unknown:
+            raise ValueError(f"the specification has unknown fields {unknown}; known are {sorted(defaults)}")
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for k, v in fields.items():
+            ok = isinstance(v, type(defaults[k])) and (not isinstance(v, bool) or isinstance(defaults[k], bool))
+            if ok and isinstance(v, tuple):
+                ok = len(v) == len(defaults[k]) and all(isinstance(n, int) and n > 0 for n in v)
+            elif ok and type(v) is int:
+                ok = v > 0
+            if not ok:
+                raise ValueError(f"the specification's {k} is {v!r}, wanted something like {defaults[k]!r}")
+        return cls(**fields)
+
+
+BACKBONES = (*(f"resnet{d}" for d in resnet.DEPTHS), "mobilenet_v2")
+
+SPECS: Mapping[str, LwlSpec] = {
+    "resnet50": LwlSpec(),
+    "resnet50_box": LwlSpec(box_encoder=True),
+    "mobilenet_v2": LwlSpec(
+        backbone="mobilenet_v2",
+        stride_in_1x1=False,
+        convention="tensorflow",
+        aligned=True,
+        target_channels=96,
+        num_filters=8,
+        label_dims=(8, 16, 32),
+        decoder_channels=(64, 32, 24, 16),
+        encoding_layers=1,
+        refine_first=False,
+        light_tail=True,
+    ),
+}
+
+
+class LwlNet(nn.Module):
+    """The network of a spec, freshly initialised: convolutions as He et al. 2015.
+
+    Batch norms keep their statistics in training too, as in the published training: ``train()`` leaves them in eval mode.
+    """
+
+    def __init__(self, spec: LwlSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.backbone == "mobilenet_v2":
+            self.feature_extractor: nn.Module = mobilenet_v2.MobileNetV2(32)
+            channels = {s: mobilenet_v2.CHANNELS[s] for s in STRIDES}
+        else:
+            depth = int(spec.backbone.removeprefix("resnet"))
+            self.feature_extractor = resnet.ResNet(depth, stride_in_1x1=spec.stride_in_1x1)
+            channels = resnet.channels(depth)
+        self.target_model = TargetModel(channels[STRIDE], spec.target_channels, spec.kernel_size)
+        self.decoder = Decoder(
+            channels,
+            dict(zip(STRIDES, spec.decoder_channels, strict=True)),
+            spec.num_filters,
+            layers=spec.encoding_layers,
+            refine_first=spec.refine_first,
+            light=spec.light_tail,
+            align_corners=spec.aligned,
+        )
+        self.label_encoder = LabelEncoder(spec.label_dims, spec.num_filters)
+        self.box_label_encoder = BoxEncoder(spec.target_channels, spec.num_filters) if spec.box_encoder else None
+        for m in self.modules():
+            if isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode="fan_in")
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+        self.label_encoder.initialise()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> LwlNet:
+        super().train(mode)
+        for m in self.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.eval()
+        return self
+
+    def fits(self, height: int, width: int) -> tuple[int, int]:
+        """The nearest size, in px, that the network's grid takes: 32k, or 32k+1 of an aligned one."""
+        more = 1 if self.spec.aligned else 0
+        h, w = (max(1, round((n - more) / _GRID)) * _GRID + more for n in (height, width))
+        return h, w
+
+    def cells(self, height: int, width: int) -> tuple[int, int]:
+        """(h, w) of the target model's map for an image of a size that fits."""
+        return -(-height // STRIDE), -(-width // STRIDE)
+
+    def extract(
+        self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
+    ) -> dict[int, torch.Tensor]:
+        """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255. ValueError: a size that doesn't fit the grid."""
+        size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
+        if size != self.fits(*size):
+            h, w = self.fits(*size)
+            raise ValueError(f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}")
+        image = normalise(rgb, self.spec.convention).contiguous(memory_format=torch.channels_last)
+        maps: dict[int, torch.Tensor] = self.feature_extractor(image)
+        return {s: maps[s] for s in STRIDES}
+
+    def target_features(self, maps: Mapping[int, torch.Tensor]) -> Float[torch.Tensor, "S C h w"]:
+        """What the target models see of S frames."""
+        out: torch.Tensor = self.target_model(maps[STRIDE])
+        return out
+
+    @property
+    def ridge(self) -> Float[torch.Tensor, "1"]:
+        """lambda of eq. (3)."""
+        return self.target_model.ridge
+
+    def encode(
+        self, masks: Float[torch.Tensor, "S N H W"]
+    ) -> tuple[Float[torch.Tensor, "S N D h w"], Float[torch.Tensor, "S N D h w"]]:
+        """E(y) and W(y) of soft masks; eq. (3) weighs by W squared."""
+        labels, weights = self.label_encoder(masks.flatten(0, 1)[:, None])
+        n = masks.shape[:2]
+        return labels.reshape(*n, *labels.shape[1:]), weights.reshape(*n, *weights.shape[1:])
+
+    def encode_boxes(
+        self, features: Float[torch.Tensor, "S C h w"], boxes: Float[torch.Tensor, "S N H W"]
+    ) -> Float[torch.Tensor, "S N D h w"]:
+        """B of N boxes in each of S frames, given as masks of the image's size. ValueError: the network has no box encoder."""
+        if self.box_label_encoder is None:
+            raise ValueError("this network has no box encoder: give a mask, or use a checkpoint with one")
+        n = boxes.shape[1]
+        out: torch.Tensor = self.box_label_encoder(features.repeat_interleave(n, 0), boxes.flatten(0, 1)[:, None], self.spec.aligned)
+        return out.reshape(*boxes.shape[:2], *out.shape[1:])
+
+    def context(self, maps: dict[int, torch.Tensor]) -> Context:
+        """The image's part of the decoder's work, once per frame."""
+        return self.decoder.context(maps)
+
+    def decode(self, scores: Float[torch.Tensor, "S N D h w"], context: Context, size: tuple[int, int]) -> Float[torch.Tensor, "S N H W"]:
+        """Mask logits of ``size`` px from scores of the target models, or from encodings of boxes."""
+        out: torch.Tensor = self.decoder(scores, context, size)
+        return out
+
+    def forward(
+        self, rgb: UInt8[torch.Tensor, "S 3 H W"], filters: Float[torch.Tensor, "N D C K K"]
+    ) -> Float[torch.Tensor, "S N H W"]:
+        """S frames and N target models to mask logits: the whole of a frame's work without the learning."""
+        maps = self.extract(rgb)
+        scores = apply_filters(self.target_features(maps), filters)
+        return self.decode(scores, self.context(maps), (int(rgb.shape[-2]), int(rgb.shape[-1])))

@@ -1,0 +1,26 @@
+"""Losses on masks."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+
+
+def lovasz(probs: Float[torch.Tensor, "P"], truth: Bool[torch.Tensor, "P"]) -> Float[torch.Tensor, ""]:
+    """The Lovasz-softmax loss of one class (Berman et al. 2018, arXiv:1705.08790, eq. (8), alg. 1): a convex surrogate of 1 - IoU.
+
+    ``probs`` are foreground probabilities of P pixels, ``truth`` says which are foreground. The errors, largest first, are weighted by
+    what each adds to the Jaccard loss of the pixels before it. Where nothing is foreground the loss is the largest error; where there
+    is no pixel at all it is 0.
+    """
+    if probs.numel() == 0:
+        return probs.sum()
+    errors, order = torch.sort(torch.where(truth, 1 - probs, probs), descending=True)
+    with torch.no_grad():
+        sorted_truth = truth[order].to(errors.dtype)
+        total = sorted_truth.sum()
+        intersection = total - sorted_truth.cumsum(0)
+        union = total + (1 - sorted_truth).cumsum(0)
+        jaccard = 1 - intersection / union
+        steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
+    return errors @ steps

@@ -1,0 +1,329 @@
+"""What can be trained: ``lwl``, the whole of paper 003 (sec. 3.6), and ``lwl_box``, its box encoder alone (sec. 3.7)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import nn
+
+from vos_ros.config import ConfigError, option
+from vos_ros.segmentation.features import load_weights
+from vos_ros.segmentation.networks.decoder import resize
+from vos_ros.segmentation.networks.few_shot import Samples, apply_filters, steepest_descent
+from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
+from vos_ros.sinks.images import track_color
+from vos_ros.training.config import StageConfig, build
+from vos_ros.training.interface import IGNORE, Batch, Task
+from vos_ros.training.losses import lovasz
+
+FORMAT = "vos_ros.lwl"
+_BOX_SCALE = 10.0
+
+
+@dataclass(frozen=True)
+class LwlOptions:
+    """What there is to choose in the training of an LWL network. ``spec`` replaces fields of the named network's."""
+
+    network: str = option("resnet50", "network to start from", choices=tuple(SPECS))
+    spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    backbone: str = option("", "weights of the backbone (.safetensors or .pt state dict, torchvision's names); empty = random")
+    weights: str = option("", "weights of a whole network to go on from; empty = none")
+    iterations_init: int = option(5, "steepest-descent iterations on the first frame (sec. 3.6)", low=1, high=100)
+    iterations_update: int = option(2, "... after each further frame, where the filters are refined", low=1, high=100)
+    refine: bool = option(False, "learn from predicted masks within a clip, as in sec. 3.6; the published training doesn't, whatever its"
+                          " options say")
+    refine_share: float = option(0.1, "importance of a predicted mask when it is added; that of the others shrinks by as much", low=0.0,
+                                 high=1.0)
+    regularization: float = option(0.01, "the learnt number whose square is lambda, at the start", low=1e-6, high=10.0)
+    pool: str = option("object", "pixels that are sorted together in the Lovasz loss", choices=("object", "batch"))
+    scale: float = option(100.0, "factor of the Lovasz loss", low=0.0, high=1e6)
+    cross_entropy: float = option(0.0, "factor of a cross entropy added to it; the paper has none", low=0.0, high=1e6)
+
+
+class _Objects(NamedTuple):
+    """The M objects of a batch, flat: whose clip, and their masks in all frames. ``valid`` is False on pixels to be ignored."""
+
+    clip: Int[torch.Tensor, "M"]
+    masks: Bool[torch.Tensor, "M Q H W"]
+    valid: Bool[torch.Tensor, "M Q H W"]
+
+    @classmethod
+    def of(cls, labels: UInt8[torch.Tensor, "B Q H W"]) -> _Objects:
+        """ValueError: a clip without an object in its first frame."""
+        counts = torch.where(labels[:, 0] == IGNORE, 0, labels[:, 0]).flatten(1).max(1).values.long()
+        if not bool((counts > 0).all()):
+            raise ValueError(f"clips {torch.nonzero(counts == 0).flatten().tolist()} of the batch have no object in their first frame")
+        clip = torch.arange(len(labels), device=labels.device).repeat_interleave(counts)
+        number = torch.cat([torch.arange(1, int(n) + 1, device=labels.device) for n in counts])
+        own = labels[clip]
+        return cls(clip, own == number[:, None, None, None], own != IGNORE)
+
+
+class LwlTask:
+    """Trains all of an LWL network: the first frame of a clip teaches the filters, the masks of the others are predicted."""
+
+    name = "lwl"
+
+    def __init__(self, options: LwlOptions) -> None:
+        self.options = options
+        try:
+            self.spec = LwlSpec.from_json(json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec}))
+        except (TypeError, ValueError) as e:
+            raise ConfigError(f"options.spec: {e}") from e
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object]) -> Self:
+        """ConfigError: an unknown option, a wrong type, a value out of bounds."""
+        return cls(build(LwlOptions, options, "options."))
+
+    def build(self) -> LwlNet:
+        """A fresh network, with the weights that the options name. ConfigError: a file that can't be used."""
+        net = LwlNet(self.spec)
+        nn.init.constant_(net.target_model.filter_optimizer.residual_module.filter_reg, self.options.regularization)
+        for module, path, key in ((net.feature_extractor, self.options.backbone, "backbone"), (net, self.options.weights, "weights")):
+            if path:
+                if not Path(path).is_file():
+                    raise ConfigError(f"options.{key}: no such file: {path!r}")
+                load_weights(module, path)
+        return net
+
+    def metadata(self) -> dict[str, str]:
+        """Names the format and holds the spec, from which the network is built again."""
+        return {"format": FORMAT, "spec": self.spec.to_json()}
+
+    def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
+        """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``target_model``, ``regularization``,
+        ``label_encoder``, ``decoder``. ConfigError: another name in the stage's rates."""
+        assert isinstance(model, LwlNet)
+        return _rated(self._groups(model), stage)
+
+    def _groups(self, net: LwlNet) -> dict[str, list[nn.Parameter]]:
+        backbone = net.feature_extractor
+        if net.spec.backbone == "mobilenet_v2":
+            stem = [p for i in range(4) for p in backbone.get_submodule(f"features.{i}").parameters()]
+        else:
+            stem = [p for name in ("conv1", "bn1", "layer1") for p in backbone.get_submodule(name).parameters()]
+        known = {id(p) for p in stem}
+        return {
+            "stem": stem,
+            "backbone": [p for p in backbone.parameters() if id(p) not in known],
+            "target_model": list(net.target_model.feature_extractor.parameters()),
+            "regularization": list(net.target_model.filter_optimizer.parameters()),
+            "label_encoder": list(net.label_encoder.parameters()),
+            "decoder": list(net.decoder.parameters()),
+        }
+
+    def predict(self, net: LwlNet, batch: Batch, objects: _Objects) -> Float[torch.Tensor, "M T H W"]:
+        """Mask logits of every object in the T = Q - 1 later frames of its clip (sec. 3.6)."""
+        q = batch.frames.shape[1]
+        size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
+        maps = net.extract(batch.frames.flatten(0, 1))
+        x = _split(net.target_features(maps), q)
+        context = net.context({s: _split(m, q)[:, 1:].flatten(0, 1) for s, m in maps.items()})
+        learner = _Learner(net, x, objects, self.options)
+        if not self.options.refine:
+            frames = (objects.clip[:, None] * (q - 1) + torch.arange(q - 1, device=x.device)).flatten()
+            scores = learner.scores(range(1, q)).flatten(0, 1)[:, None]
+            return _split(net.decode(scores, context.of_frames(frames), size)[:, 0], q - 1)
+        out: list[torch.Tensor] = []
+        for t in range(1, q):
+            if t > 1:
+                learner.refine(t - 1, torch.sigmoid(out[-1].detach()))
+            scores = learner.scores(range(t, t + 1)).flatten(0, 1)[:, None]
+            out.append(net.decode(scores, context.of_frames(objects.clip * (q - 1) + t - 1), size)[:, 0])
+        return torch.stack(out, 1)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+        """Eq. (5) with the Lovasz loss, and the mean IoU over objects and predicted frames."""
+        assert isinstance(model, LwlNet)
+        objects = _Objects.of(batch.labels)
+        logits = self.predict(model, batch, objects).float()
+        truth, valid = objects.masks[:, 1:], objects.valid[:, 1:]
+        probs = torch.sigmoid(logits)
+        if self.options.pool == "batch":
+            value = lovasz(probs[valid], truth[valid])
+        else:
+            per_object = [lovasz(p[v], y[v]) for p, y, v in zip(probs, truth, valid, strict=True)]
+            value = _mean_over_clips(torch.stack(per_object), objects.clip)
+        scalars: dict[str, torch.Tensor | float] = {"lovasz": value.detach(), "iou": iou(logits > 0, truth, valid).mean()}
+        total = self.options.scale * value
+        if self.options.cross_entropy:
+            entropy = F.binary_cross_entropy_with_logits(logits[valid], truth[valid].to(logits))
+            scalars["cross_entropy"] = entropy.detach()
+            total = total + self.options.cross_entropy * entropy
+        return total, scalars
+
+    @torch.no_grad()
+    def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
+        """A clip per row: its first frame with the given masks, then the predictions tinted, true outlines in white."""
+        assert isinstance(model, LwlNet)
+        objects = _Objects.of(batch.labels)
+        logits = self.predict(model, batch, objects).float()
+        rows = []
+        for b in range(len(batch.frames)):
+            own = torch.nonzero(objects.clip == b).flatten()
+            truth = objects.masks[own]
+            shown = torch.cat([truth[:, :1], logits[own] > 0], 1)
+            frames, *masks = (t.cpu().numpy() for t in (batch.frames[b].permute(0, 2, 3, 1), shown.transpose(0, 1), truth.transpose(0, 1)))
+            rows.append(np.concatenate([_tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
+        return np.concatenate(rows)
+
+
+class _Learner:
+    """The filters of a batch's objects and what they have been learned from."""
+
+    def __init__(self, net: LwlNet, x: Float[torch.Tensor, "B Q C h w"], objects: _Objects, options: LwlOptions) -> None:
+        self._net, self._x, self._options = net, x.float(), options
+        self._rows = [torch.nonzero(objects.clip == b).flatten() for b in range(len(x))]
+        self._frames, self._shares = [0], [1.0]
+        self._labels: list[torch.Tensor] = []
+        self._weights: list[torch.Tensor] = []
+        self._encode(objects.masks[:, 0].to(x), objects.valid[:, 0].to(x))
+        d, c, k = net.spec.num_filters, net.spec.target_channels, net.spec.kernel_size
+        self._filters = self._descend(self._x.new_zeros((len(objects.clip), d, c, k, k)), options.iterations_init)
+
+    def _encode(self, masks: Float[torch.Tensor, "M H W"], valid: Float[torch.Tensor, "M H W"] | None) -> None:
+        labels, weights = (t[:, 0].float() for t in self._net.encode(masks[:, None]))
+        squared = weights.square()
+        if valid is not None:
+            squared = squared * resize(valid[:, None], squared.shape[-2:], self._net.spec.aligned)
+        self._labels.append(labels)
+        self._weights.append(squared)
+
+    def _descend(self, filters: torch.Tensor, iterations: int) -> torch.Tensor:
+        """Eq. (4), in single precision whatever the network runs in: sums of squares don't fit half."""
+        labels, shares = torch.stack(self._labels), torch.tensor(self._shares, device=filters.device)
+        weights = torch.stack(self._weights) * shares[:, None, None, None, None]
+        with torch.autocast(filters.device.type, enabled=False):
+            blocks = [Samples(self._x[b, self._frames], rows, labels[:, rows], weights[:, rows]) for b, rows in enumerate(self._rows)]
+            return steepest_descent(filters, blocks, self._net.ridge.float(), iterations)
+
+    def refine(self, frame: int, probs: Float[torch.Tensor, "M H W"]) -> None:
+        """Adds a frame with its predicted masks and learns on."""
+        share = self._options.refine_share
+        self._frames.append(frame)
+        self._shares = [*((1 - share) * s for s in self._shares), share]
+        self._encode(probs.to(self._x), None)
+        self._filters = self._descend(self._filters, self._options.iterations_update)
+
+    def scores(self, frames: range) -> Float[torch.Tensor, "M T D h w"]:
+        """What the target models say of the given frames of their clips."""
+        own = [apply_filters(self._x[b, list(frames)], self._filters[rows]).transpose(0, 1) for b, rows in enumerate(self._rows)]
+        return torch.cat(own)  # the rows of clip 0 come first, and so on
+
+
+class LwlBoxTask(LwlTask):
+    """Trains the box encoder of a finished network on first frames: boxes around the masks in, masks out (sec. 3.7)."""
+
+    name = "lwl_box"
+
+    def __init__(self, options: LwlOptions) -> None:
+        super().__init__(options)
+        self.spec = dataclasses.replace(self.spec, box_encoder=True)
+
+    def build(self) -> LwlNet:
+        """The network that the options' ``weights`` hold, with a fresh box encoder. ConfigError: a file that can't be used."""
+        net = LwlNet(dataclasses.replace(self.spec, box_encoder=False))
+        if not Path(self.options.weights).is_file():
+            raise ConfigError(f"options.weights: {self.options.weights!r} is no file; the box encoder needs a trained network")
+        load_weights(net, self.options.weights)
+        whole = LwlNet(self.spec)
+        whole.load_state_dict(net.state_dict(), strict=False)
+        return whole
+
+    def _groups(self, net: LwlNet) -> dict[str, list[nn.Parameter]]:
+        assert net.box_label_encoder is not None
+        return {"box_encoder": list(net.box_label_encoder.parameters())}
+
+    def predict(self, net: LwlNet, batch: Batch, objects: _Objects) -> Float[torch.Tensor, "M 1 H W"]:
+        """Mask logits of every object in its clip's first frame, from its box alone."""
+        size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
+        maps = net.extract(batch.frames[:, 0])
+        boxes = _boxes(objects.masks[:, 0]).to(maps[16])
+        scores = net.encode_boxes(net.target_features(maps)[objects.clip], boxes[:, None])
+        return net.decode(scores, net.context(maps).of_frames(objects.clip), size)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+        """The Lovasz loss of all objects together, and the mean IoU."""
+        assert isinstance(model, LwlNet)
+        objects = _Objects.of(batch.labels[:, :1])
+        logits = self.predict(model, batch, objects).float()
+        value = lovasz(torch.sigmoid(logits)[objects.valid], objects.masks[objects.valid])
+        return _BOX_SCALE * value, {"lovasz": value.detach(), "iou": iou(logits > 0, objects.masks, objects.valid).mean()}
+
+    @torch.no_grad()
+    def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
+        """A clip per row: its first frame with the predictions tinted, true outlines in white."""
+        assert isinstance(model, LwlNet)
+        objects = _Objects.of(batch.labels[:, :1])
+        shown = self.predict(model, batch, objects)[:, 0] > 0
+        rows = []
+        for b, frame in enumerate(batch.frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()):
+            own = torch.nonzero(objects.clip == b).flatten()
+            rows.append(_tinted(frame, shown[own].cpu().numpy(), objects.masks[own, 0].cpu().numpy()))
+        return np.concatenate(rows)
+
+
+def iou(found: Bool[torch.Tensor, "M T H W"], truth: Bool[torch.Tensor, "M T H W"], valid: Bool[torch.Tensor, "M T H W"]
+        ) -> Float[torch.Tensor, "M T"]:
+    """Intersection over union on the valid pixels; 1 where both are empty."""
+    both = (found & truth & valid).sum((2, 3))
+    either = ((found | truth) & valid).sum((2, 3))
+    return torch.where(either > 0, both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))
+
+
+def _split(x: Float[torch.Tensor, "BQ ..."], q: int) -> Float[torch.Tensor, "B Q ..."]:
+    return x.reshape(-1, q, *x.shape[1:])
+
+
+def _mean_over_clips(values: Float[torch.Tensor, "M"], clip: Int[torch.Tensor, "M"]) -> Float[torch.Tensor, ""]:
+    """Every clip counts the same, however many objects it has."""
+    counts = torch.bincount(clip)
+    return (values / counts[clip]).sum() / len(counts)
+
+
+def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
+    """The boxes around masks, filled."""
+    def between(seen: torch.Tensor) -> torch.Tensor:
+        return (seen.cumsum(1) > 0) & (seen.flip(1).cumsum(1).flip(1) > 0)
+
+    return between(masks.any(2))[:, :, None] & between(masks.any(1))[:, None, :]
+
+
+def _rated(groups: Mapping[str, list[nn.Parameter]], stage: StageConfig) -> list[dict[str, Any]]:
+    """The groups that the stage gives a learning rate. ConfigError: a rate for a group that there isn't."""
+    if unknown := sorted(set(stage.rates) - set(groups)):
+        raise ConfigError(f"rates: no group {', '.join(unknown)} of parameters; there are {', '.join(groups)}")
+    return [{"name": n, "params": p, "lr": stage.rates[n]} for n, p in groups.items() if stage.rates.get(n)]
+
+
+def _tinted(rgb: UInt8[np.ndarray, "H W 3"], shown: Bool[np.ndarray, "n H W"], truth: Bool[np.ndarray, "n H W"]
+            ) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame with the shown masks in colour and the true outlines in white."""
+    picture = rgb.copy()
+    for i, mask in enumerate(shown, start=1):
+        picture[mask] = (picture[mask] // 2 + np.array(track_color(i), np.uint16) // 2).astype(np.uint8)
+    for mask in truth:
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
+    return picture
+
+
+TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {t.name: t.from_options for t in (LwlTask, LwlBoxTask)}
+
+
+def create(name: str, options: Mapping[str, object]) -> Task:
+    """A task by name. ConfigError: an unknown task or option."""
+    if name not in TASKS:
+        raise ConfigError(f"unknown task {name!r}: known are {', '.join(TASKS)}")
+    return TASKS[name](options)
