@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt8
 from vos_ros.types import Projection
 
 MASK, NEAR, CORE, AGREES = 1, 2, 4, 8
-"""Bits of an expectation's codes: in the projection; in it dilated by sigma; in it eroded by sigma; measured depth agrees with the object."""
+"""Bits of an expectation's codes: in the projection; in it dilated by sigma; in it eroded by sigma; measured depth agrees."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -38,7 +38,8 @@ def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
             tolerant = max(0.0, 1.0 - wrong / union)
             inliers = agree[row] / with_depth[row] if with_depth[row] > 0 else math.nan
             score = tolerant if math.isnan(inliers) else config.iou_weight * tolerant + (1 - config.iou_weight) * inliers
-            out.append(Evidence(view.track_ids[row - 1], e.object_id, float(score), float(both[row] / union), float(tolerant), float(inliers)))
+            out.append(Evidence(view.track_ids[row - 1], e.object_id, float(score), float(both[row] / union), float(tolerant),
+                                float(inliers)))
     return out
 
 
