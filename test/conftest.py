@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -86,3 +87,26 @@ def make_result() -> Callable[..., FrameResult]:
                            timings_ms={"segmentation": 2.0, "total": 3.0})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def davis_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DAVIS' folders with two sequences of eight 96x64 frames: ``pair`` has objects 1 and 2 that drift towards each other, ``solo`` one; list
+    val names both."""
+    root = tmp_path_factory.mktemp("davis") / "DAVIS"
+    rng = np.random.default_rng(8)
+    (root / "ImageSets/2017").mkdir(parents=True)
+    (root / "ImageSets/2017/val.txt").write_text("pair\nsolo\n")
+    for name, count in (("pair", 2), ("solo", 1)):
+        images, masks = root / "JPEGImages/480p" / name, root / "Annotations/480p" / name
+        images.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        ground = rng.integers(90, 130, (64, 96, 3), np.uint8)
+        for t in range(8):
+            image, mask = ground.copy(), np.zeros((64, 96), np.uint8)
+            for i, (x, y, color) in enumerate(((20 + 2 * t, 12, (40, 60, 220)), (60 - 2 * t, 40, (60, 220, 40)))[:count], start=1):
+                mask[y:y + 18, x:x + 22] = i
+                image[mask == i] = np.array(color) - rng.integers(0, 30, (18 * 22, 3))
+            cv2.imwrite(str(images / f"{t:05d}.jpg"), image)
+            cv2.imwrite(str(masks / f"{t:05d}.png"), mask)
+    return root
