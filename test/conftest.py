@@ -91,8 +91,8 @@ def make_result() -> Callable[..., FrameResult]:
 
 @pytest.fixture(scope="session")
 def davis_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DAVIS' folders with two sequences of eight 96x64 frames: ``pair`` has objects 1 and 2 that drift towards each other, ``solo`` one; list
-    val names both."""
+    """DAVIS' folders with two sequences of eight 96x64 frames, both in the list val: ``pair`` has objects 1 and 2 that move towards
+    each other, ``solo`` has one."""
     root = tmp_path_factory.mktemp("davis") / "DAVIS"
     rng = np.random.default_rng(8)
     (root / "ImageSets/2017").mkdir(parents=True)

@@ -19,7 +19,8 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("words", [[], ["convert"], ["replay"], ["eval"], ["eval", "bag"], ["eval", "davis"], ["eval", "ytvos"], ["demo"], ["bench"]])
+@pytest.mark.parametrize("words", [[], ["convert"], ["replay"], ["eval"], ["eval", "bag"], ["eval", "davis"], ["eval", "ytvos"], ["demo"],
+                                   ["bench"]])
 def test_help_needs_nothing_heavy(words: list[str]) -> None:
     code = f"""
 import sys
