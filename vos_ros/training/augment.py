@@ -1,0 +1,83 @@
+"""What happens to the picture of a clip: light, colour, lens, sensor, compression. Drawn once per clip, so that it holds still over time;
+only brightness drifts from frame to frame.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from vos_ros.training.config import AugmentConfig
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def recolor(config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]) -> UInt8[np.ndarray, "Q H W 3"]:
+    """Saturation, hue, contrast and gamma per clip, brightness per frame, all clipped to 0..255."""
+    matrix = np.eye(3)
+    if rng.random() < config.grayscale:
+        matrix = np.tile(_LUMA, (3, 1))
+    elif config.color:
+        matrix = color_matrix(rng, config.color)
+    if not np.array_equal(matrix, np.eye(3)):
+        frames = cv2.transform(frames.reshape(len(frames), -1, 3), matrix).reshape(frames.shape)
+    gamma, contrast = np.exp(config.color * rng.uniform(-0.5, 0.5, 2))
+    levels = np.arange(256) / 255.0
+    curve = 0.5 + contrast * (levels**gamma - 0.5)
+    out = np.empty_like(frames)
+    for i, frame in enumerate(frames):
+        gain = rng.uniform(1 - config.brightness, 1 + config.brightness)
+        out[i] = cv2.LUT(frame, np.clip(curve * gain * 255.0 + 0.5, 0, 255).astype(np.uint8))
+    return out
+
+
+def color_matrix(rng: np.random.Generator, strength: float) -> np.ndarray:
+    """(3, 3): a change of saturation, a turn of the hue about grey, a slight cast."""
+    angle = strength * rng.uniform(-0.6, 0.6)
+    axis = np.full(3, 1 / np.sqrt(3))
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    hue = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
+    keep = 1 + strength * rng.uniform(-0.7, 0.7)
+    saturation = keep * np.eye(3) + (1 - keep) * np.tile(_LUMA, (3, 1))
+    cast = np.diag(1 + strength * rng.uniform(-0.15, 0.15, 3))
+    return np.asarray(cast @ saturation @ hue)
+
+
+def degrade(config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]) -> UInt8[np.ndarray, "Q H W 3"]:
+    """Out of focus or of low resolution, noisy, compressed: each with the probability of the configuration."""
+    blur, coarse, noise, jpeg = rng.random(4) < config.degrade * np.array([0.5, 0.5, 1.0, 1.0])
+    sigma, share, spread = rng.uniform(0.4, 1.6), rng.uniform(0.4, 0.8), rng.uniform(2.0, 10.0)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
+    h, w = frames.shape[1:3]
+    if not (blur or coarse or noise or jpeg):
+        return frames
+    grain = rng.normal(0, spread, (h, w, 3)).astype(np.int16) if noise else None
+    out = np.empty_like(frames)
+    for i, frame in enumerate(frames):
+        if blur:
+            frame = cv2.GaussianBlur(frame, (0, 0), sigma)
+        if coarse:
+            small = cv2.resize(frame, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+            frame = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
+        if grain is not None:  # one field of noise, shifted: drawing it is the dearest of all
+            shift = rng.integers(0, (h, w))
+            frame = np.clip(frame + np.roll(grain, tuple(shift), (0, 1)), 0, 255).astype(np.uint8)
+        if jpeg:
+            frame = cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR)
+        out[i] = frame
+    return out
+
+
+def streak(image: UInt8[np.ndarray, "H W C"], dx: float, dy: float) -> UInt8[np.ndarray, "H W C"]:
+    """Smeared along (dx, dy) px, as by motion while the shutter is open."""
+    length = float(np.hypot(dx, dy))
+    if length < 1.5:
+        return image
+    length = min(length, 25.0)
+    n = 2 * int(np.ceil(length / 2)) + 1
+    kernel = np.zeros((n, n), np.uint8)
+    middle, reach = (n - 1) / 2, length / 2
+    ux, uy = dx / np.hypot(dx, dy) * reach, dy / np.hypot(dx, dy) * reach
+    cv2.line(kernel, (round(middle - ux), round(middle - uy)), (round(middle + ux), round(middle + uy)), 1)
+    return np.asarray(cv2.filter2D(image, -1, kernel.astype(np.float32) / kernel.sum(), borderType=cv2.BORDER_REPLICATE))

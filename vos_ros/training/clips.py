@@ -1,0 +1,182 @@
+"""Training samples: Q frames in order from a window of a sequence (paper 003 sec. 3.6), or made from a still image, as a stream that is
+a function of the seed and the sample's number alone. A resumed run, and a run on another number of devices, sees the same clips.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vos_ros.training.augment import degrade, recolor
+from vos_ros.training.config import ClipConfig
+from vos_ros.training.data import Footage
+from vos_ros.training.interface import IGNORE, Batch
+from vos_ros.training.stills import Picture, still_clip
+from vos_ros.training.windows import box_of, number, place, resample, resample_labels, window
+
+Clip = tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]]
+"""Frames (RGB) and labels."""
+_TRIES = 50
+_MIN_SEEN_PX = 10  # an object with fewer pixels in a frame isn't looked for there
+
+
+def choose_times(footage: Footage, config: ClipConfig, rng: np.random.Generator) -> list[int]:
+    """Q frames in order: a first one, the others from the ``gap`` after it, each only once where there are enough."""
+    times = np.asarray(footage.times)
+    first = int(rng.integers(len(times) - 1))
+    after = np.flatnonzero((times > times[first]) & (times <= times[first] + config.gap))
+    if not len(after):
+        after = np.array([first + 1])
+    n = config.frames - 1
+    return [first, *sorted(int(i) for i in rng.choice(after, n, replace=len(after) < n))]
+
+
+def video_clip(footage: Footage, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
+    """A clip of a sequence; None where the frame drawn first shows nothing that is large enough."""
+    order = choose_times(footage, config, rng)
+    if rng.random() < config.augment.reverse:
+        order.reverse()
+    rgb, ids = footage.read(order[0])
+    values, counts = np.unique(ids, return_counts=True)
+    enough = [int(v) for v, n in zip(values, counts, strict=True) if v not in (0, footage.ignore) and n >= config.min_px]
+    if not enough:
+        return None
+    rng.shuffle(enough)
+    enough = enough[:254]
+    a, size = config.augment, (config.width, config.height)
+    recenter = rng.random() < config.recenter
+    mirrored = [rng.random() < a.flip] * config.frames
+    if a.flip_apart:
+        mirrored[1:] = [rng.random() < a.flip] * (config.frames - 1)
+    turn, grow = np.radians(a.rotation_deg) * rng.uniform(-1, 1), a.scale * rng.uniform(-1, 1)
+    box, cut = None, None
+    frames, labels = np.empty((config.frames, size[1], size[0], 3), np.uint8), np.empty((config.frames, size[1], size[0]), np.uint8)
+    for t, index in enumerate(order):
+        if t:
+            rgb, ids = footage.read(index)
+        if t == 0 or recenter:
+            box = box_of(ids == enough[0]) or box
+            assert box is not None
+            cut = _search_area(box, rgb.shape[1::-1], config, t > 0, rng)
+        assert cut is not None
+        share = 1.0 if recenter else 0.2  # a camera that stands still only trembles
+        if t:
+            turn = (1 - share) * turn + share * np.radians(a.rotation_deg) * rng.uniform(-1, 1)
+            grow = (1 - share) * grow + share * a.scale * rng.uniform(-1, 1)
+        matrix = window(cut[:2], cut[2] * np.exp(-grow), size, turn, mirrored[t])
+        frames[t] = resample(rgb, matrix, size)
+        labels[t] = resample_labels(number(ids, enough, footage.ignore), matrix, size)
+    return frames, labels
+
+
+def _search_area(box: tuple[float, float, float, float], image: tuple[int, ...], config: ClipConfig, later: bool, rng: np.random.Generator
+                 ) -> tuple[float, float, float]:
+    """(centre x, y, image px per frame px) of a window around a box, as a tracker that is a little wrong would place it."""
+    scale, center = ((config.jitter_scale_test, config.jitter_center_test) if later else (config.jitter_scale, config.jitter_center))
+    side = max(8.0, float(np.sqrt(box[2] * box[3] * np.prod(np.exp(rng.normal(0, scale, 2))))))
+    x, y = box[:2] + side * center * rng.uniform(-0.5, 0.5, 2)
+    return place((x, y), side * config.area_factor / np.sqrt(config.width * config.height), (config.width, config.height),
+                 (image[0], image[1]), config.inside)
+
+
+def settle(labels: UInt8[np.ndarray, "Q H W"], config: ClipConfig) -> UInt8[np.ndarray, "Q H W"] | None:
+    """Labels with only the objects that the first frame shows, at most ``objects`` of them, numbered 1..n; None where there are none."""
+    counts = np.bincount(labels[0].ravel(), minlength=256)
+    kept = [i for i in range(1, IGNORE) if counts[i] >= config.min_px][: config.objects]
+    if not kept:
+        return None
+    table = np.zeros(256, np.uint8)
+    table[kept] = np.arange(1, len(kept) + 1)
+    table[IGNORE] = IGNORE
+    return np.asarray(table[labels])
+
+
+@dataclass(eq=False)
+class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]]):
+    """Sample n is a function of (seed, n). ``sources`` maps names to footage, ``mix`` to shares; within a source, sequences are equally
+    likely. ValueError where no clip can be made of what is there."""
+
+    sources: Mapping[str, Sequence[Footage]]
+    mix: Mapping[str, float]
+    config: ClipConfig
+    seed: tuple[int, ...]
+
+    def __getitem__(self, index: int) -> tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]:
+        rng = np.random.default_rng((*self.seed, index))
+        frames, labels = self.clip(rng)
+        return np.ascontiguousarray(frames.transpose(0, 3, 1, 2)), labels
+
+    def clip(self, rng: np.random.Generator) -> Clip:
+        """One clip."""
+        names = list(self.mix)
+        shares = np.array([self.mix[n] for n in names])
+        for _ in range(_TRIES):
+            source = self.sources[names[int(rng.choice(len(names), p=shares / shares.sum()))]]
+            footage = source[int(rng.integers(len(source)))]
+            made = video_clip(footage, self.config, rng) if len(footage) > 1 else self._still(footage, source, rng)
+            labels = None if made is None else settle(made[1], self.config)
+            if made is not None and labels is not None:
+                frames = degrade(self.config.augment, rng, recolor(self.config.augment, rng, np.ascontiguousarray(made[0])))
+                return frames, np.ascontiguousarray(labels)
+        raise ValueError(f"no clip with an object of {self.config.min_px} px in its first frame in {_TRIES} tries from {', '.join(names)}:"
+                         " are the masks empty, or min_px too large?")
+
+    def _still(self, footage: Footage, source: Sequence[Footage], rng: np.random.Generator) -> Clip | None:
+        made = still_clip(_picture(footage, rng), lambda: _picture(source[int(rng.integers(len(source)))], rng), self.config, rng)
+        if made is None or rng.random() >= self.config.augment.flip:
+            return made
+        return made[0][:, :, ::-1], made[1][:, :, ::-1]
+
+
+def _picture(footage: Footage, rng: np.random.Generator) -> Picture:
+    rgb, ids = footage.read(int(rng.integers(len(footage))))
+    return rgb, ids, footage.ignore
+
+
+@dataclass(frozen=True)
+class Span(Sampler[list[int]]):
+    """Numbers of the samples of each batch that one process loads: its share of every step from ``first`` on."""
+
+    first: int
+    steps: int
+    batch: int
+    accumulate: int
+    rank: int = 0
+    world: int = 1
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch // (self.accumulate * self.world)
+        for step in range(self.first, self.steps):
+            for part in range(self.accumulate):
+                start = step * self.batch + (part * self.world + self.rank) * share
+                yield list(range(start, start + share))
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.first) * self.accumulate
+
+
+def collate(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
+    """Clips as a batch."""
+    return Batch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)))
+
+
+def _prepare_worker(_number: int) -> None:
+    """One thread each; Ctrl-C is for the training process, which then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def loader(clips: Clips, span: Iterable[list[int]], workers: int, prefetch: int, pin: bool = False) -> DataLoader[Batch]:
+    """Batches in order, prepared by ``workers`` processes ahead of time (by this one where 0)."""
+    return DataLoader(cast(Dataset[Batch], clips), batch_sampler=span, num_workers=workers, collate_fn=collate, pin_memory=pin,
+                      worker_init_fn=_prepare_worker, prefetch_factor=prefetch if workers else None)

@@ -1,0 +1,103 @@
+"""What people read of a run: the loss curve, and the card that goes with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from vos_ros.config import flat_keys
+from vos_ros.training.config import TrainConfig
+from vos_ros.training.data import Footage
+from vos_ros.training.state import whole
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def flat(text: str) -> dict[str, Any]:
+    """A configuration's YAML as dotted keys."""
+    return flat_keys(yaml.safe_load(text))
+
+
+def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:
+    """Loss over steps (each logged value, and smoothed), held-out loss and IoU where they were measured, stages as lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 6.5), sharex=True, layout="constrained")
+    for axes, key in ((top, "loss"), (bottom, "iou")):
+        for kind, color in (("train", "tab:blue"), ("validation", "tab:orange")):
+            points = [(r["step"], r[key]) for r in rows if r["kind"] == kind and key in r]
+            if not points:
+                continue
+            steps, values = np.array(points).T
+            if kind == "train":
+                axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
+                axes.plot(steps, smoothed(values), color=color, label="training")
+            else:
+                axes.plot(steps, values, "o-", color=color, markersize=3, label="held-out clips, averaged weights")
+        axes.set_ylabel(key)
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend()
+    start = 0
+    for name, stage in config.stages.items():
+        for axes in (top, bottom):
+            axes.axvline(start, color="0.5", linewidth=0.8)
+        top.annotate(name, (start, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points", fontsize=8)
+        start += stage.steps
+    bottom.set_xlabel("step")
+    with whole(path) as part:
+        figure.savefig(part, dpi=110, format="png")
+    pyplot.close(figure)
+
+
+def smoothed(values: np.ndarray, share: float = 0.1) -> np.ndarray:
+    """Exponential moving average, without a bias towards the first value; it looks back over about ``share`` of all."""
+    decay = 1 - 1 / max(1.0, share * len(values))
+    out, total, weight = [], 0.0, 0.0
+    for v in values:
+        total, weight = decay * total + v, decay * weight + 1
+        out.append(total / weight)
+    return np.array(out)
+
+
+def card(name: str, config: TrainConfig, sources: Mapping[str, Sequence[Footage]], rows: Rows, step: int, seconds: float) -> str:
+    """The card as Markdown: what the weights are, how and from what they were made, what they reach."""
+    starts = [r for r in rows if r["kind"] == "start"]
+    first = starts[0] if starts else {}
+    lines = [f"# {name}", "", f"Weights of the task `{config.task}`, made by `vos-ros train`. Floats in fp32 (`{name}.safetensors`) and"
+             f" fp16 (`{name}-fp16.safetensors`); the file's header says how to build the network. Exponential moving average of the"
+             f" training weights (decay {config.ema}).", ""]
+    done = "all" if step >= config.steps else f"{step} of {config.steps}"
+    lines += ["## Made", "", f"- steps: {done} ({config.steps}); device hours: {seconds / 3600:.2f} on {first.get('device', '?')}"
+              f" ({first.get('world', 1)} at once); precision {config.precision}",
+              f"- seed {config.seed}; source tree {first.get('git', '?')}; torch {first.get('torch', '?')}; started or resumed"
+              f" {len(starts)} times"]
+    lines += [f"- {key}: {value}" for key, value in config.options.items()]
+    lines += ["", "## Schedule", "", "| stage | steps | clips per step | frames | size | data | rates | falls |", "| --- " * 8 + "|"]
+    for stage_name, s in config.stages.items():
+        falls = f"x {s.gamma:g} at {', '.join(map(str, s.milestones)) or 'no step'}" if s.schedule == "steps" else f"cosine to {s.gamma:g}"
+        rates = ", ".join(f"{k} {v:g}" for k, v in s.rates.items())
+        mix = ", ".join(f"{k} {v:g}" for k, v in s.mix.items())
+        lines.append(f"| {stage_name} | {s.steps} | {s.batch} | {s.clip.frames} | {s.clip.width}x{s.clip.height} | {mix} | {s.optimizer}:"
+                     f" {rates} | {falls} |")
+    lines += ["", "## Data", "", "| source | data set | sequences | frames | licence |", "| --- " * 5 + "|"]
+    for source, footage in sources.items():
+        held_out = " (held out)" if source in config.validation.mix else ""
+        for dataset, licence in sorted({(f.dataset, f.licence) for f in footage}):
+            own = [f for f in footage if (f.dataset, f.licence) == (dataset, licence)]
+            lines.append(f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} | {licence or 'not stated'} |")
+    lines += ["", "## Figures", "", "| | step | loss | IoU |", "| --- " * 4 + "|"]
+    for kind, text in (("train", "training, mean of the last tenth"), ("validation", "held-out clips, last")):
+        logged = [r for r in rows if r["kind"] == kind]
+        last = logged[-max(1, len(logged) // 10) :] if kind == "train" else logged[-1:]
+        if last:
+            mean = {k: np.mean([r[k] for r in last]) for k in ("loss", "iou") if k in last[-1]}
+            lines.append(f"| {text} | {last[-1]['step']} | {mean.get('loss', float('nan')):.4f} | {mean.get('iou', float('nan')):.4f} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,141 @@
+"""What a run leaves on disk: checkpoints that are whole or not there, averaged weights, where everything came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vos_ros import __version__
+
+_PATTERN = "step-*.pt"
+
+
+class Average:
+    """Exponential moving average of a model's weights and buffers. The decay grows with the steps, so that the start is soon forgotten:
+    min(decay, (1 + n) / (10 + n)). Whole numbers (counters) are copied."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, steps: int) -> None:
+        """After step number ``steps`` (from 1)."""
+        weight = 1 - min(self.decay, (1 + steps) / (10 + steps))
+        for key, value in model.state_dict().items():
+            mine = self.values[key]
+            if self.decay and mine.is_floating_point():
+                mine.lerp_(value.to(mine), weight)
+            else:
+                mine.copy_(value)
+
+    def load(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Takes saved values over, on this model's device."""
+        for key, mine in self.values.items():
+            mine.copy_(values[key])
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes ``path`` when the block has ended without an error: readers see the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield part
+        with open(part, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def save(folder: Path, state: Mapping[str, Any], keep: int) -> Path:
+    """Writes ``state`` (its "step" names it) and removes older checkpoints than the newest ``keep``."""
+    path = folder / f"step-{state['step']:09d}.pt"
+    with whole(path) as part:
+        torch.save(dict(state), part)
+    for old in sorted(folder.glob(_PATTERN))[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def newest(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint, on the CPU; None where there is none. Only tensors and plain values are read."""
+    paths = sorted(folder.glob(_PATTERN))
+    if not paths:
+        return None
+    state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
+    return state
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def export(path: Path, values: Mapping[str, torch.Tensor], metadata: Mapping[str, str], half: bool) -> None:
+    """Weights as safetensors, floats in fp16 or fp32."""
+    from safetensors.torch import save as packed
+
+    kind = torch.float16 if half else torch.float32
+    tensors = {k: (v.to(kind) if v.is_floating_point() else v).contiguous().cpu() for k, v in values.items()}
+    with whole(path) as part:
+        part.write_bytes(packed(tensors, metadata=dict(metadata)))
+
+
+def environment() -> dict[str, str]:
+    """Versions, machine, and the state of the source tree."""
+    import numpy as np
+
+    return {
+        "vos_ros": __version__, "git": git_state(), "python": platform.python_version(), "torch": torch.__version__,
+        "numpy": np.__version__, "platform": platform.platform(), "command": " ".join(sys.argv),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else (platform.processor() or platform.machine()),
+    }
+
+
+def git_state() -> str:
+    """Commit of the source tree, with "+ changes" where tracked files differ from it; "none" outside a checkout."""
+    def ask(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+
+    try:
+        changed = ask("status", "--porcelain", "--untracked-files=no")
+        return ask("rev-parse", "HEAD") + (" + changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+
+
+class History:
+    """Scalars over steps, a JSON object per line; rows past the step a run goes on from are dropped."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if step and path.is_file() else []
+        self.rows: list[dict[str, Any]] = []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the last line of a run that was killed
+            if row["step"] <= step:
+                self.rows.append(row)
+        write_text(path, "".join(json.dumps(r) + "\n" for r in self.rows))
+
+    def add(self, **row: Any) -> None:
+        """Adds a row; it has a "step"."""
+        self.rows.append(row)
+        with open(self.path, "a", encoding="utf-8") as f:
+            f.write(json.dumps(row) + "\n")
