@@ -332,7 +332,7 @@ def _fabric(config: TrainConfig, device: str) -> Fabric:
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     strategy = DDPStrategy(process_group_backend="gloo" if accelerator == "cpu" else None) if world > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=world // local, precision=config.precision)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=world // local, precision=config.precision)
     fabric.launch()
     return fabric
 
