@@ -17,6 +17,7 @@ from torch import nn
 from vos_ros.segmentation.networks.batch_norm import conv_bn
 
 STRIDES = (32, 16, 8, 4)  # coarse to fine, the order of work
+_EPS = 1e-5
 _NAMES = {32: "layer4", 16: "layer3", 8: "layer2", 4: "layer1"}
 
 
@@ -44,6 +45,14 @@ class Encoding(nn.Module):
             c = c_out if i == layers - 1 else width
             convolutions += [nn.Conv2d(width, c, 3, 1, 1), nn.ReLU()]
         self.transform = nn.Sequential(*convolutions)
+
+    def initialise(self) -> None:
+        """Gives the image's and the mask encoding's part of the first convolution the same variance."""
+        first = self.transform[0]
+        assert isinstance(first, nn.Conv2d)
+        with torch.no_grad():
+            for part in (first.weight[:, : self.c_out], first.weight[:, self.c_out :]):
+                part.normal_(0.0, (part.shape[1] * 9) ** -0.5)
 
     def image_part(self, features: Float[torch.Tensor, "S c h w"]) -> tuple[Float[torch.Tensor, "S n h w"], Float[torch.Tensor, "S k h w"]]:
         """The image's share of the first convolution, bias included; and the reduced features."""
@@ -132,7 +141,8 @@ def resize(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int] | torch.Size
 
 class Decoder(nn.Module):
     """D. ``c_in`` and ``c_out`` are channels by stride, ``layers`` the convolutions of each TSE. Without ``refine_first`` the refinement
-    before the attention is left out; ``light`` chooses the cheap tail."""
+    before the attention is left out; ``light`` chooses the cheap tail; ``normalise`` scales every map of a frame to a mean square of 1, so that
+    the features' scale doesn't matter."""
 
     def __init__(
         self,
@@ -143,16 +153,30 @@ class Decoder(nn.Module):
         layers: int = 3,
         refine_first: bool = True,
         light: bool = False,
+        normalise: bool = False,
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        self.align_corners = align_corners
+        self.align_corners, self.normalise = align_corners, normalise
         self.TSE = nn.ModuleDict({_NAMES[s]: Encoding(c_in[s], c_out[s], c_scores, layers) for s in STRIDES})
         self.RRB1 = nn.ModuleDict({_NAMES[s]: Refinement(c_out[s]) for s in STRIDES if refine_first})
         self.CAB = nn.ModuleDict({_NAMES[s]: ChannelAttention(c_out[s]) for s in STRIDES})
         self.RRB2 = nn.ModuleDict({_NAMES[s]: Refinement(c_out[s]) for s in STRIDES})
         self.proj = nn.ModuleDict({_NAMES[s]: nn.Sequential(nn.Conv2d(c_out[2 * s], c_out[s], 1), nn.ReLU()) for s in STRIDES[1:]})
         self.project: nn.Module = LightUpsampler(c_out[4]) if light else Upsampler(c_out[4])
+
+    def initialise(self) -> None:
+        """On top of He et al. 2015: image and mask encoding count alike where they meet, residual branches start at nothing (Goyal et
+        al. 2017, arXiv:1706.02677, sec. 5.1), and so nearly do the logits. A mask encoding drowned by the image isn't found in training."""
+        for s in STRIDES:
+            encoding = self.TSE[_NAMES[s]]
+            assert isinstance(encoding, Encoding)
+            encoding.initialise()
+            for refinements in (self.RRB1, self.RRB2):
+                if _NAMES[s] in refinements:
+                    nn.init.zeros_(refinements[_NAMES[s]].get_submodule("bblock.3").get_parameter("weight"))
+        with torch.no_grad():
+            self.project.get_submodule("conv2").get_parameter("weight").mul_(0.1)
 
     def context(self, features: dict[int, torch.Tensor]) -> Context:
         """The image's part, once per frame, from the features by stride, each (S, c, h, w)."""
@@ -161,7 +185,10 @@ class Decoder(nn.Module):
         for s in STRIDES:
             encoding = self.TSE[_NAMES[s]]
             assert isinstance(encoding, Encoding)
-            shares[s], h = encoding.image_part(features[s])
+            x = features[s]
+            if self.normalise:
+                x = x * torch.rsqrt(x.square().mean((1, 2, 3), keepdim=True) + _EPS)
+            shares[s], h = encoding.image_part(x)
             if pooled is None:
                 pooled = h.mean((2, 3), keepdim=True)
         assert pooled is not None

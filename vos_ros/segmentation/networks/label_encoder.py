@@ -36,12 +36,7 @@ class LabelEncoder(nn.Module):
         self.samp_w_pred = nn.Conv2d(dims[2], num_filters, 3, 1, 1)
 
     def initialise(self) -> None:
-        """Convolutions as He et al. 2015 with the number of outputs; W is 1 whatever the mask."""
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out")
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
+        """Makes W 1 whatever the mask."""
         nn.init.zeros_(self.samp_w_pred.weight)
         assert self.samp_w_pred.bias is not None
         nn.init.ones_(self.samp_w_pred.bias)

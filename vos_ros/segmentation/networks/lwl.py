@@ -46,6 +46,7 @@ class LwlSpec:
     encoding_layers: int = 3
     refine_first: bool = True
     light_tail: bool = False
+    normalise_maps: bool = False
     box_encoder: bool = False
 
     def __post_init__(self) -> None:
@@ -102,12 +103,13 @@ SPECS: Mapping[str, LwlSpec] = {
         encoding_layers=1,
         refine_first=False,
         light_tail=True,
+        normalise_maps=True,
     ),
 }
 
 
 class LwlNet(nn.Module):
-    """The network of a spec, freshly initialised: convolutions as He et al. 2015.
+    """The network of a spec, freshly initialised: see ``Decoder.initialise``.
 
     Batch norms keep their statistics in training too, as in the published training: ``train()`` leaves them in eval mode.
     """
@@ -130,6 +132,7 @@ class LwlNet(nn.Module):
             layers=spec.encoding_layers,
             refine_first=spec.refine_first,
             light=spec.light_tail,
+            normalise=spec.normalise_maps,
             align_corners=spec.aligned,
         )
         self.label_encoder = LabelEncoder(spec.label_dims, spec.num_filters)
@@ -140,6 +143,7 @@ class LwlNet(nn.Module):
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
         self.label_encoder.initialise()
+        self.decoder.initialise()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> LwlNet:
