@@ -58,10 +58,11 @@ class AugmentConfig:
 class StillsConfig:
     """Motion and company that a still image gets to become a clip. Lengths are shares of the object's size."""
 
-    shift: float = option(0.35, "an object moves by about this share of its size per frame", low=0.0, high=5.0)
+    shift: float = option(0.25, "an object moves by about this share of its size per frame", low=0.0, high=5.0)
+    stay: float = option(0.8, "probability that an object turns round at the frame's edge in place of leaving", low=0.0, high=1.0)
     turn_deg: float = option(8.0, "... turns by this", unit="deg", low=0.0, high=180.0)
     grow: float = option(0.08, "... grows or shrinks by exp of this", low=0.0, high=1.0)
-    bend: float = option(0.06, "... is bent by a thin-plate spline by this share of its size", low=0.0, high=1.0)
+    bend: float = option(0.035, "... is bent by a thin-plate spline by this share of its size", low=0.0, high=1.0)
     background: float = option(0.3, "motion of the background, as a share of an object's", low=0.0, high=2.0)
     distractors: float = option(0.5, "probability of each of up to three objects of other images pasted in", low=0.0, high=1.0)
     twin: float = option(0.1, "probability that a pasted object is a recoloured copy of the object itself", low=0.0, high=1.0)

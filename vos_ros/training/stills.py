@@ -118,6 +118,8 @@ def _move(layer: _Layer, start: Float64[np.ndarray, "2"], zoom: float, angle: fl
     frames = len(layer.zoom)
     length = min(zoom * np.sqrt(layer.extent[0] * layer.extent[1]), 0.6 * min(size))
     layer.at = start + c.shift * pace * length * _walk(frames, rng, 2)
+    if rng.random() < c.stay:
+        layer.at[1:] = np.abs((layer.at[1:] + size) % (2 * np.asarray(size)) - size)  # bounces off the frame's edges
     layer.zoom = zoom * np.exp(np.clip(c.grow * pace * _walk(frames, rng)[:, 0], -0.7, 0.7))
     layer.angle = angle + np.radians(c.turn_deg) * pace * _walk(frames, rng)[:, 0]
     layer.bends = c.bend * rng.normal(size=(CONTROL_POINTS, 2)) * np.sqrt(layer.extent[0] * layer.extent[1])
