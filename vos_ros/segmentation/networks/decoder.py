@@ -141,8 +141,8 @@ def resize(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int] | torch.Size
 
 class Decoder(nn.Module):
     """D. ``c_in`` and ``c_out`` are channels by stride, ``layers`` the convolutions of each TSE. Without ``refine_first`` the refinement
-    before the attention is left out; ``light`` chooses the cheap tail; ``normalise`` scales every map of a frame to a mean square of 1, so that
-    the features' scale doesn't matter."""
+    before the attention is left out; ``light`` chooses the cheap tail; ``normalise`` scales every map of a frame to a mean square of 1,
+    so that the features' scale doesn't matter."""
 
     def __init__(
         self,
