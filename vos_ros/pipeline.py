@@ -314,8 +314,9 @@ class Pipeline:
             points = lift(found.owner[y0:y1, x0:x1] == row, frame.depth[y0:y1, x0:x1], scene.T_map_camera, crop, self.config.mapping,
                           liftable=None if scene.liftable is None else scene.liftable[y0:y1, x0:x1])
             if len(points) >= 3:
-                cov = np.cov(points.T.astype(np.float64))
                 centroid = points.mean(0, dtype=np.float64)
+                centred = points - centroid
+                cov = centred.T @ centred / (len(points) - 1)
                 out.append(Observation(found.track_ids[row - 1], points, centroid, cov, None, float(found.scores[row])))
         return tuple(out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from vos_ros.types import Intrinsics
 
@@ -66,11 +66,21 @@ def lift_pixels(
 ) -> Float32[np.ndarray, "P 3"]:
     """Map-frame points, m, of the mask's pixels with known depth, in row-major order. Nothing is filtered: ``mapping.lift`` does."""
     ys, xs = np.nonzero(mask)
-    z = depth[ys, xs].astype(np.float64)
+    z = depth[ys, xs]
     good = np.isfinite(z) & (z > 0)
-    xs, ys, z = xs[good], ys[good], z[good]
-    cam = np.stack([(xs - intrinsics.cx) / intrinsics.fx * z, (ys - intrinsics.cy) / intrinsics.fy * z, z], axis=1)
-    return np.asarray(cam @ T_map_camera[:3, :3].T + T_map_camera[:3, 3]).astype(np.float32)
+    return lift_at(xs[good], ys[good], z[good], T_map_camera, intrinsics)
+
+
+def lift_at(
+    x: Int64[np.ndarray, "P"], y: Int64[np.ndarray, "P"], z: Float32[np.ndarray, "P"], T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+) -> Float32[np.ndarray, "P 3"]:
+    """Map-frame points, m, of pixels (x, y) with depth z (m)."""
+    cam = np.empty((3, len(z)))
+    np.multiply((x - intrinsics.cx) / intrinsics.fx, z, out=cam[0])
+    np.multiply((y - intrinsics.cy) / intrinsics.fy, z, out=cam[1])
+    cam[2] = z
+    return np.asarray((T_map_camera[:3, :3] @ cam).T + T_map_camera[:3, 3]).astype(np.float32)
 
 
 def median_mad(values: Float[np.ndarray, "P *D"]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from vos_ros.config import MappingConfig
-from vos_ros.geometry.points import known_depth, lift_pixels, median_mad
+from vos_ros.geometry.points import MAD_TO_SIGMA, known_depth, lift_at
 from vos_ros.types import Intrinsics
 
 _MAX_SLOPE = 6.0
@@ -48,14 +50,17 @@ def lift(
     if len(flat) == 0:
         return np.zeros((0, 3), np.float32)
     count = min(len(flat), config.lift_max_points)
-    flat = flat[np.arange(count) * len(flat) // count]
-    ranges = z.ravel()[flat] if z.flags.c_contiguous else z[np.unravel_index(flat, z.shape)]
-    median, sigma = median_mad(ranges)
+    if count < len(flat):
+        flat = flat[np.arange(count) * len(flat) // count]
+    rows, columns = np.divmod(flat, z.shape[1])
+    ranges = z[rows, columns]
+    median = np.partition(ranges, count // 2)[count // 2]
+    deviation = np.abs(ranges - median)
     # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
-    limit = max(_OUTLIER_SIGMAS * float(sigma), config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
-    chosen = np.zeros(z.shape, bool)
-    chosen.ravel()[flat[np.abs(ranges - median) <= limit]] = True
-    return lift_pixels(chosen, z, T_map_camera, crop)
+    limit = max(_OUTLIER_SIGMAS * MAD_TO_SIGMA * float(np.partition(deviation, count // 2)[count // 2]),
+                config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
+    near = deviation <= limit
+    return lift_at(columns[near], rows[near], ranges[near], T_map_camera, crop)
 
 
 def liftable_pixels(
@@ -88,7 +93,16 @@ def _without_border(inner: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"
     """``inner`` without the pixels within ``edge_px`` of the mask's border, or within as many px as leave some."""
     if edge_px == 0:
         return inner
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.uint8)
+    padded[1:-1, 1:-1] = mask
+    deep = inner & (cv2.erode(padded, _disk(edge_px))[1:-1, 1:-1] > 0)
+    if deep.any():
+        return np.asarray(deep)
     distance = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5))[1:-1, 1:-1]
-    deepest = float(distance[inner].max(initial=0.0))
-    return np.asarray(inner & (distance > min(float(edge_px), 0.5 * deepest)))
+    return np.asarray(inner & (distance > 0.5 * float(distance[inner].max(initial=0.0))))
+
+
+@lru_cache(maxsize=16)
+def _disk(radius: int) -> UInt8[np.ndarray, "d d"]:
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return np.asarray((x * x + y * y <= radius * radius).astype(np.uint8))
