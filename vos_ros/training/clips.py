@@ -177,6 +177,8 @@ def _prepare_worker(_number: int) -> None:
 
 
 def loader(clips: Clips, span: Iterable[list[int]], workers: int, prefetch: int, pin: bool = False) -> DataLoader[Batch]:
-    """Batches in order, prepared by ``workers`` processes ahead of time (by this one where 0)."""
+    """Batches in order, prepared by ``workers`` processes ahead of time (by this one where 0). They are started afresh: a fork of a process
+    that has used OpenCV's or CUDA's threads may never wake up."""
     return DataLoader(cast(Dataset[Batch], clips), batch_sampler=span, num_workers=workers, collate_fn=collate, pin_memory=pin,
-                      worker_init_fn=_prepare_worker, prefetch_factor=prefetch if workers else None)
+                      worker_init_fn=_prepare_worker, prefetch_factor=prefetch if workers else None,
+                      multiprocessing_context="spawn" if workers else None)
