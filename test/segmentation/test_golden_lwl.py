@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from vos_ros.segmentation.networks.few_shot import Samples, apply_filters, loss, steepest_descent
+from vos_ros.segmentation.networks.learner import Samples, apply_filters, loss, steepest_descent
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.training.interface import Batch
 from vos_ros.training.losses import lovasz

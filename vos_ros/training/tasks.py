@@ -19,7 +19,7 @@ from torch import nn
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.features import load_weights
 from vos_ros.segmentation.networks.decoder import resize
-from vos_ros.segmentation.networks.few_shot import Samples, apply_filters, steepest_descent
+from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
 from vos_ros.sinks.images import track_color
 from vos_ros.training.config import StageConfig, build

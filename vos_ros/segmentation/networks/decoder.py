@@ -121,7 +121,8 @@ class Upsampler(nn.Module):
 
 
 class LightUpsampler(nn.Module):
-    """A cheap tail: 3x3 at stride 4, bilinear to stride 2, 3x3, bilinear to the image."""
+    """A cheap tail: 3x3 at stride 4, bilinear to stride 2, 3x3, bilinear to the image. Its activation leaks: with few channels, a start
+    in which most pixels are background can otherwise switch off for good all that could make a logit positive."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -130,7 +131,7 @@ class LightUpsampler(nn.Module):
 
     def forward(self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M 1 H W"]:
         half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-        x = resize(torch.relu(self.conv1(x)), half, align_corners)
+        x = resize(F.leaky_relu(self.conv1(x), 0.1), half, align_corners)
         return resize(self.conv2(x), size, align_corners)
 
 

@@ -1,7 +1,11 @@
-"""The few-shot learner of LWL (paper 003 sec. 3.3): steepest descent on eq. (3), for many objects at once.
+"""The few-shot learner A of LWL (paper 003 sec. 3.3): steepest descent on eq. (3) for many objects, samples and channels at once.
 
-Objects share the features of a frame and differ in their labels and weights, so one convolution with N output channels
-serves N objects. Tensors in, tensors out.
+Objects share the features of their frames and differ in labels and weights. With D filters per object, a product of a filter with a
+frame is one matrix product of all N D K K taps with the features as they are stored, and a sum of the K K shifted planes; the
+transposed product shifts the residual instead, which has far fewer channels than the features. No copy of the features is made.
+
+The residual is carried from iteration to iteration: x * (tau - alpha g) - e = (x * tau - e) - alpha (x * g), so an iteration costs two
+products per sample. All is differentiable where gradients are on, and builds no graph where they are off. Tensors in, tensors out.
 """
 
 from __future__ import annotations
@@ -13,57 +17,86 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 
+_TINY = 1e-8  # least denominator of a step
 
-class Sample(NamedTuple):
-    """One frame of the training set D as seen by the objects ``rows`` (indices into the batch of filters).
 
-    ``weight`` is W^2 of eq. (3), the frame's own importance included: the residual's square is weighted by it.
+class Samples(NamedTuple):
+    """S frames of the training set as seen by the objects ``rows`` (positions in the batch of filters).
+
+    ``weights`` is W^2 of eq. (3), a frame's own importance included: it multiplies the residual's square. 0 where an object
+    doesn't learn from a frame.
     """
 
-    features: Float[torch.Tensor, "C h w"]
+    features: Float[torch.Tensor, "S C h w"]
     rows: Int[torch.Tensor, "n"]
-    target: Float[torch.Tensor, "n h w"]
-    weight: Float[torch.Tensor, "n h w"]
+    labels: Float[torch.Tensor, "S n D h w"]
+    weights: Float[torch.Tensor, "S n D h w"]
 
 
-def apply_filters(features: Float[torch.Tensor, "C h w"], filters: Float[torch.Tensor, "n C K K"]) -> Float[torch.Tensor, "n h w"]:
-    """x * tau: the target models of n objects on one frame."""
-    return F.conv2d(features[None], filters, padding=filters.shape[-1] // 2)[0]
+def apply_filters(
+    features: Float[torch.Tensor, "S C h w"], filters: Float[torch.Tensor, "n D C K K"]
+) -> Float[torch.Tensor, "S n D h w"]:
+    """x * tau with zero padding: the target models of n objects on S frames."""
+    n, d, c, k, _ = filters.shape
+    s, _, h, w = features.shape
+    # fold() puts tap (i, j) of cell p at p + (i, j) - pad, a correlation takes it from there: hence the flip
+    taps = filters.flip((3, 4)).permute(0, 1, 3, 4, 2).reshape(n * d * k * k, c)
+    planes = torch.matmul(taps.to(features.dtype), features.flatten(2))
+    if k == 1:
+        return planes.reshape(s, n, d, h, w)
+    return F.fold(planes, (h, w), k, padding=k // 2).reshape(s, n, d, h, w)
 
 
-def loss(filters: Float[torch.Tensor, "N C K K"], samples: Sequence[Sample], regularization: float) -> Float[torch.Tensor, "N"]:
-    """Eq. (3) of every object."""
-    out = 0.5 * regularization * filters.flatten(1).square().sum(1)
-    for s in samples:
-        residual = apply_filters(s.features, filters[s.rows]) - s.target
-        out = out.index_add(0, s.rows, 0.5 * (s.weight * residual.square()).flatten(1).sum(1))
+def correlate(
+    features: Float[torch.Tensor, "S C h w"], residual: Float[torch.Tensor, "S n D h w"], kernel: int
+) -> Float[torch.Tensor, "n D C K K"]:
+    """x *^T r summed over the frames: the derivative of <x * tau, r> with respect to tau."""
+    s, n, d, h, w = residual.shape
+    planes = F.unfold(residual.reshape(s, n * d, h, w), kernel, padding=kernel // 2)  # (S, n D K K, h w)
+    products = torch.matmul(planes.to(features.dtype), features.flatten(2).transpose(1, 2)).sum(0)
+    return products.reshape(n, d, kernel, kernel, -1).permute(0, 1, 4, 2, 3).flip((3, 4)).to(residual.dtype)
+
+
+def loss(filters: Float[torch.Tensor, "N D C K K"], blocks: Sequence[Samples], ridge: float | torch.Tensor) -> Float[torch.Tensor, "N"]:
+    """Eq. (3) of every object; ``ridge`` is lambda."""
+    out = 0.5 * ridge * filters.flatten(1).square().sum(1)
+    for b in blocks:
+        residual = apply_filters(b.features, filters[b.rows]) - b.labels
+        out = out.index_add(0, b.rows, 0.5 * (b.weights * residual.square()).sum((0, 2, 3, 4)))
     return out
 
 
 def steepest_descent(
-    filters: Float[torch.Tensor, "N C K K"], samples: Sequence[Sample], regularization: float, iterations: int
-) -> Float[torch.Tensor, "N C K K"]:
-    """``iterations`` steps of eq. (4), each object with its own exact step length.
+    filters: Float[torch.Tensor, "N D C K K"],
+    blocks: Sequence[Samples],
+    ridge: float | torch.Tensor,
+    iterations: int,
+    *,
+    tolerance: float = 0.0,
+) -> Float[torch.Tensor, "N D C K K"]:
+    """At most ``iterations`` steps of eq. (4) from ``filters``, each object with its own exact step length; ``ridge`` is lambda.
 
-    The residuals are carried along (they change by -alpha x*g), so an iteration costs two products per sample. Both are matrix products
-    with the sample's patches, which on CPUs is several times faster than a convolution's gradient with so few filters. Objects whose
-    gradient vanishes stay where they are.
+    With a ``tolerance`` it stops once no step can lower any object's loss by more than this share of it (a step lowers it by
+    alpha |g|^2 / 2); the test waits for the device. Objects whose gradient vanishes stay where they are.
     """
-    shape, kernel = filters.shape, filters.shape[-1]
-    tau = filters.flatten(1)
-    patches = [F.unfold(s.features[None], kernel, padding=kernel // 2)[0] for s in samples]  # (C K K, h w) each
-    weights = [s.weight.flatten(1) for s in samples]
-    residuals = [tau[s.rows] @ x - s.target.flatten(1) for s, x in zip(samples, patches, strict=True)]
+    kernel, tau = filters.shape[-1], filters
+    residuals = [apply_filters(b.features, tau[b.rows]) - b.labels for b in blocks]
     for _ in range(iterations):
-        gradient = regularization * tau
-        for s, x, w, r in zip(samples, patches, weights, residuals, strict=True):
-            gradient = gradient.index_add(0, s.rows, (w * r) @ x.T)
-        norm = gradient.square().sum(1)
-        curvature = regularization * norm
-        along = [gradient[s.rows] @ x for s, x in zip(samples, patches, strict=True)]
-        for s, w, a in zip(samples, weights, along, strict=True):
-            curvature = curvature.index_add(0, s.rows, (w * a.square()).sum(1))
-        alpha = (norm / curvature.clamp_min(torch.finfo(tau.dtype).tiny))[:, None]
-        tau = tau - alpha * gradient
-        residuals = [r - alpha[s.rows] * a for s, r, a in zip(samples, residuals, along, strict=True)]
-    return tau.reshape(shape)
+        gradient = ridge * tau
+        for b, r in zip(blocks, residuals, strict=True):
+            gradient = gradient.index_add(0, b.rows, correlate(b.features, b.weights * r, kernel))
+        norm = gradient.flatten(1).square().sum(1)
+        curvature = ridge * norm
+        along = [apply_filters(b.features, gradient[b.rows]) for b in blocks]
+        for b, a in zip(blocks, along, strict=True):
+            curvature = curvature.index_add(0, b.rows, (b.weights * a.square()).sum((0, 2, 3, 4)))
+        alpha = norm / curvature.clamp_min(_TINY)
+        if tolerance > 0:
+            value = 0.5 * ridge * tau.flatten(1).square().sum(1)
+            for b, r in zip(blocks, residuals, strict=True):
+                value = value.index_add(0, b.rows, 0.5 * (b.weights * r.square()).sum((0, 2, 3, 4)))
+            if bool((0.5 * alpha * norm <= tolerance * value).all()):
+                break
+        tau = tau - alpha[:, None, None, None, None] * gradient
+        residuals = [r - alpha[b.rows][None, :, None, None, None] * a for b, r, a in zip(blocks, residuals, along, strict=True)]
+    return tau

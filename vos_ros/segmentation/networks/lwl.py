@@ -1,7 +1,7 @@
 """The network of LWL (paper 003): backbone F, target features, label generator E, weight predictor W, box encoder B and decoder D.
 
 ``LwlNet`` holds what is learned offline, under the parameter names of the published checkpoints (ResNet-50). It is stateless: what is
-learned of an object are filters, made by ``few_shot.steepest_descent`` and kept by the caller. Tensors in, tensors out.
+learned of an object are filters, made by ``learner.steepest_descent`` and kept by the caller. Tensors in, tensors out.
 
 Two kinds of grid. ``aligned`` networks take images of 32k+1 px, cell (i, j) of the stride-s map sits on pixel (s i, s j) and every
 interpolation maps corners to corners; the others (the published one) take 32k px and interpolate between areas.
@@ -21,9 +21,9 @@ from torch import nn
 
 from vos_ros.segmentation.networks import mobilenet_v2, resnet
 from vos_ros.segmentation.networks.decoder import STRIDES, Context, Decoder
-from vos_ros.segmentation.networks.few_shot import apply_filters
 from vos_ros.segmentation.networks.images import CONVENTIONS, normalise
 from vos_ros.segmentation.networks.label_encoder import BoxEncoder, LabelEncoder
+from vos_ros.segmentation.networks.learner import apply_filters
 from vos_ros.segmentation.networks.target_model import TargetModel
 
 STRIDE = 16  # px of the image per cell of the target model

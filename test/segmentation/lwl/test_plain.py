@@ -1,4 +1,4 @@
-"""What is particular to ``lwl``; what every segmenter must do is in ``test_contract``."""
+"""What is particular to ``lwl`` without a network; what every segmenter must do is in ``test_contract``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from vos_ros.config import ConfigError, FeaturesConfig, LwlConfig, SegmentationConfig
-from vos_ros.segmentation.methods.lwl import Lwl
+from vos_ros.segmentation.lwl.plain import PlainLwl
 from vos_ros.types import Frame, Mask, Seed
 
 H, W = 96, 128
 
 
-def build(**fields: object) -> Lwl:
+def build(**fields: object) -> PlainLwl:
     lwl = LwlConfig(**{"update_every": 1, "memory_size": 4, **fields})  # type: ignore[arg-type]
-    return Lwl(SegmentationConfig(device="cpu", features=FeaturesConfig(long_side=256, channels=16), lwl=lwl))
+    return PlainLwl(SegmentationConfig(device="cpu", features=FeaturesConfig(long_side=256, channels=16), lwl=lwl))
 
 
 def square(x: int, y: int = 30, side: int = 30) -> np.ndarray:
@@ -151,13 +151,13 @@ def test_dropped_objects_leave_nothing_behind(draw: Callable[..., Frame]) -> Non
 
 
 def test_weights_of_the_frames_sum_to_one_and_favour_the_young(draw: Callable[..., Frame], monkeypatch: pytest.MonkeyPatch) -> None:
-    import vos_ros.segmentation.methods.lwl as module
+    import vos_ros.segmentation.lwl.plain as module
 
     seen: list[list[float]] = []
     real = module.steepest_descent
 
-    def spy(filters: torch.Tensor, samples: Sequence[module.Sample], regularization: float, iterations: int) -> torch.Tensor:
-        seen.append([float(s.weight.sum()) for s in samples])
+    def spy(filters: torch.Tensor, samples: Sequence[module.Samples], regularization: float, iterations: int) -> torch.Tensor:
+        seen.append([float(s.weights.sum()) for s in samples])
         return real(filters, samples, regularization, iterations)
 
     monkeypatch.setattr(module, "steepest_descent", spy)
