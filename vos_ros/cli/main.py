@@ -13,6 +13,7 @@ COMMANDS = {
     "convert": "turn a recorded folder (ours, TUM RGB-D, 7-Scenes) into a bag",
     "train": "train a segmenter's networks on videos and stills",
     "eval": "score results against ground truth",
+    "weights": "convert foreign checkpoints safely, and say what is in them",
     "bench": "time the parts of the pipeline on this machine",
 }
 _EPILOG = """\

@@ -45,6 +45,7 @@ def export(sequences: Iterable[VideoSequence], create: Callable[[], VideoSegment
     which is written down too."""
     folder, timings = Path(folder), {}
     sequences = tuple(sequences)
+    (folder / TIMING).unlink(missing_ok=True)  # of an older run; if this one is interrupted, no timing goes with its masks
     with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="predicting", disable=None) as bar:
         for sequence in sequences:
             bar.set_postfix_str(sequence.name)
