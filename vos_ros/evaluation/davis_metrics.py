@@ -80,8 +80,8 @@ def _outline(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
 
 
 def _near(outline: Bool[np.ndarray, "H W"], radius: float) -> Bool[np.ndarray, "H W"]:
-    """Within ``radius`` px of the outline, the radius included: its dilation by a disk, as the union of the disk's rows, since a dilation by
-    a row costs the same whatever its length."""
+    """Within ``radius`` px of the outline, the radius included: its dilation by a disk, as the union of the disk's rows, since a dilation
+    by a row costs the same whatever its length."""
     image, height = outline.view(np.uint8), len(outline)
     out = np.zeros_like(image)
     wide: dict[int, np.ndarray] = {}
