@@ -1,0 +1,76 @@
+"""What a run leaves on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from vos_ros.training import state
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    with state.whole(path) as part:
+        part.write_text("one")
+    with pytest.raises(RuntimeError), state.whole(path) as part:
+        part.write_text("tw")
+        raise RuntimeError
+    assert path.read_text() == "one" and [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_old_checkpoints_go(tmp_path: Path) -> None:
+    assert state.newest(tmp_path) is None
+    for step in (5, 10, 1000):
+        state.save(tmp_path, {"step": step, "x": torch.tensor(step)}, keep=2)
+    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000000010.pt", "step-000001000.pt"]
+    found = state.newest(tmp_path)
+    assert found is not None and found["step"] == 1000 and int(found["x"]) == 1000
+
+
+def test_average() -> None:
+    model = nn.BatchNorm1d(1)
+    average = state.Average(model, 0.9)
+    for step in range(1, 200):
+        model.weight.data.fill_(float(step >= 100))
+        model.num_batches_tracked.fill_(step)
+        average.update(model, step)
+        if step == 99:
+            assert float(average.values["weight"]) < 1e-3  # the start, one, is soon forgotten
+    assert float(average.values["weight"]) == pytest.approx(1 - 0.9**100, abs=1e-4)
+    assert int(average.values["num_batches_tracked"]) == 199
+    last = state.Average(model, 0.0)
+    model.weight.data.fill_(7.0)
+    last.update(model, 1)
+    assert float(last.values["weight"]) == 7.0
+
+
+def test_export(tmp_path: Path) -> None:
+    values = {"a": torch.tensor([1.5, 2.5]), "n": torch.tensor(3)}
+    state.export(tmp_path / "half.safetensors", values, {"format": "x"}, half=True)
+    with safe_open(tmp_path / "half.safetensors", "pt") as f:
+        assert f.metadata() == {"format": "x"} and f.get_tensor("a").dtype == torch.float16 and int(f.get_tensor("n")) == 3
+
+
+def test_history_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    history = state.History(path, 0)
+    for step in range(1, 6):
+        history.add(step=step, kind="train", loss=float(step))
+    with open(path, "a") as f:
+        f.write('{"step": 6, "lo')  # killed while it wrote
+    again = state.History(path, 3)
+    again.add(step=4, kind="train", loss=0.5)
+    assert [(r["step"], r["loss"]) for r in again.rows] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 0.5)]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == again.rows
+    assert state.History(path, 0).rows == []
+
+
+def test_where_it_came_from() -> None:
+    found = state.environment()
+    assert found["torch"] == torch.__version__ and found["vos_ros"]
+    assert found["git"] == "none" or len(found["git"].split()[0]) == 40
