@@ -93,7 +93,8 @@ def test_two_steps_of_each_schedule(name: str, side: int, root: Path, tmp_path: 
 def test_the_first_run_of_a_fresh_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """tiny.yaml needs nothing but Open3D; here three steps in one small room."""
     pytest.importorskip("open3d")
-    monkeypatch.setattr(data, "SyntheticSource", lambda spec: SyntheticSource(SyntheticSpec(seed=0, frames=spec.frames, width=160, height=120)))
+    small_world = SyntheticSpec(seed=0, frames=3, width=160, height=120)
+    monkeypatch.setattr(data, "SyntheticSource", lambda _: SyntheticSource(small_world))
     words = ["train", "lwl", "--config", str(CONFIGS / "tiny.yaml"), "--out", str(tmp_path / "out"), "--device", "cpu", "--quiet",
              "--set", f"data_root={tmp_path}", "--set", "data.worlds.worlds=1", "--set", "data.worlds.frames=3", "--set",
              "data.held_out.frames=3", *small("tiny.yaml", width=65, height=65)]
