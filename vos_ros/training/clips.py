@@ -20,7 +20,7 @@ from vos_ros.training.config import ClipConfig
 from vos_ros.training.data import Footage
 from vos_ros.training.interface import IGNORE, Batch
 from vos_ros.training.stills import Picture, still_clip
-from vos_ros.training.windows import box_of, number, place, resample, resample_labels, window
+from vos_ros.training.windows import box_of, number, objects_of, place, resample, resample_labels, window
 
 Clip = tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]]
 """Frames (RGB) and labels."""
@@ -45,8 +45,7 @@ def video_clip(footage: Footage, config: ClipConfig, rng: np.random.Generator) -
     if rng.random() < config.augment.reverse:
         order.reverse()
     rgb, ids = footage.read(order[0])
-    values, counts = np.unique(ids, return_counts=True)
-    enough = [int(v) for v, n in zip(values, counts, strict=True) if v not in (0, footage.ignore) and n >= config.min_px]
+    enough = objects_of(ids, footage.ignore, config.min_px)
     if not enough:
         return None
     rng.shuffle(enough)
@@ -112,7 +111,10 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
     def __getitem__(self, index: int) -> tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]:
         rng = np.random.default_rng((*self.seed, index))
         frames, labels = self.clip(rng)
-        return np.ascontiguousarray(frames.transpose(0, 3, 1, 2)), labels
+        planes = np.empty((len(frames), 3, *frames.shape[1:3]), np.uint8)
+        for out, frame in zip(planes, frames, strict=True):
+            out[:] = cv2.split(frame)  # several times faster than a transposed copy
+        return planes, labels
 
     def clip(self, rng: np.random.Generator) -> Clip:
         """One clip."""

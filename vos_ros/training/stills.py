@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, UInt8
 from vos_ros.training.augment import color_matrix, streak
 from vos_ros.training.config import ClipConfig, StillsConfig
 from vos_ros.training.data import Ids
-from vos_ros.training.windows import CONTROL_POINTS, bend, box_of, place, resample, window
+from vos_ros.training.windows import CONTROL_POINTS, bend, box_of, objects_of, place, resample, window
 
 Picture = tuple[UInt8[np.ndarray, "h w 3"], Ids, int]
 """An image, its ids, and the id that means unknown."""
@@ -84,8 +84,7 @@ def still_clip(picture: Picture, other: Callable[[], Picture], config: ClipConfi
 
 def _choose(ids: Ids, ignore: int, config: ClipConfig, rng: np.random.Generator) -> list[int]:
     """Up to ``objects`` of the picture's ids that are large enough, in random order."""
-    values, counts = np.unique(ids, return_counts=True)
-    enough = [int(v) for v, n in zip(values, counts, strict=True) if v not in (0, ignore) and n >= config.min_px]
+    enough = objects_of(ids, ignore, config.min_px)
     rng.shuffle(enough)
     return enough[: config.objects]
 
@@ -158,7 +157,7 @@ def _company(picture: Picture, other: Callable[[], Picture], targets: list[_Laye
 def _twin(of: _Layer, rng: np.random.Generator) -> _Layer:
     """Another one of the same make: mirrored or not, in a slightly different colour."""
     rgba = of.rgba[:, ::-1] if rng.random() < 0.5 else of.rgba
-    rgb = cv2.transform(np.ascontiguousarray(rgba[..., :3]), color_matrix(rng, 0.8))
+    rgb = cv2.transform(cv2.cvtColor(np.ascontiguousarray(rgba), cv2.COLOR_RGBA2RGB), color_matrix(rng, 0.8))
     center = (rgba.shape[1] - 1 - of.center[0] if rgba is not of.rgba else of.center[0], of.center[1])
     return _Layer(np.dstack([rgb, rgba[..., 3]]), center, of.extent, of.at, of.zoom, of.angle, of.bends, of.bent)
 
@@ -228,7 +227,7 @@ def fill(rgb: UInt8[np.ndarray, "h w 3"], hole: np.ndarray, *, mirror: bool = Fa
     h, w = unknown.shape
     small = (max(1, w // 4), max(1, h // 4))
     known = cv2.resize((1 - unknown).astype(np.float32), small, interpolation=cv2.INTER_AREA)
-    color = cv2.resize(rgb * (1 - unknown[..., None]), small, interpolation=cv2.INTER_AREA).astype(np.float32)
+    color = cv2.resize(cv2.bitwise_and(rgb, rgb, mask=1 - unknown), small, interpolation=cv2.INTER_AREA).astype(np.float32)
     levels: list[tuple[np.ndarray, np.ndarray]] = [(color, known)]
     while min(levels[-1][1].shape) > 2:
         levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
@@ -238,10 +237,9 @@ def fill(rgb: UInt8[np.ndarray, "h w 3"], hole: np.ndarray, *, mirror: bool = Fa
         color = total + (1 - np.minimum(weight, 1))[..., None] * coarse  # total is premultiplied by weight
     smooth = np.clip(cv2.resize(color, (w, h), interpolation=cv2.INTER_LINEAR), 0, 255).astype(np.uint8)
     if mirror:
-        good = unknown[:, ::-1] == 0
-        smooth = np.where(good[..., None], rgb[:, ::-1], smooth)
+        smooth = cv2.copyTo(cv2.flip(rgb, 1), cv2.flip(1 - unknown, 1), smooth)
     soft = cv2.GaussianBlur(unknown.astype(np.float32), (7, 7), 0)
-    return np.asarray(cv2.blendLinear(np.ascontiguousarray(smooth), rgb, soft, 1 - soft))
+    return np.asarray(cv2.blendLinear(smooth, rgb, soft, 1 - soft))
 
 
 def _paint(layer: _Layer, t: int, frame: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]) -> None:
@@ -261,10 +259,10 @@ def _paint(layer: _Layer, t: int, frame: UInt8[np.ndarray, "H W 3"], labels: UIn
     matrix[:, 2] += matrix[:, :2] @ (np.array([x0, y0]) - layer.at[t])
     rgba = _warp(layer, matrix, float(layer.bent[t]), (x1 - x0, y1 - y0))
     rgba = streak(rgba, float(smear[0]), float(smear[1]))
-    alpha = rgba[..., 3].astype(np.float32) / 255.0
-    under = np.ascontiguousarray(frame[y0:y1, x0:x1])
-    frame[y0:y1, x0:x1] = cv2.blendLinear(np.ascontiguousarray(rgba[..., :3]), under, alpha, 1 - alpha)
-    labels[y0:y1, x0:x1][rgba[..., 3] > 127] = layer.value
+    opaque = cv2.extractChannel(rgba, 3)
+    alpha = opaque * np.float32(1 / 255)
+    frame[y0:y1, x0:x1] = cv2.blendLinear(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), frame[y0:y1, x0:x1], alpha, 1 - alpha)
+    np.putmask(labels[y0:y1, x0:x1], opaque > 127, layer.value)
 
 
 def _warp(layer: _Layer, matrix: Float64[np.ndarray, "2 3"], bent: float, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 4"]:

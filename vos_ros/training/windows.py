@@ -26,6 +26,17 @@ def box_of(mask: np.ndarray) -> tuple[float, float, float, float] | None:
     return (x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2, float(x1 - x0), float(y1 - y0)
 
 
+def objects_of(ids: Ids, ignore: int, min_px: int) -> list[int]:
+    """Ids with at least ``min_px`` pixels, rising."""
+    if ids.dtype == np.uint8:
+        counts = np.bincount(ids.ravel(), minlength=256)
+        found = [int(i) for i in np.flatnonzero(counts >= min_px)]
+    else:
+        values, numbers = np.unique(ids, return_counts=True)
+        found = [int(i) for i in values[numbers >= min_px]]
+    return [i for i in found if i not in (0, ignore)]
+
+
 def place(center: tuple[float, float], pixel: float, size: tuple[int, int], image: tuple[int, int], inside: str = "major"
           ) -> tuple[float, float, float]:
     """(centre x, centre y, image px per frame px) of a window of ``size`` (W, H), moved into the image (W, H) as far as it fits. Where
