@@ -14,4 +14,10 @@ def files(folder: str, pattern: str) -> list[str]:
 
 
 # Where a ROS build puts them too: bags are read and written by these definitions.
-setup(data_files=[("share/vos_ros/msg", files("msg", "*.msg")), ("share/vos_ros/config", files("config", "*.yaml"))])
+setup(
+    data_files=[
+        ("share/vos_ros/msg", files("msg", "*.msg")),
+        ("share/vos_ros/config", files("config", "*.yaml")),
+        ("share/vos_ros/config/train", files("config/train", "*.yaml")),
+    ]
+)

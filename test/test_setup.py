@@ -303,7 +303,7 @@ def test_what_is_said_of_the_package_agrees() -> None:
     assert set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text())) <= declared
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = names(project["dependencies"] + extras["dev"] + extras["meshes"][:1])
+    wanted = names(project["dependencies"] + extras["dev"] + extras["train"] + extras["meshes"][:1])
     installed = names((ROOT / "tools" / "requirements.txt").read_text().splitlines())
     assert wanted == installed
     pinned = names((ROOT / "tools" / "underlay" / "constraints.txt").read_text().splitlines())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -100,6 +103,16 @@ def test_the_first_run_of_a_fresh_clone(tmp_path: Path, monkeypatch: pytest.Monk
              "data.held_out.frames=3", *small("tiny.yaml", width=65, height=65)]
     assert main([*words, "--steps", "3"]) == 0, capsys.readouterr().err
     assert (tmp_path / "out/curve.png").is_file() and (tmp_path / "world-00000-3/frames.csv").is_file()
+
+
+def test_the_installed_command_prepares_data_in_processes_of_its_own(root: Path, tmp_path: Path) -> None:
+    """They read the script that was started, and must not run it."""
+    words = ["train", "lwl", "--config", str(CONFIGS / "lwl_mnv2.yaml"), "--out", str(tmp_path / "out"), "--set", f"data_root={root}",
+             "--device", "cpu", "--quiet", "--steps", "1", *small("lwl_mnv2.yaml", width=65, height=65), "--set", "workers=1"]
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "vos-ros"), *words], capture_output=True, text=True, timeout=110,
+                          env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("stopped at step 1 of")
 
 
 def test_wrong_usage(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

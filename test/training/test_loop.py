@@ -70,13 +70,16 @@ def wait_for(process: subprocess.Popen[str], log: Path, step: int) -> None:
 
 def test_what_a_run_leaves(finished: Path, clips_folder: Path, read_log: Callable) -> None:
     assert {p.name for p in finished.iterdir()} == {"config.yaml", "log.jsonl", "curve.png", "tensorboard", "checkpoints",
-                                                     "tiny.safetensors", "tiny-fp16.safetensors", "tiny.md"}
+                                                     "tiny.safetensors", "tiny-fp16.safetensors", "tiny-best.safetensors", "tiny.md"}
     assert [p.name for p in sorted((finished / "checkpoints").iterdir())] == ["step-000000012.pt", "step-000000014.pt"]
     train_rows = read_log(finished, "train")
     assert [r["step"] for r in train_rows] == list(range(1, STEPS + 1))
     assert train_rows[-1]["rate/first"] == pytest.approx(0.002) and "rate/first" not in train_rows[5]
     assert train_rows[-1]["loss"] < train_rows[0]["loss"]
     assert [r["step"] for r in read_log(finished, "validation")] == [7, 14]
+    ious = [r["iou"] for r in read_log(finished, "validation")]
+    with safe_open(finished / "tiny-best.safetensors", "pt") as f:
+        assert f.metadata()["steps"] == ("14" if ious[1] > ious[0] else "7")
     start_row, = read_log(finished, "start")
     assert start_row["seed"] == 3 and start_row["git"] and start_row["torch"] == torch.__version__
     with safe_open(finished / "tiny-fp16.safetensors", "pt") as f:

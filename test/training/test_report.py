@@ -17,7 +17,7 @@ from vos_ros.training.report import card, draw_curve, smoothed
 def rows() -> list[dict]:
     train = [{"step": s, "kind": "train", "loss": 10.0 / s, "iou": s / 20} for s in range(1, 15)]
     return [{"step": 0, "kind": "start", "git": "abc", "torch": "2", "device": "a CPU", "world": 1}, *train,
-            {"step": 7, "kind": "validation", "loss": 3.0, "iou": 0.4}]
+            {"step": 7, "kind": "validation", "loss": 3.0, "iou": 0.5}, {"step": 14, "kind": "validation", "loss": 3.0, "iou": 0.4}]
 
 
 def test_smoothed() -> None:
@@ -42,5 +42,6 @@ def test_the_card_says_what_went_in(rows: list[dict], runner: ModuleType, clips_
     assert "steps: all (14); device hours: 2.00 on a CPU (1 at once)" in text and "seed 3; source tree abc" in text
     assert f"| all | {clips_folder.name} | 5 | 19 | CC0 |" in text and "| kept (held out)" in text and "not stated" in text
     assert "| training, mean of the last tenth | 14 | 0.7143 | 0.7000 |" in text
-    assert "| held-out clips, last | 7 | 3.0000 | 0.4000 |" in text
+    assert "| held-out clips, last | 14 | 3.0000 | 0.4000 |" in text
+    assert "| held-out clips, best (`tiny-best.safetensors`) | 7 | 3.0000 | 0.5000 |" in text
     assert "steps: 5 of 14" in card("tiny", config, sources, rows, 5, 0.0)

@@ -8,7 +8,8 @@ from typing import Any
 
 _EPILOG = """\
 DIR gets: config.yaml, log.jsonl, curve.png, tensorboard/, checkpoints/, and the averaged weights with their card
-(NAME.safetensors, NAME-fp16.safetensors, NAME.md), written anew with every checkpoint. Ctrl-C or SIGTERM writes a checkpoint first.
+(NAME.safetensors, NAME-fp16.safetensors, NAME.md), written anew with every checkpoint; NAME-best.safetensors is what did best on the
+held-out clips. Ctrl-C or SIGTERM writes a checkpoint first.
 
 examples:
   vos-ros train lwl --config config/train/tiny.yaml --out out/tiny             three minutes on a CPU, nothing needed

@@ -150,8 +150,11 @@ class _Run:
         torch.manual_seed(_mixed(self.config.seed, self.step, self.fabric.global_rank))
         module.train()
         sums: dict[str, float] = {}
+        waited = 0.0
         for part in range(stage.accumulate):
+            asked = time.monotonic()
             batch = self.fabric.to_device(next(batches))
+            waited += time.monotonic() - asked
             with self.fabric.no_backward_sync(module, enabled=part < stage.accumulate - 1):
                 loss, scalars = module(batch)
                 self.fabric.backward(loss / stage.accumulate)
@@ -169,7 +172,7 @@ class _Run:
                 raise ValueError(f"the gradient has not been finite for {self._bad} steps (now step {self.step}): lower the rates, or set"
                                  " clip_norm; the last checkpoint is good")
         optimizer.zero_grad(set_to_none=True)
-        self._scalars, self._batch = {**sums, "gradient_norm": norm}, batch
+        self._scalars, self._batch = {**sums, "gradient_norm": norm, "waited_for_data_s": waited}, batch
 
     # -- its parts --------------------------------------------------------------------------------------------------------------
 
@@ -227,6 +230,7 @@ class _Run:
             self._log("train", scalars | rates)
         if c.validation.clips and any(c.validation.mix.values()) and (self.step % c.validation.every == 0 or last):
             self._log("validation", self._validate())
+            self._keep_best()
         if self.step % c.picture_every == 0 or last:
             self._show()
         if self.step % c.checkpoint_every == 0:
@@ -264,6 +268,20 @@ class _Run:
                 sums[key] = sums.get(key, 0.0) + float(value) * len(batch.frames)
         return self._mean({k: s / max(1, count) for k, s in sums.items()})
 
+    def _keep_best(self) -> None:
+        """Exports the averaged weights apart where no earlier measurement had a higher IoU (or, where the task has none, a lower loss)."""
+        if not self.fabric.is_global_zero:
+            return
+        *before, now = [r.get("iou", -r["loss"]) for r in self.history.rows if r["kind"] == "validation"]
+        if all(now > value for value in before):
+            name, metadata = self._naming()
+            state.export(self.out / f"{name}-best.safetensors", self.average.values, metadata, half=False)
+
+    def _naming(self) -> tuple[str, dict[str, str]]:
+        """Name and header of exported weights."""
+        name = self.config.name or self.config.task
+        return name, {**self.task.metadata(), "name": name, "steps": str(self.step), "git": state.git_state()}
+
     def _averaged(self) -> nn.Module:
         """A copy of the model with the averaged weights, to measure and to look with."""
         if self._resident is None:
@@ -299,8 +317,7 @@ class _Run:
                  "model": self.model.state_dict(), "average": self.average.values, "optimizer": optimizer.state_dict(),
                  "scaler": scaler.state_dict() if scaler is not None else {}}
         state.save(self.out / "checkpoints", saved, c.keep)
-        name = c.name or c.task
-        metadata = {**self.task.metadata(), "name": name, "steps": str(self.step), "git": state.git_state()}
+        name, metadata = self._naming()
         for half in (False, True):
             state.export(self.out / f"{name}{'-fp16' if half else ''}.safetensors", self.average.values, metadata, half)
         state.write_text(self.out / f"{name}.md", report.card(name, c, self.sources, self.history.rows, self.step, self.seconds))

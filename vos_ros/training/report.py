@@ -94,9 +94,10 @@ def card(name: str, config: TrainConfig, sources: Mapping[str, Sequence[Footage]
             own = [f for f in footage if (f.dataset, f.licence) == (dataset, licence)]
             lines.append(f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} | {licence or 'not stated'} |")
     lines += ["", "## Figures", "", "| | step | loss | IoU |", "| --- " * 4 + "|"]
-    for kind, text in (("train", "training, mean of the last tenth"), ("validation", "held-out clips, last")):
-        logged = [r for r in rows if r["kind"] == kind]
-        last = logged[-max(1, len(logged) // 10) :] if kind == "train" else logged[-1:]
+    trained, measured = ([r for r in rows if r["kind"] == kind] for kind in ("train", "validation"))
+    best = sorted(measured, key=lambda r: r.get("iou", -r["loss"]))[-1:]
+    for text, last in (("training, mean of the last tenth", trained[-max(1, len(trained) // 10) :]),
+                       ("held-out clips, last", measured[-1:]), (f"held-out clips, best (`{name}-best.safetensors`)", best)):
         if last:
             mean = {k: np.mean([r[k] for r in last]) for k in ("loss", "iou") if k in last[-1]}
             lines.append(f"| {text} | {last[-1]['step']} | {mean.get('loss', float('nan')):.4f} | {mean.get('iou', float('nan')):.4f} |")
