@@ -71,6 +71,14 @@ def test_history_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:
 
 
 def test_where_it_came_from() -> None:
-    found = state.environment()
+    found = state.environment(torch.device("cpu"))
+    assert "thread" in found["device"]
     assert found["torch"] == torch.__version__ and found["vos_ros"]
     assert found["git"] == "none" or len(found["git"].split()[0]) == 40
+
+
+def test_a_card_names_files_by_what_is_in_them(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"x")
+    assert state.described(str(path)) == "weights.pt (sha256 2d711642b726b044)"
+    assert state.described("lwl/x") == "lwl/x" and state.described(5) == "5"

@@ -113,7 +113,7 @@ class _Run:
             out.mkdir(parents=True, exist_ok=True)
             state.write_text(out / "config.yaml", dump(config))
             self.history = state.History(out / "log.jsonl", self.step)
-            self.history.add(step=self.step, kind="start", **state.environment(), seed=config.seed, world=fabric.world_size)
+            self.history.add(step=self.step, kind="start", **state.environment(fabric.device), seed=config.seed, world=fabric.world_size)
             self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=self.step)
 
     # -- the loop ---------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import yaml
 from vos_ros.config import flat_keys
 from vos_ros.training.config import TrainConfig
 from vos_ros.training.data import Footage
-from vos_ros.training.state import whole
+from vos_ros.training.state import described, whole
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -79,7 +79,7 @@ def card(name: str, config: TrainConfig, sources: Mapping[str, Sequence[Footage]
               f" ({first.get('world', 1)} at once); precision {config.precision}",
               f"- seed {config.seed}; source tree {first.get('git', '?')}; torch {first.get('torch', '?')}; started or resumed"
               f" {len(starts)} times"]
-    lines += [f"- {key}: {value}" for key, value in config.options.items()]
+    lines += [f"- {key}: {described(value)}" for key, value in config.options.items()]
     lines += ["", "## Schedule", "", "| stage | steps | clips per step | frames | size | data | rates | falls |", "| --- " * 8 + "|"]
     for stage_name, s in config.stages.items():
         falls = f"x {s.gamma:g} at {', '.join(map(str, s.milestones)) or 'no step'}" if s.schedule == "steps" else f"cosine to {s.gamma:g}"

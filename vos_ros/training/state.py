@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -94,15 +96,33 @@ def export(path: Path, values: Mapping[str, torch.Tensor], metadata: Mapping[str
         part.write_bytes(packed(tensors, metadata=dict(metadata)))
 
 
-def environment() -> dict[str, str]:
+def environment(device: torch.device) -> dict[str, str]:
     """Versions, machine, and the state of the source tree."""
     import numpy as np
 
     return {
         "vos_ros": __version__, "git": git_state(), "python": platform.python_version(), "torch": torch.__version__,
         "numpy": np.__version__, "platform": platform.platform(), "command": " ".join(sys.argv),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else (platform.processor() or platform.machine()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
     }
+
+
+def _processor() -> str:
+    """What the CPU is called, and how many threads of it are used."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    name = found.group(1) if found else platform.processor() or platform.machine()
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def described(value: object) -> str:
+    """A value of a configuration for a card: of a file its name and the start of its SHA-256, since its place says nothing elsewhere."""
+    if isinstance(value, str) and os.sep in value and Path(value).is_file():
+        return f"{Path(value).name} (sha256 {hashlib.sha256(Path(value).read_bytes()).hexdigest()[:16]})"
+    return str(value)
 
 
 def git_state() -> str:
