@@ -20,7 +20,7 @@ def run(code: str) -> str:
 
 
 @pytest.mark.parametrize("words", [[], ["convert"], ["replay"], ["eval"], ["eval", "bag"], ["eval", "davis"], ["eval", "ytvos"], ["demo"],
-                                   ["bench"], ["weights", "import"], ["weights", "show"]])
+                                   ["train"], ["bench"], ["bench", "lwl"], ["weights", "import"], ["weights", "show"]])
 def test_help_needs_nothing_heavy(words: list[str]) -> None:
     code = f"""
 import sys

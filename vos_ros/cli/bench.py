@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vos_ros.cli.bench_lwl import add_parser as add_lwl
+from vos_ros.cli.bench_lwl import run as run_lwl
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,9 +22,10 @@ segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects a
 node_*       from the image's callback in the node to its last publication, at 640x480, over DDS, with 14 map objects:
              latency_ms all of it; overhead_ms without the segmenter; outside_ms without the whole pipeline
 
-example:
+examples:
   vos-ros bench --json out/bench.json
   vos-ros bench --skip-node              where ROS is missing
+  vos-ros bench lwl --backbone resnet50  LWL with its networks, by stage and number of objects
 """
 _WARM_UP, _RENDER_RUNS, _SEGMENT_FRAMES, _NODE_FRAMES, _NODE_HZ = 4, 40, 12, 40, 3.0
 
@@ -38,10 +42,13 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--skip-node", action="store_true", help="leave out the node, which needs ROS")
     p.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR", help="for the node's log (default: out/bench)")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
+    add_lwl(p.add_subparsers(dest="kind", metavar="KIND", title="more of one part"))
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and prints. ValueError with a message for people."""
+    if args.kind == "lwl":
+        return run_lwl(args)
     import importlib.util
 
     import torch
