@@ -43,17 +43,38 @@ class FeaturesConfig:
 
 @dataclass(frozen=True)
 class LwlConfig:
-    """The target model of paper 003 in its plain form (Table 1, baseline)."""
+    """Paper 003: a target model per object, learned on the fly; with trained networks, or plain (Table 1, baseline)."""
 
+    model: str = option("plain", "networks: plain (none: needs nothing trained, features from segmentation.features), the name of weights"
+                        " that come with the package, or a .safetensors file")
+    sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
+    compat: str = option("paper", "paper, or reference: the published program's own rules, a backbone pass per object and frame",
+                         choices=("paper", "reference"))
+    crop: str = option("auto", "what the networks see: a search window per object, the whole image for all objects, or the window while"
+                       " there is one object (not plain)", choices=("auto", "shared", "per_object"))
+    long_side: int = option(672, "longer side at which the networks see the image or the window (not plain)", unit="px", low=64, high=2048)
+    search_scale: float = option(5.0, "side of the search window in sides of the object (sec. 3.5)", low=1.5, high=100.0)
     iterations_init: int = option(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
     iterations_update: int = option(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
     update_every: int = option(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
                                high=1000)
+    update_error: float = option(0.02, "an object whose target model misses the labels of its own masks by less (squared, of their"
+                                 " energy) isn't learned again (not plain)", low=0.0, high=1.0)
+    tolerance: float = option(0.002, "learning stops early where an iteration lowers no object's loss by more than this share (not plain,"
+                              " not on GPUs)", low=0.0, high=1.0)
     memory_size: int = option(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
+    memory_mb: float = option(64.0, "most memory that an object's samples may take; the first is kept in any case (not plain)", unit="MB",
+                              low=0.1, high=100000.0)
+    memory_type: str = option("fp16", "numbers in which samples are kept (not plain)", choices=("fp32", "fp16", "bf16"))
     decay: float = option(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
-    regularization: float = option(0.01, "lambda of eq. (3)", low=1e-8, high=1e3)
-    kernel_size: int = option(3, "K: side of the target model's filter, odd", unit="cells", low=1, high=7)
+    anchor_share: float = option(0.25, "least share of the weights that the first sample has; as in the published program, 0 in the paper"
+                                 " (not plain)", low=0.0, high=1.0)
     min_confidence: float = option(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
+    precision: str = option("auto", "arithmetic of the networks: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
+                            choices=("auto", "fp32", "fp16", "bf16"))
+    compile: bool = option(False, "run the networks through torch.compile, on GPUs as CUDA graphs; the first frames take minutes")
+    regularization: float = option(0.01, "lambda of eq. (3) (plain)", low=1e-8, high=1e3)
+    kernel_size: int = option(3, "K: side of the target model's filter, odd (plain)", unit="cells", low=1, high=7)
 
 
 @dataclass(frozen=True)

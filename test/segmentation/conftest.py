@@ -1,16 +1,19 @@
-"""The published network with the weights of the golden numbers' recipe."""
+"""Networks for tests: the published one with the weights of the golden numbers' recipe, and a stand-in that follows objects."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from vos_ros.segmentation.checkpoints import LWL_FORMAT
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 
 
@@ -45,3 +48,53 @@ def published(by_recipe: Callable[[nn.Module], None]) -> LwlNet:
     net = LwlNet(SPECS["resnet50_box"])
     by_recipe(net)
     return net.eval().requires_grad_(False)
+
+
+def stand_in(**fields: object) -> LwlNet:
+    """A network that needs no training: random features, the mask itself as the label, and a decoder that hands on the score. It follows
+    what differs from its surroundings in colour, at the resolution of the target model."""
+    torch.manual_seed(0)
+    small = {"target_channels": 32, "num_filters": 2, "label_dims": (2, 2, 2), "decoder_channels": (4, 4, 4, 4)}
+    net = LwlNet(replace(SPECS["mobilenet_v2"], **{**small, **fields}))  # type: ignore[arg-type]
+    net.eval().requires_grad_(False)
+    for m in net.feature_extractor.modules():
+        if isinstance(m, nn.Conv2d) and m.groups > 1:
+            m.weight.fill_(1 / 9)  # what random depthwise convolutions do to colours is no help
+    for part in (net.decoder, net.label_encoder):
+        for p in part.parameters():
+            p.zero_()
+    encoder, decoder = net.label_encoder, net.decoder
+    for conv in (encoder.conv_block[0], encoder.res1.downsample, encoder.res2.downsample):
+        conv.weight[0, 0] = 1 / 9
+    encoder.label_pred[0].weight[0, 0, 1, 1] = 1.0
+    encoder.samp_w_pred.bias.fill_(1.0)
+    for level in ("layer4", "layer3", "layer2", "layer1"):
+        encoding = decoder.TSE[level]
+        encoding.transform[0].weight[0, encoding.c_out, 1, 1] = 1.0
+        for n in range(2, len(encoding.transform), 2):
+            encoding.transform[n].weight[0, 0, 1, 1] = 1.0
+        decoder.CAB[level].convreluconv[2].bias.fill_(20.0)
+        for refinements in (decoder.RRB1, decoder.RRB2):
+            if level in refinements:
+                refinements[level].conv1x1.weight[0, 0] = 1.0
+    decoder.project.conv1.weight[0, 0, 1, 1] = 1.0
+    decoder.project.conv2.weight[0, 0, 1, 1] = 12.0
+    decoder.project.conv2.bias.fill_(-6.0)
+    return net
+
+
+@pytest.fixture(scope="session")
+def stand_in_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``stand_in_file(**fields of the spec)``: the stand-in as a weights file."""
+    made: dict[str, Path] = {}
+
+    def write(**fields: object) -> Path:
+        key = repr(sorted(fields.items()))
+        if key not in made:
+            net = stand_in(**fields)
+            path = tmp_path_factory.mktemp("lwl") / "stand_in.safetensors"
+            save_file(net.state_dict(), path, metadata={"format": LWL_FORMAT, "spec": net.spec.to_json()})
+            made[key] = path
+        return made[key]
+
+    return write

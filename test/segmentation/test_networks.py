@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vos_ros.segmentation.features import _fold_batch_norm
+from vos_ros.segmentation.networks.batch_norm import fold
 from vos_ros.segmentation.networks.classical import ORIENTATIONS, SCALES, ClassicalFeatures
 from vos_ros.segmentation.networks.mobilenet_v2 import CHANNELS, LAST_BLOCK, MobileNetV2
 
@@ -93,7 +93,7 @@ def test_cell_i_j_is_centred_on_pixel_16i_16j(row: int, column: int) -> None:
 def test_folding_batch_norm_changes_nothing_but_the_time() -> None:
     net, image = randomised(16), torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1))
     before = net(image)
-    _fold_batch_norm(net)
+    fold(net)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
     after = net(image)
     for stride in before:

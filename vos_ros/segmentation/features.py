@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from safetensors.torch import load_file
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vos_ros.config import ConfigError, FeaturesConfig
+from vos_ros.segmentation.networks.batch_norm import fold
 from vos_ros.segmentation.networks.classical import ClassicalFeatures
 from vos_ros.segmentation.networks.mobilenet_v2 import MobileNetV2
 
@@ -90,7 +89,7 @@ class FeatureExtractor:
                                   "torchvision's names; or use classical, which needs none")
             load_weights(self._network, config.weights, config.sha256)
         self._network.eval().requires_grad_(False).to(device)
-        _fold_batch_norm(self._network)
+        fold(self._network)
         if device.type == "cpu":
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean: torch.Tensor | None = None
@@ -137,16 +136,6 @@ class FeatureExtractor:
     def to_pixels(self, values: Float[torch.Tensor, "n h w"], shape: tuple[int, int]) -> Float[torch.Tensor, "n H W"]:
         """Bilinear interpolation of a cell map at every pixel of an image of ``shape``."""
         return F.interpolate(values[None], shape, mode="bilinear", align_corners=True)[0]
-
-
-def _fold_batch_norm(module: torch.nn.Module) -> None:
-    """Folds every batch norm that follows a convolution into it: the same function, a third faster on CPUs."""
-    for child in module.children():
-        _fold_batch_norm(child)
-    if isinstance(module, torch.nn.Sequential):
-        for i, (a, b) in enumerate(pairwise(list(module))):
-            if isinstance(a, torch.nn.Conv2d) and isinstance(b, torch.nn.BatchNorm2d):
-                module[i], module[i + 1] = fuse_conv_bn_eval(a, b), torch.nn.Identity()
 
 
 def _whitening(x: Float[torch.Tensor, "C h w"], damping: float, keep: int) -> tuple[Float[torch.Tensor, "C 1"], Float[torch.Tensor, "K C"]]:

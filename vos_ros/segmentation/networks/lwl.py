@@ -153,6 +153,17 @@ class LwlNet(nn.Module):
                 m.eval()
         return self
 
+    def cast(self, dtype: torch.dtype) -> LwlNet:
+        """For inference: backbone, target features and decoder in another precision; the rest, which is small, stays as it is."""
+        for part in (self.feature_extractor, self.target_model.feature_extractor, self.decoder):
+            part.to(dtype)
+        return self
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parts that work on images."""
+        return next(self.decoder.parameters()).dtype
+
     def fits(self, height: int, width: int) -> tuple[int, int]:
         """The nearest size, in px, that the network's grid takes: 32k, or 32k+1 of an aligned one."""
         more = 1 if self.spec.aligned else 0
@@ -164,21 +175,22 @@ class LwlNet(nn.Module):
         return -(-height // STRIDE), -(-width // STRIDE)
 
     def extract(
-        self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
+        self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"], *, any_size: bool = False
     ) -> dict[int, torch.Tensor]:
-        """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255. ValueError: a size that doesn't fit the grid."""
+        """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255. ValueError: a size that doesn't fit the grid, unless
+        ``any_size`` accepts cells that reach over the border."""
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
-        if size != self.fits(*size):
+        if not any_size and size != self.fits(*size):
             h, w = self.fits(*size)
             raise ValueError(f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}")
-        image = normalise(rgb, self.spec.convention).contiguous(memory_format=torch.channels_last)
+        image = normalise(rgb, self.spec.convention).to(self.dtype, memory_format=torch.channels_last)
         maps: dict[int, torch.Tensor] = self.feature_extractor(image)
         return {s: maps[s] for s in STRIDES}
 
     def target_features(self, maps: Mapping[int, torch.Tensor]) -> Float[torch.Tensor, "S C h w"]:
-        """What the target models see of S frames."""
+        """What the target models see of S frames, in single precision: the learner works in it."""
         out: torch.Tensor = self.target_model(maps[STRIDE])
-        return out
+        return out.float()
 
     @property
     def ridge(self) -> Float[torch.Tensor, "1"]:
@@ -209,7 +221,7 @@ class LwlNet(nn.Module):
 
     def decode(self, scores: Float[torch.Tensor, "S N D h w"], context: Context, size: tuple[int, int]) -> Float[torch.Tensor, "S N H W"]:
         """Mask logits of ``size`` px from scores of the target models, or from encodings of boxes."""
-        out: torch.Tensor = self.decoder(scores, context, size)
+        out: torch.Tensor = self.decoder(scores.to(self.dtype), context, size)
         return out
 
     def forward(

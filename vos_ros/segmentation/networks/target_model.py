@@ -20,8 +20,8 @@ class InstanceL2Norm(nn.Module):
         self.scale = scale
 
     def forward(self, x: Float[torch.Tensor, "S C h w"]) -> Float[torch.Tensor, "S C h w"]:
-        energy = x.square().sum((1, 2, 3), keepdim=True)
-        return x * (self.scale * torch.sqrt(x[0].numel() / (energy + _EPS)))
+        energy = x.float().square().sum((1, 2, 3), keepdim=True)  # sums of squares don't fit half precision
+        return x * (self.scale * torch.sqrt(x[0].numel() / (energy + _EPS))).to(x.dtype)
 
 
 class _Residuals(nn.Module):
