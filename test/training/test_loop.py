@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -136,22 +137,32 @@ def test_ctrl_c_in_this_process(tmp_path: Path, clips_folder: Path, runner: Modu
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_two_processes(tmp_path: Path, clips_folder: Path) -> None:
-    """Two processes with gloo: the same as one but for the order of sums, and killed and resumed the same to the bit."""
-    one, two, killed = (tmp_path / name for name in ("one", "two", "killed"))
-    runs = [start(one, clips_folder, "--dropout", "0"), start(two, clips_folder, "--dropout", "0", processes=2)]
-    for run in runs:
-        ends(run)
-    for key, value in weights(one).items():
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, clips_folder: Path) -> Path:
+    """A run of two processes with gloo that nothing disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "two"
+    ends(start(out, clips_folder, "--dropout", "0", processes=2))
+    return out
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_equal_one(two: Path, tmp_path: Path, clips_folder: Path, runner: ModuleType) -> None:
+    """But for the order of sums."""
+    train(runner.config(clips_folder), runner.TinyTask(dropout=0.0), tmp_path, device="cpu", show=False)
+    for key, value in weights(tmp_path).items():
         assert torch.allclose(value, weights(two)[key], atol=2e-5), key
-    process = start(killed, clips_folder, "--dropout", "0", "--slow", "0.2", processes=2)
-    wait_for(process, killed / "log.jsonl", 5)
+
+
+@pytest.mark.timeout(300)
+def test_two_processes_killed_and_resumed(two: Path, tmp_path: Path, clips_folder: Path) -> None:
+    process = start(tmp_path, clips_folder, "--dropout", "0", "--slow", "0.2", processes=2)
+    wait_for(process, tmp_path / "log.jsonl", 5)
     os.killpg(process.pid, signal.SIGKILL)
-    for pid in children_of(str(killed)):
+    for pid in children_of(str(tmp_path)):
         os.kill(pid, signal.SIGKILL)
     process.communicate()
-    ends(start(killed, clips_folder, "--dropout", "0", "--resume", processes=2))
-    same(two, killed)
+    ends(start(tmp_path, clips_folder, "--dropout", "0", "--resume", processes=2))
+    same(two, tmp_path)
 
 
 def children_of(word: str) -> list[int]:
@@ -187,7 +198,6 @@ def test_a_bad_step_is_left_out(tmp_path: Path, clips_folder: Path, runner: Modu
 def test_wrong_at_the_door(tmp_path: Path, clips_folder: Path, runner: ModuleType) -> None:
     config = runner.config(clips_folder)
     stage = config.stages["one"]
-    import dataclasses
 
     def run(**changes: object) -> None:
         train(dataclasses.replace(config, stages={"one": dataclasses.replace(stage, **changes)}), runner.TinyTask(), tmp_path, device="cpu",
