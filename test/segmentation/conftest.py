@@ -77,6 +77,12 @@ def stand_in(**fields: object) -> LwlNet:
         for refinements in (decoder.RRB1, decoder.RRB2):
             if level in refinements:
                 refinements[level].conv1x1.weight[0, 0] = 1.0
+    if net.box_label_encoder is not None:  # the box itself
+        for p in net.box_label_encoder.parameters():
+            p.zero_()
+        net.box_label_encoder.res[0].downsample.weight[0, -1, 1, 1] = 1.0
+        net.box_label_encoder.res[1].downsample.weight[0, 0, 1, 1] = 1.0
+        net.box_label_encoder.label_pred[0].weight[0, 0, 1, 1] = 1.0
     decoder.project.conv1.weight[0, 0, 1, 1] = 1.0
     decoder.project.conv2.weight[0, 0, 1, 1] = 12.0
     decoder.project.conv2.bias.fill_(-6.0)

@@ -12,11 +12,14 @@ from jaxtyping import Float, UInt8
 
 from vos_ros.config import ConfigError, LwlConfig
 from vos_ros.segmentation.checkpoints import LWL_FORMAT, CheckpointError, load
+from vos_ros.segmentation.lwl.views import inside, spans
 from vos_ros.segmentation.networks.batch_norm import fold
-from vos_ros.segmentation.networks.decoder import Context
+from vos_ros.segmentation.networks.decoder import STRIDES, Context, window
 from vos_ros.segmentation.networks.lwl import STRIDE, LwlNet, LwlSpec
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "weights"
+_LEAST = 6  # units of 32 px: what the decoder sees of an object's surroundings at least
+_WORTH = 0.8  # of the image: a larger window isn't worth cutting out
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -98,6 +101,33 @@ class LwlModel:
     def decode(self, scores: Float[torch.Tensor, "V N D h w"], look: Look, size: tuple[int, int]) -> Float[torch.Tensor, "V N H W"]:
         """Foreground probabilities of N objects in each view."""
         return torch.sigmoid(self._decode(scores, look.context, size).float())
+
+    def decode_windows(
+        self, scores: Float[torch.Tensor, "1 N D h w"], look: Look, views: Float[torch.Tensor, "N 3"], shape: tuple[int, int]
+    ) -> Float[torch.Tensor, "N H W"]:
+        """Foreground probabilities in the decoded image of ``shape``, each object's inside its search window, 0 elsewhere.
+
+        On CPUs the decoder works on the windows alone; where work comes in batches, on the whole image for all.
+        """
+        height, width = self.decoded_size(shape)
+        visible = inside(views, (height, width))
+        if self.device.type != "cpu" or self._compiled:
+            return self.decode(scores, look, (height, width))[0] * visible
+        more = 1 if self.aligned else 0
+        (h, w), stride = self.size(shape), 2 if self.net.spec.light_tail else 1
+        out = torch.zeros((len(views), height, width))
+        everywhere: list[int] = []
+        for k, (y, x) in enumerate(spans(views, (h // STRIDES[0], w // STRIDES[0]), _LEAST)):
+            if (y[1] - y[0]) * (x[1] - x[0]) > _WORTH * (h // STRIDES[0]) * (w // STRIDES[0]):
+                everywhere.append(k)
+                continue
+            target = window(out[k], y, x, stride, more)
+            part = Look(look.features, look.context.crop(y, x, more))
+            scored = window(scores[:, k : k + 1], y, x, STRIDE, more)
+            target.copy_(self.decode(scored, part, (target.shape[0], target.shape[1]))[0, 0])
+        if everywhere:
+            out[everywhere] = self.decode(scores[:, everywhere], look, (height, width))[0]
+        return out * visible
 
     def encode(
         self, masks: Float[torch.Tensor, "V N H W"], care: Float[torch.Tensor, "V N H W"] | None

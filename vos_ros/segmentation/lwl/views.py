@@ -6,6 +6,7 @@ each way. A window has the image's aspect ratio and lies inside it. All of it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -67,6 +68,20 @@ def holds(view: Float[torch.Tensor, "3"], mask: Bool[np.ndarray, "H W"]) -> bool
         if len(at) and (at[0] < c - zoom or at[-1] > c + zoom):
             return False
     return True
+
+
+def spans(views: Float[torch.Tensor, "V 3"], units: tuple[int, int], least: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """The rows and columns of windows in a grid of (rows, columns) ``units``, rounded outwards, at least ``least`` of them each way."""
+    out = []
+    for cx, cy, zoom in views.tolist():
+        ranges = []
+        for c, n in ((cy, units[0]), (cx, units[1])):
+            low, high = math.floor((c - zoom + 1) / 2 * n), math.ceil((c + zoom + 1) / 2 * n)
+            lack = max(0, least - (high - low))
+            low = max(0, min(low - lack // 2, n - least))
+            ranges.append((low, min(n, max(high, low + least))))
+        out.append((ranges[0], ranges[1]))
+    return out
 
 
 def follow(

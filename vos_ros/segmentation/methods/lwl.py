@@ -36,6 +36,7 @@ from vos_ros.types import Box, Frame, Seed, Segmentation
 
 _FAR_PAST = 1 << 30
 _MIN_PX = 0.5  # px of the object that a sample must show to teach anything of it
+_WORTH = 0.9  # of the image's sides
 _MB = 1e6
 
 
@@ -135,17 +136,17 @@ class Lwl:
         seen = self._see(frame, ids)
         filters, views = (torch.stack(list(d.values())) for d in (self._filters, self._views))
         scores = self._scores(seen, filters)
-        found = self._model.decode(scores, seen.look, self._model.decoded_size(frame.shape)).flatten(0, 1)
-        found = found * torch.tensor([float(i in self._taught) for i in ids], device=self._device)[:, None, None]
+        known = torch.tensor([float(i in self._taught) for i in ids], device=self._device)[:, None, None]
         if seen.views is None:  # merged where it costs least, then interpolated
-            merged = soft_aggregate(found * inside(views, (found.shape[1], found.shape[2])))
+            merged = soft_aggregate(self._model.decode_windows(scores, seen.look, views, frame.shape) * known)
             probs = crop(merged[None], None, frame.shape, self._model.aligned)[0]
         else:
-            merged = probs = soft_aggregate(paste(found, seen.views, frame.shape, self._model.aligned))
+            found = self._model.decode(scores, seen.look, self._model.decoded_size(frame.shape))[:, 0]
+            merged = probs = soft_aggregate(paste(found, seen.views, frame.shape, self._model.aligned) * known)
         for i, view in zip(ids, follow(views, merged[1:], self._config.search_scale), strict=True):
             self._views[i] = view
         if annotate:
-            self._annotate(seen, scores, merged)
+            self._annotate(seen, views, scores, merged)
         return self._keep(frame, Segmentation(ids, probs, self._model.boundary_px(frame.shape)))
 
     def _scores(self, seen: _Seen, filters: Float[torch.Tensor, "n D C K K"]) -> Float[torch.Tensor, "V N D h w"]:
@@ -173,16 +174,20 @@ class Lwl:
         before serves where its windows hold them."""
         image, seen = self._open(frame)
         size = self._model.size(frame.shape)
+        views = torch.stack([self._views[i] for i in ids])
         crop_mode = self._config.crop
-        if crop_mode == "shared" or (crop_mode == "auto" and len(self._filters) != 1):
+        if crop_mode == "shared" or (crop_mode == "auto" and (len(self._filters) != 1 or self._almost_all(views))):
             return self._see_whole(frame, ids)
         for s in seen if masks else ():
             if s.views is not None and s.ids == ids and all(holds(v, masks[i]) for i, v in zip(ids, s.views, strict=True)):
                 return s
-        views = torch.stack([self._views[i] for i in ids])
         made = _Seen(ids, self._model.look(crop(image, views, size, self._model.aligned)), views)
         seen.append(made)
         return made
+
+    def _almost_all(self, views: Float[torch.Tensor, "n 3"]) -> bool:
+        """Whether windows are so large that cutting them out is worth nothing. To know it is to wait for the device: on CPUs only."""
+        return self._device.type == "cpu" and bool((views[:, 2] > _WORTH).all())
 
     def _see_whole(self, frame: Frame, ids: tuple[int, ...]) -> _Seen:
         image, seen = self._open(frame)
@@ -243,20 +248,24 @@ class Lwl:
             care = planes([ones if (w := weights[i]) is None else w for i in shown])
         return self._samples(seen, shown, planes([masks[i] for i in shown]), care)[0]
 
-    def _annotate(self, seen: _Seen, scores: Float[torch.Tensor, "V N D h w"], merged: Float[torch.Tensor, "N1 H W"]) -> None:
+    def _annotate(self, seen: _Seen, views: Float[torch.Tensor, "N 3"], scores: Float[torch.Tensor, "V N D h w"],
+                  merged: Float[torch.Tensor, "N1 H W"]) -> None:
         """The frame with its own probabilities as the masks (sec. 3.5), for objects that nobody else corrects; and, for when the next
-        frame comes, how sure they are and how far the target models are from their labels."""
+        frame comes, how sure they are and how far the target models are from their labels. What lies outside a search window wasn't
+        judged: nothing is learned from it, or look-alikes there would unteach the object."""
         wait = 2 * self._config.update_every
         rows = [k for k, i in enumerate(seen.ids) if i in self._taught and self._time - self._corrected.get(i, -_FAR_PAST) > wait]
         if not rows:
             return
         ids, probs = [seen.ids[k] for k in rows], merged[1:][rows]
         size = self._model.size(self._shape or (0, 0))
+        care = None
         if seen.views is None:
             masks = crop(probs[None], None, size, self._model.aligned)
+            care = inside(views[rows], size)[None].float()
         else:
             masks = crop(probs[:, None], seen.views[rows], size, self._model.aligned)
-        samples, labels, weights = self._samples(seen, ids, masks, None)
+        samples, labels, weights = self._samples(seen, ids, masks, care)
         missed = (weights * (scores.flatten(0, 1)[rows] - labels).square()).sum((1, 2, 3))
         error = missed / (weights * labels.square()).sum((1, 2, 3)).clamp_min(1e-12)
         won = merged.max(0).indices == torch.tensor(rows, device=self._device)[:, None, None] + 1

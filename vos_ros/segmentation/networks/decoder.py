@@ -23,14 +23,26 @@ _NAMES = {32: "layer4", 16: "layer3", 8: "layer2", 4: "layer1"}
 
 
 class Context(NamedTuple):
-    """The image's part of the decoder's work for S frames: per stride the first convolution's share, and the mean of the deepest level."""
+    """The image's part of the decoder's work for S frames: per stride the first convolution's share, and the deepest level's features."""
 
     shares: dict[int, Float[torch.Tensor, "S n h w"]]
-    pooled: Float[torch.Tensor, "S c 1 1"]
+    deepest: Float[torch.Tensor, "S c h w"]
 
     def of_frames(self, index: Int[torch.Tensor, "M"]) -> Context:
         """Frames picked by position, also more than once."""
-        return Context({s: x.index_select(0, index) for s, x in self.shares.items()}, self.pooled.index_select(0, index))
+        return Context({s: x.index_select(0, index) for s, x in self.shares.items()}, self.deepest.index_select(0, index))
+
+    def crop(self, y: tuple[int, int], x: tuple[int, int], more: int) -> Context:
+        """A window from y[0] to y[1] and x[0] to x[1], in units of the coarsest stride; ``more`` is 1 where maps have 32k+1 px's worth of
+        cells, whose last one belongs to the window too."""
+        return Context({s: window(v, y, x, s, more) for s, v in self.shares.items()}, window(self.deepest, y, x, STRIDES[0], more))
+
+
+def window(maps: Float[torch.Tensor, "... h w"], y: tuple[int, int], x: tuple[int, int], stride: int, more: int
+           ) -> Float[torch.Tensor, "... h2 w2"]:
+    """The part of a map of the given stride that ``Context.crop`` means."""
+    f = STRIDES[0] // stride
+    return maps[..., y[0] * f : y[1] * f + more, x[0] * f : x[1] * f + more]
 
 
 class Encoding(nn.Module):
@@ -204,7 +216,7 @@ class Decoder(nn.Module):
     def context(self, features: dict[int, torch.Tensor]) -> Context:
         """The image's part, once per frame, from the features by stride, each (S, c, h, w)."""
         shares = {}
-        pooled = None
+        deepest = None
         for s in STRIDES:
             encoding = self.TSE[_NAMES[s]]
             assert isinstance(encoding, Encoding)
@@ -212,16 +224,16 @@ class Decoder(nn.Module):
             if self.normalise:
                 x = x * torch.rsqrt(x.square().mean((1, 2, 3), keepdim=True) + _EPS)
             shares[s], h = encoding.image_part(x)
-            if pooled is None:
-                pooled = h.mean((2, 3), keepdim=True)
-        assert pooled is not None
-        return Context(shares, pooled)
+            if deepest is None:
+                deepest = h
+        assert deepest is not None
+        return Context(shares, deepest)
 
     def levels(self, scores: Float[torch.Tensor, "S N d h w"], context: Context) -> list[Float[torch.Tensor, "SN c h w"]]:
         """What leaves each level, coarse to fine; the last is at stride 4."""
         n = scores.shape[1]
         flat = scores.flatten(0, 1)
-        deeper = context.pooled.repeat_interleave(n, 0)
+        deeper = context.deepest.mean((2, 3), keepdim=True).repeat_interleave(n, 0)
         out: list[torch.Tensor] = []
         for s in STRIDES:
             name = _NAMES[s]

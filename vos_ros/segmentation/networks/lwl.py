@@ -154,9 +154,12 @@ class LwlNet(nn.Module):
         return self
 
     def cast(self, dtype: torch.dtype) -> LwlNet:
-        """For inference: backbone, target features and decoder in another precision; the rest, which is small, stays as it is."""
-        for part in (self.feature_extractor, self.target_model.feature_extractor, self.decoder):
-            part.to(dtype)
+        """For inference: the convolutions in another precision. What the learner works with (target features, labels, weights, lambda)
+        comes out in single precision whatever this is."""
+        parts = (self.feature_extractor, self.target_model.feature_extractor, self.decoder, self.label_encoder, self.box_label_encoder)
+        for part in parts:
+            if part is not None:
+                part.to(dtype)
         return self
 
     @property
@@ -201,7 +204,7 @@ class LwlNet(nn.Module):
         self, masks: Float[torch.Tensor, "S N H W"]
     ) -> tuple[Float[torch.Tensor, "S N D h w"], Float[torch.Tensor, "S N D h w"]]:
         """E(y) and W(y) of soft masks; eq. (3) weighs by W squared."""
-        labels, weights = self.label_encoder(masks.flatten(0, 1)[:, None])
+        labels, weights = (t.float() for t in self.label_encoder(masks.flatten(0, 1)[:, None].to(self.dtype)))
         n = masks.shape[:2]
         return labels.reshape(*n, *labels.shape[1:]), weights.reshape(*n, *weights.shape[1:])
 
@@ -212,7 +215,8 @@ class LwlNet(nn.Module):
         if self.box_label_encoder is None:
             raise ValueError("this network has no box encoder: give a mask, or use a checkpoint with one")
         n = boxes.shape[1]
-        out: torch.Tensor = self.box_label_encoder(features.repeat_interleave(n, 0), boxes.flatten(0, 1)[:, None], self.spec.aligned)
+        shared, planes = features.to(self.dtype).repeat_interleave(n, 0), boxes.flatten(0, 1)[:, None].to(self.dtype)
+        out: torch.Tensor = self.box_label_encoder(shared, planes, self.spec.aligned)
         return out.reshape(*boxes.shape[:2], *out.shape[1:])
 
     def context(self, maps: dict[int, torch.Tensor]) -> Context:
