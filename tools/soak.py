@@ -51,7 +51,7 @@ class Listener:
         self.process = process
         self.headers: dict[str, list[tuple[int, str]]] = {"labels": [], "instances": [], "associations": []}
         self.latency_ms: list[float] = []
-        self.rss_settled = 0.0
+        self.settled: dict[str, float] = {}
         self.values: dict[str, str] = {}
         self.state = ""
         for name, kind in {"labels": Image, "instances": InstanceArray, "associations": AssociationArray}.items():
@@ -66,7 +66,15 @@ class Listener:
 
     def rss(self) -> float:
         """Resident memory of the node, MiB."""
-        return float(self.process.memory_info().rss / 2**20)
+        return self.memory()["rss"]
+
+    def memory(self) -> dict[str, float]:
+        """Resident memory of the node and what it is made of, MiB: its own data (anon), pages of files (file: code, which the system drops
+        and reads again as it likes), shared memory (shmem: the middleware's)."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
+        values = {key: text.split()[0] for key, _, text in (line.partition(":") for line in lines) if key.endswith("RSS") or key.startswith("Rss")}
+        names = {"rss": "VmRSS", "anon": "RssAnon", "file": "RssFile", "shmem": "RssShmem"}
+        return {name: int(values[key]) / 1024 for name, key in names.items()}
 
     def diagnose(self, msg: Any) -> None:
         """Notes the counters."""
@@ -109,10 +117,10 @@ def play(options: argparse.Namespace, player: Player, listener: Listener) -> lis
             last_ns = item.stamp_ns
             if options.frames and len(sent) >= options.frames:
                 return sent
-            if not listener.rss_settled and len(listener.latency_ms) >= SETTLED:
+            if not listener.settled and len(listener.latency_ms) >= SETTLED:
                 wait(lambda: sent[-1] in listener.headers["instances"], "the answer to the last frame", 30)
                 time.sleep(REST_S)
-                listener.rss_settled = listener.rss()
+                listener.settled = listener.memory()
                 start += time.monotonic() - (start + len(sent) / options.rate)
             if len(sent) % 50 == 0:
                 print(f"sent {len(sent)}, answered {len(listener.latency_ms)}, RSS {listener.rss():.0f} MiB", flush=True)
@@ -140,17 +148,17 @@ def judge(sent: list[tuple[int, str]], listener: Listener) -> tuple[dict[str, An
     part = max(len(latency) // 5, 1)
     if np.median(latency[-part:]) > 3 * np.median(latency[:part]) + 100:
         faults.append(f"the latency grew from {np.median(latency[:part]):.0f} to {np.median(latency[-part:]):.0f} ms: something queues")
-    settled, end = listener.rss_settled, listener.rss()
-    growth = 100 * (end / settled - 1) if settled else float("nan")
+    settled, end = listener.settled, listener.memory()
+    growth = 100 * (end["rss"] / settled["rss"] - 1) if settled else float("nan")
     if abs(growth) > 5:
-        faults.append(f"RSS changed by {growth:+.1f} % after {SETTLED} frames: from {settled:.0f} to {end:.0f} MiB")
+        faults.append(f"RSS changed by {growth:+.1f} % after {SETTLED} frames: from {settled['rss']:.0f} to {end['rss']:.0f} MiB")
     return {
         "frames_sent": len(sent), **{f"frames_{k}": v for k, v in count.items()}, "frames_lost_in_transport": len(sent) - count["received"],
         "headers_equal": not any(h not in known for headers in listener.headers.values() for h in headers),
         "latency_ms_p50": float(np.percentile(latency, 50)), "latency_ms_p95": float(np.percentile(latency, 95)),
         "latency_ms_max": float(latency.max()), "overhead_ms_p50": float(listener.values["overhead_ms_p50"]),
-        "node_ms_p50": float(listener.values["node_ms_p50"]), "rss_after_100_frames_mib": settled, "rss_end_mib": end,
-        "rss_growth_percent": growth}, faults
+        "node_ms_p50": float(listener.values["node_ms_p50"]), **{f"{name}_after_100_frames_mib": mib for name, mib in settled.items()},
+        **{f"{name}_end_mib": mib for name, mib in end.items()}, "rss_growth_percent": growth}, faults
 
 
 def main() -> int:
