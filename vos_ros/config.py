@@ -45,7 +45,7 @@ class FeaturesConfig:
 class LwlConfig:
     """Paper 003: a target model per object, learned on the fly; with trained networks, or plain (Table 1, baseline)."""
 
-    model: str = option("plain", "networks: plain (none: needs nothing trained, features from segmentation.features), the name of weights"
+    model: str = option("lwl-mnv2", "networks: plain (none: needs nothing trained, features from segmentation.features), the name of weights"
                         " that come with the package, or a .safetensors file")
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
     compat: str = option("paper", "paper, or reference: the published program's own rules, a backbone pass per object and frame",
@@ -56,7 +56,7 @@ class LwlConfig:
     search_scale: float = option(5.0, "side of the search window in sides of the object (sec. 3.5)", low=1.5, high=100.0)
     iterations_init: int = option(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
     iterations_update: int = option(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
-    update_every: int = option(4, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
+    update_every: int = option(2, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
                                high=1000)
     update_error: float = option(0.02, "an object whose target model misses the labels of its own masks by less (squared, of their"
                                  " energy) isn't learned again (not plain)", low=0.0, high=1.0)

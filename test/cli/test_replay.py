@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from vos_ros.cli.main import main
-from vos_ros.cli.replay import replay
+from vos_ros.cli.main import main, parser
+from vos_ros.cli.replay import configuration, replay
 from vos_ros.config import from_flat, load
 from vos_ros.sources.folder import FolderSource
 from vos_ros.types import Frame, FrameResult, MapUpdate
@@ -127,3 +127,15 @@ def test_warnings_are_counted_and_cut(world: Path, make_result: Callable[..., Fr
     assert pipeline.seen == [0, 1, 2, 3, 4] and figures["frames"] == 5
     err = capsys.readouterr().err
     assert "5 x always" in err and "1 x revision gap" in err
+
+
+@pytest.mark.parametrize(("given", "model"), [
+    ([], "lwl-mnv2"),
+    (["--features", "classical"], "plain"),
+    (["--set", "segmentation.features.long_side=320"], "plain"),
+    (["--features", "classical", "--set", "segmentation.lwl.model=mine.safetensors"], "mine.safetensors"),
+])
+def test_features_that_are_named_are_used(given: list[str], model: str) -> None:
+    """Trained networks have features of their own; they would ignore these."""
+    args = parser("replay").parse_args(["replay", "in.mcap", "out.mcap", *given])
+    assert configuration(args).segmentation.lwl.model == model

@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     p = subparsers.add_parser("bench", help="times of the parts on this machine", description="Measures what the parts cost here.",
                               epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method)")
-    p.add_argument("--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2")
+    p.add_argument("--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2")
     p.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     p.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")

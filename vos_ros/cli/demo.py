@@ -81,7 +81,7 @@ def add_parser(subparsers: Any) -> None:
     what = p.add_argument_group("what runs")
     what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method); null = the map's projection alone")
     what.add_argument(
-        "--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2"
+        "--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2"
     )
     what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")

@@ -70,7 +70,7 @@ def _add_common(p: argparse.ArgumentParser, out: str, root: str) -> None:
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
     what = p.add_argument_group("what runs")
     what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method)")
-    what.add_argument("--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2")
+    what.add_argument("--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2")
     what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")

@@ -58,7 +58,8 @@ def add_parser(subparsers: Any) -> None:
     what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method); null = the map's projection alone")
     what.add_argument("--truth", metavar="DIR", help="segment by this ground truth (as for vos-ros eval bag) in place of a method:"
                       " what remains wrong is the rest of the pipeline's")
-    what.add_argument("--features", metavar="NAME", help="feature extractor (segmentation.features.name): classical, mobilenet_v2")
+    what.add_argument("--features", metavar="NAME", help="lwl without trained networks (segmentation.lwl.model: plain) on these features"
+                      " (segmentation.features.name): classical, mobilenet_v2")
     what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
@@ -127,6 +128,8 @@ def configuration(args: argparse.Namespace) -> Config:
         values[key.strip()] = yaml.safe_load(value)
     named = {"segmentation.method": args.method, "segmentation.features.name": args.features, "segmentation.features.weights": args.weights}
     values |= {k: v for k, v in named.items() if v is not None}
+    if any(k.startswith("segmentation.features.") for k in values):
+        values.setdefault("segmentation.lwl.model", "plain")  # trained networks have features of their own: these would do nothing
     return from_flat(values, load(args.config) if args.config else Config())
 
 
