@@ -58,6 +58,7 @@ def prompt(kind: str, object_id: int) -> Prompt:
 # every registered method as it comes, and those that need weights with a network that needs no training
 KINDS: dict[str, dict[str, Any]] = {
     **{name: {} for name in names()},
+    "lwl plain": {"model": "plain"},
     "lwl shared": {"crop": "shared"},
     "lwl per object": {"crop": "per_object", "search_scale": 2.5},
     "lwl reference": {"compat": "reference", "long_side": 384},
@@ -70,7 +71,7 @@ def build(request: pytest.FixtureRequest, stand_in_file: Callable[..., Path]) ->
     """Makes segmenters of one kind, small and quick: the contract is about behaviour, not about quality. At 96 px networks see little."""
     method, fields = request.param.split()[0], dict(KINDS[request.param])
     if fields:
-        fields["model"] = str(stand_in_file())
+        fields.setdefault("model", str(stand_in_file()))
 
     def make(**others: Any) -> VideoSegmenter:
         lwl = LwlConfig(**{"update_every": 2, "memory_size": 3, "long_side": 288, **fields, **others})

@@ -238,7 +238,7 @@ def test_the_models_are_chosen_by_the_configuration(stand_in_file: Callable[...,
     def made(**fields: object) -> object:
         return create(SegmentationConfig(device="cpu", features=features, lwl=LwlConfig(**fields)))  # type: ignore[arg-type]
 
-    assert isinstance(made(), PlainLwl)
+    assert isinstance(made(model="plain"), PlainLwl)
     assert isinstance(made(model=str(stand_in_file())), Lwl)
     assert isinstance(made(model=str(stand_in_file()), compat="reference"), ReferenceLwl)
 
