@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vos_ros.config import Config, ConfigError, Param, check, dump, flat_keys, flatten, from_flat, load, params
@@ -49,6 +49,7 @@ def test_the_tree_and_its_flat_form_agree() -> None:
     assert from_flat({}) == Config()
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({k: values(p) for k, p in PARAMS.items()}))
 def test_any_legal_configuration_survives_dump_and_load(flat: dict[str, object]) -> None:
     config = from_flat(flat)
