@@ -72,7 +72,7 @@ class Listener:
         """Resident memory of the node and what it is made of, MiB: its own data (anon), pages of files (file: code, which the system drops
         and reads again as it likes), shared memory (shmem: the middleware's)."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
-        values = {key: text.split()[0] for key, _, text in (line.partition(":") for line in lines) if key.endswith("RSS") or key.startswith("Rss")}
+        values = {key: text.split()[0] for key, _, text in (line.partition(":") for line in lines) if "rss" in key.lower()}
         names = {"rss": "VmRSS", "anon": "RssAnon", "file": "RssFile", "shmem": "RssShmem"}
         return {name: int(values[key]) / 1024 for name, key in names.items()}
 

@@ -45,8 +45,8 @@ class FeaturesConfig:
 class LwlConfig:
     """Paper 003: a target model per object, learned on the fly; with trained networks, or plain (Table 1, baseline)."""
 
-    model: str = option("lwl-mnv2", "networks: plain (none: needs nothing trained, features from segmentation.features), the name of weights"
-                        " that come with the package, or a .safetensors file")
+    model: str = option("lwl-mnv2", "networks: the name of weights that come with the package, a .safetensors file, or plain (none: needs"
+                        " nothing trained, features from segmentation.features)")
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
     compat: str = option("paper", "paper, or reference: the published program's own rules, a backbone pass per object and frame",
                          choices=("paper", "reference"))

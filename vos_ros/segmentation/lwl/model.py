@@ -19,7 +19,7 @@ from vos_ros.segmentation.networks.lwl import STRIDE, LwlNet, LwlSpec
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "weights"
 _LEAST = 6  # units of 32 px: what the decoder sees of an object's surroundings at least
-_WORTH = 0.8  # of the image: a larger window isn't worth cutting out
+_WORTH = 0.35  # of the image: a larger window costs more by itself than its share of the whole image in one batch
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 

@@ -38,6 +38,7 @@ _FAR_PAST = 1 << 30
 _MIN_PX = 0.5  # px of the object that a sample must show to teach anything of it
 _WORTH = 0.9  # of the image's sides
 _MB = 1e6
+_LOOK_EVERY = 8  # frames between looks for an object of which a correction said that it isn't in view
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,6 +65,7 @@ class Lwl:
         self._views: dict[int, Float[torch.Tensor, "3"]] = {}
         self._taught: set[int] = set()
         self._corrected: dict[int, int] = {}
+        self._absent: set[int] = set()
         self._time = 0
         self._shape: tuple[int, int] | None = None
         self._current: tuple[Frame, Float[torch.Tensor, "1 3 H W"], list[_Seen]] | None = None
@@ -114,6 +116,7 @@ class Lwl:
         self._pending += self._teach(frame, masks, {s.object_id: s.weight for s in corrections})
         for i, mask in masks.items():
             self._views[i] = self._around(mask)
+        self._absent = (self._absent - set(masks)) | {i for i, mask in masks.items() if not mask.any()}
         return self._keep(frame, impose(before, masks))
 
     def drop(self, object_ids: Collection[int]) -> None:
@@ -122,19 +125,25 @@ class Lwl:
             del self._filters[i], self._views[i]
             self._taught.discard(i)
             self._corrected.pop(i, None)
+            self._absent.discard(i)
             self._forget_pending(i)
-        self._memory.drop(set(object_ids))
-        self._last = None
+        if object_ids:
+            self._memory.drop(set(object_ids))
+            self._last = None
 
     # -- the frame -------------------------------------------------------------------------------------------------------------
 
     def _segment(self, frame: Frame, *, annotate: bool) -> Segmentation:
-        """Target models -> scores -> masks -> one distribution per pixel; then the search windows move."""
-        ids = self.object_ids
+        """Target models -> scores -> masks -> one distribution per pixel; then the search windows move.
+
+        Objects that were said not to be in view are looked for now and then only, each on another frame: to search the whole image for
+        each of them would cost more than to follow all others.
+        """
+        ids = tuple(i for i in self._filters if i not in self._absent or (self._time + i) % _LOOK_EVERY == 0)
         if not ids:
-            return self._keep(frame, Segmentation((), torch.ones((1, *frame.shape), device=self._device)))
+            return self._keep(frame, self._for_all(torch.ones((1, *frame.shape), device=self._device), ids))
         seen = self._see(frame, ids)
-        filters, views = (torch.stack(list(d.values())) for d in (self._filters, self._views))
+        filters, views = (torch.stack([d[i] for i in ids]) for d in (self._filters, self._views))
         scores = self._scores(seen, filters)
         known = torch.tensor([float(i in self._taught) for i in ids], device=self._device)[:, None, None]
         if seen.views is None:  # merged where it costs least, then interpolated
@@ -145,9 +154,21 @@ class Lwl:
             merged = probs = soft_aggregate(paste(found, seen.views, frame.shape, self._model.aligned) * known)
         for i, view in zip(ids, follow(views, merged[1:], self._config.search_scale), strict=True):
             self._views[i] = view
+        if self._absent:
+            winners = merged.max(0).indices
+            self._absent -= {i for row, i in enumerate(ids, start=1) if i in self._absent and bool((winners == row).any())}
         if annotate:
             self._annotate(seen, views, scores, merged)
-        return self._keep(frame, Segmentation(ids, probs, self._model.boundary_px(frame.shape)))
+        return self._keep(frame, self._for_all(probs, ids))
+
+    def _for_all(self, probs: Float[torch.Tensor, "n1 H W"], ids: tuple[int, ...]) -> Segmentation:
+        """The frame's segmentation with rows of zeros for the objects that were not looked for."""
+        shape = (int(probs.shape[1]), int(probs.shape[2]))
+        if len(ids) < len(self._filters):
+            rows = [0, *(row for row, i in enumerate(self._filters, start=1) if i in ids)]
+            some, probs = probs, probs.new_zeros((len(self._filters) + 1, *shape))
+            probs[rows] = some
+        return Segmentation(self.object_ids, probs, self._model.boundary_px(shape))
 
     def _scores(self, seen: _Seen, filters: Float[torch.Tensor, "n D C K K"]) -> Float[torch.Tensor, "V N D h w"]:
         """x * tau of every object, in its view."""
