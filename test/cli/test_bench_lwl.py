@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vos_ros.cli.lwl_cost import STAGES, Meter, Scene, memory_peak_mb, reset_memory_peak
+from vos_ros.cli.lwl_cost import STAGES, Meter, Scene
 from vos_ros.cli.main import main
 
 SMALL = ["bench", "lwl", "--size", "64x96", "--backbone", "mobilenet_v2", "--frames", "2", "--set", "segmentation.lwl.long_side=96",
@@ -151,11 +153,19 @@ def test_the_scene_moves_slowly_and_is_the_same_every_time() -> None:
     assert ((masks & later).sum((1, 2)) > 0.7 * masks.sum((1, 2))).all() and not np.array_equal(frame.rgb, one.frame(4)[0].rgb)
 
 
+PEAK = """
+import torch
+from vos_ros.cli.lwl_cost import memory_peak_mb, reset_memory_peak
+cpu = torch.device("cpu")
+torch.ones(64 << 20, dtype=torch.uint8)
+reset_memory_peak(cpu)
+name, before = memory_peak_mb(cpu)
+torch.ones(128 << 20, dtype=torch.uint8)
+print(name, memory_peak_mb(cpu)[1] - before)
+"""
+
+
 def test_the_memory_peak_is_of_what_is_measured() -> None:
-    cpu = torch.device("cpu")
-    torch.ones(64 << 20, dtype=torch.uint8)
-    reset_memory_peak(cpu)
-    name, before = memory_peak_mb(cpu)
-    torch.ones(128 << 20, dtype=torch.uint8)
-    after = memory_peak_mb(cpu)[1]
-    assert name == "peak_rss_mb" and 60 < after - before < 300
+    """In a process of its own: in this one, what other tests have freed may serve again."""
+    out = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, timeout=120, check=True).stdout.split()
+    assert out[0] == "peak_rss_mb" and 60 < float(out[1]) < 300

@@ -19,6 +19,7 @@ from vos_ros.segmentation.networks.lwl import STRIDE, LwlNet, LwlSpec
 
 _SHIPPED = Path(__file__).resolve().parents[2] / "weights"
 _LEAST = 6  # units of 32 px: what the decoder sees of an object's surroundings at least
+_ENLARGED, _SMALL = 1.5, 480  # an image is enlarged by at most this, or to so many px: more shows nothing more
 _WORTH = 0.35  # of the image: a larger window costs more by itself than its share of the whole image in one batch
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -74,7 +75,7 @@ class LwlModel:
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) px at which the network sees an image of ``shape``, whole or a window of it."""
-        scale = self._long_side / max(shape)
+        scale = min(self._long_side, max(_ENLARGED * max(shape), _SMALL)) / max(shape)
         return self.net.fits(round(shape[0] * scale), round(shape[1] * scale))
 
     def decoded_size(self, shape: tuple[int, int]) -> tuple[int, int]:
