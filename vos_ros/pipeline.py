@@ -225,7 +225,7 @@ class Pipeline:
                         key=lambda p: -p.area_px)
         wanted = self._without_claimed(wanted, segmentation) if wanted else []
         room = self.config.tracking.max_objects - len(followed)
-        room += self._retire(scene, len(wanted) - room) if len(wanted) > room else 0
+        room += self._retire(scene, len(wanted) - room)
         seeds = []
         for p in wanted[: max(0, room)]:
             track_id = track_of.get(p.object_id) or self._tracks.reserve()
@@ -260,8 +260,7 @@ class Pipeline:
         gone = [r for r in self._tracks if r.misses and r.map_object_id and r.map_object_id not in scene.projections
                 and r.track_id in self._segmenter.object_ids]
         leaving = [r.track_id for r in sorted(gone, key=lambda r: -r.misses)[: max(0, count)]]
-        if leaving:
-            self._segmenter.drop(leaving)
+        self._segmenter.drop(leaving)
         return len(leaving)
 
     def _should_see(self, p: Projection) -> bool:

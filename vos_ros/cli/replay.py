@@ -116,16 +116,10 @@ def run(args: argparse.Namespace) -> int:
 
 def configuration(args: argparse.Namespace) -> Config:
     """The configuration of the command line: file, then --set, then the named options. ConfigError names what is wrong."""
-    import yaml
+    from vos_ros.cli.report import settings
+    from vos_ros.config import Config, from_flat, load
 
-    from vos_ros.config import Config, ConfigError, from_flat, load
-
-    values: dict[str, object] = {}
-    for text in args.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text!r}: wanted KEY=VALUE, e.g. tracking.lost_s=2.0")
-        values[key.strip()] = yaml.safe_load(value)
+    values = settings(args.set, "tracking.lost_s=2.0")
     named = {"segmentation.method": args.method, "segmentation.features.name": args.features, "segmentation.features.weights": args.weights}
     values |= {k: v for k, v in named.items() if v is not None}
     if any(k.startswith("segmentation.features.") for k in values):

@@ -1,9 +1,9 @@
-"""What commands print and write down at their end."""
+"""What the commands share: values given on the command line, and what is printed and written down at the end."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 Figure = int | float | str
@@ -24,3 +24,18 @@ def write_json(figures: Mapping[str, Figure], json_file: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     clean = {k: None if isinstance(v, float) and v != v else v for k, v in figures.items()}
     path.write_text(json.dumps(clean, indent=1) + "\n")
+
+
+def settings(texts: Sequence[str], example: str) -> dict[str, object]:
+    """The values of ``--set KEY=VALUE``, read as YAML. ConfigError: a word without an equals sign."""
+    import yaml
+
+    from vos_ros.config import ConfigError
+
+    values: dict[str, object] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: wanted KEY=VALUE, e.g. {example}")
+        values[key.strip()] = yaml.safe_load(value)
+    return values

@@ -38,20 +38,14 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains; ValueError or OSError with a message for people."""
     import torch
-    import yaml
 
+    from vos_ros.cli.report import settings
     from vos_ros.config import ConfigError
     from vos_ros.training.config import load
     from vos_ros.training.loop import train
     from vos_ros.training.tasks import create
 
-    values: dict[str, Any] = {}
-    for text in args.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text!r}: wanted KEY=VALUE, e.g. stages.video.steps=2000")
-        values[key.strip()] = yaml.safe_load(value)
-    config = load(args.config, values)
+    config = load(args.config, settings(args.set, "stages.video.steps=2000"))
     if config.task != args.task:
         raise ConfigError(f"{args.config} is for the task {config.task!r}, not {args.task!r}: name that one, or another file")
     if args.threads:

@@ -132,7 +132,7 @@ class PlainLwl:
             for m in self._memory if self._pending is None else [*self._memory, self._pending]:
                 m.forget(i)
         self._memory = [m for m in self._memory if m.targets]
-        self._last = None
+        self._last = None if object_ids else self._last
 
     # -- the frame -------------------------------------------------------------------------------------------------------------
 

@@ -127,17 +127,16 @@ class Lwl:
             self._corrected.pop(i, None)
             self._absent.discard(i)
             self._forget_pending(i)
-        if object_ids:
-            self._memory.drop(set(object_ids))
-            self._last = None
+        self._memory.drop(set(object_ids))
+        self._last = None if object_ids else self._last
 
     # -- the frame -------------------------------------------------------------------------------------------------------------
 
     def _segment(self, frame: Frame, *, annotate: bool) -> Segmentation:
         """Target models -> scores -> masks -> one distribution per pixel; then the search windows move.
 
-        Objects that were said not to be in view are looked for now and then only, each on another frame: to search the whole image for
-        each of them would cost more than to follow all others.
+        An object that was said not to be in view is searched on one frame in eight, each object on another one: to search the whole image
+        for all of them on every frame would cost more than to follow the others.
         """
         ids = tuple(i for i in self._filters if i not in self._absent or (self._time + i) % _LOOK_EVERY == 0)
         if not ids:
