@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import nn
 
 from vos_ros.segmentation.checkpoints import LWL_FORMAT
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
+from vos_ros.types import Frame
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +105,17 @@ def stand_in_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         return made[key]
 
     return write
+
+
+@pytest.fixture
+def draw(make_frame: Callable[..., Frame]) -> Callable[..., Frame]:
+    """``draw(index, [(mask, colour), ...])`` on grey noise, 128x96 px."""
+
+    def build(index: int, parts: Sequence[tuple[np.ndarray, tuple[int, int, int]]]) -> Frame:
+        rng = np.random.default_rng(index)
+        rgb = rng.integers(90, 130, (96, 128, 3), np.uint8)
+        for mask, color in parts:
+            rgb[mask] = np.clip(np.array(color) + rng.integers(-15, 15, (int(mask.sum()), 3)), 0, 255)
+        return make_frame(index, 96, 128, rgb=rgb)
+
+    return build

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,20 +38,6 @@ def square(x: int, y: int = 30, side: int = 34) -> np.ndarray:
     mask = np.zeros((H, W), bool)
     mask[y : y + side, x : x + side] = True
     return mask
-
-
-@pytest.fixture
-def draw(make_frame: Callable[..., Frame]) -> Callable[..., Frame]:
-    """``draw(index, [(mask, colour), ...])`` on grey noise."""
-
-    def build(index: int, parts: Sequence[tuple[np.ndarray, tuple[int, int, int]]]) -> Frame:
-        rng = np.random.default_rng(index)
-        rgb = rng.integers(90, 130, (H, W, 3), np.uint8)
-        for mask, color in parts:
-            rgb[mask] = np.clip(np.array(color) + rng.integers(-15, 15, (int(mask.sum()), 3)), 0, 255)
-        return make_frame(index, H, W, rgb=rgb)
-
-    return build
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -27,20 +27,6 @@ def square(x: int, y: int = 30, side: int = 30) -> np.ndarray:
     return mask
 
 
-@pytest.fixture
-def draw(make_frame: Callable[..., Frame]) -> Callable[..., Frame]:
-    """``draw(index, [(mask, colour), ...])`` on grey noise."""
-
-    def build(index: int, parts: Sequence[tuple[np.ndarray, tuple[int, int, int]]]) -> Frame:
-        rng = np.random.default_rng(index)
-        rgb = rng.integers(90, 130, (H, W, 3), np.uint8)
-        for mask, color in parts:
-            rgb[mask] = np.clip(np.array(color) + rng.integers(-15, 15, (int(mask.sum()), 3)), 0, 255)
-        return make_frame(index, H, W, rgb=rgb)
-
-    return build
-
-
 RED, BLUE = (220, 40, 40), (40, 60, 225)
 
 
