@@ -1,0 +1,52 @@
+"""The specification of a network as one line of JSON and back: what a weights file says of the network that its tensors belong to."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+S = TypeVar("S")
+
+
+def to_json(spec: Any) -> str:
+    """One line that ``from_json`` reads back to an equal spec; specs within specs are objects within objects."""
+    return json.dumps(dataclasses.asdict(spec), sort_keys=True)
+
+
+def from_json(cls: type[S], text: str, what: str) -> S:
+    """A spec of a class all of whose fields have defaults: bools, integers and floats above 0, texts, tuples of integers above 0, specs.
+    ValueError, naming ``what`` it should have been: not a spec, or one of another version (unknown or mistyped fields)."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as e:
+        raise ValueError(f"not the specification of {what}: {e}") from e
+    return _build(cls(), values, what)
+
+
+def _build(default: S, values: Any, what: str) -> S:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"not the specification of {what}: got a {type(values).__name__}, wanted an object with fields")
+    defaults = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(defaults)):
+        raise ValueError(f"the specification of {what} has unknown fields {unknown}; known are {sorted(defaults)}")
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        like = defaults[name]
+        if dataclasses.is_dataclass(like):
+            fields[name] = _build(like, value, f"{what}: {name}")
+            continue
+        fields[name] = tuple(value) if isinstance(value, list) else value
+        if not _fits(fields[name], like):
+            raise ValueError(f"the specification of {what} says {name} = {value!r}, wanted something like {like!r}")
+    return dataclasses.replace(default, **fields)  # type: ignore[type-var]
+
+
+def _fits(value: Any, like: Any) -> bool:
+    if isinstance(like, tuple):
+        return isinstance(value, tuple) and len(value) == len(like) and all(_fits(v, 1) for v in value)
+    if isinstance(like, bool | str):
+        return type(value) is type(like)
+    kinds = (int, float) if isinstance(like, float) else (int,)
+    return type(value) in kinds and value > 0
