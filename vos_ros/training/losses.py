@@ -1,4 +1,4 @@
-"""Losses on masks."""
+"""Losses on masks, and what they stand for."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def lovasz(probs: Float[torch.Tensor, "P"], truth: Bool[torch.Tensor, "P"]) -> F
         jaccard = 1 - intersection / union
         steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
     return errors @ steps
+
+
+def iou(found: Bool[torch.Tensor, "M T H W"], truth: Bool[torch.Tensor, "M T H W"], valid: Bool[torch.Tensor, "M T H W"]
+        ) -> Float[torch.Tensor, "M T"]:
+    """Intersection over union on the valid pixels; 1 where both are empty."""
+    both = (found & truth & valid).sum((2, 3))
+    either = ((found | truth) & valid).sum((2, 3))
+    return torch.where(either > 0, both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))

@@ -1,4 +1,4 @@
-"""What people read of a run: the loss curve, and the card that goes with the weights."""
+"""What people see of a run: pictures of clips, the loss curve, and the card that goes with the weights."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
+from jaxtyping import Bool, UInt8
 
 from vos_ros.config import flat_keys
+from vos_ros.sinks.images import track_color
 from vos_ros.training.config import TrainConfig
 from vos_ros.training.data import Footage
 from vos_ros.training.state import described, whole
@@ -20,6 +23,18 @@ Rows = Sequence[Mapping[str, Any]]
 def flat(text: str) -> dict[str, Any]:
     """A configuration's YAML as dotted keys."""
     return flat_keys(yaml.safe_load(text))
+
+
+def tinted(rgb: UInt8[np.ndarray, "H W 3"], shown: Bool[np.ndarray, "n H W"], truth: Bool[np.ndarray, "n H W"]
+           ) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame with the shown masks in colour and the true outlines in white."""
+    picture = rgb.copy()
+    for i, mask in enumerate(shown, start=1):
+        picture[mask] = (picture[mask] // 2 + np.array(track_color(i), np.uint16) // 2).astype(np.uint8)
+    for mask in truth:
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
+    return picture
 
 
 def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,10 +20,11 @@ from vos_ros.segmentation.features import load_weights
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
-from vos_ros.sinks.images import track_color
 from vos_ros.training.config import StageConfig, build
+from vos_ros.training.groups import backbone_groups, rated
 from vos_ros.training.interface import IGNORE, Batch, Task
-from vos_ros.training.losses import lovasz
+from vos_ros.training.losses import iou, lovasz
+from vos_ros.training.report import tinted
 
 FORMAT = "vos_ros.lwl"
 _BOX_SCALE = 10.0
@@ -105,18 +105,11 @@ class LwlTask:
         """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``target_model``, ``regularization``,
         ``label_encoder``, ``decoder``. ConfigError: another name in the stage's rates."""
         assert isinstance(model, LwlNet)
-        return _rated(self._groups(model), stage)
+        return rated(self._groups(model), stage)
 
     def _groups(self, net: LwlNet) -> dict[str, list[nn.Parameter]]:
-        backbone = net.feature_extractor
-        if net.spec.backbone == "mobilenet_v2":
-            stem = [p for i in range(4) for p in backbone.get_submodule(f"features.{i}").parameters()]
-        else:
-            stem = [p for name in ("conv1", "bn1", "layer1") for p in backbone.get_submodule(name).parameters()]
-        known = {id(p) for p in stem}
         return {
-            "stem": stem,
-            "backbone": [p for p in backbone.parameters() if id(p) not in known],
+            **backbone_groups(net.feature_extractor),
             "target_model": list(net.target_model.feature_extractor.parameters()),
             "regularization": list(net.target_model.filter_optimizer.parameters()),
             "label_encoder": list(net.label_encoder.parameters()),
@@ -175,7 +168,7 @@ class LwlTask:
             truth = objects.masks[own]
             shown = torch.cat([truth[:, :1], logits[own] > 0], 1)
             frames, *masks = (t.cpu().numpy() for t in (batch.frames[b].permute(0, 2, 3, 1), shown.transpose(0, 1), truth.transpose(0, 1)))
-            rows.append(np.concatenate([_tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
+            rows.append(np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
         return np.concatenate(rows)
 
 
@@ -270,16 +263,8 @@ class LwlBoxTask(LwlTask):
         rows = []
         for b, frame in enumerate(batch.frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()):
             own = torch.nonzero(objects.clip == b).flatten()
-            rows.append(_tinted(frame, shown[own].cpu().numpy(), objects.masks[own, 0].cpu().numpy()))
+            rows.append(tinted(frame, shown[own].cpu().numpy(), objects.masks[own, 0].cpu().numpy()))
         return np.concatenate(rows)
-
-
-def iou(found: Bool[torch.Tensor, "M T H W"], truth: Bool[torch.Tensor, "M T H W"], valid: Bool[torch.Tensor, "M T H W"]
-        ) -> Float[torch.Tensor, "M T"]:
-    """Intersection over union on the valid pixels; 1 where both are empty."""
-    both = (found & truth & valid).sum((2, 3))
-    either = ((found | truth) & valid).sum((2, 3))
-    return torch.where(either > 0, both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))
 
 
 def _split(x: Float[torch.Tensor, "BQ ..."], q: int) -> Float[torch.Tensor, "B Q ..."]:
@@ -298,25 +283,6 @@ def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
         return (seen.cumsum(1) > 0) & (seen.flip(1).cumsum(1).flip(1) > 0)
 
     return between(masks.any(2))[:, :, None] & between(masks.any(1))[:, None, :]
-
-
-def _rated(groups: Mapping[str, list[nn.Parameter]], stage: StageConfig) -> list[dict[str, Any]]:
-    """The groups that the stage gives a learning rate. ConfigError: a rate for a group that there isn't."""
-    if unknown := sorted(set(stage.rates) - set(groups)):
-        raise ConfigError(f"rates: no group {', '.join(unknown)} of parameters; there are {', '.join(groups)}")
-    return [{"name": n, "params": p, "lr": stage.rates[n]} for n, p in groups.items() if stage.rates.get(n)]
-
-
-def _tinted(rgb: UInt8[np.ndarray, "H W 3"], shown: Bool[np.ndarray, "n H W"], truth: Bool[np.ndarray, "n H W"]
-            ) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame with the shown masks in colour and the true outlines in white."""
-    picture = rgb.copy()
-    for i, mask in enumerate(shown, start=1):
-        picture[mask] = (picture[mask] // 2 + np.array(track_color(i), np.uint16) // 2).astype(np.uint8)
-    for mask in truth:
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
-    return picture
 
 
 TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {t.name: t.from_options for t in (LwlTask, LwlBoxTask)}
