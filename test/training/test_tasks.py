@@ -17,7 +17,8 @@ from vos_ros.segmentation.networks.lwl import LwlNet, LwlSpec
 from vos_ros.training.config import StageConfig
 from vos_ros.training.interface import IGNORE, Batch
 from vos_ros.training.losses import lovasz
-from vos_ros.training.tasks import LwlBoxTask, LwlTask, _Objects, create
+from vos_ros.training.objects import Objects
+from vos_ros.training.tasks import LwlBoxTask, LwlTask, create
 
 GROUPS = ("stem", "backbone", "target_model", "regularization", "label_encoder", "decoder")
 TINY = {"target_channels": 16, "num_filters": 4, "label_dims": [4, 6, 8], "decoder_channels": [12, 8, 8, 8]}
@@ -97,7 +98,7 @@ def test_ignored_pixels_do_not_count() -> None:
     batch.labels[:, 1:, 40:] = IGNORE
     with torch.no_grad():
         value = float(lwl.loss(net, batch)[0])
-        probs = torch.sigmoid(lwl.predict(net, batch, _Objects.of(batch.labels)))[:, :, :40]
+        probs = torch.sigmoid(lwl.predict(net, batch, Objects.of(batch.labels)))[:, :, :40]
         truth = batch.labels[:, 1:, :40] == 1
         expected = [float(lovasz(p.flatten(), y.flatten())) for p, y in zip(probs, truth, strict=True)]
     assert value == pytest.approx(sum(expected) / 2, rel=1e-5)
@@ -105,7 +106,7 @@ def test_ignored_pixels_do_not_count() -> None:
 
 def test_refinement_changes_later_frames_only() -> None:
     batch = clips()
-    objects = _Objects.of(batch.labels)
+    objects = Objects.of(batch.labels)
     with torch.no_grad():
         net = fresh(task()).eval()
         first, second = (task(refine=r).predict(net, batch, objects) for r in (False, True))

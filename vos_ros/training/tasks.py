@@ -1,4 +1,5 @@
-"""What can be trained: ``lwl``, the whole of paper 003 (sec. 3.6), and ``lwl_box``, its box encoder alone (sec. 3.7)."""
+"""What can be trained: ``lwl``, the whole of paper 003 (sec. 3.6), ``lwl_box``, its box encoder alone (sec. 3.7), and ``embedding``, the
+metric of paper 000 (sec. 4.1)."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import nn
 
 from vos_ros.config import ConfigError, option
@@ -21,9 +22,11 @@ from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
 from vos_ros.training.config import StageConfig, build
+from vos_ros.training.embedding_task import EmbeddingTask
 from vos_ros.training.groups import backbone_groups, rated
-from vos_ros.training.interface import IGNORE, Batch, Task
+from vos_ros.training.interface import Batch, Task
 from vos_ros.training.losses import iou, lovasz
+from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.report import tinted
 
 FORMAT = "vos_ros.lwl"
@@ -48,25 +51,6 @@ class LwlOptions:
     pool: str = option("object", "pixels that are sorted together in the Lovasz loss", choices=("object", "batch"))
     scale: float = option(100.0, "factor of the Lovasz loss", low=0.0, high=1e6)
     cross_entropy: float = option(0.0, "factor of a cross entropy added to it; the paper has none", low=0.0, high=1e6)
-
-
-class _Objects(NamedTuple):
-    """The M objects of a batch, flat: whose clip, and their masks in all frames. ``valid`` is False on pixels to be ignored."""
-
-    clip: Int[torch.Tensor, "M"]
-    masks: Bool[torch.Tensor, "M Q H W"]
-    valid: Bool[torch.Tensor, "M Q H W"]
-
-    @classmethod
-    def of(cls, labels: UInt8[torch.Tensor, "B Q H W"]) -> _Objects:
-        """ValueError: a clip without an object in its first frame."""
-        counts = torch.where(labels[:, 0] == IGNORE, 0, labels[:, 0]).flatten(1).max(1).values.long()
-        if not bool((counts > 0).all()):
-            raise ValueError(f"clips {torch.nonzero(counts == 0).flatten().tolist()} of the batch have no object in their first frame")
-        clip = torch.arange(len(labels), device=labels.device).repeat_interleave(counts)
-        number = torch.cat([torch.arange(1, int(n) + 1, device=labels.device) for n in counts])
-        own = labels[clip]
-        return cls(clip, own == number[:, None, None, None], own != IGNORE)
 
 
 class LwlTask:
@@ -116,7 +100,7 @@ class LwlTask:
             "decoder": list(net.decoder.parameters()),
         }
 
-    def predict(self, net: LwlNet, batch: Batch, objects: _Objects) -> Float[torch.Tensor, "M T H W"]:
+    def predict(self, net: LwlNet, batch: Batch, objects: Objects) -> Float[torch.Tensor, "M T H W"]:
         """Mask logits of every object in the T = Q - 1 later frames of its clip (sec. 3.6)."""
         q = batch.frames.shape[1]
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
@@ -139,7 +123,7 @@ class LwlTask:
     def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """Eq. (5) with the Lovasz loss, and the mean IoU over objects and predicted frames."""
         assert isinstance(model, LwlNet)
-        objects = _Objects.of(batch.labels)
+        objects = Objects.of(batch.labels)
         logits = self.predict(model, batch, objects).float()
         truth, valid = objects.masks[:, 1:], objects.valid[:, 1:]
         probs = torch.sigmoid(logits)
@@ -147,7 +131,7 @@ class LwlTask:
             value = lovasz(probs[valid], truth[valid])
         else:
             per_object = [lovasz(p[v], y[v]) for p, y, v in zip(probs, truth, valid, strict=True)]
-            value = _mean_over_clips(torch.stack(per_object), objects.clip)
+            value = mean_over_clips(torch.stack(per_object), objects.clip)
         scalars: dict[str, torch.Tensor | float] = {"lovasz": value.detach(), "iou": iou(logits > 0, truth, valid).mean()}
         total = self.options.scale * value
         if self.options.cross_entropy:
@@ -160,7 +144,7 @@ class LwlTask:
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
         """A clip per row: its first frame with the given masks, then the predictions tinted, true outlines in white."""
         assert isinstance(model, LwlNet)
-        objects = _Objects.of(batch.labels)
+        objects = Objects.of(batch.labels)
         logits = self.predict(model, batch, objects).float()
         rows = []
         for b in range(len(batch.frames)):
@@ -175,7 +159,7 @@ class LwlTask:
 class _Learner:
     """The filters of a batch's objects and what they have been learned from."""
 
-    def __init__(self, net: LwlNet, x: Float[torch.Tensor, "B Q C h w"], objects: _Objects, options: LwlOptions) -> None:
+    def __init__(self, net: LwlNet, x: Float[torch.Tensor, "B Q C h w"], objects: Objects, options: LwlOptions) -> None:
         self._net, self._x, self._options = net, x.float(), options
         self._rows = [torch.nonzero(objects.clip == b).flatten() for b in range(len(x))]
         self._frames, self._shares = [0], [1.0]
@@ -238,7 +222,7 @@ class LwlBoxTask(LwlTask):
         assert net.box_label_encoder is not None
         return {"box_encoder": list(net.box_label_encoder.parameters())}
 
-    def predict(self, net: LwlNet, batch: Batch, objects: _Objects) -> Float[torch.Tensor, "M 1 H W"]:
+    def predict(self, net: LwlNet, batch: Batch, objects: Objects) -> Float[torch.Tensor, "M 1 H W"]:
         """Mask logits of every object in its clip's first frame, from its box alone."""
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
         maps = net.extract(batch.frames[:, 0])
@@ -249,7 +233,7 @@ class LwlBoxTask(LwlTask):
     def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """The Lovasz loss of all objects together, and the mean IoU."""
         assert isinstance(model, LwlNet)
-        objects = _Objects.of(batch.labels[:, :1])
+        objects = Objects.of(batch.labels[:, :1])
         logits = self.predict(model, batch, objects).float()
         value = lovasz(torch.sigmoid(logits)[objects.valid], objects.masks[objects.valid])
         return _BOX_SCALE * value, {"lovasz": value.detach(), "iou": iou(logits > 0, objects.masks, objects.valid).mean()}
@@ -258,7 +242,7 @@ class LwlBoxTask(LwlTask):
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
         """A clip per row: its first frame with the predictions tinted, true outlines in white."""
         assert isinstance(model, LwlNet)
-        objects = _Objects.of(batch.labels[:, :1])
+        objects = Objects.of(batch.labels[:, :1])
         shown = self.predict(model, batch, objects)[:, 0] > 0
         rows = []
         for b, frame in enumerate(batch.frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()):
@@ -271,12 +255,6 @@ def _split(x: Float[torch.Tensor, "BQ ..."], q: int) -> Float[torch.Tensor, "B Q
     return x.reshape(-1, q, *x.shape[1:])
 
 
-def _mean_over_clips(values: Float[torch.Tensor, "M"], clip: Int[torch.Tensor, "M"]) -> Float[torch.Tensor, ""]:
-    """Every clip counts the same, however many objects it has."""
-    counts = torch.bincount(clip)
-    return (values / counts[clip]).sum() / len(counts)
-
-
 def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
     """The boxes around masks, filled."""
     def between(seen: torch.Tensor) -> torch.Tensor:
@@ -285,7 +263,7 @@ def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
     return between(masks.any(2))[:, :, None] & between(masks.any(1))[:, None, :]
 
 
-TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {t.name: t.from_options for t in (LwlTask, LwlBoxTask)}
+TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask)}
 
 
 def create(name: str, options: Mapping[str, object]) -> Task:
