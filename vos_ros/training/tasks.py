@@ -1,5 +1,5 @@
-"""What can be trained: ``lwl``, the whole of paper 003 (sec. 3.6), ``lwl_box``, its box encoder alone (sec. 3.7), and ``embedding``, the
-metric of paper 000 (sec. 4.1)."""
+"""What can be trained: ``lwl``, the whole of paper 003 (sec. 3.6), ``lwl_box``, its box encoder alone (sec. 3.7), ``embedding``, the
+metric of paper 000 (sec. 4.1), and ``meta``, its learned optimizer (sec. 4.2)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from vos_ros.training.embedding_task import EmbeddingTask
 from vos_ros.training.groups import backbone_groups, rated
 from vos_ros.training.interface import Batch, Task
 from vos_ros.training.losses import iou, lovasz
+from vos_ros.training.meta_task import MetaTask
 from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.report import tinted
 
@@ -263,7 +264,8 @@ def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
     return between(masks.any(2))[:, :, None] & between(masks.any(1))[:, None, :]
 
 
-TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask)}
+TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {
+    t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask)}
 
 
 def create(name: str, options: Mapping[str, object]) -> Task:

@@ -1,0 +1,174 @@
+"""What the segmentation model f of paper 000 sees of a cell, besides its embedding: nine numbers that cost no parameters.
+
+Four come from the metric, eq. (1): how alike the cell is to the nearest of some reference cells of the object and of the background,
+picked where a mask was given; which of the two is nearer; and the same averaged over its surroundings. Five come from where the object was
+on the frame before (the prior): two blurs of that mask, and the cell's place relative to it.
+
+Planes are (N, h, w) over N objects and the cells of one frame each. Random choices take a generator of the caller's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+
+from vos_ros.segmentation.networks.embedding import similarity, squared_distance
+from vos_ros.segmentation.networks.segmentation_head import Samples
+
+EXTRA = 9
+REFERENCES = 32  # cells of the object, and as many of the background, that others are compared with
+_NEAR, _WIDE = 5, 17  # cells: sides of the blurs
+_REACH = 3.0  # radii of the object: farther cells count as this far
+_LEAST_MASS = 0.25  # cells: a prior with less says nothing
+_TINY = 1e-12
+
+
+class References(NamedTuple):
+    """Embeddings that N objects are known by: ``cells[:, 0]`` of the object, ``cells[:, 1]`` of what isn't it."""
+
+    cells: Float[torch.Tensor, "N 2 R d"]
+
+
+def to_cells(masks: Float[torch.Tensor, "*n H W"], stride: int, aligned: bool) -> Float[torch.Tensor, "*n h w"]:
+    """Means over the cells of a map, of planes of a size that fits the network."""
+    planes = masks.flatten(0, -3)[:, None]
+    side, pad = (stride + 1, stride // 2) if aligned else (stride, 0)
+    out = F.avg_pool2d(planes, side, stride, pad, count_include_pad=False)
+    return out[:, 0].reshape(*masks.shape[:-2], *out.shape[-2:])
+
+
+def draw(weights: Float[torch.Tensor, "N P"], count: int, generator: torch.Generator | None) -> Int[torch.Tensor, "N count"]:
+    """Cells drawn with probabilities proportional to weights, with repetition; any cells where all weights are 0."""
+    return torch.multinomial(weights + _TINY, count, replacement=True, generator=generator)
+
+
+def choose_references(embedding: Float[torch.Tensor, "N d h w"], masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"],
+                      generator: torch.Generator | None = None, count: int = REFERENCES) -> References:
+    """Random cells of the object and of the background, half of the latter's from the object's surroundings."""
+    inside, near, outside = _regions(masks, care)
+    half = count // 2
+    chosen = torch.cat([draw(inside, count, generator), draw(near, half, generator), draw(outside, count - half, generator)], 1)
+    d = embedding.shape[1]
+    cells = embedding.flatten(2).gather(2, chosen[:, None].expand(-1, d, -1)).transpose(1, 2)
+    return References(cells.reshape(len(masks), 2, count, d))
+
+
+def _regions(masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights (N, P) of the cells of the object, of its surroundings and of all of the background, each summing to 1 or all 0."""
+    inside, outside = care * masks, care * (1 - masks)
+    near = outside * (_blur(masks, _WIDE) > 0)
+    return tuple(_normalised(t.flatten(1)) for t in (inside, near, outside))  # type: ignore[return-value]
+
+
+def _normalised(x: Float[torch.Tensor, "N P"]) -> Float[torch.Tensor, "N P"]:
+    total = x.sum(1, keepdim=True)
+    return torch.where(total > 1e-6, x / total.clamp_min(1e-6), 0.0)
+
+
+def sample(inputs: Float[torch.Tensor, "N C h w"], masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"], count: int,
+           generator: torch.Generator | None = None) -> Samples:
+    """Cells to learn from, all of the same weight: half of them the object's, the others evenly from its surroundings and from all of the
+    background (the paper samples foreground and background evenly). ``care`` >= 0 says how much a cell counts; where nothing of the
+    object does, no cell is of it."""
+    inside, near, outside = _regions(masks, care)
+    chosen = draw(0.5 * inside + 0.25 * near + 0.25 * outside, count, generator)
+    labels = masks.flatten(1).gather(1, chosen)
+    cells = inputs.flatten(2).gather(2, chosen[:, None].expand(-1, inputs.shape[1], -1))
+    return Samples(cells, labels, torch.full_like(labels, 1 / count))
+
+
+def planes(embedding: Float[torch.Tensor, "N d h w"], references: References, prior: Float[torch.Tensor, "N h w"]
+           ) -> Float[torch.Tensor, "N C h w"]:
+    """All inputs of f: the embedding and the nine planes. A prior without mass says nothing: its planes are 0."""
+    h, w = embedding.shape[2:]
+    own = embedding.expand(len(prior), -1, -1, -1)
+    distance = torch.stack([_nearest(own[k], references.cells[k]) for k in range(len(prior))])  # one at a time: it fits the cache
+    mine, others = distance.reshape(len(prior), 2, h, w).unbind(1)
+    ratio = (others - mine) / (others + mine + 0.01)
+    return torch.cat([own, torch.stack([similarity(mine), similarity(others), ratio, _blur(ratio, _NEAR)], 1), _place(prior)], 1)
+
+
+def _nearest(embedding: Float[torch.Tensor, "d h w"], cells: Float[torch.Tensor, "2 R d"]) -> Float[torch.Tensor, "2 P"]:
+    """Squared distance of every cell to the nearest reference of either kind."""
+    count = cells.shape[1]
+    found = squared_distance(cells.flatten(0, 1), embedding.flatten(1).T)
+    return torch.stack([found[:count].amin(0), found[count:].amin(0)])
+
+
+def _place(prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N 5 h w"]:
+    """Two blurs of the prior, a bell around it, and the cell's offset from it in radii, -1..1."""
+    h, w = prior.shape[1:]
+    mass = prior.sum((1, 2))
+    known = (mass >= _LEAST_MASS).to(prior)[:, None, None]
+    offsets, variance = [], torch.zeros_like(mass)
+    for sums, count in ((prior.sum(1), w), (prior.sum(2), h)):
+        at = torch.arange(count, device=prior.device, dtype=prior.dtype)
+        mean = (sums * at).sum(1) / mass.clamp_min(_LEAST_MASS)
+        offset = at - mean[:, None]
+        variance = variance + (sums * offset.square()).sum(1) / mass.clamp_min(_LEAST_MASS)
+        offsets.append(offset)
+    radius = (variance + 0.5).sqrt()[:, None]
+    x, y = (o / radius for o in offsets)
+    bell = torch.exp(-0.25 * y.square())[:, :, None] * torch.exp(-0.25 * x.square())[:, None, :]
+    u = (x.clamp(-_REACH, _REACH) / _REACH)[:, None, :].expand(-1, h, -1)
+    v = (y.clamp(-_REACH, _REACH) / _REACH)[:, :, None].expand(-1, -1, w)
+    return torch.stack([_blur(prior, _NEAR), _blur(prior, _WIDE), bell, u, v], 1) * known[:, None]
+
+
+def _blur(x: Float[torch.Tensor, "N h w"], side: int) -> Float[torch.Tensor, "N h w"]:
+    """Means over squares, with zeros around the image; along one axis after the other."""
+    along = F.avg_pool2d(x[:, None], (1, side), 1, (0, side // 2))
+    return F.avg_pool2d(along, (side, 1), 1, (side // 2, 0))[:, 0]
+
+
+def disturb(masks: Float[torch.Tensor, "N h w"], generator: torch.Generator | None = None, *, strength: float = 1.0,
+            missing: float = 0.0) -> Float[torch.Tensor, "N h w"]:
+    """Masks as a segmenter that is a little wrong would have had them on the frame before: moved by a share of their size, grown, bitten
+    into or smeared. ``missing``: probability that there is none."""
+    n, h, w = masks.shape
+    if not n:
+        return masks
+
+    def normal(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator, device=masks.device, dtype=masks.dtype)
+
+    def uniform(*size: int) -> torch.Tensor:
+        return torch.rand(size, generator=generator, device=masks.device, dtype=masks.dtype)
+
+    share = masks.mean((1, 2)).clamp(0, 1).sqrt()  # of the image's sides
+    grow = torch.exp(0.15 * strength * normal(n))
+    theta = masks.new_zeros((n, 2, 3))
+    theta[:, 0, 0] = theta[:, 1, 1] = grow
+    centre = _centre(masks)
+    move = 0.25 * strength * share[:, None] * normal(n, 2)  # the image spans 2 units: an eighth of the object's size
+    theta[:, :, 2] = centre * (1 - grow[:, None]) + move
+    grid = F.affine_grid(theta, [n, 1, h, w], align_corners=True)
+    moved = F.grid_sample(masks[:, None], grid, align_corners=True)[:, 0]
+    # a disk of up to half of the object's size is cut out of it or added to it, somewhere about it
+    at = centre + share[:, None] * normal(n, 2)
+    ys, xs = (torch.linspace(-1, 1, k, device=masks.device, dtype=masks.dtype) for k in (h, w))
+    distance = ((ys - at[:, 1:]).square()[:, :, None] + (xs - at[:, :1]).square()[:, None, :]).sqrt()
+    disk = distance < (0.5 * share * uniform(n))[:, None, None]
+    kind = uniform(n)[:, None, None]
+    moved = torch.where(disk & (kind < 0.3 * strength), 0.0, torch.where(disk & (kind > 1 - 0.3 * strength), 1.0, moved))
+    return moved * (uniform(n) >= missing)[:, None, None]
+
+
+def _centre(masks: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N 2"]:
+    """(x, y) of the mean of masks in coordinates in which the image spans -1..1."""
+    mass = masks.sum((1, 2)).clamp_min(_LEAST_MASS)
+    sums = ((masks.sum(1), masks.shape[2]), (masks.sum(2), masks.shape[1]))
+    return torch.stack([(s * torch.linspace(-1, 1, k, device=s.device, dtype=s.dtype)).sum(1) / mass for s, k in sums], 1)
+
+
+def confident(probs: Float[torch.Tensor, "N h w"]) -> tuple[Float[torch.Tensor, "N h w"], Float[torch.Tensor, "N h w"]]:
+    """Masks and care of the method's own probabilities: what is more likely than not, weighed by how sure that is."""
+    return (probs > 0.5).to(probs), (2 * probs - 1).abs()
+
+
+def seen(care: Float[torch.Tensor, "N h w"], masks: Float[torch.Tensor, "N h w"], least: float) -> Bool[torch.Tensor, "N"]:
+    """Whether there are at least so many cells of an object."""
+    return (care * masks).sum((1, 2)) >= least

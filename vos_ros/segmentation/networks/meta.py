@@ -1,0 +1,75 @@
+"""The networks of paper 000 in one: the embedding, the start of the segmentation models, the optimizer that learns them, and the weight
+generator. What a weights file of the ``meta`` method holds. Tensors in, tensors out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from vos_ros.segmentation.networks import specs
+from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
+from vos_ros.segmentation.networks.meta_optimizer import LstmOptimizer, Rule, State, WeightGenerator, baseline, iterate
+from vos_ros.segmentation.networks.segmentation_head import Samples, SegmentationHead
+
+_MOST_PARAMETERS = 5000  # of an object: more is not for an optimizer to learn to update
+
+
+@dataclass(frozen=True)
+class MetaSpec:
+    """What the networks look like. ``extra`` inputs come to a cell's embedding; ``hidden`` are the widths of f; ``state`` is the size of
+    the LSTM's hidden state; ``generator`` the width of the weight generator."""
+
+    embedding: EmbeddingSpec = field(default_factory=EmbeddingSpec)
+    extra: int = 9
+    hidden: tuple[int, int] = (48, 24)
+    state: int = 20
+    generator: int = 64
+
+    def __post_init__(self) -> None:
+        if (n := self.head().parameters) > _MOST_PARAMETERS:
+            raise ValueError(f"a segmentation model of {n} parameters (hidden {self.hidden}): wanted at most {_MOST_PARAMETERS}")
+
+    def head(self) -> SegmentationHead:
+        """f."""
+        return SegmentationHead(self.embedding.dims + self.extra, self.hidden)
+
+    def to_json(self) -> str:
+        """One line that ``from_json`` reads back to an equal spec."""
+        return specs.to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> MetaSpec:
+        """ValueError: not a spec, or one of another version (unknown or mistyped fields)."""
+        return specs.from_json(cls, text, "networks of the meta method")
+
+
+class MetaNet(nn.Module):
+    """The networks of a spec, freshly initialised: theta starts at random, the optimizer descends, the generator changes nothing."""
+
+    def __init__(self, spec: MetaSpec) -> None:
+        super().__init__()
+        self.spec, self.head = spec, spec.head()
+        self.embedding = EmbeddingNet(spec.embedding)
+        self.initial = nn.Parameter(self.head.initial())
+        self.optimizer = LstmOptimizer(self.head.parameters, spec.state)
+        self.generator = WeightGenerator(self.head.inputs, spec.generator, self.head.parameters)
+
+    def start(self, samples: Samples, one_shot: bool | Float[torch.Tensor, "N 1"]) -> Float[torch.Tensor, "N P"]:
+        """theta before the first iteration: the learnt start, and with ``one_shot`` (per object, 0..1) what the generator adds to it."""
+        theta = self.initial.expand(len(samples.inputs), -1)
+        return theta if one_shot is False else theta + one_shot * self.generator(samples)
+
+    def rule(self, name: str, rate: float = 0.0) -> Rule:
+        """An optimizer by name: the LSTM, or one that needs a learning rate. ValueError: another name."""
+        return self.optimizer if name == "lstm" else baseline(name, rate)
+
+    def learn(self, rule: Rule, theta: Float[torch.Tensor, "N P"], samples: Samples, state: State, iterations: int
+              ) -> tuple[Float[torch.Tensor, "N P"], State]:
+        """theta and the optimizer's state after some iterations."""
+        learned = (theta, state)
+        for learned in iterate(rule, self.head, theta, samples, state, iterations):  # noqa: B007 (the last one is wanted)
+            pass
+        return learned

@@ -1,0 +1,217 @@
+"""``meta``: the learned optimizer of paper 000 (sec. 4.2), its weight generator and the start that all objects share, trained together by
+the meta-loss of eq. (5) through the iterations (back-propagation through time)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import nn
+
+from vos_ros.config import ConfigError, option
+from vos_ros.segmentation.checkpoints import CheckpointError, load
+from vos_ros.segmentation.features import load_weights
+from vos_ros.segmentation.meta.inputs import choose_references, confident, disturb, planes, sample, to_cells
+from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingSpec
+from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
+from vos_ros.segmentation.networks.meta_optimizer import Rule, State, iterate
+from vos_ros.segmentation.networks.segmentation_head import Samples
+from vos_ros.training.config import StageConfig, build
+from vos_ros.training.groups import rated
+from vos_ros.training.interface import Batch
+from vos_ros.training.losses import iou
+from vos_ros.training.objects import Objects, mean_over_clips
+from vos_ros.training.report import tinted
+
+FORMAT = "vos_ros.meta"
+VIEWS = 3  # disturbed priors under which the seeded frame is learned
+
+
+@dataclass(frozen=True)
+class MetaOptions:
+    """What there is to choose in the training of the optimizer. ``spec`` replaces fields of the networks', but for the embedding's."""
+
+    spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    embedding: str = option("", "weights of a trained embedding, from vos-ros train embedding; empty = a random one")
+    network: str = option("mobilenet_v2", "the embedding's network where no weights are named", choices=tuple(SPECS))
+    weights: str = option("", "weights of whole networks to go on from; empty = none")
+    iterations: int = option(10, "T of eq. (5): iterations on the first frame", low=1, high=200)
+    refine: int = option(2, "further iterations, on the first frame and the model's own masks of the second; 0 = none", low=0, high=50)
+    truncate: int = option(0, "iterations after which the graph is cut (back-propagation through time, truncated); 0 = never", low=0,
+                           high=200)
+    second_order: bool = option(False, "the gradient's dependence on the parameters counts in the meta-gradient")
+    one_shot: float = option(0.5, "probability that an object starts from the weight generator's prediction", low=0.0, high=1.0)
+    samples: int = option(1024, "cells of the first frame that are learned from", low=8, high=65536)
+    query: int = option(512, "cells of every other frame on which eq. (5) is measured", low=8, high=65536)
+    missing: float = option(0.1, "probability that nothing is known of where an object was on the frame before", low=0.0, high=1.0)
+
+
+class Episode(NamedTuple):
+    """The M objects of a batch: what they are learned from, and K later frames that say what that is worth. ``maps`` are all inputs of
+    these, ``truth`` and ``valid`` their cells."""
+
+    objects: Objects
+    support: Samples
+    queries: Samples  # (M, C, K S)
+    maps: Float[torch.Tensor, "M K C h w"]
+    truth: Bool[torch.Tensor, "M K h w"]
+    valid: Bool[torch.Tensor, "M K h w"]
+
+
+class MetaTask:
+    """The first frame of a clip teaches every object's segmentation model; the others say how well."""
+
+    name = "meta"
+
+    def __init__(self, options: MetaOptions) -> None:
+        self.options = options
+        try:
+            embedding = SPECS[options.network]
+            if options.embedding:
+                embedding = EmbeddingSpec.from_json(load(options.embedding).header.get("spec", ""))
+            fields = {k: v for k, v in json.loads(MetaSpec().to_json()).items() if k != "embedding"}
+            if unknown := sorted(set(options.spec) - set(fields)):
+                raise ValueError(f"unknown fields {unknown}; known are {sorted(fields)}")
+            given = {**fields, **options.spec, "embedding": json.loads(embedding.to_json())}
+            self.spec = MetaSpec.from_json(json.dumps(given))
+        except CheckpointError as e:
+            raise ConfigError(f"options.embedding: {e}") from e
+        except (TypeError, ValueError) as e:
+            raise ConfigError(f"options.spec: {e}") from e
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object]) -> Self:
+        """ConfigError: an unknown option, a wrong type, a value out of bounds, an embedding that can't be used."""
+        return cls(build(MetaOptions, options, "options."))
+
+    def build(self) -> MetaNet:
+        """Fresh networks, with the weights that the options name. ConfigError: a file that can't be used."""
+        net = MetaNet(self.spec)
+        for module, path, key in ((net.embedding, self.options.embedding, "embedding"), (net, self.options.weights, "weights")):
+            if path:
+                if not Path(path).is_file():
+                    raise ConfigError(f"options.{key}: no such file: {path!r}")
+                load_weights(module, path)
+        return net
+
+    def metadata(self) -> dict[str, str]:
+        """Names the format and holds the spec, from which the networks are built again."""
+        return {"format": FORMAT, "spec": self.spec.to_json()}
+
+    def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
+        """Groups: ``embedding``, ``initial`` (where theta starts), ``optimizer`` (the LSTM), ``rates`` (its step lengths), ``generator``.
+        ConfigError: another name in the stage's rates."""
+        assert isinstance(model, MetaNet)
+        lengths = model.optimizer.log_rate
+        return rated({"embedding": list(model.embedding.parameters()), "initial": [model.initial], "rates": [lengths],
+                      "optimizer": [p for p in model.optimizer.parameters() if p is not lengths],
+                      "generator": list(model.generator.parameters())}, stage)
+
+    def episode(self, net: MetaNet, batch: Batch, generator: torch.Generator | None = None) -> Episode:
+        """What the objects of a batch are learned from and measured on. Where the objects were before is made up from the true masks."""
+        objects, o = Objects.of(batch.labels), self.options
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in net.embedding.parameters())
+        with torch.set_grad_enabled(trained):
+            embedded = net.embedding(batch.frames.flatten(0, 1)).unflatten(0, batch.labels.shape[:2])[objects.clip]
+        stride, aligned = self.spec.embedding.stride, self.spec.embedding.aligned
+        masks, care = (to_cells(t.to(embedded), stride, aligned) for t in (objects.masks, objects.valid))
+        references = choose_references(embedded[:, 0], masks[:, 0], care[:, 0], generator)
+        seeded = []
+        for _ in range(VIEWS):
+            inputs = planes(embedded[:, 0], references, disturb(masks[:, 0], generator))
+            seeded.append(sample(inputs, masks[:, 0], care[:, 0], -(-o.samples // VIEWS), generator))
+        later, maps = [], []
+        for k in range(1, masks.shape[1]):
+            prior = disturb(masks[:, k], generator, missing=o.missing)
+            maps.append(planes(embedded[:, k], references, prior))
+            later.append(sample(maps[-1], masks[:, k], care[:, k], o.query, generator))
+        return Episode(objects, joined(seeded), joined(later), torch.stack(maps, 1), masks[:, 1:] > 0.5, care[:, 1:] > 0.5)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+        """Eq. (5): L_s on the K later frames after each of T iterations, summed over both. Also L_s before the first iteration and after
+        the T-th (means over the frames), and the mean IoU then. In eval mode all objects start from the generator's prediction, and
+        every call draws the same."""
+        assert isinstance(model, MetaNet)
+        o, device = self.options, batch.frames.device
+        generator = None if model.training else torch.Generator(device).manual_seed(0)
+        episode = self.episode(model, batch, generator)
+        clip, count = episode.objects.clip, episode.maps.shape[1]
+        chance = torch.rand(len(clip), 1, generator=generator, device=device)
+        theta = model.start(episode.support, (chance < o.one_shot).to(chance) if model.training else True)
+        rule, first = model.optimizer, theta
+        value, theta, state = self._unrolled(model, rule, theta, rule.start(theta), episode.support, episode.queries, o.iterations)
+        after = theta.detach()
+        if o.refine and count > 1:
+            support = self._refined(model, after, episode, generator)
+            q = episode.queries
+            rest = Samples(q.inputs[:, :, o.query :], q.labels[:, o.query :], q.weights[:, o.query :] * count / (count - 1))
+            value = value + self._unrolled(model, rule, theta, state, support, rest, o.refine)[0] * (count - 1) / count
+        with torch.no_grad():
+            found = evaluate(model, after, episode)
+            losses = [mean_over_clips(model.head.loss(t, episode.queries), clip) for t in (first, after)]
+        return mean_over_clips(count * value, clip), {"before": losses[0], "after": losses[1], "iou": found.mean()}
+
+    def _unrolled(self, net: MetaNet, rule: Rule, theta: Float[torch.Tensor, "M P"], state: State, support: Samples, queries: Samples,
+                  iterations: int) -> tuple[Float[torch.Tensor, "M"], Float[torch.Tensor, "M P"], State]:
+        """Sum over the iterations of the mean of L_s over the queries; theta and state at the end."""
+        total, cut = theta.new_zeros(len(theta)), self.options.truncate
+        for done in range(iterations):
+            if cut and done and done % cut == 0:
+                theta, state = theta.detach(), {k: v.detach() for k, v in state.items()}
+            theta, state = next(iterate(rule, net.head, theta, support, state, 1, second_order=self.options.second_order))
+            total = total + net.head.loss(theta, queries)
+        return total, theta, state
+
+    def _refined(self, net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode, generator: torch.Generator | None) -> Samples:
+        """Half of the first frame's cells, and as many of the second's with what the model makes of them: as the method learns on."""
+        with torch.no_grad():
+            inputs = episode.maps[:, 0]
+            probs = torch.sigmoid(net.head.logits(theta, inputs.flatten(2))).reshape(len(theta), *inputs.shape[2:])
+            half = self.options.samples // 2
+            order = torch.randperm(episode.support.labels.shape[1], generator=generator, device=theta.device)[:half]
+            labels = episode.support.labels[:, order]
+            kept = Samples(episode.support.inputs[:, :, order], labels, torch.full_like(labels, 1 / half))
+            return joined([kept, sample(inputs, *confident(probs), half, generator)])
+
+    @torch.no_grad()
+    def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
+        """A clip per row: its first frame with the given masks, then what is found in the others; true outlines in white."""
+        assert isinstance(model, MetaNet)
+        episode = self.episode(model, batch, torch.Generator(batch.frames.device).manual_seed(0))
+        theta = model.start(episode.support, True)
+        theta, _ = model.learn(model.optimizer, theta, episode.support, model.optimizer.start(theta), self.options.iterations)
+        size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
+        logits = nn.functional.interpolate(scores(model, theta, episode), size, mode="bilinear", align_corners=self.spec.embedding.aligned)
+        rows = []
+        for b in range(len(batch.frames)):
+            own = torch.nonzero(episode.objects.clip == b).flatten()
+            truth = episode.objects.masks[own]
+            shown = torch.cat([truth[:, :1], logits[own] > 0], 1)
+            frames, *masks = (t.cpu().numpy() for t in (batch.frames[b].permute(0, 2, 3, 1), shown.transpose(0, 1), truth.transpose(0, 1)))
+            rows.append(np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
+        return np.concatenate(rows)
+
+
+def joined(parts: list[Samples]) -> Samples:
+    """Samples of the same objects as one set; each part weighs the same."""
+    inputs, labels, weights = zip(*parts, strict=True)
+    return Samples(torch.cat(inputs, 2), torch.cat(labels, 1), torch.cat(weights, 1) / len(parts))
+
+
+def scores(net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode) -> Float[torch.Tensor, "M K h w"]:
+    """Logits of all cells of the later frames."""
+    m, k, c, h, w = episode.maps.shape
+    flat = episode.maps.transpose(1, 2).reshape(m, c, k * h * w)
+    return net.head.logits(theta, flat).reshape(m, k, h, w)
+
+
+def evaluate(net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode) -> Float[torch.Tensor, "M K"]:
+    """IoU over the cells of every later frame."""
+    return iou(scores(net, theta, episode) > 0, episode.truth, episode.valid)
