@@ -1,0 +1,151 @@
+"""``embedding``: the metric pixel embedding of paper 000 (sec. 4.1), trained by the contrastive loss on the pixels of clips."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from safetensors import safe_open
+from torch import nn
+
+from vos_ros.config import ConfigError, option
+from vos_ros.segmentation.features import load_weights
+from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
+from vos_ros.sinks.embeddings import principal_colors
+from vos_ros.training.config import StageConfig, build
+from vos_ros.training.groups import backbone_groups, rated
+from vos_ros.training.interface import IGNORE, Batch
+from vos_ros.training.losses import iou
+from vos_ros.training.metric import cell_labels, contrastive, nearest_labels, objects_in, sample_pixels
+from vos_ros.training.report import tinted
+
+FORMAT = "vos_ros.embedding"
+_INSIDE = "feature_extractor."  # where the backbone stands in the weights of a whole network of ours
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """What there is to choose in the training of an embedding. ``spec`` replaces fields of the named network's."""
+
+    network: str = option("mobilenet_v2", "network to start from", choices=tuple(SPECS))
+    spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    backbone: str = option("", "weights of the backbone: torchvision's names (.safetensors or .pt), or a whole network of vos_ros that has"
+                           " the same one; empty = random")
+    weights: str = option("", "weights of a whole embedding to go on from; empty = none")
+    pixels: int = option(512, "size of the set K of eq. (2), per clip: pixels of all its frames that are compared with each other", low=2,
+                         high=16384)
+    background: float = option(0.1, "weight of pairs of background pixels, which are not one thing (the paper: 1)", low=0.0, high=1.0)
+    outline: float = option(0.3, "share of the background's pixels that lie close to an object's outline", low=0.0, high=0.5)
+    look_alikes: float = option(0.3, "share of the background's pixels that are taken for an object most of all", low=0.0, high=0.5)
+
+
+class EmbeddingTask:
+    """Pixels of one object are alike in all frames of a clip; those of different objects, and the background's, are not."""
+
+    name = "embedding"
+
+    def __init__(self, options: EmbeddingOptions) -> None:
+        self.options = options
+        try:
+            self.spec = EmbeddingSpec.from_json(json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec}))
+        except (TypeError, ValueError) as e:
+            raise ConfigError(f"options.spec: {e}") from e
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, object]) -> Self:
+        """ConfigError: an unknown option, a wrong type, a value out of bounds."""
+        return cls(build(EmbeddingOptions, options, "options."))
+
+    def build(self) -> EmbeddingNet:
+        """A fresh network, with the weights that the options name. ConfigError: a file that can't be used."""
+        net = EmbeddingNet(self.spec)
+        for path, key in ((self.options.backbone, "backbone"), (self.options.weights, "weights")):
+            if path and not Path(path).is_file():
+                raise ConfigError(f"options.{key}: no such file: {path!r}")
+        if self.options.backbone:
+            load_backbone(net.feature_extractor, self.options.backbone)
+        if self.options.weights:
+            load_weights(net, self.options.weights)
+        return net
+
+    def metadata(self) -> dict[str, str]:
+        """Names the format and holds the spec, from which the network is built again."""
+        return {"format": FORMAT, "spec": self.spec.to_json()}
+
+    def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
+        """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``pyramid``. ConfigError: another name in the
+        stage's rates."""
+        assert isinstance(model, EmbeddingNet)
+        pyramid = [p for part in (model.lateral, model.smooth, model.project) for p in part.parameters()]
+        return rated({**backbone_groups(model.feature_extractor), "pyramid": pyramid}, stage)
+
+    def embed(self, net: EmbeddingNet, batch: Batch) -> tuple[Float[torch.Tensor, "B Q h w d"], UInt8[torch.Tensor, "B Q h w"]]:
+        """The embedding of every cell of the clips, in single precision, and the cells' labels."""
+        maps: torch.Tensor = net(batch.frames.flatten(0, 1))
+        x = maps.permute(0, 2, 3, 1)
+        return x.reshape(*batch.labels.shape[:2], *x.shape[1:]), cell_labels(batch.labels, self.spec.stride, self.spec.aligned)
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+        """Eq. (2), and how alike equal and different pixels are on average. In eval mode also ``iou``: what following objects by the metric
+        alone reaches, see ``follow``."""
+        assert isinstance(model, EmbeddingNet)
+        o = self.options
+        features, labels = self.embed(model, batch)
+        values = []
+        with torch.autocast(features.device.type, enabled=False):
+            for x, y in zip(features.float(), labels, strict=True):
+                k = sample_pixels(y, x, o.pixels, outline=o.outline, look_alikes=o.look_alikes)
+                values.append(contrastive(x.reshape(-1, x.shape[-1])[k], y.flatten()[k].long(), o.background))
+            value = torch.stack(values).mean()
+            scalars: dict[str, torch.Tensor | float] = {"spread": features.detach().flatten(0, 3).std(0).mean()}
+            if not model.training:
+                scalars["iou"] = torch.stack([follow(x, y) for x, y in zip(features.float(), labels, strict=True)]).mean()
+        return value, scalars
+
+    @torch.no_grad()
+    def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
+        """Two rows per clip: the frames with the true outlines in white, and below them their embeddings in colour."""
+        assert isinstance(model, EmbeddingNet)
+        features = self.embed(model, batch)[0]
+        rows = []
+        for frames, labels, x in zip(batch.frames, batch.labels, features, strict=True):
+            shown = [tinted(f, np.zeros((0, *y.shape), bool), _masks(y)) for f, y in
+                     zip(frames.permute(0, 2, 3, 1).cpu().numpy(), labels.cpu().numpy(), strict=True)]
+            colors = principal_colors(x.cpu().numpy(), (int(labels.shape[-2]), int(labels.shape[-1])))
+            rows += [np.concatenate(shown, 1), np.concatenate(list(colors), 1)]
+        return np.concatenate(rows)
+
+
+def load_backbone(backbone: nn.Module, path: str) -> None:
+    """Loads a backbone from a state dict with torchvision's names, or out of the weights of a whole network of ours. ConfigError: a file
+    that can't be used."""
+    inside = False
+    if path.endswith(".safetensors"):
+        try:
+            with safe_open(path, "pt") as f:
+                inside = any(key.startswith(_INSIDE) for key in f.keys())  # noqa: SIM118 (it isn't a mapping)
+        except Exception as e:  # the reader's own exception type isn't public
+            raise ConfigError(f"{path}: not a readable safetensors file ({type(e).__name__}: {e})") from e
+    load_weights(nn.ModuleDict({_INSIDE.rstrip("."): backbone}) if inside else backbone, path)
+
+
+def follow(features: Float[torch.Tensor, "Q h w d"], labels: UInt8[torch.Tensor, "Q h w"]) -> Float[torch.Tensor, ""]:
+    """Mean IoU, over the objects of the first frame and the later frames, where every cell takes the label of the nearest cell of the first
+    frame: what the metric is worth without anything learned on the spot."""
+    known, later = labels[0].flatten(), labels[1:]
+    d = features.shape[-1]
+    found = nearest_labels(features[0].reshape(-1, d), known, features[1:].reshape(-1, d)).reshape(later.shape)
+    ids = torch.tensor(objects_in(known), device=labels.device)[:, None, None, None]
+    return iou(found == ids, later == ids, (later != IGNORE).expand(len(ids), -1, -1, -1)).mean()
+
+
+def _masks(labels: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "n H W"]:
+    ids = [i for i in np.unique(labels) if i not in (0, IGNORE)]
+    return np.stack([labels == i for i in ids]) if ids else np.zeros((0, *labels.shape), bool)
