@@ -65,8 +65,11 @@ class LwlConfig:
     memory_size: int = option(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
     memory_mb: float = option(64.0, "most memory that an object's samples may take; the first is kept in any case (not plain)", unit="MB",
                               low=0.1, high=100000.0)
-    memory_type: str = option("fp16", "numbers in which samples are kept (not plain)", choices=("fp32", "fp16", "bf16"))
+    memory_type: str = option("auto", "numbers in which samples are kept (not plain): auto is the arithmetic of the networks",
+                              choices=("auto", "fp32", "fp16", "bf16"))
     decay: float = option(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
+    neglect: float = option(0.05, "the least important samples, which together weigh less than this, aren't learned from (not plain)",
+                            low=0.0, high=0.9)
     anchor_share: float = option(0.25, "least share of the weights that the first sample has; as in the published program, 0 in the paper"
                                  " (not plain)", low=0.0, high=1.0)
     min_confidence: float = option(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)

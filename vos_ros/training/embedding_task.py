@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from safetensors import safe_open
 from torch import nn
 
 from vos_ros.config import ConfigError, option
+from vos_ros.segmentation.checkpoints import CheckpointError, load
 from vos_ros.segmentation.features import load_weights
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
 from vos_ros.sinks.embeddings import principal_colors
@@ -129,10 +129,9 @@ def load_backbone(backbone: nn.Module, path: str) -> None:
     inside = False
     if path.endswith(".safetensors"):
         try:
-            with safe_open(path, "pt") as f:
-                inside = any(key.startswith(_INSIDE) for key in f.keys())  # noqa: SIM118 (it isn't a mapping)
-        except Exception as e:  # the reader's own exception type isn't public
-            raise ConfigError(f"{path}: not a readable safetensors file ({type(e).__name__}: {e})") from e
+            inside = any(key.startswith(_INSIDE) for key in load(path).tensors)
+        except CheckpointError as e:
+            raise ConfigError(str(e)) from e
     load_weights(nn.ModuleDict({_INSIDE.rstrip("."): backbone}) if inside else backbone, path)
 
 

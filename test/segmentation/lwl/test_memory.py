@@ -16,8 +16,8 @@ def sample(time: int, ids: tuple[int, ...], anchors: tuple[int, ...] = ()) -> Sa
 
 
 def memory(size: int = 4, max_bytes: float = 1e9, decay: float = 0.9, anchor_share: float = 0.25,
-           dtype: torch.dtype = torch.float32) -> Memory:
-    return Memory(size, max_bytes, decay, anchor_share, dtype)
+           dtype: torch.dtype = torch.float32, neglect: float = 0.0, products: torch.dtype = torch.float32) -> Memory:
+    return Memory(size, max_bytes, decay, anchor_share, dtype, neglect=neglect, products=products)
 
 
 def filled(m: Memory, times: int, ids: tuple[int, ...] = (5,)) -> Memory:
@@ -121,3 +121,22 @@ def test_a_sample_that_teaches_nobody_is_not_kept() -> None:
     m = memory()
     m.add(sample(0, ()))
     assert m.samples == []
+
+
+def test_the_least_important_are_kept_but_not_learned_from() -> None:
+    whole, short = (filled(memory(20, neglect=n), 20) for n in (0.0, 0.1))
+    [everything], [rest] = (m.blocks([5], 20) for m in (whole, short))
+    assert len(short.samples) == len(everything.features) == 20
+    times = rest.features[:, 0, 0, 0].tolist()
+    assert times[0] == 0 and times[1:] == list(range(20 - len(times) + 1, 20)) and len(times) < 20
+    shares = {s.time: v for s, v in whole.importance(5, 20)}
+    left = 1 - sum(shares[t] for t in times)
+    assert left < 0.1 <= left + shares[times[1]]
+    planes = torch.tensor([float(s.weights[5][0, 0, 0]) for s in short.samples if s.time in times])
+    assert float((rest.weights[:, 0, 0, 0, 0] / planes).sum()) == pytest.approx(1.0)
+
+
+def test_features_are_multiplied_in_the_precision_asked_for() -> None:
+    [b] = filled(memory(dtype=torch.bfloat16, products=torch.bfloat16), 3).blocks([5], 3)
+    assert b.features.dtype == torch.bfloat16 and b.labels.dtype == b.weights.dtype == torch.float32
+    assert b.features.is_contiguous(memory_format=torch.channels_last)

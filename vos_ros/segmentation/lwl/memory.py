@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,19 +37,23 @@ class Sample:
 class Memory:
     """At most ``size`` samples and ``max_bytes`` per object, the oldest go first, the first sample of an object never.
 
-    Samples are kept in ``dtype``; the learner gets them in single precision. ``decay`` is eta of sec. 3.5: a sample's importance grows by
-    1/eta per frame of youth; importances sum to 1, of which the first sample keeps at least ``anchor_share``.
+    Samples are kept in ``dtype``; the learner gets labels and weights in single precision, and the features too unless ``products`` names
+    another one to multiply in. ``decay`` is eta of sec. 3.5: a sample's importance grows by 1/eta per frame of youth; importances sum to 1,
+    of which the first sample keeps at least ``anchor_share``. The least important ones, which sum to less than ``neglect``, are kept but not
+    learned from: they cost as much as the others and change little.
     """
 
-    def __init__(self, size: int, max_bytes: float, decay: float, anchor_share: float, dtype: torch.dtype) -> None:
+    def __init__(self, size: int, max_bytes: float, decay: float, anchor_share: float, dtype: torch.dtype, *, neglect: float = 0.0,
+                 products: torch.dtype = torch.float32) -> None:
         self._size, self._max_bytes, self._decay, self._anchor_share, self._dtype = size, max_bytes, decay, anchor_share, dtype
+        self._neglect, self._products = neglect, products
         self.samples: list[Sample] = []
 
     def add(self, sample: Sample) -> None:
         """Remembers a sample; older ones may have to go. Its tensors are copied where the precision differs."""
         if not sample.labels:
             return
-        sample.features = sample.features.to(self._dtype)
+        sample.features = sample.features.to(self._dtype)[None].contiguous(memory_format=torch.channels_last)[0]
         for planes in (sample.labels, sample.weights):
             for i, plane in planes.items():
                 planes[i] = plane.to(self._dtype)
@@ -96,26 +100,30 @@ class Memory:
         return [(s, r * share / anchored if object_id in s.anchors else r * (1 - share) / others)
                 for s, r in zip(having, raw, strict=True)]
 
+    def lessons(self, object_id: int, now: int) -> dict[int, float]:
+        """What an object learns from, by position in ``samples``, with importances that sum to 1."""
+        place = {id(s): k for k, s in enumerate(self.samples)}
+        ranked = sorted(self.importance(object_id, now), key=lambda sample: sample[1])
+        spare = self._neglect
+        while ranked and ranked[0][1] < spare and object_id not in ranked[0][0].anchors:
+            spare -= ranked.pop(0)[1]
+        total = sum(v for _, v in ranked)
+        return {place[id(s)]: v / total for s, v in ranked}
+
     def blocks(self, object_ids: Sequence[int], now: int) -> list[Samples]:
         """The training sets of some objects, rows in the given order, for the learner. Frames that teach the same objects are one block."""
-        row_of = {i: row for row, i in enumerate(object_ids)}
-        share = {(id(s), i): v for i in object_ids for s, v in self.importance(i, now)}
-        groups: dict[tuple[int, ...], list[Sample]] = {}
-        for s in self.samples:
-            ids = tuple(i for i in object_ids if i in s.labels)
-            if ids:
-                groups.setdefault(ids, []).append(s)
+        lessons = [self.lessons(i, now) for i in object_ids]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for k in range(len(self.samples)):
+            rows = tuple(row for row, lesson in enumerate(lessons) if k in lesson)
+            if rows:
+                groups.setdefault(rows, []).append(k)
         out = []
-        for ids, samples in groups.items():
-            features = _stack(s.features for s in samples)
-            labels = _stack(torch.stack([s.labels[i] for i in ids]) for s in samples)
-            weights = _stack(torch.stack([s.weights[i] for i in ids]) for s in samples)
-            shares = torch.tensor([[share[id(s), i] for i in ids] for s in samples], device=features.device)
-            rows = torch.tensor([row_of[i] for i in ids], device=features.device)
-            out.append(Samples(features, rows, labels, weights * shares[:, :, None, None, None]))
+        for rows, places in groups.items():
+            samples, ids = [self.samples[k] for k in places], [object_ids[row] for row in rows]
+            features = torch.stack([s.features.permute(1, 2, 0) for s in samples]).to(self._products).permute(0, 3, 1, 2)
+            labels, weights = (torch.stack([torch.stack([planes[i] for i in ids]) for planes in kind]).float()
+                               for kind in ([s.labels for s in samples], [s.weights for s in samples]))
+            shares = torch.tensor([[lessons[row][k] for row in rows] for k in places], device=features.device)
+            out.append(Samples(features, torch.tensor(rows, device=features.device), labels, weights * shares[:, :, None, None, None]))
         return out
-
-
-def _stack(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-    """In single precision."""
-    return torch.stack(list(tensors)).float()

@@ -65,7 +65,7 @@ class LwlModel:
         self.device, self._long_side = device, config.long_side
         self.net = read_network(config)
         fold(self.net)
-        self.net.cast(_precision(config.precision, device)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.cast(precision_of(config.precision, device)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.aligned = self.net.spec.aligned
         self._look, self._decode, self._compiled = self._see, self.net.decode, config.compile
         if config.compile:
@@ -75,8 +75,7 @@ class LwlModel:
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) px at which the network sees an image of ``shape``, whole or a window of it."""
-        scale = min(self._long_side, max(_ENLARGED * max(shape), _SMALL)) / max(shape)
-        return self.net.fits(round(shape[0] * scale), round(shape[1] * scale))
+        return self.net.fits(*scaled(shape, self._long_side))
 
     def decoded_size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the masks that ``decode`` gives; a light tail ends at half the resolution."""
@@ -85,10 +84,7 @@ class LwlModel:
 
     def upload(self, rgb: UInt8[np.ndarray, "H W 3"]) -> Float[torch.Tensor, "1 3 H W"]:
         """The image on the device, 0..255."""
-        image = torch.from_numpy(np.ascontiguousarray(rgb) if rgb.flags.writeable else rgb.copy())
-        if self.device.type == "cuda":
-            image = image.pin_memory()
-        return image.to(self.device, non_blocking=True).permute(2, 0, 1)[None].float()
+        return upload(rgb, self.device)
 
     def _see(self, images: Float[torch.Tensor, "V 3 h w"]) -> tuple[torch.Tensor, Context]:
         maps = self.net.extract(images)
@@ -156,7 +152,21 @@ class LwlModel:
         return shape[1] / self.decoded_size(shape)[1]
 
 
-def _precision(name: str, device: torch.device) -> torch.dtype:
+def scaled(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
+    """The size, px, at which a network sees an image of ``shape``: ``long_side`` is its longer side, less for a small image."""
+    scale = min(long_side, max(_ENLARGED * max(shape), _SMALL)) / max(shape)
+    return round(shape[0] * scale), round(shape[1] * scale)
+
+
+def upload(rgb: UInt8[np.ndarray, "H W 3"], device: torch.device) -> Float[torch.Tensor, "1 3 H W"]:
+    """An image on a device, 0..255."""
+    image = torch.from_numpy(np.ascontiguousarray(rgb) if rgb.flags.writeable else rgb.copy())
+    if device.type == "cuda":
+        image = image.pin_memory()
+    return image.to(device, non_blocking=True).permute(2, 0, 1)[None].float()
+
+
+def precision_of(name: str, device: torch.device) -> torch.dtype:
     """``auto``: half on CUDA, bfloat16 on CPUs that multiply it, single elsewhere."""
     if name != "auto":
         return DTYPES[name]

@@ -1,8 +1,9 @@
 """The few-shot learner A of LWL (paper 003 sec. 3.3): steepest descent on eq. (3) for many objects, samples and channels at once.
 
-Objects share the features of their frames and differ in labels and weights. With D filters per object, a product of a filter with a
-frame is one matrix product of all N D K K taps with the features as they are stored, and a sum of the K K shifted planes; the
-transposed product shifts the residual instead, which has far fewer channels than the features. No copy of the features is made.
+Objects share the features of their frames and differ in labels and weights: the N D filters are one convolution's, and the transposed
+product is that convolution's derivative by its weights, for which libraries have a kernel of its own. Features in channels_last order
+(h, w, C in memory) are what CPUs convolve fastest. Features of less than single precision are multiplied as they are; sums, residuals and
+filters stay in the filters' precision.
 
 The residual is carried from iteration to iteration: x * (tau - alpha g) - e = (x * tau - e) - alpha (x * g), so an iteration costs two
 products per sample. All is differentiable where gradients are on, and builds no graph where they are off. Tensors in, tensors out.
@@ -37,24 +38,21 @@ def apply_filters(
     features: Float[torch.Tensor, "S C h w"], filters: Float[torch.Tensor, "n D C K K"]
 ) -> Float[torch.Tensor, "S n D h w"]:
     """x * tau with zero padding: the target models of n objects on S frames."""
-    n, d, c, k, _ = filters.shape
-    s, _, h, w = features.shape
-    # fold() puts tap (i, j) of cell p at p + (i, j) - pad, a correlation takes it from there: hence the flip
-    taps = filters.flip((3, 4)).permute(0, 1, 3, 4, 2).reshape(n * d * k * k, c)
-    planes = torch.matmul(taps.to(features.dtype), features.flatten(2))
-    if k == 1:
-        return planes.reshape(s, n, d, h, w)
-    return F.fold(planes, (h, w), k, padding=k // 2).reshape(s, n, d, h, w)
+    n, d, _, k, _ = filters.shape
+    out = F.conv2d(features, filters.flatten(0, 1).to(features.dtype), padding=k // 2)
+    return out.to(filters.dtype).reshape(len(features), n, d, *out.shape[2:])
 
 
 def correlate(
     features: Float[torch.Tensor, "S C h w"], residual: Float[torch.Tensor, "S n D h w"], kernel: int
 ) -> Float[torch.Tensor, "n D C K K"]:
     """x *^T r summed over the frames: the derivative of <x * tau, r> with respect to tau."""
-    s, n, d, h, w = residual.shape
-    planes = F.unfold(residual.reshape(s, n * d, h, w), kernel, padding=kernel // 2)  # (S, n D K K, h w)
-    products = torch.matmul(planes.to(features.dtype), features.flatten(2).transpose(1, 2)).sum(0)
-    return products.reshape(n, d, kernel, kernel, -1).permute(0, 1, 4, 2, 3).flip((3, 4)).to(residual.dtype)
+    n, d = residual.shape[1:3]
+    r = residual.flatten(1, 2).to(features.dtype)
+    shape = features.new_empty((n * d, features.shape[1], kernel, kernel))  # only its size counts: x * tau is linear in tau
+    pad = [kernel // 2, kernel // 2]
+    out = torch.ops.aten.convolution_backward(r, features, shape, None, [1, 1], pad, [1, 1], False, [0, 0], 1, [False, True, False])[1]
+    return torch.as_tensor(out).to(residual.dtype).reshape(n, d, *shape.shape[1:])
 
 
 def loss(filters: Float[torch.Tensor, "N D C K K"], blocks: Sequence[Samples], ridge: float | torch.Tensor) -> Float[torch.Tensor, "N"]:
