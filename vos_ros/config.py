@@ -81,6 +81,29 @@ class LwlConfig:
 
 
 @dataclass(frozen=True)
+class MetaConfig:
+    """Paper 000: a small model per object on a metric embedding, learned on the fly by a learned optimizer."""
+
+    model: str = option("meta-mnv2", "networks: the name of weights that come with the package, or a .safetensors file")
+    sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
+    optimizer: str = option("lstm", "what updates the models: the learned optimizer, or what it is compared with",
+                            choices=("lstm", "adam", "rmsprop", "sgd", "steepest_descent"))
+    rate: float = option(0.0, "learning rate of adam, rmsprop and sgd; 0 = the one that serves each best", low=0.0, high=1e3)
+    one_shot: bool = option(True, "a new model starts from the weight generator's prediction (fig. 1); else all start alike")
+    iterations_init: int = option(10, "T_init: iterations on a new object", low=0, high=1000)
+    iterations_update: int = option(2, "T_update: iterations per update", low=0, high=100)
+    update_every: int = option(4, "frames between updates", unit="frames", low=1, high=1000)
+    long_side: int = option(672, "longer side at which the network sees the image", unit="px", low=64, high=2048)
+    search_scale: float = option(5.0, "side of the window in which an object is looked for, in sides of the object", low=1.5, high=100.0)
+    samples: int = option(512, "cells of a frame that an object learns from", low=16, high=65536)
+    memory_size: int = option(8, "frames kept per object, besides its first and the last that was given", low=0, high=256)
+    anchor_share: float = option(0.5, "share of the given frames in what is learned from", low=0.0, high=1.0)
+    min_confidence: float = option(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
+    precision: str = option("auto", "arithmetic of the embedding: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
+                            choices=("auto", "fp32", "fp16", "bf16"))
+
+
+@dataclass(frozen=True)
 class SegmentationConfig:
     """Which segmenter follows the objects, and with what."""
 
@@ -89,6 +112,7 @@ class SegmentationConfig:
     threads: int = option(0, "CPU threads of torch, 0 = leave as it is", low=0, high=256)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     lwl: LwlConfig = field(default_factory=LwlConfig)
+    meta: MetaConfig = field(default_factory=MetaConfig)
 
 
 @dataclass(frozen=True)

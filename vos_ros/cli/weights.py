@@ -1,4 +1,4 @@
-"""``vos-ros weights``: foreign checkpoints into files that can be loaded without trust."""
+"""``vos-ros weights``: foreign checkpoints into files that can be loaded without trust, and looks at what is in a file."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ examples:
   vos-ros weights show lwl_ytvos.pth            before importing it
   vos-ros weights show lwl_ytvos.safetensors    checks it against its card
 """
+_PICTURE = """\
+Below each image stands what the network makes of it: the three principal components of all images' pixel embeddings, as red, green and
+blue. Equal colours are equal features, also in different images.
+
+examples:
+  vos-ros weights picture meta-mnv2 out.png rgb/0000.png rgb/0050.png
+  vos-ros weights picture embedding_mnv2.safetensors out.png FOLDER --most 8
+"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,6 +46,13 @@ def add_parser(subparsers: Any) -> None:
                          formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("file", metavar="FILE", help=".safetensors, or what torch.save wrote")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
+    p = kinds.add_parser("picture", help="images in the colours of their pixel embeddings", epilog=_PICTURE,
+                         description="Draws the pixel embeddings of images.", formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("file", metavar="WEIGHTS", help="of an embedding or of the method meta: .safetensors, or the name of shipped ones")
+    p.add_argument("out", metavar="OUT.png", help="the picture")
+    p.add_argument("images", nargs="+", metavar="IMAGE", help="images of one size, or a folder of them")
+    p.add_argument("--most", type=int, default=6, metavar="N", help="of a folder's images, evenly spread (default: 6)")
+    p.add_argument("--long-side", type=int, default=640, metavar="PX", help="longer side of what the network sees (default: 640)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,9 +66,43 @@ def run(args: argparse.Namespace) -> int:
     if args.kind == "show":
         finish(describe(args.file), args.json)
         return 0
+    if args.kind == "picture":
+        _picture(args)
+        return 0
     target = Path(args.out) if args.out else Path(args.file).with_suffix(".safetensors")
     card = asdict(import_checkpoint(args.file, target, args.entry))
     del card["keys"]
     finish({**card, "network": card["network"] or "not known: a plain state dict"}, args.json)
     print(f"written: {target}, {card_path(target)}")
     return 0
+
+
+def _picture(args: argparse.Namespace) -> None:
+    """Images, and below each its embedding."""
+    from pathlib import Path
+
+    import numpy as np
+
+    from vos_ros.segmentation.embedding import embed_images, read_embedding
+    from vos_ros.segmentation.lwl.model import weights_file
+    from vos_ros.sinks.embeddings import principal_colors
+    from vos_ros.sinks.images import contact_sheet, write_png
+    from vos_ros.sources.folder import read_color
+
+    paths: list[Path] = []
+    for word in map(Path, args.images):
+        if word.is_dir():
+            files = sorted(p for p in word.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
+            places = np.linspace(0, len(files) - 1, min(max(args.most, 1), len(files))).round().astype(int)
+            paths += [files[i] for i in places]
+        else:
+            paths.append(word)
+    if not paths:
+        raise ValueError(f"no images in {', '.join(args.images)}: wanted .png or .jpg files")
+    images = [read_color(p) for p in paths]
+    features = embed_images(read_embedding(weights_file(args.file)), images, args.long_side)
+    colors = principal_colors(features, (images[0].shape[0], images[0].shape[1]))
+    out = Path(args.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_png(out, contact_sheet([*images, *colors], columns=len(images), captions=[p.name for p in paths]))
+    print(f"written: {out} ({len(images)} images, {features.shape[-1]} dimensions, cells of {features.shape[1]}x{features.shape[2]})")

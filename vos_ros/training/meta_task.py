@@ -18,7 +18,17 @@ from torch import nn
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import CheckpointError, load
 from vos_ros.segmentation.features import load_weights
-from vos_ros.segmentation.meta.inputs import choose_references, confident, disturb, planes, sample, to_cells
+from vos_ros.segmentation.meta.inputs import (
+    choose_references,
+    confident,
+    disturb,
+    joined,
+    planes,
+    sample,
+    seeded,
+    to_cells,
+)
+from vos_ros.segmentation.meta.model import META_FORMAT
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
 from vos_ros.segmentation.networks.meta_optimizer import Rule, State, iterate
@@ -29,9 +39,6 @@ from vos_ros.training.interface import Batch
 from vos_ros.training.losses import iou
 from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.report import tinted
-
-FORMAT = "vos_ros.meta"
-VIEWS = 3  # disturbed priors under which the seeded frame is learned
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class MetaTask:
 
     def metadata(self) -> dict[str, str]:
         """Names the format and holds the spec, from which the networks are built again."""
-        return {"format": FORMAT, "spec": self.spec.to_json()}
+        return {"format": META_FORMAT, "spec": self.spec.to_json()}
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
         """Groups: ``embedding``, ``initial`` (where theta starts), ``optimizer`` (the LSTM), ``rates`` (its step lengths), ``generator``.
@@ -123,16 +130,13 @@ class MetaTask:
         stride, aligned = self.spec.embedding.stride, self.spec.embedding.aligned
         masks, care = (to_cells(t.to(embedded), stride, aligned) for t in (objects.masks, objects.valid))
         references = choose_references(embedded[:, 0], masks[:, 0], care[:, 0], generator)
-        seeded = []
-        for _ in range(VIEWS):
-            inputs = planes(embedded[:, 0], references, disturb(masks[:, 0], generator))
-            seeded.append(sample(inputs, masks[:, 0], care[:, 0], -(-o.samples // VIEWS), generator))
+        support = seeded(embedded[:, 0], references, masks[:, 0], care[:, 0], o.samples, generator)
         later, maps = [], []
         for k in range(1, masks.shape[1]):
             prior = disturb(masks[:, k], generator, missing=o.missing)
             maps.append(planes(embedded[:, k], references, prior))
             later.append(sample(maps[-1], masks[:, k], care[:, k], o.query, generator))
-        return Episode(objects, joined(seeded), joined(later), torch.stack(maps, 1), masks[:, 1:] > 0.5, care[:, 1:] > 0.5)
+        return Episode(objects, support, joined(later), torch.stack(maps, 1), masks[:, 1:] > 0.5, care[:, 1:] > 0.5)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """Eq. (5): L_s on the K later frames after each of T iterations, summed over both. Also L_s before the first iteration and after
@@ -197,12 +201,6 @@ class MetaTask:
             frames, *masks = (t.cpu().numpy() for t in (batch.frames[b].permute(0, 2, 3, 1), shown.transpose(0, 1), truth.transpose(0, 1)))
             rows.append(np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
         return np.concatenate(rows)
-
-
-def joined(parts: list[Samples]) -> Samples:
-    """Samples of the same objects as one set; each part weighs the same."""
-    inputs, labels, weights = zip(*parts, strict=True)
-    return Samples(torch.cat(inputs, 2), torch.cat(labels, 1), torch.cat(weights, 1) / len(parts))
 
 
 def scores(net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode) -> Float[torch.Tensor, "M K h w"]:

@@ -9,27 +9,22 @@ Planes are (N, h, w) over N objects and the cells of one frame each. Random choi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from vos_ros.segmentation.networks.embedding import similarity, squared_distance
 from vos_ros.segmentation.networks.segmentation_head import Samples
 
 EXTRA = 9
 REFERENCES = 32  # cells of the object, and as many of the background, that others are compared with
+VIEWS = 3  # disturbed priors under which a given frame is learned
 _NEAR, _WIDE = 5, 17  # cells: sides of the blurs
 _REACH = 3.0  # radii of the object: farther cells count as this far
 _LEAST_MASS = 0.25  # cells: a prior with less says nothing
 _TINY = 1e-12
-
-
-class References(NamedTuple):
-    """Embeddings that N objects are known by: ``cells[:, 0]`` of the object, ``cells[:, 1]`` of what isn't it."""
-
-    cells: Float[torch.Tensor, "N 2 R d"]
 
 
 def to_cells(masks: Float[torch.Tensor, "*n H W"], stride: int, aligned: bool) -> Float[torch.Tensor, "*n h w"]:
@@ -46,14 +41,14 @@ def draw(weights: Float[torch.Tensor, "N P"], count: int, generator: torch.Gener
 
 
 def choose_references(embedding: Float[torch.Tensor, "N d h w"], masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"],
-                      generator: torch.Generator | None = None, count: int = REFERENCES) -> References:
-    """Random cells of the object and of the background, half of the latter's from the object's surroundings."""
+                      generator: torch.Generator | None = None, count: int = REFERENCES) -> Float[torch.Tensor, "N 2 R d"]:
+    """Embeddings that objects are known by: random cells of the object, and of the background, half of these from its surroundings."""
     inside, near, outside = _regions(masks, care)
     half = count // 2
     chosen = torch.cat([draw(inside, count, generator), draw(near, half, generator), draw(outside, count - half, generator)], 1)
     d = embedding.shape[1]
     cells = embedding.flatten(2).gather(2, chosen[:, None].expand(-1, d, -1)).transpose(1, 2)
-    return References(cells.reshape(len(masks), 2, count, d))
+    return cells.reshape(len(masks), 2, count, d)
 
 
 def _regions(masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -80,12 +75,13 @@ def sample(inputs: Float[torch.Tensor, "N C h w"], masks: Float[torch.Tensor, "N
     return Samples(cells, labels, torch.full_like(labels, 1 / count))
 
 
-def planes(embedding: Float[torch.Tensor, "N d h w"], references: References, prior: Float[torch.Tensor, "N h w"]
-           ) -> Float[torch.Tensor, "N C h w"]:
-    """All inputs of f: the embedding and the nine planes. A prior without mass says nothing: its planes are 0."""
+def planes(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch.Tensor] | Float[torch.Tensor, "N 2 R d"],
+           prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N C h w"]:
+    """All inputs of f: the embedding (of one frame for all objects, n = 1, or of one for each) and the nine planes. An object's references
+    are (2, R, d), with any R. A prior without mass says nothing: its planes are 0."""
     h, w = embedding.shape[2:]
     own = embedding.expand(len(prior), -1, -1, -1)
-    distance = torch.stack([_nearest(own[k], references.cells[k]) for k in range(len(prior))])  # one at a time: it fits the cache
+    distance = torch.stack([_nearest(own[k], references[k]) for k in range(len(prior))])  # one at a time: it fits the cache
     mine, others = distance.reshape(len(prior), 2, h, w).unbind(1)
     ratio = (others - mine) / (others + mine + 0.01)
     return torch.cat([own, torch.stack([similarity(mine), similarity(others), ratio, _blur(ratio, _NEAR)], 1), _place(prior)], 1)
@@ -169,6 +165,16 @@ def confident(probs: Float[torch.Tensor, "N h w"]) -> tuple[Float[torch.Tensor, 
     return (probs > 0.5).to(probs), (2 * probs - 1).abs()
 
 
-def seen(care: Float[torch.Tensor, "N h w"], masks: Float[torch.Tensor, "N h w"], least: float) -> Bool[torch.Tensor, "N"]:
-    """Whether there are at least so many cells of an object."""
-    return (care * masks).sum((1, 2)) >= least
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Samples of the same objects as one set; each part weighs the same."""
+    inputs, labels, weights = zip(*parts, strict=True)
+    return Samples(torch.cat(inputs, 2), torch.cat(labels, 1), torch.cat(weights, 1) / len(parts))
+
+
+def seeded(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch.Tensor] | Float[torch.Tensor, "N 2 R d"],
+           masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"], count: int,
+           generator: torch.Generator | None = None) -> Samples:
+    """About ``count`` cells of frames on which masks were given. Nobody knows where the objects were before: they are learned under some
+    priors made up from the masks."""
+    return joined([sample(planes(embedding, references, disturb(masks, generator)), masks, care, -(-count // VIEWS), generator)
+                   for _ in range(VIEWS)])

@@ -139,19 +139,21 @@ class Upsampler(nn.Module):
 
 
 def _bicubic(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M c H W"]:
-    """Bicubic interpolation (A = -0.75) as torch's, whose kernel for CPUs is several times slower than the sums below."""
-    if align_corners or size != (2 * x.shape[-2], 2 * x.shape[-1]):
+    """Bicubic interpolation (A = -0.75) as torch's, whose kernel for CPUs is several times slower than the convolutions below.
+
+    Twice as many samples, at a quarter before and a quarter after each old one, borders repeated: each of the four kinds of new pixel is a
+    5x5 convolution per channel.
+    """
+    m, c, h, w = x.shape
+    if align_corners or size != (2 * h, 2 * w):
         return F.interpolate(x, size, mode="bicubic", align_corners=align_corners)
-    return _double(_double(x, 2), 3)
-
-
-def _double(x: Float[torch.Tensor, "M c h w"], dim: int) -> Float[torch.Tensor, "M c h2 w2"]:
-    """Twice as many samples along a dimension: at a quarter before and a quarter after each old one, borders repeated."""
-    n = x.shape[dim]
-    padded = F.pad(x, (0, 0, 2, 2) if dim == 2 else (2, 2, 0, 0), mode="replicate")
-    near = [padded.narrow(dim, k, n) for k in range(5)]
-    even, odd = (sum(w * v for w, v in zip(_CUBIC, taps, strict=True)) for taps in (near[:4], near[:0:-1]))
-    return torch.stack([torch.as_tensor(even), torch.as_tensor(odd)], dim + 1).flatten(dim, dim + 1)
+    before = x.new_tensor((*_CUBIC, 0.0))
+    padded = F.pad(x.contiguous(memory_format=torch.channels_last), (2, 2, 2, 2), mode="replicate")
+    out = x.new_empty((m, 2 * h, 2 * w, c)).permute(0, 3, 1, 2)
+    for i, down in enumerate((before, before.flip(0))):
+        for j, across in enumerate((before, before.flip(0))):
+            out[:, :, i::2, j::2] = F.conv2d(padded, torch.outer(down, across).repeat(c, 1, 1, 1), groups=c)
+    return out
 
 
 class LightUpsampler(nn.Module):
