@@ -37,10 +37,10 @@ class Sample:
 class Memory:
     """At most ``size`` samples and ``max_bytes`` per object, the oldest go first, the first sample of an object never.
 
-    Samples are kept in ``dtype``; the learner gets labels and weights in single precision, and the features too unless ``products`` names
-    another one to multiply in. ``decay`` is eta of sec. 3.5: a sample's importance grows by 1/eta per frame of youth; importances sum to 1,
-    of which the first sample keeps at least ``anchor_share``. The least important ones, which sum to less than ``neglect``, are kept but not
-    learned from: they cost as much as the others and change little.
+    Samples are kept in ``dtype``; the learner gets labels and weights in single precision, and the features too unless ``products``
+    names another one to multiply in. ``decay`` is eta of sec. 3.5: a sample's importance grows by 1/eta per frame of youth; importances
+    sum to 1, of which the first sample keeps at least ``anchor_share``. The least important ones, which sum to less than ``neglect``,
+    are kept but not learned from: they cost as much as the others and change little.
     """
 
     def __init__(self, size: int, max_bytes: float, decay: float, anchor_share: float, dtype: torch.dtype, *, neglect: float = 0.0,
