@@ -102,8 +102,8 @@ class StageConfig:
     steps: int = option(1000, "optimiser steps", low=0, high=10**9)
     batch: int = option(8, "clips per step, over all devices and accumulations", low=1, high=100000)
     accumulate: int = option(1, "parts in which a device works off its share of a step", low=1, high=1000)
-    optimizer: str = option("adam", "optimiser", choices=("adam", "adamw", "sgd"))
-    weight_decay: float = option(0.0, "of adamw and sgd", low=0.0, high=1.0)
+    optimizer: str = option("adam", "optimiser", choices=("adam", "adamw", "rmsprop", "sgd"))
+    weight_decay: float = option(0.0, "of adamw, rmsprop and sgd", low=0.0, high=1.0)
     clip_norm: float = option(0.0, "longest gradient; 0 = any", low=0.0, high=1e9)
     warmup: int = option(0, "steps over which the rates rise from zero", low=0, high=10**9)
     schedule: str = option("steps", "how the rates fall: steps (x gamma at each milestone) or cosine (to gamma of what they were)",

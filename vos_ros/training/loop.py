@@ -187,7 +187,8 @@ class _Run:
             group["rate"] = group["lr"]
             for p in group["params"]:
                 p.requires_grad_(True)
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop,
+                 "sgd": torch.optim.SGD}
         options = {} if stage.optimizer == "adam" else {"weight_decay": stage.weight_decay}
         if stage.optimizer == "sgd":
             options |= {"momentum": 0.9}

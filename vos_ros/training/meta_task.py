@@ -123,10 +123,15 @@ class MetaTask:
 
     def episode(self, net: MetaNet, batch: Batch, generator: torch.Generator | None = None) -> Episode:
         """What the objects of a batch are learned from and measured on. Where the objects were before is made up from the true masks."""
-        objects, o = Objects.of(batch.labels), self.options
+        objects = Objects.of(batch.labels)
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in net.embedding.parameters())
         with torch.set_grad_enabled(trained):
             embedded = net.embedding(batch.frames.flatten(0, 1)).unflatten(0, batch.labels.shape[:2])[objects.clip]
+        with torch.autocast(embedded.device.type, enabled=False):
+            return self._episode(embedded, objects, generator)
+
+    def _episode(self, embedded: Float[torch.Tensor, "M Q d h w"], objects: Objects, generator: torch.Generator | None) -> Episode:
+        o = self.options
         stride, aligned = self.spec.embedding.stride, self.spec.embedding.aligned
         masks, care = (to_cells(t.to(embedded), stride, aligned) for t in (objects.masks, objects.valid))
         references = choose_references(embedded[:, 0], masks[:, 0], care[:, 0], generator)
@@ -143,23 +148,26 @@ class MetaTask:
         the T-th (means over the frames), and the mean IoU then. In eval mode all objects start from the generator's prediction, and
         every call draws the same."""
         assert isinstance(model, MetaNet)
-        o, device = self.options, batch.frames.device
-        generator = None if model.training else torch.Generator(device).manual_seed(0)
+        generator = None if model.training else torch.Generator(batch.frames.device).manual_seed(0)
         episode = self.episode(model, batch, generator)
-        clip, count = episode.objects.clip, episode.maps.shape[1]
-        chance = torch.rand(len(clip), 1, generator=generator, device=device)
-        theta = model.start(episode.support, (chance < o.one_shot).to(chance) if model.training else True)
-        rule, first = model.optimizer, theta
-        value, theta, state = self._unrolled(model, rule, theta, rule.start(theta), episode.support, episode.queries, o.iterations)
+        with torch.autocast(batch.frames.device.type, enabled=False):  # a sum over iterations is no place for half precision
+            return self._loss(model, episode, generator)
+
+    def _loss(self, net: MetaNet, episode: Episode, generator: torch.Generator | None
+              ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+        o, clip, count = self.options, episode.objects.clip, episode.maps.shape[1]
+        chance = torch.rand(len(clip), 1, generator=generator, device=clip.device)
+        first = net.start(episode.support, (chance < o.one_shot).to(chance) if net.training else True)
+        rule = net.optimizer
+        value, theta, state = self._unrolled(net, rule, first, rule.start(first), episode.support, episode.queries, o.iterations)
         after = theta.detach()
         if o.refine and count > 1:
-            support = self._refined(model, after, episode, generator)
-            q = episode.queries
+            support, q = self._refined(net, after, episode, generator), episode.queries
             rest = Samples(q.inputs[:, :, o.query :], q.labels[:, o.query :], q.weights[:, o.query :] * count / (count - 1))
-            value = value + self._unrolled(model, rule, theta, state, support, rest, o.refine)[0] * (count - 1) / count
+            value = value + self._unrolled(net, rule, theta, state, support, rest, o.refine)[0] * (count - 1) / count
         with torch.no_grad():
-            found = evaluate(model, after, episode)
-            losses = [mean_over_clips(model.head.loss(t, episode.queries), clip) for t in (first, after)]
+            found = evaluate(net, after, episode)
+            losses = [mean_over_clips(net.head.loss(t, episode.queries), clip) for t in (first, after)]
         return mean_over_clips(count * value, clip), {"before": losses[0], "after": losses[1], "iou": found.mean()}
 
     def _unrolled(self, net: MetaNet, rule: Rule, theta: Float[torch.Tensor, "M P"], state: State, support: Samples, queries: Samples,

@@ -1,0 +1,260 @@
+"""Meta: Clark et al., "Meta-Learning for Instance-Level Data Association", NeurIPS workshops 2018 (paper 000). Written from the paper;
+Apache-2.0.
+
+Every pixel has a learned embedding (sec. 4.1), computed once per frame for all objects. Every object has a small segmentation model f on
+it, a vector theta of some thousand numbers, which a learned optimizer (an LSTM, eq. 3-4) fits to the seeded frame in a few iterations, and
+goes on fitting as the stream goes on; theta and the LSTM's state live as long as the object. All objects are updated in one batch.
+
+Where this goes beyond the paper: f also sees where the object was on the frame before, and how alike a cell is to some of the object's
+and of the background's (see ``segmentation.meta.inputs``); objects compete for a pixel by soft aggregation; a window follows each
+object; a frame in which an object was not found with confidence teaches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+
+from vos_ros.config import SegmentationConfig
+from vos_ros.segmentation.aggregation import soft_aggregate
+from vos_ros.segmentation.features import resolve_device
+from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes, check_size
+from vos_ros.segmentation.lwl.views import follow, impose, inside, whole
+from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident, planes, sample, seeded
+from vos_ros.segmentation.meta.memory import Cells, Memory, batched
+from vos_ros.segmentation.meta.model import MetaModel
+from vos_ros.segmentation.networks.meta_optimizer import RATES, State
+from vos_ros.segmentation.prompts import to_mask
+from vos_ros.segmentation.registry import register
+from vos_ros.types import Frame, Seed, Segmentation
+
+_FAR_PAST = -(1 << 30)
+_MIN_PX = 0.5  # px of the object that a frame must show to teach anything of it
+_LOOK_EVERY = 8  # frames between looks for an object of which a correction said that it isn't in view
+
+
+@dataclass(eq=False, slots=True)
+class _Track:
+    """One object: its model and the optimizer's state, what it is learned from and known by, and where it was last. ``taught``: its model
+    has been learned from something; ``absent``: it was said not to be in view; ``corrected``: the time of the last correction."""
+
+    theta: Float[torch.Tensor, "P"]
+    state: dict[str, torch.Tensor]
+    memory: Memory
+    references: Float[torch.Tensor, "2 R d"]
+    prior: Float[torch.Tensor, "h w"]
+    view: Float[torch.Tensor, "3"]
+    taught: bool = False
+    absent: bool = False
+    corrected: int = _FAR_PAST
+
+
+class Meta:
+    """The ``meta`` method."""
+
+    def __init__(self, config: SegmentationConfig) -> None:
+        c = self._config = config.meta
+        self._device = resolve_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self._model = MetaModel(c, self._device)
+        self._net = self._model.net
+        self._rule = self._net.rule(c.optimizer, c.rate or RATES[c.optimizer])
+        self._count = VIEWS * -(-c.samples // VIEWS)
+        self._generator = torch.Generator(self._device).manual_seed(0)
+        self._tracks: dict[int, _Track] = {}
+        self._time = 0
+        self._shape: tuple[int, int] | None = None
+        self._current: tuple[Frame, Float[torch.Tensor, "1 d h w"]] | None = None
+        self._last: tuple[Frame, Segmentation] | None = None
+        self._pending: dict[int, tuple[Cells, Float[torch.Tensor, ""]]] = {}
+        self._to_learn: set[int] = set()
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(self._tracks)
+
+    @torch.inference_mode()
+    def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
+        check_size(self._shape if self._tracks else None, frame)
+        check_new(self._tracks, seeds, frame.shape)
+        masks = {s.object_id: to_mask(s.prompt, frame) for s in seeds}
+        before = self._result(frame)
+        self._shape = frame.shape
+        if masks:
+            self._start(frame, masks, {s.object_id: s.weight for s in seeds})
+        rows = before.probs.new_zeros((len(masks), *frame.shape))
+        return self._keep(frame, impose(replace(before, object_ids=self.object_ids, probs=torch.cat([before.probs, rows])), masks))
+
+    @torch.inference_mode()
+    def step(self, frame: Frame) -> Segmentation:
+        check_size(self._shape if self._tracks else None, frame)
+        self._shape = frame.shape
+        self._flush()
+        self._time += 1
+        return self._segment(frame, moves=True)
+
+    @torch.inference_mode()
+    def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
+        check_known(self._tracks, (s.object_id for s in corrections))
+        check_shapes(corrections, frame.shape)
+        check_size(self._shape, frame)
+        masks = {s.object_id: to_mask(s.prompt, frame) for s in corrections}
+        before = self._result(frame)
+        if masks:
+            self._correct(frame, masks, {s.object_id: s.weight for s in corrections})
+        return self._keep(frame, impose(before, masks))
+
+    def drop(self, object_ids: Collection[int]) -> None:
+        check_known(self._tracks, object_ids)
+        for i in set(object_ids):
+            del self._tracks[i]
+            self._pending.pop(i, None)
+            self._to_learn.discard(i)
+        self._last = None if object_ids else self._last
+
+    # -- the frame -------------------------------------------------------------------------------------------------------------
+
+    def _segment(self, frame: Frame, *, moves: bool) -> Segmentation:
+        """Embedding -> inputs of f -> logits -> one distribution per pixel. Where the stream ``moves`` on, so do priors and windows, and
+        the frame may be learned from."""
+        shape, tracks = frame.shape, list(self._tracks.values())
+        if not tracks:
+            return self._keep(frame, Segmentation((), torch.ones((1, *shape), device=self._device)))
+        embedding = self._embed(frame)
+        inputs = planes(embedding, [t.references for t in tracks], torch.stack([t.prior for t in tracks]))
+        logits = self._net.head.logits(torch.stack([t.theta for t in tracks]), inputs.flatten(2)).reshape(len(tracks), *inputs.shape[2:])
+        size = self._model.masks_size(shape)
+        views = torch.stack([t.view for t in tracks])
+        wanted = [t.taught and (not t.absent or (self._time + i) % _LOOK_EVERY == 0) for i, t in self._tracks.items()]
+        looked_for = torch.tensor(wanted, device=self._device)[:, None, None] & inside(views, size)
+        merged = soft_aggregate(torch.sigmoid(self._model.resized(logits[None], size)[0]) * looked_for)
+        if moves:
+            self._move(inputs, views, merged)
+        return self._keep(frame, Segmentation(self.object_ids, self._model.resized(merged[None], shape)[0], self._model.boundary_px(shape)))
+
+    def _move(self, inputs: Float[torch.Tensor, "N C h w"], views: Float[torch.Tensor, "N 3"], merged: Float[torch.Tensor, "N1 H W"]
+              ) -> None:
+        """Priors and windows go where the objects were found; every now and then the frame is kept to learn from."""
+        cells = (int(inputs.shape[2]), int(inputs.shape[3]))
+        priors, own = self._model.resized(merged[None, 1:], cells)[0], merged[1:]
+        moved = follow(views, own, self._config.search_scale)
+        won = merged.max(0).indices == torch.arange(1, len(merged), device=self._device)[:, None, None]
+        if any(t.absent for t in self._tracks.values()):
+            found = won.any(2).any(1).tolist()
+            for t, here in zip(self._tracks.values(), found, strict=True):
+                t.absent &= not here
+        for t, prior, view in zip(self._tracks.values(), priors, moved, strict=True):
+            t.prior, t.view = prior, view
+        if self._time % self._config.update_every or not self._config.iterations_update:
+            return
+        wait = 2 * self._config.update_every
+        rows = [k for k, t in enumerate(self._tracks.values()) if t.taught and self._time - t.corrected > wait]
+        if not rows:
+            return
+        masks, care = confident(priors[rows])
+        # what lies outside a window wasn't judged: look-alikes there would unteach the object
+        kept = sample(inputs[rows], masks, care * inside(views[rows], cells), self._count, self._generator)
+        confidence = (own * won).sum((1, 2)) / won.sum((1, 2)).clamp_min(1)
+        ids = self.object_ids
+        self._pending |= {ids[k]: (Cells(kept.inputs[n], kept.labels[n]), confidence[k]) for n, k in enumerate(rows)}
+
+    def _keep(self, frame: Frame, result: Segmentation) -> Segmentation:
+        self._last = (frame, result)
+        return result
+
+    def _result(self, frame: Frame) -> Segmentation:
+        """The frame's segmentation as last given, or computed now where objects have changed since."""
+        return self._last[1] if self._last is not None and self._last[0] is frame else self._segment(frame, moves=False)
+
+    def _embed(self, frame: Frame) -> Float[torch.Tensor, "1 d h w"]:
+        """The frame's embedding: once, however often it is stepped, seeded and updated."""
+        if self._current is None or self._current[0] is not frame:
+            self._current = (frame, self._model.embed(frame.rgb))
+        return self._current[1]
+
+    # -- learning --------------------------------------------------------------------------------------------------------------
+
+    def _given(self, frame: Frame, masks: Mapping[int, Bool[np.ndarray, "H W"]], weights: Mapping[int, Float32[np.ndarray, "H W"] | None]
+               ) -> tuple[Float[torch.Tensor, "n h w"], Float[torch.Tensor, "n h w"], list[bool]]:
+        """Masks and their weights over the cells, and whether there is anything to learn of each object."""
+        planes = torch.from_numpy(np.stack(list(masks.values()))).to(self._device).float()
+        ones = np.ones(frame.shape, np.float32)
+        care = torch.from_numpy(np.stack([ones if (w := weights[i]) is None else w for i in masks])).to(self._device)
+        shown = (planes * care).sum((1, 2)) >= _MIN_PX
+        return self._model.cells(planes), self._model.cells(care), shown.tolist()
+
+    def _window(self, masks: Float[torch.Tensor, "n h w"]) -> Float[torch.Tensor, "n 3"]:
+        """Windows around given masks."""
+        return follow(whole(len(masks), self._device), masks, self._config.search_scale, at_once=True)
+
+    def _start(self, frame: Frame, masks: Mapping[int, Bool[np.ndarray, "H W"]], weights: Mapping[int, Float32[np.ndarray, "H W"] | None]
+               ) -> None:
+        """New objects: where theta starts (fig. 1), and T_init iterations of eq. (3)."""
+        embedding = self._embed(frame)
+        cells, care, shown = self._given(frame, masks, weights)
+        references = choose_references(embedding.expand(len(masks), -1, -1, -1), cells, care, self._generator)
+        support = seeded(embedding, references, cells, care, self._count, self._generator)
+        theta = self._net.start(support, self._config.one_shot)
+        states = self._rule.start(theta)
+        for k, (i, view) in enumerate(zip(masks, self._window(cells), strict=True)):
+            memory = Memory(self._config.memory_size, self._config.anchor_share)
+            track = _Track(theta[k], {name: s[k] for name, s in states.items()}, memory, references[k], cells[k], view, taught=shown[k])
+            if track.taught:
+                memory.give(Cells(support.inputs[k], support.labels[k]))
+            self._tracks[i] = track
+        self._learn([i for i, seen in zip(masks, shown, strict=True) if seen], self._config.iterations_init)
+
+    def _correct(self, frame: Frame, masks: Mapping[int, Bool[np.ndarray, "H W"]], weights: Mapping[int, Float32[np.ndarray, "H W"] | None]
+                 ) -> None:
+        """Masks that others gave of followed objects: where they are, what they look like, and something to learn from later."""
+        embedding = self._embed(frame)
+        cells, care, shown = self._given(frame, masks, weights)
+        latest = choose_references(embedding.expand(len(masks), -1, -1, -1), cells, care, self._generator)
+        references = [torch.cat([self._tracks[i].references[:, : latest.shape[2]], latest[k]], 1) for k, i in enumerate(masks)]
+        support = seeded(embedding, references, cells, care, self._count, self._generator)
+        for k, (i, view) in enumerate(zip(masks, self._window(cells), strict=True)):
+            track = self._tracks[i]
+            track.prior, track.view, track.corrected, track.absent = cells[k], view, self._time, not masks[i].any()
+            self._pending.pop(i, None)
+            if shown[k]:
+                track.references = references[k]
+                track.memory.give(Cells(support.inputs[k], support.labels[k]))
+                self._to_learn.add(i)
+
+    def _flush(self) -> None:
+        """Learns from the frame before, if it was kept; done when the next frame comes so that results leave first."""
+        pending, wanted = self._pending, self._to_learn
+        self._pending, self._to_learn = {}, set()
+        if pending:
+            confidence = torch.stack([c for _, c in pending.values()]).tolist()
+            for (i, (cells, _)), sure in zip(pending.items(), confidence, strict=True):
+                if sure >= self._config.min_confidence:
+                    self._tracks[i].memory.add(cells)
+                    wanted.add(i)
+        self._learn([i for i in self._tracks if i in wanted], self._config.iterations_update)
+
+    def _learn(self, object_ids: Sequence[int], iterations: int) -> None:
+        """Eq. (3) for some objects at once, on cells drawn from all that is remembered of them."""
+        tracks = [self._tracks[i] for i in object_ids]
+        if not tracks:
+            return
+        for t in tracks:
+            t.taught = True
+        samples = batched([t.memory.draw(2 * self._count, self._generator) for t in tracks])
+        state: State = {name: torch.stack([t.state[name] for t in tracks]) for name in tracks[0].state}
+        theta, state = self._net.learn(self._rule, torch.stack([t.theta for t in tracks]), samples, state, iterations)
+        for k, t in enumerate(tracks):
+            t.theta, t.state = theta[k].clone(), {name: s[k].clone() for name, s in state.items()}
+
+
+def create(config: SegmentationConfig) -> VideoSegmenter:
+    """Meta as configured. ConfigError: weights that can't be used."""
+    return Meta(config)
+
+
+register("meta", create)
