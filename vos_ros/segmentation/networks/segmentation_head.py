@@ -75,7 +75,7 @@ class SegmentationHead:
         below, slopes = [samples.inputs], []
         for weight, bias in layers[:-1]:
             z = torch.baddbmm(bias, weight, below[-1])
-            slopes.append(torch.where(z > 0, 1.0, _SLOPE).to(z.dtype))
+            slopes.append(_slope(z))
             below.append(z * slopes[-1])
         logits = torch.baddbmm(layers[-1][1], layers[-1][0], below[-1])
         parts: list[torch.Tensor] = []
@@ -97,10 +97,14 @@ class SegmentationHead:
             if dx is not None:
                 dz = dz + torch.bmm(weight, dx)
             if k < len(layers) - 1:
-                slope = torch.where(z > 0, 1.0, _SLOPE).to(z.dtype)
-                x, dx = z * slope, dz * slope
+                x, dx = z * _slope(z), dz * _slope(z)
         p = torch.sigmoid(z[:, 0])
         return (samples.weights * p * (1 - p) * dz[:, 0].square()).sum(1)
+
+
+def _slope(z: Float[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n"]:
+    """Derivative of the rectifier."""
+    return torch.where(z > 0, z.new_ones(()), z.new_full((), _SLOPE))
 
 
 def _cross_entropy(logits: Float[torch.Tensor, "N S"], samples: Samples) -> Float[torch.Tensor, "N"]:
