@@ -48,6 +48,12 @@ def root(tmp_path: Path) -> Path:
         for t in range(5):
             write(root / f"DAVIS/JPEGImages/480p/{seq}/{t:05d}.jpg", root / f"DAVIS/Annotations/480p/{seq}/{t:05d}.png", t)
             write(root / f"YouTubeVOS/train/JPEGImages/{seq}/{t:05d}.jpg", root / f"YouTubeVOS/train/Annotations/{seq}/{t:05d}.png", t)
+            write(root / f"SceneNetRGBD/train/0/{seq}/photo/{25 * t}.png", root / f"SceneNetRGBD/train/0/{seq}/instance/{25 * t}.png", t)
+    shutil.copytree(root / "SceneNetRGBD/train", root / "SceneNetRGBD/val")
+    for world in ("worlds/world-00000-40", "worlds/world-00100-40"):
+        for t in range(5):
+            write(root / world / f"{t}.png", root / world / f"{t}-mask.png", t)
+        (root / world / "frames.csv").write_text("color,mask\n" + "".join(f"{t}.png,{t}-mask.png\n" for t in range(5)))
     for pack, sequences in (("train", {"duts-tr": ("", ""), "ycbv": ("0001",)}), ("train_video", {"DAVIS16train": ("bear", "bus")})):
         rows = []
         for dataset, names in sequences.items():
@@ -76,11 +82,18 @@ def small(name: str, **sides: int) -> list[str]:
     return [w for word in words for w in ("--set", word)]
 
 
-@pytest.mark.parametrize(("name", "side"), [("lwl_mnv2.yaml", 65), ("lwl_resnet50.yaml", 64)])
-def test_two_steps_of_each_schedule(name: str, side: int, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "side", "more"), [
+    ("lwl_mnv2.yaml", 65, ()),
+    ("lwl_resnet50.yaml", 64, ()),
+    ("embedding_mnv2.yaml", 65, ("data.rooms.worlds=1",)),
+    ("embedding_scenenet.yaml", 64, ()),
+])
+def test_two_steps_of_each_schedule(name: str, side: int, more: tuple[str, ...], root: Path, tmp_path: Path,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    words = ["train", "lwl", "--config", str(CONFIGS / name), "--out", str(out), "--set", f"data_root={root}", "--device", "cpu", "--quiet",
-             *small(name, width=side, height=side)]
+    task = yaml.safe_load((CONFIGS / name).read_text())["task"]
+    words = ["train", task, "--config", str(CONFIGS / name), "--out", str(out), "--set", f"data_root={root}", "--device", "cpu", "--quiet",
+             *small(name, width=side, height=side), *(w for word in more for w in ("--set", word))]
     assert main([*words, "--steps", "1"]) == 0, capsys.readouterr().err
     assert "stopped at step 1 of" in capsys.readouterr().out
     assert main([*words, "--steps", "1"]) == 1 and "go on with --resume" in capsys.readouterr().err

@@ -8,12 +8,17 @@ import pickle
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vos_ros.cli.main import main
+from vos_ros.segmentation.networks.embedding import EmbeddingSpec
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
+from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
+from vos_ros.sinks.images import write_png
+from vos_ros.sources.folder import read_color
 
 
 def test_import_then_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,3 +65,30 @@ def test_what_goes_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
         err = capsys.readouterr().err
         assert err.startswith("vos-ros weights: ") and text in err and "Traceback" not in err
     assert not marker.exists() and not list(tmp_path.glob("*.card.json"))
+
+
+def test_pictures_of_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    spec = EmbeddingSpec(dims=4, width=8)
+    meta = MetaNet(MetaSpec(embedding=spec))
+    save_file(meta.embedding.state_dict(), tmp_path / "e.safetensors", {"format": "vos_ros.embedding", "spec": spec.to_json()})
+    save_file(meta.state_dict(), tmp_path / "m.safetensors", {"format": "vos_ros.meta", "spec": meta.spec.to_json()})
+    save_file(meta.state_dict(), tmp_path / "x.safetensors", {"format": "vos_ros.lwl"})
+    folder, out = tmp_path / "images", tmp_path / "deep/out.png"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        write_png(folder / f"{i}.png", rng.integers(0, 256, (48, 64, 3), np.uint8))
+    words = [str(out), str(folder), "--most", "3", "--long-side", "96"]
+    pictures = []
+    for file in ("e", "m"):
+        assert main(["weights", "picture", str(tmp_path / f"{file}.safetensors"), *words]) == 0, capsys.readouterr().err
+        assert "3 images, 4 dimensions, cells of 17x25" in capsys.readouterr().out
+        pictures.append(read_color(out))
+    assert np.array_equal(*pictures) and pictures[0].shape == (2 * 244 - 4, 3 * 324 - 4, 3)
+    write_png(folder / "odd.png", np.zeros((32, 32, 3), np.uint8))
+    for file, images, message in (("x", folder / "0.png", "names no network with an embedding"), ("e", tmp_path / "none.png", "missing"),
+                                  ("none", folder / "0.png", "no such file"), ("e", folder, "2 different sizes"),
+                                  ("e", tmp_path / "deep/..", "no images in")):
+        assert main(["weights", "picture", str(tmp_path / f"{file}.safetensors"), str(out), str(images), "--most", "99"]) == 1
+        assert message in capsys.readouterr().err

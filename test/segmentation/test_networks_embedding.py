@@ -43,7 +43,7 @@ def test_resnets_serve_as_backbone(name: str) -> None:
 
 
 def test_an_image_off_the_grid_is_refused_with_the_size_that_fits() -> None:
-    with pytest.raises(ValueError, match="100x70 px.*resize it to 97x65"):
+    with pytest.raises(ValueError, match=r"100x70 px.*resize it to 97x65"):
         net()(image(70, 100))
 
 

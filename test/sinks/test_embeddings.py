@@ -27,5 +27,5 @@ def test_the_first_component_is_the_direction_of_most_variance() -> None:
 
 def test_features_that_say_nothing_are_one_colour_and_too_few_are_refused() -> None:
     assert len(np.unique(principal_colors(np.ones((1, 4, 4, 3), np.float32), (8, 8)))) == 1
-    with pytest.raises(ValueError, match="2 dimensions.*at least 3"):
+    with pytest.raises(ValueError, match=r"2 dimensions.*at least 3"):
         principal_colors(np.ones((1, 4, 4, 2), np.float32), (8, 8))

@@ -117,7 +117,8 @@ def test_training_goes_on_from_whole_weights(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
-    for options, message in (({"backbone": "none.pt"}, r"options.backbone: no such file"), ({"weights": "none"}, r"options.weights: no such"),
+    for options, message in (({"backbone": "none.pt"}, r"options.backbone: no such file"),
+                             ({"weights": "none.pt"}, r"options.weights: no such file"),
                              ({"backbone": str(tmp_path / "broken.safetensors")}, "broken.safetensors: no safetensors file")):
         with pytest.raises(ConfigError, match=message):
             task(**options).build()

@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
     """Registers the command."""
     p = subparsers.add_parser("train", help="train a segmenter's networks", epilog=_EPILOG, description="Trains a segmenter's networks on"
                               " videos and stills.", formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("task", metavar="TASK", help="what is trained: lwl, lwl_box")
+    p.add_argument("task", metavar="TASK", help="what is trained: lwl, lwl_box, embedding, meta")
     p.add_argument("--config", required=True, metavar="FILE", help="YAML file of the run (see config/train)")
     p.add_argument("--out", metavar="DIR", help="where everything goes (default: out/train/NAME, NAME being that of the file)")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the run; may be repeated")
