@@ -23,6 +23,17 @@ def test_davis_by_list_by_name_and_by_year(davis_root: Path) -> None:
     assert only.object_ids == (1,) and np.array_equal(only.mask("00003"), pair.mask("00003") > 0)
 
 
+def test_masks_of_0_and_255_alone_are_those_of_2016(davis_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "old"
+    shutil.copytree(davis_root, root)
+    for path in (root / "Annotations/480p/pair").iterdir():
+        write_mask(path, np.where(read_mask(path) > 0, 255, 0).astype(np.uint8))
+    (pair,) = davis(root, names=["pair"])
+    assert pair.binary and pair.object_ids == (1,)
+    with pytest.raises(ValueError, match="no object in the first frame"):
+        davis(root, names=["pair", "solo"])  # solo names its object: 2017, where 255 is void
+
+
 @pytest.mark.parametrize("layout", ["Full-Resolution", "none", "single"])
 def test_other_layouts(davis_root: Path, tmp_path: Path, layout: str) -> None:
     root = tmp_path / "some_dogs"
@@ -62,7 +73,7 @@ def test_errors_name_what_is_wrong(davis_root: Path, tmp_path: Path) -> None:
         davis(root, names=["pair"])
     write_mask(root / "Annotations/480p/solo/00000.png", np.full((64, 96), 255, np.uint8))
     with pytest.raises(ValueError, match="no object in the first frame"):
-        davis(root, names=["solo"])
+        davis(root, 2017, names=["solo"])
     (root / "Annotations/480p/solo/00000.png").unlink()
     with pytest.raises(ValueError, match="no annotation of the first frame 00000"):
         davis(root, names=["solo"])

@@ -47,8 +47,8 @@ def add_parsers(kinds: Any) -> None:
     p = kinds.add_parser("davis", help="a segmenter on DAVIS 2016 or 2017", epilog=_DAVIS,
                          description="Segments DAVIS' sequences from their first masks (semi-supervised), and scores the result.",
                          formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--year", type=int, choices=(2016, 2017), default=2017, help="2016: all objects are one; 2017: each by itself"
-                   " (default: %(default)s)")
+    p.add_argument("--year", type=int, choices=(2016, 2017), help="2016: all objects are one; 2017: each by itself"
+                   " (default: 2016 where the masks hold 0 and 255 alone)")
     p.add_argument("--subset", default="", metavar="NAME", help="list of sequences in ROOT/ImageSets/YEAR (default: val where there are"
                    " lists, else all there are)")
     p.add_argument("--resolution", default="", metavar="NAME", help="480p or Full-Resolution (default: the first of them that is there)")

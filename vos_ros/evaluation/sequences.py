@@ -46,14 +46,15 @@ class VideoSequence:
         return read_foreground(path).view(np.uint8) if self.binary else read_mask(path)
 
 
-def davis(root: Path | str, year: int = 2017, names: Sequence[str] = (), subset: str = "", resolution: str = ""
+def davis(root: Path | str, year: int | None = None, names: Sequence[str] = (), subset: str = "", resolution: str = ""
           ) -> tuple[VideoSequence, ...]:
     """Sequences of DAVIS: those named, or those of ``ImageSets/YEAR/SUBSET.txt`` (val where there are such lists), or all.
 
-    2017: the objects are the ids in the first annotation. 2016: all of them are one object. ValueError: no such folders, lists or
-    names, a first frame without annotation or object; each names what was looked for.
+    2017: the objects are the ids in the first annotation. 2016: all of them are one object. None: 2016 where no first annotation holds
+    anything but 0 and 255, as that year's do, else 2017. ValueError: no such folders, lists or names, a first frame without annotation
+    or object; each names what was looked for.
     """
-    if year not in (2016, 2017):
+    if year not in (2016, 2017, None):
         raise ValueError(f"year {year}: wanted 2016 (all objects of a sequence are one) or 2017 (every object by itself)")
     images, masks = _layout(Path(root), resolution)
     if any(p.suffix == ".png" for p in masks.iterdir()):
@@ -62,7 +63,8 @@ def davis(root: Path | str, year: int = 2017, names: Sequence[str] = (), subset:
     else:
         folders = {p.name: (images / p.name, p) for p in sorted(masks.iterdir()) if p.is_dir()}
     wanted = _chosen(folders, names or _listed(Path(root), year, subset), masks)
-    return tuple(_davis_sequence(name, *folders[name], binary=year == 2016) for name in wanted)
+    binary = year == 2016 if year else all(_is_binary(folders[name][1]) for name in wanted)
+    return tuple(_davis_sequence(name, *folders[name], binary=binary) for name in wanted)
 
 
 def youtube_vos(root: Path | str, names: Sequence[str] = ()) -> tuple[VideoSequence, ...]:
@@ -113,9 +115,16 @@ def _layout(root: Path, resolution: str) -> tuple[Path, Path]:
                      f" {_some(sorted(p.name for p in root.iterdir())) if root.is_dir() else 'nothing: no such folder'}")
 
 
-def _listed(root: Path, year: int, subset: str) -> tuple[str, ...]:
+def _is_binary(masks: Path) -> bool:
+    """Whether a sequence is annotated as in 2016: its first mask holds 255, which in 2017 is no object, and no object."""
+    first = min(masks.glob("*.png"), default=None)
+    return first is not None and VOID in (ids := np.unique(read_mask(first))) and set(ids.tolist()) <= {0, VOID}
+
+
+def _listed(root: Path, year: int | None, subset: str) -> tuple[str, ...]:
     """Names in the list of a subset: one per line, or DAVIS 2016's lines of an image and a mask. None without lists and without wish."""
-    places = [root / "ImageSets" / folder / f"{subset or 'val'}.txt" for folder in (str(year), *(["480p"] if year == 2016 else []))]
+    folders = {2016: ("2016", "480p"), 2017: ("2017",), None: ("2017", "2016", "480p")}[year]
+    places = [root / "ImageSets" / folder / f"{subset or 'val'}.txt" for folder in folders]
     found = next((p for p in places if p.is_file()), None)
     if found is None:
         if subset:
