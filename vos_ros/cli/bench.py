@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from vos_ros.cli.bench_lwl import add_parser as add_lwl
 from vos_ros.cli.bench_lwl import run as run_lwl
+from vos_ros.cli.bench_meta import add_parser as add_meta
+from vos_ros.cli.bench_meta import run as run_meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +28,7 @@ examples:
   vos-ros bench --json out/bench.json
   vos-ros bench --skip-node              where ROS is missing
   vos-ros bench lwl --backbone resnet50  LWL with its networks, by stage and number of objects
+  vos-ros bench meta --davis DIR         the learned optimizer of meta against others
 """
 _WARM_UP, _RENDER_RUNS, _SEGMENT_FRAMES, _NODE_FRAMES, _NODE_HZ = 4, 40, 12, 40, 3.0
 
@@ -42,13 +45,17 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--skip-node", action="store_true", help="leave out the node, which needs ROS")
     p.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR", help="for the node's log (default: out/bench)")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
-    add_lwl(p.add_subparsers(dest="kind", metavar="KIND", title="more of one part"))
+    kinds = p.add_subparsers(dest="kind", metavar="KIND", title="more of one part")
+    add_lwl(kinds)
+    add_meta(kinds)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and prints. ValueError with a message for people."""
     if args.kind == "lwl":
         return run_lwl(args)
+    if args.kind == "meta":
+        return run_meta(args)
     import importlib.util
 
     import torch

@@ -73,13 +73,15 @@ def _size(text: str) -> tuple[int, int]:
     return size
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 on. ArgumentTypeError: anything else."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number from 1 on")
     return int(text)
 
 
-def _picture(text: str) -> str:
+def picture_path(text: str) -> str:
+    """A name that matplotlib can draw into. ArgumentTypeError: anything else."""
     if Path(text).suffix not in (".png", ".pdf", ".svg"):
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted a name that ends in .png, .pdf or .svg")
     return text
@@ -96,16 +98,16 @@ def add_parser(kinds: Any) -> None:
     which.add_argument("--backbone", choices=("resnet50", "mobilenet_v2"), help="network with random weights (default: the configured one,"
                        " resnet50 where that is plain)")
     which.add_argument("--model", metavar="NAME_OR_FILE", help="weights (segmentation.lwl.model)")
-    p.add_argument("--frames", type=_positive, default=24, metavar="N", help="frames that are timed, rounded up to whole periods of"
+    p.add_argument("--frames", type=positive, default=24, metavar="N", help="frames that are timed, rounded up to whole periods of"
                    " update_every; as many more for the stages (default: 24)")
     p.add_argument("--compat", choices=("paper", "reference"), help="rules (segmentation.lwl.compat)")
     p.add_argument("--device", metavar="NAME", help="torch device (segmentation.device)")
-    p.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of torch (segmentation.threads)")
+    p.add_argument("--threads", type=positive, metavar="N", help="CPU threads of torch (segmentation.threads)")
     p.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     p.add_argument("--set", action="append", default=argparse.SUPPRESS, metavar="KEY=VALUE", help="one value of the configuration; may be"
                    " repeated")
     p.add_argument("--json", default=argparse.SUPPRESS, metavar="FILE", help="write all figures there")
-    p.add_argument("--plot", type=_picture, metavar="FILE", help="draw the cost against the number of objects there (.png, .pdf, .svg)")
+    p.add_argument("--plot", type=picture_path, metavar="FILE", help="draw the cost against the number of objects there (.png, .pdf, .svg)")
 
 
 def run(args: argparse.Namespace) -> int:

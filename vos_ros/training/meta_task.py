@@ -98,6 +98,13 @@ class MetaTask:
         """ConfigError: an unknown option, a wrong type, a value out of bounds, an embedding that can't be used."""
         return cls(build(MetaOptions, options, "options."))
 
+    @classmethod
+    def of(cls, net: MetaNet) -> Self:
+        """The task with its default options, for networks that are there already."""
+        task = cls(MetaOptions())
+        task.spec = net.spec
+        return task
+
     def build(self) -> MetaNet:
         """Fresh networks, with the weights that the options name. ConfigError: a file that can't be used."""
         net = MetaNet(self.spec)
