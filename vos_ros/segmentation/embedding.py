@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float32, UInt8
 
 from vos_ros.segmentation.checkpoints import CheckpointError, load
+from vos_ros.segmentation.meta.model import META_FORMAT
 from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaSpec
 
-EMBEDDING_FORMAT, META_FORMAT = "vos_ros.embedding", "vos_ros.meta"
+EMBEDDING_FORMAT = "vos_ros.embedding"
 _IN_META = "embedding."  # where the embedding stands in the weights of the whole method
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import CheckpointError, load
+from vos_ros.segmentation.embedding import EMBEDDING_FORMAT
 from vos_ros.segmentation.features import load_weights
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
 from vos_ros.sinks.embeddings import principal_colors
@@ -26,7 +27,6 @@ from vos_ros.training.losses import iou
 from vos_ros.training.metric import cell_labels, contrastive, nearest_labels, objects_in, sample_pixels
 from vos_ros.training.report import tinted
 
-FORMAT = "vos_ros.embedding"
 _INSIDE = "feature_extractor."  # where the backbone stands in the weights of a whole network of ours
 
 
@@ -77,7 +77,7 @@ class EmbeddingTask:
 
     def metadata(self) -> dict[str, str]:
         """Names the format and holds the spec, from which the network is built again."""
-        return {"format": FORMAT, "spec": self.spec.to_json()}
+        return {"format": EMBEDDING_FORMAT, "spec": self.spec.to_json()}
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
         """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``pyramid``. ConfigError: another name in the
