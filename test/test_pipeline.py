@@ -360,6 +360,39 @@ def test_an_object_that_should_be_seen_and_is_not_gets_lost_and_is_recognised() 
     assert said == [S.REIDENTIFIED, S.MATCHED, S.MATCHED] and object_of(result) == before
 
 
+def test_an_object_whose_place_is_seen_to_be_empty_is_absent_and_welcome_back() -> None:
+    pipeline = started(association__absent_s=0.3)
+    before = object_of([step(pipeline, frame(i)) for i in range(5)][-1])
+    said = []
+    for i in range(5, 16):
+        result = step(pipeline, frame(i, shown=(2,)))
+        said.append(status_of(result, 1))
+        assert status_of(result, 2) == S.MATCHED
+    assert S.ABSENT not in said[:3] and said[4:] == [S.ABSENT] * len(said[4:]), said
+    assert S.LOST not in said
+    hidden = frame(16, shown=(2,))
+    assert hidden.depth is not None
+    result = step(pipeline, replace(hidden, depth=np.minimum(hidden.depth, 0.5)))
+    assert status_of(result, 1) == S.OCCLUDED, "a place that can't be seen isn't known to be empty"
+    assert status_of(step(pipeline, frame(17, shown=(2,))), 1) == S.ABSENT, "nothing spoke against it meanwhile"
+    for i in range(18, 24):
+        result = step(pipeline, frame(i))
+    assert status_of(result, 1) == S.MATCHED and object_of(result) == before
+
+
+def test_an_object_that_the_map_invents_is_absent() -> None:
+    invented = plate(9, -0.3, 0.15, side=0.25)
+    pipeline = started([square(1), square(2), invented])
+    for i in range(10):
+        result = step(pipeline, frame(i))
+    assert (status_of(result, 9), status_of(result, 1)) == (S.ABSENT, S.MATCHED)
+    assert pipeline.update_map(snapshot([square(1), square(2), replace(invented)], 2)) == ""
+    assert status_of(step(pipeline, frame(10)), 9) == S.ABSENT, "told again, the same place"
+    elsewhere = plate(9, -0.3, -0.4, side=0.25)
+    assert pipeline.update_map(snapshot([square(1), square(2), elsewhere], 3)) == ""
+    assert status_of(step(pipeline, frame(11)), 9) != S.ABSENT, "a new place, of which nothing is known yet"
+
+
 # -- input that is missing or wrong ------------------------------------------------------------------------------------------------------
 
 

@@ -172,6 +172,11 @@ class AssociationConfig:
     continuity: float = option(0.2, "added to the score of the object that a track was held to be, in the assignment only", low=0.0,
                                high=1.0)
     match_score: float = option(0.4, "score from which a pair counts as matched", low=0.0, high=1.0)
+    absent_free: float = option(0.8, "free space is measured where an object should be: on this share of the pixels that show its place",
+                                low=0.0, high=1.0)
+    absent_px: int = option(50, "... and on at least so many", unit="px", low=1, high=10**6)
+    absent_s: float = option(0.5, "... for so long, before it is said to be absent", unit="s", low=0.0, high=60.0)
+    absent_frames: int = option(3, "... and in so many frames", unit="frames", low=1, high=1000)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from vos_ros.association.absence import AbsenceBook
 from vos_ros.association.hungarian import HungarianAssociator
 from vos_ros.association.interface import Associator, Match
 from vos_ros.association.report import associations
@@ -80,6 +81,7 @@ class Pipeline:
         watch.lap("segmentation")
         matches = self._associate(scene.view(frame, found, self._tracks))
         self._advance(frame, scene, found, matches)
+        self._look_for_absence(frame, scene, matches)
         watch.lap("association")
         observations = lifted.result()
         watch.lap("lift")
@@ -90,9 +92,12 @@ class Pipeline:
     def update_map(self, update: MapUpdate) -> str:
         """Applies a snapshot or a delta; "" or the reason why it was not applied."""
         before = self.object_map.session_id
+        places = {o.id: o.T_map_object[:3, 3] for o in self.object_map}
         reason = self.object_map.apply(update)
         if reason:
             return reason
+        self._absence.forget([i for i, place in places.items() if (o := self.object_map.get(i)) is None
+                              or np.linalg.norm(o.T_map_object[:3, 3] - place) > self.config.mapping.depth_tolerance_m])
         if before != self.object_map.session_id:  # the mapper started over: its ids mean other objects now
             self._end([r.track_id for r in self._tracks if r.map_object_id])
         survivors: dict[int, int] = {}
@@ -142,6 +147,7 @@ class Pipeline:
     def _start_session(self, session_id: str) -> None:
         self.session_id = session_id or uuid.uuid4().hex[:12]
         self._tracks = TrackBook(self.config.tracking)
+        self._absence = AbsenceBook(self.config.association)
         self._asked: list[tuple[int, Prompt, int]] = []
         self._last: Frame | None = None
         self._start_segmenter()
@@ -331,6 +337,12 @@ class Pipeline:
             self._tracks.advance(m.track_id, frame.stamp_ns, area_px=int(area[m.track_id]), agreed_object=agreed, expected=expected)
         self._boxes = {found.track_ids[row - 1]: box for row, box in found.boxes.items()}
 
+    def _look_for_absence(self, frame: Frame, scene: Scene, matches: Sequence[Match]) -> None:
+        """Where the map's objects should be and the depth camera sees through."""
+        found = {m.evidence.map_object_id for m in matches if m.evidence is not None and not self._tracks[m.track_id].misses
+                 and m.evidence.score >= self.config.association.match_score}
+        self._absence.observe(scene.projections.values(), scene.expectations, scene.sigma_px, frame.stamp_ns, found)
+
     def _result(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, observations: tuple[Observation, ...],
                 matches: Sequence[Match], warnings: list[str], watch: Stopwatch) -> FrameResult:
         tracks = tuple(public_track(self._tracks[t], row, found, scene) for row, t in enumerate(found.track_ids, start=1))
@@ -339,7 +351,7 @@ class Pipeline:
             observations=observations,
             # without a pose nothing can be said of where an object should be
             associations=associations(self._tracks, self.object_map if scene.T_map_camera is not None else (), scene.projections, matches,
-                                      self.config),
+                                      self.config, self._absence.absent(frame.stamp_ns)),
             map_session_id=self.object_map.session_id, map_revision=self.object_map.revision, map_stamp_ns=self.object_map.stamp_ns,
             map_frame=self.object_map.frame_id, T_map_camera=scene.T_map_camera, pose_cov=scene.pose_cov, warnings=tuple(warnings),
             timings_ms=watch.done())

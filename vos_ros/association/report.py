@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from vos_ros.association.interface import Match
@@ -33,15 +33,15 @@ class Tracks(Protocol):
 
 
 def associations(tracks: Tracks, objects: Iterable[MapObject], projections: Mapping[int, Projection], matches: Sequence[Match],
-                 config: Config) -> tuple[Association, ...]:
-    """The associations of a frame after its tracks have advanced."""
-    out = [_of_track(m, tracks[m.track_id], projections, config) for m in matches]
+                 config: Config, absent: Collection[int] = ()) -> tuple[Association, ...]:
+    """The associations of a frame after its tracks have advanced; ``absent`` are the objects whose places are known to be empty."""
+    out = [_of_track(m, tracks[m.track_id], projections, config, absent) for m in matches]
     told = {a.map_object_id for a in out}
-    out.extend(_of_object(o, projections.get(o.id), config) for o in objects if o.id not in told)
+    out.extend(_of_object(o, projections.get(o.id), config, absent) for o in objects if o.id not in told)
     return tuple(out)
 
 
-def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], config: Config) -> Association:
+def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], config: Config, absent: Collection[int]) -> Association:
     runner_up = (m.runner_up.map_object_id, m.runner_up.score) if m.runner_up else (0, 0.0)
     e = m.evidence
     seen = track.misses == 0
@@ -60,6 +60,8 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
     score = e.score if e is not None and e.map_object_id == track.map_object_id else 0.0
     if not track.map_object_id:
         status = AssociationStatus.NEW if seen else AssociationStatus.LOST if track.state == TrackState.LOST else AssociationStatus.OCCLUDED
+    elif track.map_object_id in absent:
+        status = AssociationStatus.ABSENT  # whatever pixels the track still has, they aren't where the object was
     elif seen:
         status = AssociationStatus.TENTATIVE
     elif track.state == TrackState.LOST:
@@ -70,9 +72,9 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
     return Association(m.track_id, track.map_object_id, status, score, iou, inliers, math.nan, *runner_up, visible, track.n_observations)
 
 
-def _of_object(o: MapObject, p: Projection | None, config: Config) -> Association:
-    """An object that no track follows: hidden, out of view, or visible and waiting for a place (``tracking.max_objects``)."""
-    status = _unseen(p, config)
+def _of_object(o: MapObject, p: Projection | None, config: Config, absent: Collection[int]) -> Association:
+    """An object that no track follows: gone, hidden, out of view, or visible and waiting for a place (``tracking.max_objects``)."""
+    status = AssociationStatus.ABSENT if o.id in absent else _unseen(p, config)
     if status == AssociationStatus.OCCLUDED and p is not None and p.visible / (1.0 - p.truncated) >= config.tracking.seed_min_visible:
         status = AssociationStatus.TENTATIVE
     return Association(0, o.id, status, 0.0, predicted_visible_fraction=p.visible if p else 0.0)
