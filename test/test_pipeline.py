@@ -765,16 +765,6 @@ def test_results_stay_as_they_were_told() -> None:
                for r, b in zip(results, before, strict=True))
 
 
-def test_an_object_taken_away_is_lost_and_not_said_to_be_hidden() -> None:
-    """Its pose is known and free space was measured where it was: nothing hides it."""
-    pipeline = started(tracking__lost_s=0.3, pose__correction="off")
-    for i in range(5):
-        step(pipeline, frame(i, shift=0.0))
-    for i in range(5, 12):
-        result = step(pipeline, frame(i, shift=0.0, shown=(2,)))
-    assert (status_of(result, 1), status_of(result, 2)) == (S.LOST, S.MATCHED)
-
-
 def test_an_object_for_which_there_is_no_room_is_not_said_to_be_hidden() -> None:
     pipeline = started(tracking__max_objects=1, pose__correction="off")
     for i in range(3):

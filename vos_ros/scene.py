@@ -60,17 +60,19 @@ class Found:
 
 def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
-    rows = len(segmentation.object_ids) + 1
-    if segmentation.winner is None:
+    winner, best = segmentation.winner, segmentation.best
+    if winner is None or best is None:
         best, winner = segmentation.probs.max(0)
-    else:
-        winner = segmentation.winner
-        best = segmentation.probs.gather(0, winner[None])[0]
     owner, prob = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
-    areas = np.bincount(owner.ravel(), minlength=rows)
-    scores = np.bincount(owner.ravel(), prob.ravel(), minlength=rows) / np.maximum(areas, 1)
-    found = Found(segmentation.object_ids, owner, prob, areas, scores, boxes_of(owner, rows - 1))
-    return replace(segmentation, winner=winner), found
+    rows = len(segmentation.object_ids) + 1
+    boxes = boxes_of(owner, rows - 1)
+    areas, sums = np.zeros(rows, np.int64), np.zeros(rows)
+    for row, (x0, y0, x1, y1) in boxes.items():
+        own = owner[y0:y1, x0:x1] == row
+        areas[row], sums[row] = np.count_nonzero(own), prob[y0:y1, x0:x1].sum(where=own, dtype=np.float64)
+    areas[0], sums[0] = owner.size - areas.sum(), prob.sum(dtype=np.float64) - sums.sum()
+    found = Found(segmentation.object_ids, owner, prob, areas, sums / np.maximum(areas, 1), boxes)
+    return replace(segmentation, winner=winner, best=best), found
 
 
 def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:

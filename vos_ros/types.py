@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, UInt8, UInt16
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, UInt8, UInt16
 
 UNKNOWN_LABEL = 65535
 """Label value of a pixel that nothing is known of (outside the processed area)."""
@@ -111,13 +111,14 @@ class Segmentation:
     """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device.
 
     ``boundary_px`` is how far (1 sigma) an outline of the segmenter may be from the true one, what its resolution and upsampling
-    allow. ``winner`` is the most probable row of each pixel where somebody has computed it already.
+    allow. ``winner`` is the most probable row of each pixel and ``best`` its probability, where somebody has computed them already.
     """
 
     object_ids: tuple[int, ...]
     probs: Float[torch.Tensor, "N1 H W"]
     boundary_px: float = 1.0
-    winner: Int64[torch.Tensor, "H W"] | None = None
+    winner: Int[torch.Tensor, "H W"] | None = None
+    best: Float[torch.Tensor, "H W"] | None = None
 
     def labels(self, label_values: Mapping[int, int] | None = None) -> UInt16[np.ndarray, "H W"]:
         """Label image: 0 background, else ``label_values[object_id]`` (the object id itself where no mapping is given).
@@ -127,9 +128,8 @@ class Segmentation:
         values = [0, *((label_values[i] if label_values is not None else i) for i in self.object_ids)]
         if any(v < 1 or v > MAX_LABEL for v in values[1:]):
             raise ValueError(f"label values must lie in 1..{MAX_LABEL}, got {values[1:]}: pass label_values to map the ids")
-        table = torch.tensor(values, dtype=torch.int32, device=self.probs.device)
         winner = self.probs.max(0).indices if self.winner is None else self.winner
-        return np.asarray(table[winner].cpu().numpy().astype(np.uint16))
+        return np.array(values, np.uint16).take(winner.cpu().numpy())
 
 
 @dataclass(frozen=True, eq=False, slots=True)

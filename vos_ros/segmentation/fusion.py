@@ -103,7 +103,7 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
             claimed[y0:y1, x0:x1] += prior.prob
     background = probs[0].clamp_min(_DOUBT)
     total = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
-    best, winner = total.clone(), torch.zeros((height, width), dtype=torch.int64, device=probs.device)
+    best, winner = total.clone(), torch.zeros((height, width), dtype=torch.int16, device=probs.device)
     posterior = _zeros(probs)
     posterior[0] = total
 
@@ -131,7 +131,7 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
     posterior[0] /= total
     for row, (x0, y0, x1, y1) in boxes.items():
         posterior[row, y0:y1, x0:x1] /= total[y0:y1, x0:x1]
-    return replace(segmentation, probs=posterior, winner=winner)
+    return replace(segmentation, probs=posterior, winner=winner, best=best.div_(total))
 
 
 def _zeros(like: Float[torch.Tensor, "N1 H W"]) -> Float[torch.Tensor, "N1 H W"]:
