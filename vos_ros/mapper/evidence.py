@@ -1,0 +1,91 @@
+"""What has been said of tracks and objects but not often enough yet to change the map."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float32
+from scipy.spatial import cKDTree
+
+from vos_ros.mapper.config import ModelConfig, RulesConfig
+from vos_ros.mapper.model import ObjectModel
+from vos_ros.mapper.overlap import box_iou_3d, extent_of, share_near, surface_overlap
+
+Pair = tuple[int, int]
+
+
+@dataclass(eq=False, slots=True)
+class Candidate:
+    """A track that may become an object. ``beside``: in how many of its frames each object was found elsewhere in the image."""
+
+    model: ObjectModel
+    beside: Counter[int] = field(default_factory=Counter)
+
+    def is_ready(self, model: ModelConfig, rules: RulesConfig) -> bool:
+        """Seen often and long enough, with enough of a surface."""
+        span_s = (self.model.last_ns - self.model.first_ns) / 1e9
+        return (self.model.observations >= rules.new_frames and span_s >= rules.new_s
+                and len(self.model.points(model)) >= rules.new_points)
+
+    def twin(self, objects: Iterable[ObjectModel], model: ModelConfig, rules: RulesConfig) -> int:
+        """The object that this is: the one that shares most of its surface with it, where that is enough; 0 = none.
+
+        Two things that a frame showed beside one another are hardly the same, even where they touch: then more is wanted.
+        """
+        mine = self.model.points(model)
+        best, most = 0, 0.0
+        for other in objects:
+            theirs = other.points(model)
+            if len(theirs) == 0:
+                continue
+            # coarse cubes are farther apart than the noise is wide
+            distance_m = max(rules.join_distance_m, self.model.grid.point_radius_m, other.grid.point_radius_m)
+            shared = surface_overlap(mine, theirs, distance_m)
+            beside = 2 * self.beside[other.id] > self.model.observations
+            if shared > 0 and not beside:
+                same_box = box_iou_3d(extent_of(mine), extent_of(theirs), least_m=distance_m) >= rules.join_box_iou
+                shared = max(shared, rules.join_overlap * same_box)
+            if shared >= (rules.join_overlap_beside if beside else rules.join_overlap) and shared > most:
+                best, most = other.id, shared
+        return best
+
+
+@dataclass(eq=False, slots=True)
+class Split:
+    """An object that several tracks cover: frames that said so, and what each track measured in them."""
+
+    frames: int = 0
+    parts: dict[int, ObjectModel] = field(default_factory=dict)
+
+    def pieces(self, whole: ObjectModel, model: ModelConfig, rules: RulesConfig) -> list[tuple[int, ObjectModel]]:
+        """Track and piece, the largest first: each cube of the object goes to the track that measured the nearest point. Empty where
+        the tracks measured one and the same surface, or fewer than two measured enough."""
+        measured = {t: p.points(model) for t, p in self.parts.items()}
+        measured = {t: points for t, points in measured.items() if len(points) >= rules.new_points}
+        tracks = list(measured)
+        if len(tracks) < 2 or any(_same(measured[a], measured[b], rules) for i, a in enumerate(tracks) for b in tracks[:i]):
+            return []
+        cubes = whole.grid.points()
+        nearest = np.argmin(np.stack([np.asarray(cKDTree(measured[t]).query(cubes)[0]) for t in tracks]), axis=0)
+        out = []
+        for row, t in enumerate(tracks):
+            part = self.parts[t]
+            share = whole.grid.only(nearest == row)
+            out.append((int(np.count_nonzero(nearest == row)), t, share, part))
+        out.sort(key=lambda piece: -piece[0])
+        (_, keeper, share, part), *others = out
+        kept = ObjectModel(whole.id, share.with_grid(part.grid, model.max_points), whole.first_ns, whole.last_ns, whole.observations,
+                           whole.votes, whole.log_odds, whole.information, whole.measured_ns)
+        return [(keeper, kept), *((t, part.on(part.grid.with_grid(share, model.max_points))) for _, t, share, part in others)]
+
+
+def _same(a: Float32[np.ndarray, "M 3"], b: Float32[np.ndarray, "K 3"], rules: RulesConfig) -> bool:
+    return min(share_near(a, b, rules.join_distance_m), share_near(b, a, rules.join_distance_m)) >= rules.join_overlap
+
+
+def pair(a: int, b: int) -> Pair:
+    """Two ids, the lower first."""
+    return (a, b) if a < b else (b, a)

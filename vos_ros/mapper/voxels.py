@@ -1,0 +1,132 @@
+"""An object's surface as averaged points in cubes: bounded in memory, independent of how many frames went into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
+
+_BITS = 21
+_OFFSET = 1 << (_BITS - 1)
+"""Cubes per axis each way from the origin: 10 km with cubes of 1 cm."""
+DISK = 0.75
+"""Radius of a point's disk over the side of its cube: the disk covers the cube's middle section (half its diagonal is 0.71)."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class VoxelGrid:
+    """Cubes of side ``size_m`` around ``origin_m`` (map frame): per cube the mean of its points and in how many frames it was measured.
+
+    ``keys`` are sorted; ``sums`` (m, from the origin) over ``weights`` (number of points) is a cube's mean. The grid is a value: every
+    change gives another one.
+    """
+
+    size_m: float
+    origin_m: Float64[np.ndarray, "3"]
+    keys: Int64[np.ndarray, "V"]
+    sums: Float64[np.ndarray, "V 3"]
+    weights: Float64[np.ndarray, "V"]
+    hits: Int32[np.ndarray, "V"]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def point_radius_m(self) -> float:
+        """Radius of the disk that each point stands for."""
+        return DISK * self.size_m
+
+    def points(self, min_hits: int = 1) -> Float32[np.ndarray, "M 3"]:
+        """The mean points (map frame, m) of cubes that were measured in at least so many frames, in the order of ``keys``."""
+        kept = self.hits >= min_hits
+        return np.asarray(self.sums[kept] / self.weights[kept, None] + self.origin_m).astype(np.float32)
+
+    def with_points(self, points: Float32[np.ndarray, "P 3"], max_voxels: int) -> VoxelGrid:
+        """With the points (map frame, m) of one more frame. Cubes are doubled until there are at most ``max_voxels``."""
+        local = points.astype(np.float64) - self.origin_m
+        one = np.ones(len(local))
+        return self._joined(*_gathered(_keys(local, self.size_m), local, one, one.astype(np.int32)), add_hits=True)._limited(max_voxels)
+
+    def with_grid(self, other: VoxelGrid, max_voxels: int) -> VoxelGrid:
+        """With all that another grid holds, in cubes of the larger size of both; hits are the larger of both."""
+        grid = self
+        while grid.size_m < other.size_m:
+            grid = grid.coarser()
+        local = other.sums / other.weights[:, None] + other.origin_m - grid.origin_m
+        values = _gathered(_keys(local, grid.size_m), local * other.weights[:, None], other.weights, other.hits)
+        return grid._joined(*values, add_hits=False)._limited(max_voxels)
+
+    def coarser(self) -> VoxelGrid:
+        """With cubes of twice the side."""
+        cells = _cells(self.keys) >> 1  # floors, so that eight cubes become one
+        keys, sums, weights, hits = _gathered(_packed(cells), self.sums, self.weights, self.hits)
+        return replace(self, size_m=2.0 * self.size_m, keys=keys, sums=sums, weights=weights, hits=hits)
+
+    def only(self, kept: Bool[np.ndarray, "V"]) -> VoxelGrid:
+        """With some of the cubes."""
+        return replace(self, keys=self.keys[kept], sums=self.sums[kept], weights=self.weights[kept], hits=self.hits[kept])
+
+    def _limited(self, max_voxels: int) -> VoxelGrid:
+        grid = self
+        while len(grid) > max_voxels:
+            grid = grid.coarser()
+        return grid
+
+    def _joined(self, keys: Int64[np.ndarray, "U"], sums: Float64[np.ndarray, "U 3"], weights: Float64[np.ndarray, "U"],
+                hits: Int32[np.ndarray, "U"], *, add_hits: bool) -> VoxelGrid:
+        """With more cubes, each at most once; those that are there already are added up."""
+        at = np.searchsorted(self.keys, keys)
+        known = np.asarray(at < len(self.keys))
+        known[known] = self.keys[at[known]] == keys[known]
+        out_sums, out_weights, out_hits = self.sums.copy(), self.weights.copy(), self.hits.copy()
+        old = at[known]
+        out_sums[old] += sums[known]
+        out_weights[old] += weights[known]
+        out_hits[old] = out_hits[old] + hits[known] if add_hits else np.maximum(out_hits[old], hits[known])
+        new = ~known
+        where = at[new]
+        return replace(self, keys=np.insert(self.keys, where, keys[new]), sums=np.insert(out_sums, where, sums[new], axis=0),
+                       weights=np.insert(out_weights, where, weights[new]), hits=np.insert(out_hits, where, hits[new]))
+
+
+def empty_grid(size_m: float, origin_m: Float64[np.ndarray, "3"]) -> VoxelGrid:
+    """A grid without points. ``origin_m`` (map frame) should be near the object: what is more than a million cubes away is left out."""
+    return VoxelGrid(size_m, np.asarray(origin_m, np.float64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int32))
+
+
+def grid_of(size_m: float, origin_m: Float64[np.ndarray, "3"], points: Float32[np.ndarray, "M 3"], weights: Float64[np.ndarray, "M"],
+            hits: Int32[np.ndarray, "M"]) -> VoxelGrid:
+    """A grid from its mean points (map frame, m), as a file holds them."""
+    local = points.astype(np.float64) - origin_m
+    values = _gathered(_keys(local, size_m), local * weights[:, None], np.asarray(weights, np.float64), np.asarray(hits, np.int32))
+    return empty_grid(size_m, origin_m)._joined(*values, add_hits=False)
+
+
+def _keys(local: Float64[np.ndarray, "P 3"], size_m: float) -> Int64[np.ndarray, "P"]:
+    """Keys of points (m from the origin); -1 where one is too far away or not finite."""
+    with np.errstate(invalid="ignore"):
+        cells = np.floor(local / size_m)
+        inside = (np.abs(cells) < _OFFSET).all(axis=1)  # false for NaN
+    return np.where(inside, _packed(np.where(inside[:, None], cells, 0).astype(np.int64)), -1)
+
+
+def _packed(cells: Int64[np.ndarray, "P 3"]) -> Int64[np.ndarray, "P"]:
+    shifted = cells + _OFFSET
+    return np.asarray(shifted[:, 0] << (2 * _BITS) | shifted[:, 1] << _BITS | shifted[:, 2])
+
+
+def _cells(keys: Int64[np.ndarray, "V"]) -> Int64[np.ndarray, "V 3"]:
+    low = (1 << _BITS) - 1
+    return np.stack([keys >> (2 * _BITS), keys >> _BITS & low, keys & low], 1) - _OFFSET
+
+
+def _gathered(keys: Int64[np.ndarray, "P"], sums: Float64[np.ndarray, "P 3"], weights: Float64[np.ndarray, "P"],
+              hits: Shaped[np.ndarray, "P"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted unique keys (those below 0 are left out), with sums and weights added up and the largest of the hits."""
+    good = keys >= 0
+    unique, inverse = np.unique(keys[good], return_inverse=True)
+    total = np.stack([np.bincount(inverse, sums[good, axis], minlength=len(unique)) for axis in range(3)], 1)
+    most = np.zeros(len(unique), np.int32)
+    np.maximum.at(most, inverse, hits[good])
+    return unique, total, np.bincount(inverse, weights[good], minlength=len(unique)), most
