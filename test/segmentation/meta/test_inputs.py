@@ -59,7 +59,7 @@ def test_metric_planes_are_equation_1(scene: tuple[torch.Tensor, torch.Tensor]) 
     embedding, mask = scene
     references = choose_references(embedding, mask, torch.ones_like(mask), drawn(), count=8)
     out = planes(embedding, references, torch.zeros_like(mask))
-    assert out.shape == (1, 3 + EXTRA, 24, 32) and torch.equal(out[:, :3], embedding)
+    assert out.shape == (1, 3 + EXTRA, 24, 32) and torch.equal(out[:, :3], 4 * embedding)
     cell = embedding[0, :, 12, 18].numpy()
     mine, others = (min(float(((cell - r) ** 2).sum()) for r in references[0, k].numpy()) for k in range(2))
     expected = [2 / (1 + np.exp(mine)), 2 / (1 + np.exp(others)), (others - mine) / (others + mine + 0.01)]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -24,6 +26,8 @@ VIEWS = 3  # disturbed priors under which a given frame is learned
 _NEAR, _WIDE = 5, 17  # cells: sides of the blurs
 _REACH = 3.0  # radii of the object: farther cells count as this far
 _LEAST_MASS = 0.25  # cells: a prior with less says nothing
+_UNIT = 4.0  # the embedding's dimensions spread by about a quarter; f gets them near 1
+_STRIDE_OUT = 0.1  # of the object's size: how far it may have moved since the frame before
 _TINY = 1e-12
 
 
@@ -84,7 +88,7 @@ def planes(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch
     distance = torch.stack([_nearest(own[k], references[k]) for k in range(len(prior))])  # one at a time: it fits the cache
     mine, others = distance.reshape(len(prior), 2, h, w).unbind(1)
     ratio = (others - mine) / (others + mine + 0.01)
-    return torch.cat([own, torch.stack([similarity(mine), similarity(others), ratio, _blur(ratio, _NEAR)], 1), _place(prior)], 1)
+    return torch.cat([_UNIT * own, torch.stack([similarity(mine), similarity(others), ratio, _blur(ratio, _NEAR)], 1), _place(prior)], 1)
 
 
 def _nearest(embedding: Float[torch.Tensor, "d h w"], cells: Float[torch.Tensor, "2 R d"]) -> Float[torch.Tensor, "2 P"]:
@@ -178,3 +182,18 @@ def seeded(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch
     priors made up from the masks."""
     return joined([sample(planes(embedding, references, disturb(masks, generator)), masks, care, -(-count // VIEWS), generator)
                    for _ in range(VIEWS)])
+
+
+def hold_together(probs: Float[torch.Tensor, "N h w"], prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N h w"]:
+    """1 in and around what is connected to where the object was on the frame before, 0 elsewhere: a look-alike far off is not the object.
+    Everywhere 1 where nothing is known of the frame before, or nothing of it is left. Waits for the device."""
+    found, before = ((t > 0.5).cpu().numpy().astype(np.uint8) for t in (probs, prior))
+    gates = np.ones(found.shape, np.float32)
+    for gate, now, then in zip(gates, found, before, strict=True):
+        side = 2 * round(_STRIDE_OUT * float(then.sum()) ** 0.5) + 3
+        labels = cv2.connectedComponents(now, connectivity=8)[1]
+        touched = np.unique(labels[(cv2.dilate(then, np.ones((side, side), np.uint8)) & now) > 0])
+        if len(touched):
+            kept = np.isin(labels, touched).astype(np.uint8)
+            gate[:] = cv2.dilate(kept, np.ones((3, 3), np.uint8))
+    return torch.from_numpy(gates).to(probs.device)

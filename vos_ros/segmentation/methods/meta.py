@@ -24,7 +24,7 @@ from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.features import resolve_device
 from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes, check_size
 from vos_ros.segmentation.lwl.views import follow, impose, inside, whole
-from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident, planes, sample, seeded
+from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident, hold_together, planes, sample, seeded
 from vos_ros.segmentation.meta.memory import Cells, Memory, batched
 from vos_ros.segmentation.meta.model import MetaModel
 from vos_ros.segmentation.networks.meta_optimizer import RATES, State
@@ -126,13 +126,15 @@ class Meta:
         if not tracks:
             return self._keep(frame, Segmentation((), torch.ones((1, *shape), device=self._device)))
         embedding = self._embed(frame)
-        inputs = planes(embedding, [t.references for t in tracks], torch.stack([t.prior for t in tracks]))
+        priors = torch.stack([t.prior for t in tracks])
+        inputs = planes(embedding, [t.references for t in tracks], priors)
         logits = self._net.head.logits(torch.stack([t.theta for t in tracks]), inputs.flatten(2)).reshape(len(tracks), *inputs.shape[2:])
         size = self._model.masks_size(shape)
         views = torch.stack([t.view for t in tracks])
         wanted = [t.taught and (not t.absent or (self._time + i) % _LOOK_EVERY == 0) for i, t in self._tracks.items()]
         looked_for = torch.tensor(wanted, device=self._device)[:, None, None] & inside(views, size)
-        merged = soft_aggregate(torch.sigmoid(self._model.resized(logits[None], size)[0]) * looked_for)
+        gates = self._model.resized(hold_together(torch.sigmoid(logits), priors)[None], size)[0]
+        merged = soft_aggregate(torch.sigmoid(self._model.resized(logits[None], size)[0]) * gates * looked_for)
         if moves:
             self._move(inputs, views, merged)
         return self._keep(frame, Segmentation(self.object_ids, self._model.resized(merged[None], shape)[0], self._model.boundary_px(shape)))
