@@ -87,7 +87,7 @@ def small(name: str, **sides: int) -> list[str]:
     ("lwl_resnet50.yaml", 64, ()),
     ("embedding_mnv2.yaml", 65, ("data.rooms.worlds=1",)),
     ("embedding_scenenet.yaml", 64, ()),
-    ("meta_mnv2.yaml", 65, ()),
+    ("meta_mnv2.yaml", 65, ("data.rooms.worlds=1",)),
     ("meta_davis.yaml", 64, ("options.iterations=3",)),
 ])
 def test_two_steps_of_each_schedule(name: str, side: int, more: tuple[str, ...], root: Path, tmp_path: Path,

@@ -29,6 +29,7 @@ from vos_ros.segmentation.meta.inputs import (
     to_cells,
 )
 from vos_ros.segmentation.meta.model import META_FORMAT
+from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
 from vos_ros.segmentation.networks.meta_optimizer import Rule, State, iterate
@@ -50,13 +51,14 @@ class MetaOptions:
     network: str = option("mobilenet_v2", "the embedding's network where no weights are named", choices=tuple(SPECS))
     weights: str = option("", "weights of whole networks to go on from; empty = none")
     iterations: int = option(10, "T of eq. (5): iterations on the first frame", low=1, high=200)
-    refine: int = option(2, "further iterations, on the first frame and the model's own masks of the second; 0 = none", low=0, high=50)
+    refine: int = option(2, "further iterations after each later frame, on the first one and the model's own masks of those; 0 = none", low=0,
+                         high=50)
     truncate: int = option(0, "iterations after which the graph is cut (back-propagation through time, truncated); 0 = never", low=0,
                            high=200)
     second_order: bool = option(False, "the gradient's dependence on the parameters counts in the meta-gradient")
     one_shot: float = option(0.5, "probability that an object starts from the weight generator's prediction", low=0.0, high=1.0)
-    samples: int = option(1024, "cells of the first frame that are learned from", low=8, high=65536)
-    query: int = option(512, "cells of every other frame on which eq. (5) is measured", low=8, high=65536)
+    samples: int = option(768, "cells of the first frame that are learned from", low=8, high=65536)
+    query: int = option(384, "cells of every other frame on which eq. (5) is measured", low=8, high=65536)
     missing: float = option(0.1, "probability that nothing is known of where an object was on the frame before", low=0.0, high=1.0)
 
 
@@ -151,7 +153,8 @@ class MetaTask:
         return Episode(objects, support, joined(later), torch.stack(maps, 1), masks[:, 1:] > 0.5, care[:, 1:] > 0.5)
 
     def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
-        """Eq. (5): L_s on the K later frames after each of T iterations, summed over both. Also L_s before the first iteration and after
+        """Eq. (5): L_s on the K later frames after each of T iterations, summed over both; and of the iterations in between, on the frames
+        that were not learned from yet. Also L_s before the first iteration and after
         the T-th (means over the frames), and the mean IoU then. In eval mode all objects start from the generator's prediction, and
         every call draws the same."""
         assert isinstance(model, MetaNet)
@@ -168,10 +171,10 @@ class MetaTask:
         rule = net.optimizer
         value, theta, state = self._unrolled(net, rule, first, rule.start(first), episode.support, episode.queries, o.iterations)
         after = theta.detach()
-        if o.refine and count > 1:
-            support, q = self._refined(net, after, episode, generator), episode.queries
-            rest = Samples(q.inputs[:, :, o.query :], q.labels[:, o.query :], q.weights[:, o.query :] * count / (count - 1))
-            value = value + self._unrolled(net, rule, theta, state, support, rest, o.refine)[0] * (count - 1) / count
+        for k in range(1, count if o.refine else 1):
+            support, rest = self._refined(net, theta.detach(), episode, k, generator), later(episode.queries, k, count)
+            more, theta, state = self._unrolled(net, rule, theta, state, support, rest, o.refine)
+            value = value + more * (count - k) / count
         with torch.no_grad():
             found = evaluate(net, after, episode)
             losses = [mean_over_clips(net.head.loss(t, episode.queries), clip) for t in (first, after)]
@@ -188,16 +191,18 @@ class MetaTask:
             total = total + net.head.loss(theta, queries)
         return total, theta, state
 
-    def _refined(self, net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode, generator: torch.Generator | None) -> Samples:
-        """Half of the first frame's cells, and as many of the second's with what the model makes of them: as the method learns on."""
-        with torch.no_grad():
-            inputs = episode.maps[:, 0]
-            probs = torch.sigmoid(net.head.logits(theta, inputs.flatten(2))).reshape(len(theta), *inputs.shape[2:])
-            half = self.options.samples // 2
-            order = torch.randperm(episode.support.labels.shape[1], generator=generator, device=theta.device)[:half]
-            labels = episode.support.labels[:, order]
-            kept = Samples(episode.support.inputs[:, :, order], labels, torch.full_like(labels, 1 / half))
-            return joined([kept, sample(inputs, *confident(probs), half, generator)])
+    @torch.no_grad()
+    def _refined(self, net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode, k: int, generator: torch.Generator | None
+                 ) -> Samples:
+        """Half of the first frame's cells, and as many of the k frames after it with what the model makes of them: as the method learns
+        on."""
+        maps = episode.maps[:, :k]
+        probs = torch.sigmoid(scores(net, theta, maps))
+        half = self.options.samples // 2
+        own = joined([sample(maps[:, n], *confident(probs[:, n]), -(-half // k), generator) for n in range(k)])
+        order = torch.randperm(episode.support.labels.shape[1], generator=generator, device=theta.device)[:half]
+        labels = episode.support.labels[:, order]
+        return joined([Samples(episode.support.inputs[:, :, order], labels, torch.full_like(labels, 1 / half)), own])
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
@@ -207,7 +212,7 @@ class MetaTask:
         theta = model.start(episode.support, True)
         theta, _ = model.learn(model.optimizer, theta, episode.support, model.optimizer.start(theta), self.options.iterations)
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
-        logits = nn.functional.interpolate(scores(model, theta, episode), size, mode="bilinear", align_corners=self.spec.embedding.aligned)
+        logits = resize(scores(model, theta, episode.maps), size, self.spec.embedding.aligned)
         rows = []
         for b in range(len(batch.frames)):
             own = torch.nonzero(episode.objects.clip == b).flatten()
@@ -218,13 +223,18 @@ class MetaTask:
         return np.concatenate(rows)
 
 
-def scores(net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode) -> Float[torch.Tensor, "M K h w"]:
-    """Logits of all cells of the later frames."""
-    m, k, c, h, w = episode.maps.shape
-    flat = episode.maps.transpose(1, 2).reshape(m, c, k * h * w)
-    return net.head.logits(theta, flat).reshape(m, k, h, w)
+def later(queries: Samples, k: int, count: int) -> Samples:
+    """The queries of all of the ``count`` frames but the first k."""
+    start = queries.labels.shape[1] * k // count
+    return Samples(queries.inputs[:, :, start:], queries.labels[:, start:], queries.weights[:, start:] * (count / (count - k)))
+
+
+def scores(net: MetaNet, theta: Float[torch.Tensor, "M P"], maps: Float[torch.Tensor, "M K C h w"]) -> Float[torch.Tensor, "M K h w"]:
+    """Logits of all cells of K frames."""
+    m, k, c, h, w = maps.shape
+    return net.head.logits(theta, maps.transpose(1, 2).reshape(m, c, k * h * w)).reshape(m, k, h, w)
 
 
 def evaluate(net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode) -> Float[torch.Tensor, "M K"]:
     """IoU over the cells of every later frame."""
-    return iou(scores(net, theta, episode) > 0, episode.truth, episode.valid)
+    return iou(scores(net, theta, episode.maps) > 0, episode.truth, episode.valid)

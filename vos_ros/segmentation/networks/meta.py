@@ -24,8 +24,8 @@ class MetaSpec:
 
     embedding: EmbeddingSpec = field(default_factory=EmbeddingSpec)
     extra: int = 9
-    hidden: tuple[int, int] = (48, 24)
-    state: int = 20
+    hidden: tuple[int, int] = (32, 16)
+    state: int = 16
     generator: int = 64
 
     def __post_init__(self) -> None:
