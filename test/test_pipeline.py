@@ -393,6 +393,29 @@ def test_an_object_that_the_map_invents_is_absent() -> None:
     assert status_of(step(pipeline, frame(11)), 9) != S.ABSENT, "a new place, of which nothing is known yet"
 
 
+def test_an_object_that_the_map_has_twice_is_told_as_a_merge() -> None:
+    twin = replace(square(1), id=3)
+    pipeline = started([square(1), square(2), twin], association__identity_s=0.3)
+    said = [step(pipeline, frame(i)) for i in range(12)]
+    told = {(a.map_object_id, a.status, a.related_ids) for a in said[-1].associations if a.track_id and a.status == S.MERGE}
+    assert told in ({(1, S.MERGE, (3,))}, {(3, S.MERGE, (1,))})
+    assert status_of(said[-1], 2) == S.MATCHED
+    assert not any(a.status == S.MERGE for r in said[:3] for a in r.associations)
+
+
+def test_an_object_of_which_people_show_a_part_is_told_as_a_split() -> None:
+    both = np.vstack([square(1).points, square(2).points])
+    pipeline = started([replace(square(1), points=both)], association__identity_s=0.3)
+    for i in range(5):
+        result = step(pipeline, frame(i))
+    assert status_of(result, 1) == S.MATCHED and iou(mask_of(result, 1), truth(1, 0.04) | truth(2, 0.04)) > 0.8
+    (part,) = pipeline.add_objects([(Mask(truth(2, 0.05)), 0)])
+    for i in range(5, 16):
+        result = step(pipeline, frame(i))
+    (whole,) = [a for a in result.associations if a.status == S.SPLIT]
+    assert whole.map_object_id == 1 and whole.related_ids == (part,)
+
+
 # -- input that is missing or wrong ------------------------------------------------------------------------------------------------------
 
 

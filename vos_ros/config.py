@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 Value = bool | int | float | str
+Tree = TypeVar("Tree")
 
 
 class ConfigError(ValueError):
@@ -162,6 +163,28 @@ class TrackingConfig:
 
 
 @dataclass(frozen=True)
+class ProposalsConfig:
+    """New objects that nobody asked for: what stands off the planes in the depth and isn't known becomes a track without a map object."""
+
+    mode: str = option("off", "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an empty map can"
+                       " start (needs depth and poses); off: tracks come from the map and from prompts alone", choices=("off", "depth"))
+    period_s: float = option(0.25, "time between looks for new objects", unit="s", low=0.0, high=60.0)
+    confirm_frames: int = option(3, "a candidate becomes a track when it was seen at the same place in so many looks ...", unit="looks",
+                                 low=1, high=1000)
+    confirm_s: float = option(0.5, "... over at least this time", unit="s", low=0.0, high=60.0)
+    forget_s: float = option(2.0, "a candidate unseen for this long is forgotten", unit="s", low=0.0, high=600.0)
+    give_up_s: float = option(30.0, "a proposed track unseen for this long, of which the mapper has made no object, ends", unit="s",
+                              low=0.1, high=3600.0)
+    min_px: int = option(300, "least visible area of a new object", unit="px", low=1, high=1000000)
+    min_size_m: float = option(0.06, "least length of its visible part", unit="m", low=0.0, high=100.0)
+    max_size_m: float = option(1.2, "largest length of its visible part", unit="m", low=0.01, high=100.0)
+    far_m: float = option(3.5, "nothing farther is proposed", unit="m", low=0.1, high=1000.0)
+    plane_min_m2: float = option(0.2, "planes that show at least this area are background", unit="m^2", low=0.001, high=1000.0)
+    plane_tolerance_m: float = option(0.012, "a reading lies on a plane within this distance ...", unit="m", low=0.0, high=1.0)
+    plane_tolerance_per_m2: float = option(0.004, "... plus this times the squared range", unit="1/m", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
 class AssociationConfig:
     """Evidence and gates of the assignment of tracks to map objects."""
 
@@ -177,6 +200,10 @@ class AssociationConfig:
     absent_px: int = option(50, "... and on at least so many", unit="px", low=1, high=10**6)
     absent_s: float = option(0.5, "... for so long, before it is said to be absent", unit="s", low=0.0, high=60.0)
     absent_frames: int = option(3, "... and in so many frames", unit="frames", low=1, high=1000)
+    identity_share: float = option(0.7, "share of two objects' surfaces that one track covers (MERGE), or of a track that lies in another"
+                                   " track's object (SPLIT)", low=0.5, high=1.0)
+    identity_s: float = option(1.0, "... for so long, before it is said", unit="s", low=0.0, high=60.0)
+    identity_frames: int = option(5, "... and in so many frames", unit="frames", low=1, high=1000)
 
 
 @dataclass(frozen=True)
@@ -213,6 +240,7 @@ class Config:
     mapping: MappingConfig = field(default_factory=MappingConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    proposals: ProposalsConfig = field(default_factory=ProposalsConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
 
@@ -277,8 +305,13 @@ def flatten(config: object, prefix: str = "") -> dict[str, Value]:
 
 def from_flat(values: Mapping[str, object], base: Config | None = None) -> Config:
     """``base`` (the defaults) with the given dotted keys replaced. ConfigError: unknown key, wrong type, out of bounds."""
-    known = {p.key: p for p in params()}
-    merged = flatten(base if base is not None else Config())
+    return changed(base if base is not None else Config(), values)
+
+
+def changed(base: Tree, values: Mapping[str, object]) -> Tree:
+    """A tree of any config class with the given dotted keys replaced. ConfigError: unknown key, wrong type, out of bounds."""
+    known = {p.key: p for p in params(type(base))}
+    merged = flatten(base)
     for key, value in values.items():
         if value is None and any(k.startswith(f"{key}.") for k in known):
             continue  # a section of a YAML file with nothing in it
@@ -293,8 +326,8 @@ def from_flat(values: Mapping[str, object], base: Config | None = None) -> Confi
         return cls(**{f.name: build(hints[f.name], f"{prefix}{f.name}.") if dataclasses.is_dataclass(hints[f.name])
                       else merged[prefix + f.name] for f in dataclasses.fields(cls)})
 
-    config: Config = build(Config, "")
-    return config
+    out: Tree = build(type(base), "")
+    return out
 
 
 def flat_keys(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -13,12 +13,14 @@ from jaxtyping import Float64
 
 from vos_ros.association.absence import AbsenceBook
 from vos_ros.association.hungarian import HungarianAssociator
-from vos_ros.association.interface import Associator, Match
-from vos_ros.association.report import associations
+from vos_ros.association.identity import IdentityBook
+from vos_ros.association.interface import Associator, Evidence, Match
+from vos_ros.association.report import Doubts, associations
 from vos_ros.config import Config
 from vos_ros.intake import jumped, sound
 from vos_ros.mapping.lift import lift
 from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.mapping.proposals import SeedProposer, Sight, proposer_of
 from vos_ros.mapping.register import register
 from vos_ros.mapping.seeds import seed_of
 from vos_ros.scene import Found, Scene, Stopwatch, find, look, public_track, survey
@@ -50,14 +52,15 @@ _CLEAR = 0.75  # probability from which a pixel's owner is clear enough to learn
 class Pipeline:
     """One stream: frames and map updates in, results out. Not thread-safe.
 
-    ``segmenter`` and ``associator`` replace the configured ones, for the null and ground-truth twins.
+    ``segmenter``, ``associator`` and ``proposer`` replace the configured ones, for the null and ground-truth twins.
     """
 
     def __init__(self, config: Config, *, session_id: str = "", segmenter: VideoSegmenter | None = None,
-                 associator: Associator | None = None) -> None:
+                 associator: Associator | None = None, proposer: SeedProposer | None = None) -> None:
         self.config = config
         self.object_map = ObjectMap()
         self._given_segmenter = segmenter
+        self._given_proposer = proposer
         self._shape: tuple[int, int] | None = None
         self._associate: Associator = associator or HungarianAssociator(config.association)
         self._beside = ThreadPoolExecutor(1, "vos_ros-survey")
@@ -79,13 +82,15 @@ class Pipeline:
         lifted = self._beside.submit(self._lift, frame, scene, found)
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
-        matches = self._associate(scene.view(frame, found, self._tracks))
+        matches, pairs = self._associate(scene.view(frame, found, self._tracks))
         self._advance(frame, scene, found, matches)
-        self._look_for_absence(frame, scene, matches)
+        doubts = self._doubt(frame, scene, matches, pairs)
         watch.lap("association")
+        self._propose(frame, scene, found)
+        watch.lap("proposals")
         observations = lifted.result()
         watch.lap("lift")
-        return self._result(frame, scene, segmentation, found, observations, matches, warnings, watch)
+        return self._result(frame, scene, segmentation, found, observations, matches, doubts, warnings, watch)
 
     # -- what the outside says ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +152,8 @@ class Pipeline:
     def _start_session(self, session_id: str) -> None:
         self.session_id = session_id or uuid.uuid4().hex[:12]
         self._tracks = TrackBook(self.config.tracking)
-        self._absence = AbsenceBook(self.config.association)
+        self._absence, self._identity = AbsenceBook(self.config.association), IdentityBook(self.config.association)
+        self._proposer = self._given_proposer or proposer_of(self.config.proposals)
         self._asked: list[tuple[int, Prompt, int]] = []
         self._last: Frame | None = None
         self._start_segmenter()
@@ -186,6 +192,7 @@ class Pipeline:
             self._boxes = {}  # where things were then says nothing of where they are now
             warnings.append(jump)
         self._last, self._shape = frame, frame.shape
+        self._end(self._tracks.given_up(frame.stamp_ns, self.config.proposals.give_up_s))
         return frame, warnings
 
     def _register(self, frame: Frame, surveyed: tuple[Scene, dict[str, float]], segmentation: Segmentation, watch: Stopwatch) -> Scene:
@@ -337,21 +344,38 @@ class Pipeline:
             self._tracks.advance(m.track_id, frame.stamp_ns, area_px=int(area[m.track_id]), agreed_object=agreed, expected=expected)
         self._boxes = {found.track_ids[row - 1]: box for row, box in found.boxes.items()}
 
-    def _look_for_absence(self, frame: Frame, scene: Scene, matches: Sequence[Match]) -> None:
-        """Where the map's objects should be and the depth camera sees through."""
+    def _doubt(self, frame: Frame, scene: Scene, matches: Sequence[Match], pairs: Sequence[Evidence]) -> Doubts:
+        """What depth and masks say against the map: places seen to be empty, objects counted twice, objects counted as one."""
         found = {m.evidence.map_object_id for m in matches if m.evidence is not None and not self._tracks[m.track_id].misses
                  and m.evidence.score >= self.config.association.match_score}
         self._absence.observe(scene.projections.values(), scene.expectations, scene.sigma_px, frame.stamp_ns, found)
+        bound = {r.track_id: r.map_object_id for r in self._tracks}
+        return Doubts(self._absence.absent(frame.stamp_ns), *self._identity.observe(pairs, bound, frame.stamp_ns))
+
+    def _propose(self, frame: Frame, scene: Scene, found: Found) -> None:
+        """Starts what stands in view and nobody knows; it is in the results from the next frame on. The null method could not follow it."""
+        if isinstance(self._segmenter, NullSegmenter):
+            return
+        sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, scene.projections.values(), scene.sigma_px)
+        seeds = self._proposer(sight, self._tracks.reserve, self.config.tracking.max_objects - len(found.track_ids))
+        again = [s for s in seeds if s.object_id in self._tracks]
+        new = [s for s in seeds if s.object_id not in self._tracks]
+        if again:
+            self._segmenter.update(frame, again)
+        if new:
+            self._segmenter.seed(frame, new)
+        for s in new:
+            self._tracks.start(s.object_id, frame.stamp_ns, map_object_id=0, class_id=0, source=TrackSource.PROPOSAL)
 
     def _result(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, observations: tuple[Observation, ...],
-                matches: Sequence[Match], warnings: list[str], watch: Stopwatch) -> FrameResult:
+                matches: Sequence[Match], doubts: Doubts, warnings: list[str], watch: Stopwatch) -> FrameResult:
         tracks = tuple(public_track(self._tracks[t], row, found, scene) for row, t in enumerate(found.track_ids, start=1))
         return FrameResult(
             stamp_ns=frame.stamp_ns, segmentation=segmentation, tracks=tracks, projections=tuple(scene.projections.values()),
             observations=observations,
             # without a pose nothing can be said of where an object should be
             associations=associations(self._tracks, self.object_map if scene.T_map_camera is not None else (), scene.projections, matches,
-                                      self.config, self._absence.absent(frame.stamp_ns)),
+                                      self.config, doubts),
             map_session_id=self.object_map.session_id, map_revision=self.object_map.revision, map_stamp_ns=self.object_map.stamp_ns,
             map_frame=self.object_map.frame_id, T_map_camera=scene.T_map_camera, pose_cov=scene.pose_cov, warnings=tuple(warnings),
             timings_ms=watch.done())

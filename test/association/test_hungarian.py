@@ -44,7 +44,7 @@ def view(tracks: Mapping[int, np.ndarray], projections: Sequence[Projection], *,
 
 def found(v: View, config: AssociationConfig = CONFIG) -> dict[int, int]:
     """track -> object, 0 = none."""
-    return {m.track_id: m.evidence.map_object_id if m.evidence else 0 for m in HungarianAssociator(config)(v)}
+    return {m.track_id: m.evidence.map_object_id if m.evidence else 0 for m in HungarianAssociator(config)(v).matches}
 
 
 def tolerant_iou(mask: np.ndarray, predicted: np.ndarray, reach: int) -> float:
@@ -135,7 +135,7 @@ def test_gates_leave_a_track_without_an_object() -> None:
 def test_the_runner_up_is_the_best_other_object() -> None:
     tracks = {1: rect(10, 10, 30, 30)}
     projections = [projection(7, rect(10, 10, 30, 28)), projection(8, rect(10, 14, 30, 30)), projection(9, rect(10, 20, 30, 30))]
-    (m,) = HungarianAssociator(CONFIG)(view(tracks, projections))
+    (m,) = HungarianAssociator(CONFIG)(view(tracks, projections)).matches
     assert m.evidence is not None and m.runner_up is not None
     assert (m.evidence.map_object_id, m.runner_up.map_object_id) == (7, 8)
     assert m.evidence.score > m.runner_up.score
@@ -144,7 +144,7 @@ def test_the_runner_up_is_the_best_other_object() -> None:
 def test_a_track_that_lost_its_object_to_another_has_it_as_runner_up() -> None:
     # track 2 lies inside 7's outline, which is track 1's
     tracks = {1: rect(10, 10, 30, 30), 2: rect(30, 10, 40, 30)}
-    matches = HungarianAssociator(CONFIG)(view(tracks, [projection(7, rect(10, 10, 40, 30))]))
+    matches = HungarianAssociator(CONFIG)(view(tracks, [projection(7, rect(10, 10, 40, 30))])).matches
     assert [m.evidence.map_object_id if m.evidence else 0 for m in matches] == [7, 0]
     assert matches[1].runner_up is not None and matches[1].runner_up.map_object_id == 7
 
@@ -160,11 +160,11 @@ def test_verdicts_come_in_the_order_of_the_tracks() -> None:
     tracks = {9: rect(0, 0, 10, 10), 2: rect(20, 0, 30, 10), 5: rect(40, 0, 50, 10)}
     v = view(tracks, [projection(1, tracks[5]), projection(3, tracks[9])], bound={9: 3, 2: 4})
     for associate in (HungarianAssociator(CONFIG), SeedAssociator()):
-        assert [m.track_id for m in associate(v)] == [9, 2, 5]
+        assert [m.track_id for m in associate(v).matches] == [9, 2, 5]
 
 
 def test_the_null_twin_says_what_a_track_was_seeded_from() -> None:
     tracks = {9: rect(0, 0, 10, 10), 2: rect(20, 0, 30, 10)}
-    matches = SeedAssociator()(view(tracks, [], bound={9: 3, 2: 0}))
+    matches = SeedAssociator()(view(tracks, [], bound={9: 3, 2: 0})).matches
     assert [m.evidence.map_object_id if m.evidence else 0 for m in matches] == [3, 0]
     assert all(m.runner_up is None for m in matches)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vos_ros.association.interface import Evidence, Match
-from vos_ros.association.report import associations
+from vos_ros.association.report import Doubts, associations
 from vos_ros.config import Config
 from vos_ros.types import Association, AssociationStatus, MapObject, Projection, TrackState
 
@@ -90,3 +90,20 @@ def test_without_a_pose_nothing_is_claimed_of_visibility() -> None:
     (a,) = told(Followed(), match(0), (), objects=())
     assert a.status == S.TENTATIVE
     assert math.isnan(a.predicted_visible_fraction)
+
+
+def test_doubts_about_the_map_are_told() -> None:
+    def status(track: Followed, m: Match, doubts: Doubts) -> tuple[AssociationStatus, tuple[int, ...]]:
+        a = associations({1: track}, [], {7: projection()}, [m], Config(), doubts)[0]
+        return a.status, a.related_ids
+
+    assert status(Followed(), match(7), Doubts(merged={1: {9, 8}})) == (S.MERGE, (8, 9))
+    assert status(Followed(), match(7), Doubts(split={1: {3}})) == (S.SPLIT, (3,))
+    assert status(Followed(), match(7), Doubts(merged={2: {8}}, split={2: {3}})) == (S.MATCHED, ())
+    assert status(Followed(), match(8), Doubts(merged={1: {9}})) == (S.TENTATIVE, ()), "it isn't held to be this object yet"
+    assert status(Followed(misses=3), match(0), Doubts(absent={7})) == (S.ABSENT, ())
+    assert status(Followed(), match(0), Doubts(absent={7})) == (S.ABSENT, ()), "what it still covers isn't the object"
+    assert status(Followed(), match(7), Doubts(absent={8})) == (S.MATCHED, ())
+    held = [MapObject(i, 1, np.eye(4), np.ones(3), np.zeros((1, 3), np.float32), 0.01) for i in (7, 8)]
+    untracked = associations({}, held, {7: projection(), 8: projection(8)}, [], Config(), Doubts(absent={8}))
+    assert [(a.map_object_id, a.status) for a in untracked] == [(7, S.TENTATIVE), (8, S.ABSENT)]

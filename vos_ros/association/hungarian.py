@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from vos_ros.association.expectation import AGREES, CORE, MASK, NEAR
-from vos_ros.association.interface import Evidence, Match, View
+from vos_ros.association.interface import Evidence, Match, Verdicts, View
 from vos_ros.config import AssociationConfig
 
 _CODES = 16
@@ -32,6 +32,7 @@ def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
         x0, y0, x1, y1 = e.roi
         counts = np.bincount((view.owner[y0:y1, x0:x1] * _CODES + e.codes).ravel(), minlength=rows * _CODES).reshape(rows, _CODES)
         both, near, core, agree = (counts @ _BITS).T
+        surface = int(agree.sum())
         for row in np.flatnonzero(near[1:]) + 1:
             union = area[row] + e.mask_px - both[row]
             wrong = (area[row] - near[row]) + (e.core_px - core[row])
@@ -39,7 +40,7 @@ def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
             inliers = agree[row] / with_depth[row] if with_depth[row] > 0 else math.nan
             score = tolerant if math.isnan(inliers) else config.iou_weight * tolerant + (1 - config.iou_weight) * inliers
             out.append(Evidence(view.track_ids[row - 1], e.object_id, float(score), float(both[row] / union), float(tolerant),
-                                float(inliers)))
+                                float(inliers), surface, agree[row] / surface if surface else math.nan))
     return out
 
 
@@ -50,9 +51,10 @@ class HungarianAssociator:
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config
 
-    def __call__(self, view: View) -> tuple[Match, ...]:
+    def __call__(self, view: View) -> Verdicts:
         config = self._config
-        pairs = [e for e in evidence(view, config)
+        found = evidence(view, config)
+        pairs = [e for e in found
                  if e.tolerant_iou >= config.min_iou and not e.depth_inlier_ratio < config.min_depth_inliers]
         by_track: dict[int, list[Evidence]] = {t: [] for t in view.track_ids}
         for e in pairs:
@@ -75,14 +77,14 @@ class HungarianAssociator:
             best = chosen.get(t)
             others = [e for e in by_track[t] if best is None or e.map_object_id != best.map_object_id]
             out.append(Match(t, best, max(others, key=lambda e: e.score, default=None)))
-        return tuple(out)
+        return Verdicts(tuple(out), tuple(found))
 
 
 class SeedAssociator:
     """The null twin: a track is the object that it was seeded from, whatever the image says."""
 
-    def __call__(self, view: View) -> tuple[Match, ...]:
-        return tuple(
+    def __call__(self, view: View) -> Verdicts:
+        return Verdicts(tuple(
             Match(t, Evidence(t, view.bound[t], 1.0, math.nan, math.nan, math.nan) if view.bound.get(t) else None, None)
             for t in view.track_ids
-        )
+        ), ())

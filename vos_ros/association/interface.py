@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -30,7 +31,8 @@ class View:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One pair of a track and a map object. ``mask_iou`` is the plain one; ``tolerant_iou`` leaves out what the pose's uncertainty
-    explains; ratios are NaN without depth."""
+    explains; ratios are NaN without depth. ``surface_px`` are the pixels where measured depth shows the object's surface, of which the
+    track has the share ``surface_covered``: 0 and NaN without depth."""
 
     track_id: int
     map_object_id: int
@@ -38,6 +40,8 @@ class Evidence:
     mask_iou: float
     tolerant_iou: float
     depth_inlier_ratio: float
+    surface_px: int = 0
+    surface_covered: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,14 @@ class Match:
     runner_up: Evidence | None
 
 
-class Associator(Protocol):
-    """One verdict per track of the view, in the order of ``track_ids``."""
+class Verdicts(NamedTuple):
+    """One match per track of the view, in the order of ``track_ids``; and all the evidence there was, gated or not."""
 
-    def __call__(self, view: View) -> tuple[Match, ...]: ...
+    matches: tuple[Match, ...]
+    pairs: tuple[Evidence, ...]
+
+
+class Associator(Protocol):
+    """Judges a frame."""
+
+    def __call__(self, view: View) -> Verdicts: ...

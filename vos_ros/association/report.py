@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from vos_ros.association.interface import Match
 from vos_ros.config import Config
@@ -26,6 +27,15 @@ class Followed(Protocol):
     def recovered(self) -> bool: ...
 
 
+class Doubts(NamedTuple):
+    """What the map seems to have wrong: objects whose places are known to be empty; per track the other map objects that it is too
+    (MERGE), or the other tracks that are its object too (SPLIT)."""
+
+    absent: Collection[int] = ()
+    merged: Mapping[int, Collection[int]] = MappingProxyType({})
+    split: Mapping[int, Collection[int]] = MappingProxyType({})
+
+
 class Tracks(Protocol):
     """Tracks by id."""
 
@@ -33,15 +43,15 @@ class Tracks(Protocol):
 
 
 def associations(tracks: Tracks, objects: Iterable[MapObject], projections: Mapping[int, Projection], matches: Sequence[Match],
-                 config: Config, absent: Collection[int] = ()) -> tuple[Association, ...]:
-    """The associations of a frame after its tracks have advanced; ``absent`` are the objects whose places are known to be empty."""
-    out = [_of_track(m, tracks[m.track_id], projections, config, absent) for m in matches]
+                 config: Config, doubts: Doubts = Doubts()) -> tuple[Association, ...]:  # noqa: B008 (immutable)
+    """The associations of a frame after its tracks have advanced."""
+    out = [_of_track(m, tracks[m.track_id], projections, config, doubts) for m in matches]
     told = {a.map_object_id for a in out}
-    out.extend(_of_object(o, projections.get(o.id), config, absent) for o in objects if o.id not in told)
+    out.extend(_of_object(o, projections.get(o.id), config, doubts) for o in objects if o.id not in told)
     return tuple(out)
 
 
-def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], config: Config, absent: Collection[int]) -> Association:
+def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], config: Config, doubts: Doubts) -> Association:
     runner_up = (m.runner_up.map_object_id, m.runner_up.score) if m.runner_up else (0, 0.0)
     e = m.evidence
     seen = track.misses == 0
@@ -52,15 +62,20 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
             status = AssociationStatus.MATCHED
         else:
             status = AssociationStatus.TENTATIVE
+        related: Collection[int] = ()
+        if e.map_object_id == track.map_object_id and (m.track_id in doubts.merged or m.track_id in doubts.split):
+            merges = m.track_id in doubts.merged
+            status = AssociationStatus.MERGE if merges else AssociationStatus.SPLIT
+            related = (doubts.merged if merges else doubts.split)[m.track_id]
         p = projections.get(e.map_object_id)
         return Association(m.track_id, e.map_object_id, status, e.score, e.mask_iou, e.depth_inlier_ratio, math.nan, *runner_up,
-                           p.visible if p else math.nan, track.n_observations)
+                           p.visible if p else math.nan, track.n_observations, tuple(sorted(related)))
     p = projections.get(track.map_object_id)
     visible = p.visible if p else (0.0 if track.map_object_id and projections else math.nan)
     score = e.score if e is not None and e.map_object_id == track.map_object_id else 0.0
     if not track.map_object_id:
         status = AssociationStatus.NEW if seen else AssociationStatus.LOST if track.state == TrackState.LOST else AssociationStatus.OCCLUDED
-    elif track.map_object_id in absent:
+    elif track.map_object_id in doubts.absent:
         status = AssociationStatus.ABSENT  # whatever pixels the track still has, they aren't where the object was
     elif seen:
         status = AssociationStatus.TENTATIVE
@@ -72,9 +87,9 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
     return Association(m.track_id, track.map_object_id, status, score, iou, inliers, math.nan, *runner_up, visible, track.n_observations)
 
 
-def _of_object(o: MapObject, p: Projection | None, config: Config, absent: Collection[int]) -> Association:
+def _of_object(o: MapObject, p: Projection | None, config: Config, doubts: Doubts) -> Association:
     """An object that no track follows: gone, hidden, out of view, or visible and waiting for a place (``tracking.max_objects``)."""
-    status = AssociationStatus.ABSENT if o.id in absent else _unseen(p, config)
+    status = AssociationStatus.ABSENT if o.id in doubts.absent else _unseen(p, config)
     if status == AssociationStatus.OCCLUDED and p is not None and p.visible / (1.0 - p.truncated) >= config.tracking.seed_min_visible:
         status = AssociationStatus.TENTATIVE
     return Association(0, o.id, status, 0.0, predicted_visible_fraction=p.visible if p else 0.0)
