@@ -86,8 +86,7 @@ class Pipeline:
         self._advance(frame, scene, found, matches)
         doubts = self._doubt(frame, scene, matches, pairs)
         watch.lap("association")
-        self._propose(frame, scene, found)
-        watch.lap("proposals")
+        self._propose(frame, scene, found, watch)
         observations = lifted.result()
         watch.lap("lift")
         return self._result(frame, scene, segmentation, found, observations, matches, doubts, warnings, watch)
@@ -352,12 +351,13 @@ class Pipeline:
         bound = {r.track_id: r.map_object_id for r in self._tracks}
         return Doubts(self._absence.absent(frame.stamp_ns), *self._identity.observe(pairs, bound, frame.stamp_ns))
 
-    def _propose(self, frame: Frame, scene: Scene, found: Found) -> None:
+    def _propose(self, frame: Frame, scene: Scene, found: Found, watch: Stopwatch) -> None:
         """Starts what stands in view and nobody knows; it is in the results from the next frame on. The null method could not follow it."""
         if isinstance(self._segmenter, NullSegmenter):
             return
         sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, scene.projections.values(), scene.sigma_px)
         seeds = self._proposer(sight, self._tracks.reserve, self.config.tracking.max_objects - len(found.track_ids))
+        watch.lap("proposals")
         again = [s for s in seeds if s.object_id in self._tracks]
         new = [s for s in seeds if s.object_id not in self._tracks]
         if again:
@@ -366,6 +366,7 @@ class Pipeline:
             self._segmenter.seed(frame, new)
         for s in new:
             self._tracks.start(s.object_id, frame.stamp_ns, map_object_id=0, class_id=0, source=TrackSource.PROPOSAL)
+        watch.lap("segmentation")
 
     def _result(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, observations: tuple[Observation, ...],
                 matches: Sequence[Match], doubts: Doubts, warnings: list[str], watch: Stopwatch) -> FrameResult:

@@ -73,6 +73,11 @@ class TrackBook:
         for t in track_ids:
             del self._records[t]
 
+    def given_up(self, stamp_ns: int, after_s: float) -> list[int]:
+        """Proposed tracks that no mapper has made an object of, and that have been missing for longer than ``after_s``."""
+        return [r.track_id for r in self if r.source == TrackSource.PROPOSAL and not r.map_object_id and r.missing_since_ns is not None
+                and stamp_ns - r.missing_since_ns > after_s * 1e9]
+
     def followed_objects(self) -> dict[int, int]:
         """map object id -> track id."""
         return {r.map_object_id: r.track_id for r in self if r.map_object_id}

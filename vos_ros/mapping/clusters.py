@@ -1,0 +1,253 @@
+"""What stands in a depth image: the pieces that remain when the large planes and all that is known are taken out.
+
+Everything works on a decimated grid of cells, one reading each; only the mask of a chosen piece is drawn in full resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64
+from scipy.ndimage import find_objects
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from vos_ros.config import ProposalsConfig
+from vos_ros.geometry.points import vertex_map
+from vos_ros.mapping.planes import Plane, find_planes, on_plane, smooth_normals
+from vos_ros.types import Intrinsics
+
+_COLUMNS = 160
+"""The depth is read on a grid of about this many columns."""
+_MAX_SLOPE = 3.0
+"""Neighbouring cells are one surface where the range changes by at most so many times their lateral distance (70 degrees)."""
+_MIN_CELLS = 6
+_MIN_OPEN = 0.2
+"""Least share of a piece's outline that must be beside something that lies behind it or that it stands on. Black and shiny surfaces, of
+which nothing is measured, may take the rest."""
+_MAX_HIDDEN, _MAX_TOUCHING, _MAX_CUT = 0.4, 0.25, 0.1
+"""Largest shares of a piece's outline that may run along something nearer (the rest of it is hidden), along a known object (it is a part of
+that), and along the border of what was measured (the rest of it is outside)."""
+_MIN_WIDTH = 1.2
+"""Cells: pieces that are thinner on the average are rims left by planes and by the sensor's edges."""
+_MIN_BREADTH = 0.12
+"""Second extent of a piece in its first: what is longer is an edge or a leg of furniture."""
+_MIN_RISE = 1.5
+"""Tolerances by which a tenth of a piece must rise over every plane; what rises less is the plane's own unevenness."""
+_MIN_LEFT = 0.5
+"""Share of a piece that must be left when the known objects are taken out of it, else it is one of them."""
+_BAND_PX = (2, 3)
+"""Half-width of the doubtful band inside and outside a mask's outline: the edges of depth cameras are several pixels wide."""
+_MAX_BAND_PX = 24
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Grid:
+    """A depth image's cells, ``step`` px apart each way, the first at ``step // 2``: points (m, camera frame; 0 0 0 unknown), normals
+    (0 0 0 none), and per cell the distance (m) within which a reading lies on a plane and the area (m^2) that it covers face to face.
+    ``pitch`` is the distance of neighbouring cells in m per m of range."""
+
+    step: int
+    pitch: float
+    vertices: Float32[np.ndarray, "h w 3"]
+    normals: Float32[np.ndarray, "h w 3"]
+    tolerance: Float32[np.ndarray, "h w"]
+    cell_m2: Float32[np.ndarray, "h w"]
+
+    def sample(self, image: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "h w"]:
+        """A full-resolution image at the cells."""
+        return image[self.step // 2 :: self.step, self.step // 2 :: self.step]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cluster:
+    """A piece that stands by itself: its cells (a mask of the grid) and their points (m, camera frame)."""
+
+    cells: Bool[np.ndarray, "h w"]
+    points: Float32[np.ndarray, "P 3"]
+
+
+def grid_of(depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, config: ProposalsConfig) -> Grid:
+    """The cells of a depth image (m; 0, NaN and infinite are unknown)."""
+    step = max(1, round(depth.shape[1] / _COLUMNS))
+    vertices = vertex_map(depth, intrinsics, step=step)
+    z = vertices[..., 2]
+    z2 = z * z
+    return Grid(step, 2.0 * step / (intrinsics.fx + intrinsics.fy), vertices, smooth_normals(vertices), tolerance_at(z, config),
+                z2 * np.float32(step * step / (intrinsics.fx * intrinsics.fy)))
+
+
+def tolerance_at(z: Float32[np.ndarray, "*S"], config: ProposalsConfig) -> Float32[np.ndarray, "*S"]:
+    """Distance (m) within which a reading at depth ``z`` (m) lies on a plane."""
+    return np.asarray(np.float32(config.plane_tolerance_m) + np.float32(config.plane_tolerance_per_m2) * z * z)
+
+
+def planes_of(grid: Grid, config: ProposalsConfig, guesses: Sequence[Plane] = ()) -> list[Plane]:
+    """The large planes in view (camera frame), those near ``guesses`` first; see ``find_planes``."""
+    return find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, config.plane_min_m2, guesses)
+
+
+def pieces(grid: Grid, planes: Sequence[Plane], config: ProposalsConfig) -> Int32[np.ndarray, "h w"]:
+    """All that stands off the planes, nearer than ``far_m``: each connected surface a number from 1, 0 elsewhere. Neighbouring cells
+    are connected where no jump of the range separates them."""
+    z = grid.vertices[..., 2]
+    off = (z > 0) & (z <= config.far_m)
+    for plane in planes:
+        off &= ~on_plane(plane, grid.vertices, grid.normals, grid.tolerance)
+    return _connected(off, grid, config)
+
+
+def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plane], known: Bool[np.ndarray, "h w"],
+             config: ProposalsConfig) -> list[Cluster]:
+    """The pieces that may be objects which nobody knows yet, the largest first.
+
+    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects, and a little more. Left out is what is too small, too large,
+    too thin or too flat, and what is a part of something: hidden by something nearer, cut off where the measured depth ends, beside a known
+    object on the same surface or mostly one itself.
+    """
+    whole = np.bincount(labels.ravel())
+    origin = labels
+    if known.any():
+        labels = _connected((labels > 0) & ~known, grid, config)
+    boxes = find_objects(labels)
+    if not boxes:
+        return []
+    cells = np.bincount(labels.ravel())
+    outline, open_, hidden, touching, cut = _outline(labels, known, grid, config)
+    share = 1.0 / np.maximum(outline, 1)
+    good = (cells * grid.step**2 >= config.min_px) & (cells >= _MIN_CELLS) & (2.0 * cells * share >= _MIN_WIDTH)
+    good &= (open_ * share >= _MIN_OPEN) & (hidden * share <= _MAX_HIDDEN) & (touching * share <= _MAX_TOUCHING) & (cut * share <= _MAX_CUT)
+    good[0] = False
+    found = []
+    for label in np.flatnonzero(good):
+        box = boxes[label - 1]
+        own = labels[box] == label
+        if cells[label] < _MIN_LEFT * whole[origin[box][own][0]]:
+            continue
+        points = grid.vertices[box][own]
+        length, breadth = _extents(points)
+        if not config.min_size_m <= length <= config.max_size_m or breadth < _MIN_BREADTH * length:
+            continue
+        if not _rises(points, grid.tolerance[box][own], planes):
+            continue
+        mask = np.zeros(labels.shape, bool)
+        mask[box] = own
+        found.append(Cluster(mask, points))
+    return sorted(found, key=lambda c: -len(c.points))
+
+
+def full_mask(
+    cluster: Cluster, grid: Grid, planes: Sequence[Plane], depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics,
+    taken: Bool[np.ndarray, "H W"], config: ProposalsConfig,
+) -> tuple[Bool[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
+    """A cluster in full resolution, and how much each pixel of it can be trusted: 0 in a band along the outline, which is as wide outside
+    as the planes' tolerance may have cut off the foot of the object, else 1. Pixels ``taken`` by other objects are not in the mask."""
+    step = grid.step
+    rows, columns = np.flatnonzero(cluster.cells.any(1)), np.flatnonzero(cluster.cells.any(0))
+    near = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
+    h, w = depth.shape
+    y0, x0 = near[0].start * step, near[1].start * step
+    y1, x1 = min(near[0].stop * step, h), min(near[1].stop * step, w)
+    cells = cluster.cells[near]
+    z_cells = grid.vertices[near][..., 2]
+    kernel = np.ones((3, 3), np.uint8)
+    low = np.asarray(cv2.erode(np.where(cells, z_cells, np.float32(np.inf)), kernel))
+    high = np.asarray(cv2.dilate(np.where(cells, z_cells, np.float32(0)), kernel))
+
+    def up(image: np.ndarray) -> np.ndarray:
+        return np.repeat(np.repeat(image, step, 0), step, 1)[: y1 - y0, : x1 - x0]
+
+    z = vertex_map(depth[y0:y1, x0:x1], Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, x1 - x0, y1 - y0))
+    tolerance = tolerance_at(z[..., 2], config)
+    mask = (z[..., 2] > 0) & (z[..., 2] >= up(low) - tolerance) & (z[..., 2] <= up(high) + tolerance)
+    for plane in planes:
+        mask &= np.abs(z @ plane[:3].astype(np.float32) + np.float32(plane[3])) > tolerance
+    free = ~taken[y0:y1, x0:x1]
+    mask = np.asarray(cv2.morphologyEx((mask & free).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)))
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.asarray(cv2.drawContours(np.zeros_like(mask), contours, -1, 1, cv2.FILLED))
+    mask = (mask > 0) | ((filled > 0) & (z[..., 2] == 0))  # holes of the measurement, not those of the object
+    out, weight = np.zeros((h, w), bool), np.ones((h, w), np.float32)
+    out[y0:y1, x0:x1] = mask & free
+    range_m = np.median(cluster.points[:, 2])
+    margin = min(_BAND_PX[1] + round(float(tolerance_at(range_m, config) / range_m) * intrinsics.fy), _MAX_BAND_PX)
+    around = slice(max(y0 - margin, 0), y1 + margin), slice(max(x0 - margin, 0), x1 + margin)
+    weight[around] = _trust(out[around], margin)
+    return out, weight
+
+
+def _jump(z: Float32[np.ndarray, "*S"], grid: Grid, config: ProposalsConfig) -> Float32[np.ndarray, "*S"]:
+    """Change of range (m) from one cell to the next at range ``z`` that two surfaces explain better than one."""
+    return np.asarray(np.float32(_MAX_SLOPE * grid.pitch) * z + np.float32(config.plane_tolerance_per_m2) * z * z)
+
+
+def _connected(mask: Bool[np.ndarray, "h w"], grid: Grid, config: ProposalsConfig) -> Int32[np.ndarray, "h w"]:
+    """Numbers the connected surfaces of the mask's cells from 1."""
+    z = grid.vertices[..., 2]
+    number = np.full(mask.shape, -1)
+    count = int(np.count_nonzero(mask))
+    number[mask] = np.arange(count)
+    edges = []
+    for a, b in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        joined = mask[a] & mask[b] & (np.abs(z[a] - z[b]) <= _jump(np.minimum(z[a], z[b]), grid, config))
+        edges.append((number[a][joined], number[b][joined]))
+    i, j = (np.concatenate(e) for e in zip(*edges, strict=True))
+    _, component = connected_components(coo_array((np.ones(len(i), np.int8), (i, j)), shape=(count, count)), directed=False)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[mask] = component + 1
+    return labels
+
+
+def _outline(labels: Int32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], grid: Grid, config: ProposalsConfig
+             ) -> Int64[np.ndarray, "5 N"]:
+    """Per label the edges of its outline: all, those to something measured that isn't nearer, those to something nearer, those to a known
+    object on the same surface; and its cells at the border of the measured area."""
+    z = grid.vertices[..., 2]
+    rows, columns = np.flatnonzero((z > 0).any(1)), np.flatnonzero((z > 0).any(0))
+    inside = np.zeros(z.shape, bool)
+    inside[rows[0] + 1 : rows[-1], columns[0] + 1 : columns[-1]] = True
+    size = int(labels.max()) + 1
+    out = np.zeros((5, size), np.int64)
+    lower, upper, left, right = np.s_[:-1], np.s_[1:], np.s_[:, :-1], np.s_[:, 1:]
+    for own, other in ((lower, upper), (upper, lower), (left, right), (right, left)):
+        edge = (labels[own] > 0) & (labels[own] != labels[other])
+        of = labels[own][edge]
+        ahead = z[own][edge] - z[other][edge]  # m by which the neighbour is nearer
+        jump = _jump(z[own][edge], grid, config)
+        seen, nearer = z[other][edge] > 0, ahead > jump
+        beside_known = known[other][edge] & (np.abs(ahead) <= jump)
+        for count, which in zip(out, (np.s_[:], seen & ~nearer, seen & nearer, seen & beside_known), strict=False):
+            count += np.bincount(of[which], minlength=size)
+    out[4] = np.bincount(labels[~inside], minlength=size)
+    return out
+
+
+def _extents(points: Float32[np.ndarray, "P 3"]) -> tuple[float, float]:
+    """Length and breadth (m): where all but 4 % of the points lie along their first and second principal axis."""
+    centred = points - points.mean(0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    along = np.sort(centred @ axes[:, :0:-1], axis=0)
+    rest = len(along) // 50
+    length, breadth = along[-1 - rest] - along[rest]
+    return float(length), float(breadth)
+
+
+def _rises(points: Float32[np.ndarray, "P 3"], tolerance: Float32[np.ndarray, "P"], planes: Sequence[Plane]) -> bool:
+    """A tenth of the points lie clearly off every plane."""
+    heights = (np.abs(points @ p[:3].astype(np.float32) + np.float32(p[3])) for p in planes)
+    return all(10 * np.count_nonzero(height >= _MIN_RISE * tolerance) >= len(points) for height in heights)
+
+
+def _trust(mask: Bool[np.ndarray, "h w"], outside_px: int) -> Float32[np.ndarray, "h w"]:
+    """0 in the doubtful band along the outline, else 1. A mask too thin for the band keeps its own pixels."""
+    pixels = mask.astype(np.uint8)
+    core = cv2.erode(pixels, _ellipse(_BAND_PX[0]), borderType=cv2.BORDER_REPLICATE) > 0
+    band = (cv2.dilate(pixels, _ellipse(outside_px)) > 0) & ~(core if core.any() else mask)
+    return np.where(band, np.float32(0), np.float32(1))
+
+
+def _ellipse(radius: int) -> np.ndarray:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)))

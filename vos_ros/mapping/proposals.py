@@ -1,0 +1,237 @@
+"""New objects: what stands in view, is seen at the same place again and again, and nobody follows yet.
+
+A candidate is a piece of surface off the large planes (``clusters``). It is remembered by the voxels of the map that it fills, so that
+looks from different poses add up; once it has been seen often and long enough it becomes a seed for a new track. The places of the
+tracks that came of it are remembered in the same way: where one of them has lost its object, the object starts that track anew, not a
+second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
+
+from vos_ros.config import ProposalsConfig
+from vos_ros.geometry.points import known_depth
+from vos_ros.mapping.clusters import Cluster, Grid, clusters, full_mask, grid_of, pieces, planes_of
+from vos_ros.mapping.planes import Plane, moved
+from vos_ros.types import Frame, Mask, Projection, Seed
+
+_VOXEL_M = 0.025
+_SAME = 0.5
+"""Share of the voxels of either of two views that lies in or beside the other's: they are of one object."""
+_HELD = 0.4
+"""Share of a candidate's voxels in or beside a track's place, from which it is that track's object."""
+_COVERED = 0.5
+"""IoU of a track's cells and a whole piece, from which the piece shows the track's object."""
+_MAX_SEEDS = 4
+"""Most seeds of one look, the largest first: a segmenter needs its time for each. The others wait for the next look."""
+_MAX_PLACE = 60000
+"""Voxels from which a track's place grows no more."""
+_KNOWN_SIGMAS = 2.0
+"""Standard deviations of where a known object appears by which its projection is widened."""
+_NEIGHBOURS = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3), -1).reshape(-1, 3)
+_BITS = 21
+"""Bits of a voxel's coordinate: 2^21 voxels of 25 mm reach 26 km each way from the map's origin."""
+
+Voxels = Int64[np.ndarray, "V"]
+"""Sorted keys of voxels of the map, each once."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sight:
+    """One frame as a proposer sees it.
+
+    ``T_map_camera`` is the pose used, None where there is none. ``owner`` says whose a pixel is: 0 background, else 1 + the index into
+    ``track_ids``. ``projections`` are the map objects in view and ``sigma_px`` their standard deviations in the image, by object id.
+    """
+
+    frame: Frame
+    T_map_camera: Float64[np.ndarray, "4 4"] | None
+    owner: Int32[np.ndarray, "H W"]
+    track_ids: tuple[int, ...]
+    projections: Collection[Projection]
+    sigma_px: dict[int, float]
+
+
+class SeedProposer(Protocol):
+    """Seeds for tracks that nobody asked for: at most ``room`` new ones, under ids from ``reserve``, and corrections of tracks in the
+    sight that have lost what they followed. Called with every frame of a stream, in order."""
+
+    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]: ...
+
+
+def no_proposals(sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+    """The null twin: nothing is new."""
+    return ()
+
+
+@dataclass(eq=False, slots=True)
+class _Candidate:
+    """A place where something stood in ``looks`` looks: the voxels of the last one, alone and with their neighbours."""
+
+    voxels: Voxels
+    wide: Voxels
+    first_ns: int
+    last_ns: int
+    looks: int = 1
+
+
+class DepthProposer:
+    """The geometric proposer; see the module."""
+
+    def __init__(self, config: ProposalsConfig) -> None:
+        self._config = config
+        self._planes: list[Plane] = []  # map frame, of the last look
+        self._candidates: list[_Candidate] = []
+        self._places: dict[int, Voxels] = {}  # with their neighbours
+        self._last_ns: int | None = None
+
+    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+        """See ``SeedProposer``. Without depth or pose there is nothing to say."""
+        frame, pose, config = sight.frame, sight.T_map_camera, self._config
+        if frame.depth is None or pose is None:
+            return ()
+        if self._last_ns is not None and frame.stamp_ns - self._last_ns < config.period_s * 1e9:
+            return ()
+        self._last_ns = frame.stamp_ns
+        self._places = {t: place for t, place in self._places.items() if t in sight.track_ids}
+        depth = known_depth(frame.depth)
+        if not depth.any():
+            return ()
+        grid = grid_of(depth, frame.intrinsics, config)
+        planes = planes_of(grid, config, [moved(p, np.linalg.inv(pose)) for p in self._planes])
+        self._planes = [moved(p, pose) for p in planes] or self._planes
+        labels = pieces(grid, planes, config)
+        owner = sight.owner[grid.step // 2 :: grid.step, grid.step // 2 :: grid.step]
+        self._learn_places(sight.track_ids, owner, labels, grid, pose)
+        found = clusters(grid, labels, planes, _known(sight, owner, grid), config)
+        seeds = []
+        for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
+            track_id = self._track_at(candidate.voxels)
+            if track_id and (owner == 1 + sight.track_ids.index(track_id)).any():
+                continue  # it is followed; this is what it did not take
+            if len(seeds) >= _MAX_SEEDS or (not track_id and room <= 0):
+                continue
+            mask, weight = full_mask(cluster, grid, planes, depth, frame.intrinsics, sight.owner > 0, config)
+            if np.count_nonzero(mask) < config.min_px:
+                continue
+            self._candidates.remove(candidate)  # before it is proposed again, it must be seen as often again
+            if not track_id:
+                track_id, room = reserve(), room - 1
+            self._places[track_id] = candidate.wide
+            seeds.append(Seed(track_id, Mask(mask), weight))
+        return tuple(seeds)
+
+    def _matched(self, found: list[Cluster], stamp_ns: int, pose: Float64[np.ndarray, "4 4"]) -> list[tuple[Cluster, _Candidate]]:
+        """Books a look's clusters under the candidates that they show, and returns those that have been seen often and long enough."""
+        config = self._config
+        self._candidates = [c for c in self._candidates if stamp_ns - c.last_ns <= config.forget_s * 1e9]
+        ready = []
+        for cluster in found:
+            voxels = voxels_of(cluster.points, pose)
+            wide = widened(voxels)
+            candidate = next((c for c in self._candidates if c.last_ns < stamp_ns
+                              and min(share(c.voxels, wide), share(voxels, c.wide)) >= _SAME), None)
+            if candidate is None:
+                self._candidates.append(_Candidate(voxels, wide, stamp_ns, stamp_ns))
+                continue
+            candidate.voxels, candidate.wide, candidate.last_ns = voxels, wide, stamp_ns
+            candidate.looks += 1
+            if candidate.looks >= config.confirm_frames and stamp_ns - candidate.first_ns >= config.confirm_s * 1e9:
+                ready.append((cluster, candidate))
+        return ready
+
+    def _track_at(self, voxels: Voxels) -> int:
+        """The track at whose place the voxels are, 0 = none."""
+        shares = {t: share(voxels, place) for t, place in self._places.items()}
+        best = max(shares, key=lambda t: shares[t], default=0)
+        return best if best and shares[best] >= _HELD else 0
+
+    def _learn_places(self, track_ids: tuple[int, ...], owner: Int32[np.ndarray, "h w"], labels: Int32[np.ndarray, "h w"], grid: Grid,
+                      pose: Float64[np.ndarray, "4 4"]) -> None:
+        """Adds to each track's place what this frame shows of it, where its mask and one piece of the depth agree."""
+        both = (labels > 0) & (owner > 0)
+        pairs, counts = np.unique(np.stack([owner[both], labels[both]]), axis=1, return_counts=True)
+        rows, whole = np.bincount(owner.ravel()), np.bincount(labels.ravel())
+        for (row, label), count in zip(pairs.T, counts, strict=True):
+            if count < _COVERED * (rows[row] + whole[label] - count):
+                continue
+            track_id = track_ids[row - 1]
+            place = self._places.get(track_id, np.zeros(0, np.int64))
+            if len(place) < _MAX_PLACE:
+                seen = voxels_of(grid.vertices[(labels == label) & (owner == row)], pose)
+                self._places[track_id] = np.union1d(place, widened(seen))
+
+
+class MaskProposer:
+    """The ground-truth twin: every object of an id image, once, when it shows enough of itself. ``truth`` gives a frame's ids, 0 and
+    255 being none."""
+
+    def __init__(self, truth: Callable[[Frame], Integer[np.ndarray, "H W"]], min_px: int = 300) -> None:
+        self._truth, self._min_px = truth, min_px
+        self._proposed: set[int] = set()
+
+    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+        """See ``SeedProposer``."""
+        ids = self._truth(sight.frame)
+        values, counts = np.unique(ids, return_counts=True)
+        new = [int(v) for v, n in zip(values, counts, strict=True) if n >= self._min_px and v not in (0, 255) and v not in self._proposed]
+        new = new[: max(0, room)]
+        self._proposed.update(new)
+        return tuple(Seed(reserve(), Mask(ids == v)) for v in new)
+
+
+def proposer_of(config: ProposalsConfig) -> SeedProposer:
+    """The proposer that a configuration names."""
+    return DepthProposer(config) if config.mode == "depth" else no_proposals
+
+
+def voxels_of(points: Float32[np.ndarray, "P 3"], T_map_camera: Float64[np.ndarray, "4 4"]) -> Voxels:
+    """The map's voxels that camera-frame points (m) fall into."""
+    mapped = points.astype(np.float64) @ T_map_camera[:3, :3].T + T_map_camera[:3, 3]
+    return np.unique(_key(np.floor(mapped / _VOXEL_M).astype(np.int64)))
+
+
+def widened(voxels: Voxels) -> Voxels:
+    """The voxels and their 26 neighbours each."""
+    return np.unique((voxels[:, None] + _STEPS).ravel())
+
+
+def share(voxels: Voxels, of: Voxels) -> float:
+    """Which share of the voxels is among the others; 0 where there are none."""
+    if not len(voxels) or not len(of):
+        return 0.0
+    return float(np.count_nonzero(of[np.minimum(np.searchsorted(of, voxels), len(of) - 1)] == voxels) / len(voxels))
+
+
+def _key(cells: Int64[np.ndarray, "*S 3"]) -> Int64[np.ndarray, "*S"]:
+    """Keys add up as coordinates do."""
+    return np.asarray((cells[..., 0] << 2 * _BITS) + (cells[..., 1] << _BITS) + cells[..., 2])
+
+
+_STEPS = _key(_NEIGHBOURS)
+
+
+def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Bool[np.ndarray, "h w"]:
+    """Cells of followed tracks and of the map's objects, widened by a cell and by how uncertain a projection is."""
+    known = (owner > 0).astype(np.uint8)
+    step = grid.step
+    for p in sight.projections:
+        x0, y0, x1, y1 = p.roi
+        (top, bottom), (left, right) = ([-(-(end - step // 2) // step) for end in ends] for ends in ((y0, y1), (x0, x1)))
+        rows, columns = slice(top, bottom), slice(left, right)  # the cells whose pixels lie in the roi
+        crop = p.mask_roi[top * step + step // 2 - y0 :: step, left * step + step // 2 - x0 :: step]
+        radius = int(np.ceil(_KNOWN_SIGMAS * sight.sigma_px.get(p.object_id, 0.0) / step))
+        if radius:
+            whole = np.zeros_like(known)
+            whole[rows, columns] = crop
+            known |= np.asarray(cv2.dilate(whole, np.ones((2 * radius + 1,) * 2, np.uint8)))
+        else:
+            known[rows, columns] |= crop
+    return np.asarray(cv2.dilate(known, np.ones((3, 3), np.uint8))) > 0
