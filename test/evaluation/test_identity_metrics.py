@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from vos_ros.evaluation.identity_metrics import Sightings, calibration, hota, idf1, returns, sightings
+from vos_ros.evaluation.metrics import overlap
+
+
+def drawn(seed: int, frames: int = 40) -> list[Sightings]:
+    """Objects that come and go, names that are mostly right, swap, repeat never within a frame, and are invented now and then."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for t in range(frames):
+        truth = np.flatnonzero(rng.uniform(size=6) < 0.8) + 1
+        names = {int(i) if rng.uniform() < 0.9 else int(rng.integers(1, 9)) for i in truth if rng.uniform() < 0.9}
+        names |= {7} if t % 5 == 0 else set()
+        given = np.array(sorted(names), np.int64)
+        iou = np.where(truth[:, None] == given[None], rng.uniform(0.3, 1.0, (len(truth), len(given))),
+                       rng.uniform(0.0, 0.2, (len(truth), len(given))))
+        out.append(Sightings(truth.astype(np.int64), given, iou))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_idf1_and_hota_are_those_of_trackeval(seed: int) -> None:
+    metrics = pytest.importorskip("trackeval.metrics", reason="pip install --no-deps trackeval to compare with it")
+    frames = drawn(seed)
+    true_ids, names = (sorted({int(i) for f in frames for i in getattr(f, k)}) for k in ("true_ids", "names"))
+    data = {
+        "num_gt_ids": len(true_ids), "num_tracker_ids": len(names),
+        "num_gt_dets": sum(len(f.true_ids) for f in frames), "num_tracker_dets": sum(len(f.names) for f in frames),
+        "gt_ids": [np.searchsorted(true_ids, f.true_ids) for f in frames], "tracker_ids": [np.searchsorted(names, f.names) for f in frames],
+        "similarity_scores": [f.iou for f in frames],
+    }
+    theirs = metrics.HOTA().eval_sequence(data)
+    ours = hota(frames)
+    for key, name in (("hota", "HOTA"), ("deta", "DetA"), ("assa", "AssA")):
+        assert ours[key] == pytest.approx(float(np.mean(theirs[name])), abs=1e-9), key
+    assert idf1(frames) == pytest.approx(float(metrics.Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"]), abs=1e-9)
+
+
+def test_right_names_are_worth_one_and_a_swap_half() -> None:
+    one = [Sightings(np.array([1, 2]), np.array([1, 2]), np.eye(2))] * 10
+    swapped = one[:5] + [Sightings(np.array([1, 2]), np.array([1, 2]), np.eye(2)[::-1])] * 5
+    assert idf1(one) == 1.0 and hota(one) == {"hota": pytest.approx(1.0), "deta": 1.0, "assa": pytest.approx(1.0)}
+    assert idf1(swapped) == 0.5 and hota(swapped)["deta"] == 1.0 and hota(swapped)["assa"] == pytest.approx(1 / 3)
+
+
+def test_nothing_seen_and_nothing_said() -> None:
+    nothing = [Sightings(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0)))]
+    silent = [Sightings(np.array([1]), np.zeros(0, np.int64), np.zeros((1, 0)))]
+    assert idf1(nothing) == 1.0 and idf1(silent) == 0.0 and hota(silent)["hota"] == 0.0
+
+
+def test_what_does_not_count_is_left_out() -> None:
+    truth, labels = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint16)
+    truth[:20, :20], labels[:20, :20] = 5, 1  # counted, named
+    truth[:20, 30:35], labels[:20, 30:36] = 6, 2  # 100 px: too small to count, and so is the instance on it
+    truth[30:50, :20], labels[30:50, :20] = 255, 3  # ignored
+    labels[30:50, 30:60] = 4  # on nothing, without a name
+    labels[55:, :50] = 7  # a second instance of the name 5, smaller
+    f = sightings(overlap(labels, truth), {1: 5, 2: 6, 3: 9, 4: 0, 7: 5})
+    assert f.true_ids.tolist() == [5] and sorted(f.names.tolist()) == [-5, 5]
+    assert f.iou[0, f.names.tolist().index(5)] == 1.0
+
+
+def test_calibration_measures_the_gap_between_scores_and_what_is_right() -> None:
+    c = calibration([0.95] * 10 + [0.55] * 10, [True] * 9 + [False] + [True] * 5 + [False] * 5)
+    assert c.count[[5, 9]].tolist() == [10, 10] and c.right[[5, 9]].tolist() == [0.5, 0.9]
+    assert c.ece == pytest.approx(0.05)
+    assert math.isnan(calibration([], []).ece) and calibration([1.0], [True]).ece == 0.0
+
+
+def test_the_time_to_recognise_what_returns() -> None:
+    stamps = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    seen = [True, True, False, False, True, True, True, False, True]
+    assert returns(stamps, seen, [True, True, False, False, False, False, True, False, True], away_s=2.0) == [2.0, 0.0]
+    assert returns(stamps, seen, [True] * 9, away_s=3.0) == [0.0]
+    assert returns(stamps, seen, [True, True, *[False] * 7], away_s=2.0) == [math.inf, math.inf]
+    assert returns(stamps, [True] * 9, [True] * 9, away_s=2.0) == []
