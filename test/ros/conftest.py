@@ -65,7 +65,7 @@ class Robot:
 
         from vos_ros.msg import AssociationArray, InstanceArray, MapObjectArray
 
-        self.process, self.log = process, log
+        self.domain, self.process, self.log = domain, process, log
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain, args=[])
         self.node = rclpy.create_node("robot", context=self.context)
@@ -90,7 +90,7 @@ class Robot:
     def _on_diagnostics(self, msg: Any) -> None:
         self.heard_diagnostics += 1
         for s in msg.status:
-            self.diagnostics[s.name.split(": ")[1]] = s.level[0], s.message, {v.key: v.value for v in s.values}
+            self.diagnostics[s.name.removeprefix("vos_ros: ")] = s.level[0], s.message, {v.key: v.value for v in s.values}
 
     def spin(self, seconds: float) -> None:
         """Listens for a while."""

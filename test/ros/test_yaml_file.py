@@ -1,4 +1,4 @@
-"""config/vos_ros.yaml and the config tree say the same."""
+"""The parameter files in config/ and the config trees say the same."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import yaml
 
 from vos_ros import config
+from vos_ros.mapper.config import MapperConfig
 from vos_ros.ros import yaml_file
 
 FILE = Path(__file__).resolve().parents[2] / "config/vos_ros.yaml"
+MAPPER_FILE = FILE.with_name("object_mapper.yaml")
 
 
 def test_the_file_is_what_the_tree_says():
@@ -27,3 +29,10 @@ def test_every_remark_has_the_help_unit_and_bounds():
     for param in config.params():
         assert param.help in text
     assert "# images, depth and camera_info whose stamps differ by less belong together [s] (0..1)" in text
+
+
+def test_the_mappers_file_is_what_its_tree_says():
+    assert MAPPER_FILE.read_text() == yaml_file.text(MapperConfig), "run: python -m vos_ros.ros.yaml_file mapper > config/object_mapper.yaml"
+    values = config.flat_keys(yaml.safe_load(MAPPER_FILE.read_text())["/**"]["ros__parameters"])
+    assert config.changed(MapperConfig(), values) == MapperConfig()
+    assert set(values) == {p.key for p in config.params(MapperConfig)}

@@ -48,8 +48,9 @@ class RulesConfig:
                                     high=1.0)
     join_overlap: float = option(0.4, "a new object of which this share of surface (of the smaller of both) is a known object's is joined"
                                  " to that", low=0.01, high=1.0)
-    join_overlap_beside: float = option(0.8, "... this share, where most frames showed both beside one another", low=0.01, high=1.0)
-    join_box_iou: float = option(0.5, "... or whose box overlaps that of a known object by this IoU", low=0.01, high=1.0)
+    join_box_iou: float = option(0.5, "... or some of its surface, and its box overlaps that object's by this IoU", low=0.01, high=1.0)
+    join_overlap_beside: float = option(0.8, "where most frames showed both beside one another, this share and that IoU are wanted",
+                                        low=0.01, high=1.0)
     merge_frames: int = option(5, "two objects are joined after so many frames said MERGE of them, with none that matched both between",
                                unit="frames", low=1, high=1000)
     split_frames: int = option(10, "an object is separated after so many frames said SPLIT of it, with none that matched it between",

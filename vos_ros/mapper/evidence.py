@@ -33,7 +33,8 @@ class Candidate:
     def twin(self, objects: Iterable[ObjectModel], model: ModelConfig, rules: RulesConfig) -> int:
         """The object that this is: the one that shares most of its surface with it, where that is enough; 0 = none.
 
-        Two things that a frame showed beside one another are hardly the same, even where they touch: then more is wanted.
+        Two things that most frames showed beside one another are hardly the same, even where they touch (a card on a box): then both
+        surfaces and boxes must be alike.
         """
         mine = self.model.points(model)
         best, most = 0, 0.0
@@ -44,11 +45,12 @@ class Candidate:
             # coarse cubes are farther apart than the noise is wide
             distance_m = max(rules.join_distance_m, self.model.grid.point_radius_m, other.grid.point_radius_m)
             shared = surface_overlap(mine, theirs, distance_m)
-            beside = 2 * self.beside[other.id] > self.model.observations
-            if shared > 0 and not beside:
-                same_box = box_iou_3d(extent_of(mine), extent_of(theirs), least_m=distance_m) >= rules.join_box_iou
-                shared = max(shared, rules.join_overlap * same_box)
-            if shared >= (rules.join_overlap_beside if beside else rules.join_overlap) and shared > most:
+            alike = box_iou_3d(extent_of(mine), extent_of(theirs), least_m=distance_m) >= rules.join_box_iou
+            if 2 * self.beside[other.id] > self.model.observations:
+                same = alike and shared >= rules.join_overlap_beside
+            else:
+                same = shared >= rules.join_overlap or (alike and shared > 0)
+            if same and shared > most:
                 best, most = other.id, shared
         return best
 

@@ -77,8 +77,7 @@ class VoxelGrid:
                 hits: Int32[np.ndarray, "U"], *, add_hits: bool) -> VoxelGrid:
         """With more cubes, each at most once; those that are there already are added up."""
         at = np.searchsorted(self.keys, keys)
-        known = np.asarray(at < len(self.keys))
-        known[known] = self.keys[at[known]] == keys[known]
+        known = np.append(self.keys, -1)[at] == keys
         out_sums, out_weights, out_hits = self.sums.copy(), self.weights.copy(), self.hits.copy()
         old = at[known]
         out_sums[old] += sums[known]
@@ -107,7 +106,7 @@ def _keys(local: Float64[np.ndarray, "P 3"], size_m: float) -> Int64[np.ndarray,
     """Keys of points (m from the origin); -1 where one is too far away or not finite."""
     with np.errstate(invalid="ignore"):
         cells = np.floor(local / size_m)
-        inside = (np.abs(cells) < _OFFSET).all(axis=1)  # false for NaN
+        inside = np.asarray((np.abs(cells) < _OFFSET).all(axis=1))  # false for NaN
     return np.where(inside, _packed(np.where(inside[:, None], cells, 0).astype(np.int64)), -1)
 
 

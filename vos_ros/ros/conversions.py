@@ -40,7 +40,8 @@ from vos_ros.sources.decode import (
     view,
 )
 from vos_ros.sources.sync import NS_PER_S
-from vos_ros.types import Box, Frame, FrameResult, Intrinsics, MapUpdate, Mask, Points, Prompt, Scribble
+from vos_ros.types import Association as AssociationValue
+from vos_ros.types import AssociationStatus, Box, Frame, FrameResult, Intrinsics, MapUpdate, Mask, Points, Prompt, Scribble
 
 Pose4 = Float64[np.ndarray, "4 4"]
 Cov6 = Float64[np.ndarray, "6 6"]
@@ -256,6 +257,18 @@ def prompt_from_message(msg: Any) -> Prompt:
 
 
 # --- results -----------------------------------------------------------------------------------------------------------------
+
+
+def association_from_message(msg: Any) -> AssociationValue:
+    """vos_ros/Association. ValueError: a status that is not known."""
+    try:
+        status = AssociationStatus(msg.status)
+    except ValueError:
+        known = ", ".join(f"{s.value} {s.name}" for s in AssociationStatus)
+        raise ValueError(f"an association has status {msg.status}, wanted one of {known}") from None
+    return AssociationValue(msg.track_id, msg.map_object_id, status, msg.score, msg.mask_iou, msg.depth_inlier_ratio,
+                            msg.appearance_similarity, msg.runner_up_id, msg.runner_up_score, msg.predicted_visible_fraction,
+                            msg.n_observations, tuple(int(i) for i in msg.related_ids))
 
 
 def label_message(labels: UInt16[np.ndarray, "H W"], head: Header) -> Image:

@@ -9,18 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import message_filters
-from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    QoSCompatibility,
-    QoSPolicyKind,
-    QoSProfile,
-    ReliabilityPolicy,
-    qos_check_compatible,
-    qos_policy_name_from_kind,
-)
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vos_ros.config import NodeConfig
@@ -29,19 +18,11 @@ from vos_ros.ros.conversions import ns_from_stamp
 from vos_ros.ros.health import Traffic
 from vos_ros.ros.logging import ConditionLog, Level
 from vos_ros.ros.poses import JUMP_NS, NoPose, PoseInput, TfPose, TopicPose
+from vos_ros.ros.subscriptions import Subscription, qos, subscribe, subscribe_latched_info, why_silent
 from vos_ros.sources.sync import NS_PER_S
 
-OVERRIDABLE = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
-"""Policies that the user may set per topic, by ROS 2's own ``qos_overrides`` parameters."""
 MAP_QUEUE = 100
 """Map updates kept by the middleware while the node is at work: one lost delta costs a snapshot."""
-
-
-def qos(reliability: str, depth: int, *, latched: bool = False) -> QoSProfile:
-    """A QoS profile: keep the last ``depth``, reliable or best_effort, transient local where ``latched``."""
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth,
-                      reliability=ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT,
-                      durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,21 +37,6 @@ class Bundle:
     def stamp_ns(self) -> int:
         """Stamp of the image."""
         return ns_from_stamp(self.image.header.stamp)
-
-
-@dataclass(eq=False, slots=True)
-class _Input:
-    """One subscription and what is known of it. ``hint`` (topic, parameter) is where else the data might be."""
-
-    key: str
-    subscription: Any
-    type_name: str
-    traffic: Traffic
-    hint: tuple[str, str] | None = None
-
-    @property
-    def topic(self) -> str:
-        return str(self.subscription.topic_name)
 
 
 class Inputs:
@@ -93,7 +59,7 @@ class Inputs:
         self._pending: OrderedDict[int, float] = OrderedDict()
         self._depth_stamps: deque[int] = deque(maxlen=config.sync_queue)
         self._connect()
-        self.inputs: dict[str, _Input] = {}
+        self.inputs: dict[str, Subscription] = {}
         sensor = qos(config.input_reliability, config.input_depth)
         compressed, depth_compressed = config.image_transport == "compressed", config.depth_transport == "compressed"
         image = node.resolve_topic_name("image")
@@ -109,24 +75,10 @@ class Inputs:
         self.poses = self._pose_input(on_error)
 
     def _subscribe(self, key: str, kind: Any, topic: str, callback: Callable[[Any], None], profile: QoSProfile,
-                   elsewhere: tuple[str, str] | None = None, parameter: str = "") -> _Input:
-        traffic = Traffic()
-
-        def arrived(msg: Any) -> None:
-            traffic.arrived()
-            callback(msg)
-
-        def incompatible(event: Any) -> None:
-            policy, name = qos_policy_name_from_kind(event.last_policy_kind), node.resolve_topic_name(topic)
-            self._log.begin(key, "qos", f"a publisher of {name} offers a QoS that can't serve this node (policy {policy}): nothing will"
-                            f" come from it. Change it, or {self._override(name, policy)}", Level.ERROR)
-
-        node = self._node
-        subscription = node.create_subscription(
-            kind, topic, arrived, profile, event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
-            qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
-        self.inputs[key] = _Input(key, subscription, f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}", traffic,
-                                  (elsewhere[0], f"{parameter} to {elsewhere[1]!r}") if elsewhere else None)
+                   elsewhere: tuple[str, str] | None = None, parameter: str = "") -> Subscription:
+        hint = (elsewhere[0], f"{parameter} to {elsewhere[1]!r}") if elsewhere else None
+        self.inputs[key] = subscribe(self._node, self._log, key, kind, topic, callback, profile, hint=hint,
+                                     reliability_parameter="node.input_reliability")
         return self.inputs[key]
 
     def _subscribe_map(self) -> None:
@@ -134,14 +86,8 @@ class Inputs:
 
     def ask_for_map(self) -> None:
         """Subscribes to the map anew: its publisher keeps the last message for those who come late, and sends it again."""
-        self._node.destroy_subscription(self.inputs["map_objects"].subscription)
+        self._node.destroy_subscription(self.inputs["map_objects"].handle)
         self._subscribe_map()
-
-    @staticmethod
-    def _override(topic: str, policy: str = "") -> str:
-        which = policy.lower() or "<policy>"
-        return (f"set qos_overrides.{topic}.subscription.{which} of this node"
-                + (" (or node.input_reliability)" if policy in ("", "RELIABILITY") else ""))
 
     def _pose_input(self, on_error: Callable[[str], None]) -> PoseInput:
         config = self._config
@@ -152,7 +98,7 @@ class Inputs:
 
         def subscribe(kind: Any, callback: Callable[[Any], None]) -> Callable[[], None]:
             made = self._subscribe("pose", kind, "pose", callback, qos(config.input_reliability, max(config.input_depth, 50)))
-            return lambda: self._node.destroy_subscription(made.subscription)
+            return lambda: self._node.destroy_subscription(made.handle)
 
         return TopicPose(self._node, config.pose_source, config.map_frame, subscribe, on_error)
 
@@ -186,7 +132,7 @@ class Inputs:
         self.poses.destroy()
         for key, one in self.inputs.items():
             if key != "pose":
-                self._node.destroy_subscription(one.subscription)
+                self._node.destroy_subscription(one.handle)
         if self._latched_info is not None:
             self._node.destroy_subscription(self._latched_info)
 
@@ -253,7 +199,7 @@ class Inputs:
                 if one.traffic.count:
                     self._log.end(key)
                 continue
-            reason, kind = self._why_silent(one)
+            reason, kind = why_silent(self._node, one)
             effect = {"depth": " Images are used without depth meanwhile.", "map_objects": " Only prompts are followed meanwhile.",
                       "image": "", "camera_info": " No image can be used meanwhile.", "pose": " Frames have no pose meanwhile."}[key]
             since = f"for {one.traffic.silent_s:.1f} s" if one.traffic.count else f"yet, {one.traffic.silent_s:.1f} s after activation"
@@ -262,14 +208,8 @@ class Inputs:
         self._check_pairs()
 
     def _look_for_latched_info(self) -> None:
-        """A camera_info that was published once is only sent to a transient local subscription. That one would be served by no usual
-        publisher (and make each of them warn), so it is made only where there is somebody to serve it."""
-        if self.camera_info is not None or self._latched_info is not None:
-            return
-        topic = self.inputs["camera_info"].topic
-        if any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in self._node.get_publishers_info_by_topic(topic)):
-            self._latched_info = self._node.create_subscription(CameraInfo, "camera_info", self._on_camera_info,
-                                                                qos("reliable", 1, latched=True))
+        if self.camera_info is None and self._latched_info is None:
+            self._latched_info = subscribe_latched_info(self._node, self.inputs["camera_info"].topic, self._on_camera_info)
 
     def _check_pairs(self) -> None:
         inputs = self.inputs
@@ -281,22 +221,3 @@ class Inputs:
         self._log.begin("sync", "apart", f"{inputs['image'].topic} and {inputs['depth'].topic} both come, but no stamps lie within"
                         f" {self._config.sync_slop_s:g} s of each other (nearest: {apart:.3f} s apart): check their clocks or raise"
                         " node.sync_slop_s. Images are used without depth meanwhile.")
-
-    def _why_silent(self, one: _Input) -> tuple[str, str]:
-        """Why nothing comes, for people, and its kind."""
-        publishers = self._node.get_publishers_info_by_topic(one.topic)
-        ours = [p for p in publishers if p.topic_type == one.type_name]
-        if not publishers:
-            if one.hint is not None and self._node.get_publishers_info_by_topic(one.hint[0]):
-                return f"nobody publishes it, but {one.hint[0]} is published: set {one.hint[1]}", "transport"
-            return "nobody publishes it (remap it to the topic of your robot)", "nobody"
-        if not ours:
-            kinds = ", ".join(sorted({p.topic_type for p in publishers}))
-            hint = f": set {one.hint[1]}" if one.hint is not None and "Image" in kinds else ""
-            return f"it is published as {kinds}, and this node wants {one.type_name}{hint}", "type"
-        profile = one.subscription.qos_profile
-        bad = [r for p in ours for c, r in [qos_check_compatible(p.qos_profile, profile)] if c == QoSCompatibility.ERROR]
-        if len(bad) == len(ours):
-            why = bad[0].replace("ERROR:", "").strip(" ;")
-            return f"the publisher's QoS can't serve this node ({why}): change it, or {self._override(one.topic)}", "qos"
-        return f"{len(ours)} publisher(s) are there and send nothing", "silent"

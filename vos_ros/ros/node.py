@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vos_ros.config import Config
 from vos_ros.pipeline import Pipeline
-from vos_ros.ros import fastdds, memory
+from vos_ros.ros import memory
+from vos_ros.ros.answers import awaitable
 from vos_ros.ros.diagnostics import report
 from vos_ros.ros.logging import ConditionLog, EventLog, Level
 from vos_ros.ros.params import Parameters
+from vos_ros.ros.process import run
 from vos_ros.ros.stream import Outcome, Stream
 from vos_ros.srv import AddObjects, RemoveObjects
 
@@ -47,7 +41,7 @@ class VosNode(LifecycleNode):
         self._stream: Stream | None = None
         self._conditions = ConditionLog(self._say)
         self._events = EventLog(self._say)
-        self.parameters = Parameters(self)
+        self.parameters = Parameters(self, Config())
         for text in self.parameters.unknown:
             self._say(Level.WARN, text)
         # Diagnostics tell of silence, so they must not hang on a simulated clock that may stand still.
@@ -156,25 +150,13 @@ class VosNode(LifecycleNode):
 
     def _in_worker(self, job: Callable[[Stream], Outcome]) -> Future:
         """A future of what the job gives, done by the worker between two frames."""
-        answer = Future()
         stream = self._stream
         if stream is None:
+            answer = Future()
             answer.set_result((False, f"the node is {self.state}: configure and activate it first", ()))
             return answer
-
-        def deliver(done: Any) -> None:
-            if done.cancelled():
-                outcome: Outcome = (False, "the node is being cleaned up", ())
-            elif done.exception() is not None:
-                outcome = (False, f"{type(done.exception()).__name__}: {done.exception()}", ())
-            else:
-                outcome = done.result()
-            answer.set_result(outcome)
-            if self.executor is not None:
-                self.executor.wake()
-
-        stream.worker.call(lambda: job(stream)).add_done_callback(deliver)
-        return answer
+        refused: Callable[[str], Outcome] = lambda why: (False, why, ())  # noqa: E731 (typed)
+        return awaitable(self, stream.worker.call(lambda: job(stream)), refused)
 
     async def _on_add_objects(self, request: Any, response: Any) -> Any:
         response.success, response.message, track_ids = await self._in_worker(lambda stream: stream.add_objects(request))
@@ -194,60 +176,12 @@ class VosNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline) -> NoReturn:
     """Runs the node until SIGINT or SIGTERM and ends the process: with 0 then, with 1 where the executor failed."""
-    code = _run(args, make_pipeline)
-    # The middleware's participant, and its files in shared memory, go with the last reference to the node.
-    gc.collect()
-    # What an interpreter does beyond that (static destructors, a worker that is still inside a frame) can take seconds on a busy machine.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    run(args, lambda: VosNode(make_pipeline=make_pipeline), VosNode.autostart, _end, exit_s=EXIT_S)
 
 
-def _run(args: Sequence[str] | None, make_pipeline: Callable[[Config], Pipeline]) -> int:
-    fastdds.prepare()
-    memory.give_back_large_blocks()
-    memory.share_heaps()
-    # rclpy's own handlers take the context away under the node, which could then not release anything in order.
-    rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    failure: list[BaseException] = []
-
-    def on_signal(number: int, frame: Any) -> None:
-        # Whatever hangs (a long frame, the middleware), the process ends in time.
-        guard = threading.Timer(EXIT_S, os._exit, (0,))
-        guard.daemon = True
-        guard.start()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
-    node = VosNode(make_pipeline=make_pipeline)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        try:
-            node.autostart()
-            executor.spin()
-        except BaseException as e:
-            if not stop.is_set():  # after a signal the node is taken down under whatever is still being done
-                failure.append(e)
-        finally:
-            stop.set()
-
-    # Python runs signal handlers in the main thread only, and not while that waits in the middleware: so it waits here instead.
-    spinner = threading.Thread(target=spin, name="vos_ros executor", daemon=True)
-    spinner.start()
-    stop.wait()
-    if failure:
-        traceback.print_exception(failure[0])
-    executor.shutdown(timeout_sec=0.0)
-    spinner.join(0.5)
+def _end(node: VosNode) -> None:
     if node.state in ("unconfigured", "inactive", "active"):
         node.trigger_shutdown()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 1 if failure else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from visualization_msgs.msg import MarkerArray
 from vos_ros.config import NodeConfig
 from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.ros.conversions import association_array, instance_array, label_message
-from vos_ros.ros.inputs import OVERRIDABLE, qos
+from vos_ros.ros.subscriptions import OVERRIDABLE, qos
 from vos_ros.ros.visuals import Markers, labelled_cloud, overlay_message
 from vos_ros.types import Frame, FrameResult, MapObject
 

@@ -192,18 +192,19 @@ def play(
     speed: float = 1.0,
     frames: int = 0,
     wait_s: float = 20.0,
+    with_map: bool = True,
     answers: Answers | None = None,
     played: Played | None = None,
     progress: bool = False,
 ) -> Played:
     """Plays the source to its end, or its first ``frames`` > 0; with ``answers`` it returns when the last frame is answered.
 
-    ``rate_hz`` > 0: frames at that rate; else at the pace of their stamps times ``speed``. TimeoutError where a topic of the first
-    frame finds no subscriber, or the last frame no answer, within ``wait_s``. ``played`` is filled in as it goes, for whoever
-    interrupts.
+    ``rate_hz`` > 0: frames at that rate; else at the pace of their stamps times ``speed``. ``with_map``: the source's map too.
+    TimeoutError where a topic of the first frame finds no subscriber, or the last frame no answer, within ``wait_s``. ``played`` is
+    filled in as it goes, for whoever interrupts.
     """
     done = played if played is not None else Played()
-    items = iter(source)
+    items = iter(source) if with_map else (item for item in source if isinstance(item, Frame))
     head, first = _head(items)
     wanted = [key for key, _ in player.prepare(first)] + (["map_objects"] if head else [])
     player.wait_for_subscribers(wanted, wait_s)
@@ -293,6 +294,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--frames", type=int, default=0, metavar="N", help="play the first N frames only")
     p.add_argument("--pose", choices=POSES, default="tf", help="how poses go out (default: tf)")
     p.add_argument("--depth-encoding", choices=("16UC1", "32FC1"), default="16UC1", help="millimetres or metres (default: 16UC1)")
+    p.add_argument("--no-map", action="store_true", help="leave out the object map of the source: a mapper makes its own")
     p.add_argument("--best-effort", action="store_true", help="publish images best effort, as drivers do (default: reliable)")
     p.add_argument(
         "--node",
@@ -355,6 +357,7 @@ def main(args: Sequence[str] | None = None) -> int:
             rate_hz=options.rate,
             speed=options.speed,
             frames=options.frames,
+            with_map=not options.no_map,
             wait_s=options.wait,
             answers=answers,
             played=played,

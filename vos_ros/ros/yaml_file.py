@@ -1,4 +1,5 @@
-"""config/vos_ros.yaml, written from the config tree: ``python -m vos_ros.ros.yaml_file > config/vos_ros.yaml``."""
+"""Parameter files, written from the config trees: ``python -m vos_ros.ros.yaml_file > config/vos_ros.yaml``, and with the word ``mapper``
+config/object_mapper.yaml."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import sys
 
 import yaml
 
-from vos_ros.config import Param, params
+from vos_ros.config import Config, Param, params
+from vos_ros.mapper.config import MapperConfig
 
 
 def remark(param: Param) -> str:
@@ -23,14 +25,23 @@ def remark(param: Param) -> str:
     return " ".join(parts)
 
 
-def text() -> str:
-    """A ROS 2 parameter file with every parameter at its default, each with its help above it."""
-    lines = ["# Every parameter of vos_ros with its default. Written by `python -m vos_ros.ros.yaml_file` from vos_ros/config.py:",
-             "# don't edit this file, copy it: `ros2 launch vos_ros vos_ros.launch.py config:=mine.yaml`.",
+HEADS = {
+    Config: ["# Every parameter of vos_ros with its default. Written by `python -m vos_ros.ros.yaml_file` from vos_ros/config.py:",
+             "# don't edit this file, copy it: `ros2 launch vos_ros vos_ros.launch.py config:=mine.yaml`."],
+    MapperConfig: ["# Every parameter of object_mapper with its default. Written by `python -m vos_ros.ros.yaml_file mapper` from",
+                   "# vos_ros/mapper/config.py: don't edit this file, copy it:"
+                   " `ros2 launch vos_ros node_and_mapper.launch.py mapper_config:=mine.yaml`."],
+}
+"""What stands at the head of the file of each tree."""
+
+
+def text(tree: type = Config) -> str:
+    """A ROS 2 parameter file with every parameter of a tree at its default, each with its help above it."""
+    lines = [*HEADS[tree],
              "# QoS of a single topic: `qos_overrides./topic/name.subscription.reliability: reliable` (ROS 2's own parameters).",
              "/**:", "  ros__parameters:"]
     open_path: tuple[str, ...] = ()
-    for param in params():
+    for param in params(tree):
         *path, name = param.key.split(".")
         common = next((i for i, (a, b) in enumerate(zip(open_path, path, strict=False)) if a != b), min(len(open_path), len(path)))
         for depth in range(common, len(path)):
@@ -43,4 +54,4 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(text())
+    sys.stdout.write(text(MapperConfig if sys.argv[1:] == ["mapper"] else Config))

@@ -1,19 +1,27 @@
-"""Reads the vertices of a PLY file (ascii or binary, either byte order), as the maps of recorded folders hold them."""
+"""PLY files: reads the vertices of any (ascii or binary, either byte order), writes binary ones."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 _TYPES = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
           "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8"}
+_NAMES = {"i1": "char", "u1": "uchar", "i2": "short", "u2": "ushort", "i4": "int", "u4": "uint", "f4": "float", "f8": "double"}
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 
 
 def read_vertices(path: Path) -> Float32[np.ndarray, "M 3"]:
     """x y z of every vertex, in the file's unit. ValueError names what is wrong with the file."""
+    columns = read_columns(path)
+    return np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
+
+
+def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
+    """Every property of the vertices by its name, x, y and z among them. ValueError names what is wrong with the file."""
     data = path.read_bytes()
     end = data.find(b"end_header")
     if not data.startswith(b"ply") or end < 0:
@@ -45,9 +53,18 @@ def read_vertices(path: Path) -> Float32[np.ndarray, "M 3"]:
         rows = np.array(data[start:].split(None, count * len(fields))[: count * len(fields)], np.float64)
         if rows.size < count * len(fields):
             raise ValueError(f"{path}: cut short, got {rows.size // len(fields)} of {count} vertices")
-        columns = dict(zip((n for n, _ in fields), rows.reshape(count, len(fields)).T, strict=True))
-        return np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
+        return dict(zip((n for n, _ in fields), rows.reshape(count, len(fields)).T, strict=True))
     if len(data) - start < count * dtype.itemsize:
         raise ValueError(f"{path}: cut short, got {(len(data) - start) // dtype.itemsize} of {count} vertices")
     table = np.frombuffer(data, dtype, count, start)
-    return np.stack([table[a] for a in "xyz"], 1).astype(np.float32)
+    return {name: table[name] for name, _ in fields}
+
+
+def ply_bytes(columns: Mapping[str, Shaped[np.ndarray, " M"]]) -> bytes:
+    """A binary file of vertices with these properties, in order; columns are of equal length."""
+    count = len(next(iter(columns.values())))
+    table = np.empty(count, [(name, c.dtype.newbyteorder("<")) for name, c in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    properties = "".join(f"property {_NAMES[c.dtype.str[1:]]} {name}\n" for name, c in columns.items())
+    return f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{properties}end_header\n".encode() + table.tobytes()
