@@ -49,9 +49,9 @@ class MetaOptions:
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     embedding: str = option("", "weights of a trained embedding, from vos-ros train embedding; empty = a random one")
     network: str = option("mobilenet_v2", "the embedding's network where no weights are named", choices=tuple(SPECS))
-    weights: str = option("", "weights of whole networks to go on from; empty = none")
+    weights: str = option("", "weights of whole networks to go on from, the embedding's too where none is named; empty = none")
     iterations: int = option(10, "T of eq. (5): iterations on the first frame", low=1, high=200)
-    refine: int = option(2, "further iterations after each later frame, on the first one and the model's own masks of those; 0 = none", low=0,
+    refine: int = option(2, "further iterations after each later frame, on the first and the model's own masks of those; 0 = none", low=0,
                          high=50)
     truncate: int = option(0, "iterations after which the graph is cut (back-propagation through time, truncated); 0 = never", low=0,
                            high=200)
@@ -110,7 +110,7 @@ class MetaTask:
     def build(self) -> MetaNet:
         """Fresh networks, with the weights that the options name. ConfigError: a file that can't be used."""
         net = MetaNet(self.spec)
-        for module, path, key in ((net.embedding, self.options.embedding, "embedding"), (net, self.options.weights, "weights")):
+        for module, path, key in ((net, self.options.weights, "weights"), (net.embedding, self.options.embedding, "embedding")):
             if path:
                 if not Path(path).is_file():
                     raise ConfigError(f"options.{key}: no such file: {path!r}")

@@ -11,9 +11,11 @@ from vos_ros.segmentation.meta.inputs import (
     choose_references,
     confident,
     disturb,
+    hold_together,
     planes,
     sample,
     seeded,
+    smoothed,
     to_cells,
 )
 
@@ -125,3 +127,28 @@ def test_seeded_samples_come_from_several_priors(scene: tuple[torch.Tensor, torc
 def test_own_masks_weigh_what_they_are_sure_of() -> None:
     masks, care = confident(torch.tensor([[[0.1, 0.5, 0.9]]]))
     assert masks.tolist() == [[[0.0, 0.0, 1.0]]] and care[0, 0].tolist() == pytest.approx([0.8, 0.0, 0.8])
+
+
+def test_neighbours_that_look_alike_agree(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
+    embedding, mask = scene
+    noisy = 4 * mask - 2 + 3 * torch.randn(mask.shape, generator=drawn())
+    out = smoothed(torch.cat([noisy, -noisy]), embedding)
+    assert torch.allclose(out[0], -out[1], atol=1e-5)
+    wrong = [int(((x > 0) != (mask > 0)).sum()) for x in (noisy, out[:1])]
+    assert wrong[1] < 0.3 * wrong[0]
+    # one cell, by hand: sixteen neighbours and itself
+    y, x = 12, 21
+    total, weight = float(noisy[0, y, x]), 1.0
+    for dy, dx in [(a * s, b * s) for s in (1, 2) for a in (-1, 0, 1) for b in (-1, 0, 1) if a or b]:
+        distance = float((embedding[0, :, y, x] - embedding[0, :, y + dy, x + dx]).square().sum())
+        alike = 2 / (1 + np.exp(4 * distance))
+        total, weight = total + alike * float(noisy[0, y + dy, x + dx]), weight + alike
+    assert float(out[0, y, x]) == pytest.approx(total / weight, rel=1e-4)
+
+
+def test_a_look_alike_far_off_is_not_the_object() -> None:
+    before, near, far = disk(12, 8, 4), disk(12, 10, 4), disk(12, 26, 4)
+    both = torch.maximum(near, far)
+    gates = hold_together(torch.stack([both, both, far]) * 0.9, torch.stack([before, torch.zeros_like(before), before]))
+    assert torch.equal((gates[0] * both), near), "it was followed there"
+    assert bool((gates[1:] == 1).all()), "where nothing is known, or nothing left, everything may be it"

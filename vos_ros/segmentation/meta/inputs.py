@@ -27,6 +27,7 @@ _NEAR, _WIDE = 5, 17  # cells: sides of the blurs
 _REACH = 3.0  # radii of the object: farther cells count as this far
 _LEAST_MASS = 0.25  # cells: a prior with less says nothing
 _UNIT = 4.0  # the embedding's dimensions spread by about a quarter; f gets them near 1
+_SHARP = 4.0  # neighbours differ less than the pairs that the metric is learned on
 _STRIDE_OUT = 0.1  # of the object's size: how far it may have moved since the frame before
 _TINY = 1e-12
 
@@ -182,6 +183,24 @@ def seeded(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch
     priors made up from the masks."""
     return joined([sample(planes(embedding, references, disturb(masks, generator)), masks, care, -(-count // VIEWS), generator)
                    for _ in range(VIEWS)])
+
+
+def smoothed(logits: Float[torch.Tensor, "N h w"], embedding: Float[torch.Tensor, "1 d h w"]) -> Float[torch.Tensor, "N h w"]:
+    """Logits averaged with those of sixteen cells around (in rings at 1 and 2 cells), weighed by how alike the metric says they are: f
+    judges every cell by itself, and neighbours that look the same are the same. The weights are one for all objects."""
+    h, w = logits.shape[1:]
+    total, weight = logits.clone(), torch.ones_like(logits[0])
+    for step in (1, 2):
+        for dy, dx in ((0, step), (step, 0), (step, step), (step, -step)):  # the other four are the same pairs from the other side
+            here = (slice(0, h - dy), slice(max(0, -dx), w - max(0, dx)))
+            there = (slice(dy, h), slice(max(0, dx), w - max(0, -dx)))
+            distance = (embedding[0, :, *here] - embedding[0, :, *there]).square().sum(0)
+            alike = similarity(_SHARP * distance)
+            total[:, *here] += alike * logits[:, *there]
+            total[:, *there] += alike * logits[:, *here]
+            weight[here] += alike
+            weight[there] += alike
+    return total / weight
 
 
 def hold_together(probs: Float[torch.Tensor, "N h w"], prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N h w"]:

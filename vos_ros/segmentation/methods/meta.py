@@ -6,8 +6,9 @@ it, a vector theta of some thousand numbers, which a learned optimizer (an LSTM,
 goes on fitting as the stream goes on; theta and the LSTM's state live as long as the object. All objects are updated in one batch.
 
 Where this goes beyond the paper: f also sees where the object was on the frame before, and how alike a cell is to some of the object's
-and of the background's (see ``segmentation.meta.inputs``); objects compete for a pixel by soft aggregation; a window follows each
-object; a frame in which an object was not found with confidence teaches nothing.
+and of the background's (see ``segmentation.meta.inputs``); neighbours that look alike agree; what isn't connected to where the object was
+isn't it; objects compete for a pixel by soft aggregation; a window follows each object; a frame in which an object was not found with
+confidence teaches nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.features import resolve_device
 from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes, check_size
 from vos_ros.segmentation.lwl.views import follow, impose, inside, whole
-from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident, hold_together, planes, sample, seeded
+from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident, hold_together, planes, sample, seeded, smoothed
 from vos_ros.segmentation.meta.memory import Cells, Memory, batched
 from vos_ros.segmentation.meta.model import MetaModel
 from vos_ros.segmentation.networks.meta_optimizer import RATES, State
@@ -133,6 +134,7 @@ class Meta:
         views = torch.stack([t.view for t in tracks])
         wanted = [t.taught and (not t.absent or (self._time + i) % _LOOK_EVERY == 0) for i, t in self._tracks.items()]
         looked_for = torch.tensor(wanted, device=self._device)[:, None, None] & inside(views, size)
+        logits = smoothed(logits, embedding)
         gates = self._model.resized(hold_together(torch.sigmoid(logits), priors)[None], size)[0]
         merged = soft_aggregate(torch.sigmoid(self._model.resized(logits[None], size)[0]) * gates * looked_for)
         if moves:
