@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vos_ros.config import FeaturesConfig, LwlConfig, SegmentationConfig
+from vos_ros.config import FeaturesConfig, LwlConfig, MetaConfig, SegmentationConfig
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.registry import create, names
 from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble, Seed, Segmentation
@@ -62,6 +62,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "lwl shared": {"crop": "shared"},
     "lwl per object": {"crop": "per_object", "search_scale": 2.5},
     "lwl reference": {"compat": "reference", "long_side": 384},
+    "meta adam": {"optimizer": "adam", "one_shot": False},
+    "meta steepest descent": {"optimizer": "steepest_descent"},
 }
 Build = Callable[..., VideoSegmenter]
 
@@ -70,12 +72,13 @@ Build = Callable[..., VideoSegmenter]
 def build(request: pytest.FixtureRequest, stand_in_file: Callable[..., Path]) -> Build:
     """Makes segmenters of one kind, small and quick: the contract is about behaviour, not about quality. At 96 px networks see little."""
     method, fields = request.param.split()[0], dict(KINDS[request.param])
-    if fields:
+    if fields and method == "lwl":
         fields.setdefault("model", str(stand_in_file()))
 
     def make(**others: Any) -> VideoSegmenter:
-        lwl = LwlConfig(**{"update_every": 2, "memory_size": 3, "long_side": 288, **fields, **others})
-        return create(SegmentationConfig(method=method, device="cpu", features=FeaturesConfig(long_side=96, channels=16), lwl=lwl))
+        given = {"update_every": 2, "memory_size": 3, "long_side": 288, **fields, **others}
+        parts = {"lwl": LwlConfig(**given)} if method == "lwl" else {"meta": MetaConfig(**given)} if method == "meta" else {}
+        return create(SegmentationConfig(method=method, device="cpu", features=FeaturesConfig(long_side=96, channels=16), **parts))
 
     return make
 
