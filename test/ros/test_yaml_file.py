@@ -32,7 +32,7 @@ def test_every_remark_has_the_help_unit_and_bounds():
 
 
 def test_the_mappers_file_is_what_its_tree_says():
-    assert MAPPER_FILE.read_text() == yaml_file.text(MapperConfig), "run: python -m vos_ros.ros.yaml_file mapper > config/object_mapper.yaml"
+    assert MAPPER_FILE.read_text() == yaml_file.text(MapperConfig), "run: python -m vos_ros.ros.yaml_file mapper"
     values = config.flat_keys(yaml.safe_load(MAPPER_FILE.read_text())["/**"]["ros__parameters"])
     assert config.changed(MapperConfig(), values) == MapperConfig()
     assert set(values) == {p.key for p in config.params(MapperConfig)}
