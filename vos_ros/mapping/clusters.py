@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from scipy.ndimage import find_objects
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -24,6 +24,9 @@ _COLUMNS = 160
 """The depth is read on a grid of about this many columns."""
 _MAX_SLOPE = 3.0
 """Neighbouring cells are one surface where the range changes by at most so many times their lateral distance (70 degrees)."""
+_FULL, _EMPTY = 0.5, 0.1
+"""A line of cells is the border of the measured area where so large a share of it is measured, and less than so small a share of
+every line beyond."""
 _MIN_CELLS = 6
 _MIN_OPEN = 0.2
 """Least share of a piece's outline that must be beside something that lies behind it or that it stands on. Black and shiny surfaces, of
@@ -101,10 +104,11 @@ def pieces(grid: Grid, planes: Sequence[Plane], config: ProposalsConfig) -> Int3
 
 
 def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plane], known: Bool[np.ndarray, "h w"],
-             config: ProposalsConfig) -> list[Cluster]:
+             reach: Bool[np.ndarray, "h w"], config: ProposalsConfig) -> list[Cluster]:
     """The pieces that may be objects which nobody knows yet, the largest first.
 
-    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects, and a little more. Left out is what is too small, too large,
+    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects, and a little more; ``reach`` those where the sensor ever measured
+    anything. Left out is what is too small, too large,
     too thin or too flat, and what is a part of something: hidden by something nearer, cut off where the measured depth ends, beside a known
     object on the same surface or mostly one itself.
     """
@@ -116,7 +120,7 @@ def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plan
     if not boxes:
         return []
     cells = np.bincount(labels.ravel())
-    outline, open_, hidden, touching, cut = _outline(labels, known, grid, config)
+    outline, open_, hidden, touching, cut = _outline(labels, known, reach, grid, config)
     share = 1.0 / np.maximum(outline, 1)
     good = (cells * grid.step**2 >= config.min_px) & (cells >= _MIN_CELLS) & (2.0 * cells * share >= _MIN_WIDTH)
     good &= (open_ * share >= _MIN_OPEN) & (hidden * share <= _MAX_HIDDEN) & (touching * share <= _MAX_TOUCHING) & (cut * share <= _MAX_CUT)
@@ -137,6 +141,23 @@ def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plan
         mask[box] = own
         found.append(Cluster(mask, points))
     return sorted(found, key=lambda c: -len(c.points))
+
+
+def inside(reach: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The cells off the border of what the sensor sees, which may be smaller than the image: a line of cells most of which were ever
+    measured, with hardly any beyond it."""
+    out = np.ones(reach.shape, bool)
+    for axis, lines in ((1, out), (0, out.T)):
+        share = reach.mean(axis)
+        first, last = _border(share), len(share) - 1 - _border(share[::-1])
+        lines[: first + 1] = lines[last:] = False
+    return out
+
+
+def _border(share: Float64[np.ndarray, "L"]) -> int:
+    """The border's line, from the start of the lines, by the share of each that was measured; 0 where it is the image's."""
+    full = int((share >= _FULL).argmax())
+    return full if full and share[:full].max() < _EMPTY else 0
 
 
 def full_mask(
@@ -201,14 +222,11 @@ def _connected(mask: Bool[np.ndarray, "h w"], grid: Grid, config: ProposalsConfi
     return labels
 
 
-def _outline(labels: Int32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], grid: Grid, config: ProposalsConfig
-             ) -> Int64[np.ndarray, "5 N"]:
+def _outline(labels: Int32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], reach: Bool[np.ndarray, "h w"], grid: Grid,
+             config: ProposalsConfig) -> Int64[np.ndarray, "5 N"]:
     """Per label the edges of its outline: all, those to something measured that isn't nearer, those to something nearer, those to a known
     object on the same surface; and its cells at the border of the measured area."""
     z = grid.vertices[..., 2]
-    rows, columns = np.flatnonzero((z > 0).any(1)), np.flatnonzero((z > 0).any(0))
-    inside = np.zeros(z.shape, bool)
-    inside[rows[0] + 1 : rows[-1], columns[0] + 1 : columns[-1]] = True
     size = int(labels.max()) + 1
     out = np.zeros((5, size), np.int64)
     lower, upper, left, right = np.s_[:-1], np.s_[1:], np.s_[:, :-1], np.s_[:, 1:]
@@ -221,7 +239,7 @@ def _outline(labels: Int32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], g
         beside_known = known[other][edge] & (np.abs(ahead) <= jump)
         for count, which in zip(out, (np.s_[:], seen & ~nearer, seen & nearer, seen & beside_known), strict=False):
             count += np.bincount(of[which], minlength=size)
-    out[4] = np.bincount(labels[~inside], minlength=size)
+    out[4] = np.bincount(labels[~inside(reach)], minlength=size)
     return out
 
 

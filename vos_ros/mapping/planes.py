@@ -24,8 +24,8 @@ _MIN_CELLS = 40
 _GUESSED = 0.25
 """A plane known from before may show so much less of itself than a new one must."""
 _MAX_PLANES = 8
-_GRAZING = 0.05
-"""Sine of the angle under which a plane isn't looked at but along: the area that a cell covers of it isn't known."""
+_GRAZING = 0.15
+"""Sine of the angle under which a plane is looked along, not at: what a cell covers of it is not known, and not counted in full."""
 
 Plane = Float64[np.ndarray, "4"]
 """Unit normal and offset (m) of the plane n . p + d = 0."""
@@ -78,8 +78,8 @@ def on_plane(
 ) -> Bool[np.ndarray, "*S"]:
     """Which points lie within ``tolerance`` (m) of the plane and have no normal that speaks against it."""
     n = plane[:3].astype(np.float32)
-    cosine = normals @ n
-    return np.asarray((np.abs(vertices @ n + np.float32(plane[3])) <= tolerance) & ((np.abs(cosine) >= _MIN_COSINE) | (cosine == 0)))
+    agrees = (np.abs(normals @ n) >= _MIN_COSINE) | ~normals.any(-1)
+    return np.asarray((np.abs(vertices @ n + np.float32(plane[3])) <= tolerance) & agrees)
 
 
 def moved(plane: Plane, T_a_b: Float64[np.ndarray, "4 4"]) -> Plane:
@@ -140,7 +140,8 @@ def _refine(
 def _area(
     plane: Plane, vertices: Float32[np.ndarray, "h w 3"], cell_m2: Float32[np.ndarray, "h w"], on: Bool[np.ndarray, "h w"]
 ) -> float:
-    """Visible area (m^2) of the plane: a cell covers more of it the flatter it is looked at."""
+    """Area (m^2) of the plane that is seen: a cell covers more of it the flatter it is looked at. Scattered cells are no plane."""
+    on = on & (np.asarray(cv2.blur(on.astype(np.float32), (3, 3))) > 0.5)
     rays = vertices[on]
     sine = np.abs(rays @ plane[:3].astype(np.float32)) / np.maximum(rays[:, 2], 1e-6)
     return float((cell_m2[on] / np.maximum(sine, _GRAZING)).sum())

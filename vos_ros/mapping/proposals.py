@@ -90,6 +90,7 @@ class DepthProposer:
         self._planes: list[Plane] = []  # map frame, of the last look
         self._candidates: list[_Candidate] = []
         self._places: dict[int, Voxels] = {}  # with their neighbours
+        self._reach: Bool[np.ndarray, "h w"] | None = None  # cells in which anything was ever measured
         self._last_ns: int | None = None
 
     def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
@@ -110,8 +111,10 @@ class DepthProposer:
         labels = pieces(grid, planes, config)
         owner = sight.owner[grid.step // 2 :: grid.step, grid.step // 2 :: grid.step]
         self._learn_places(sight.track_ids, owner, labels, grid, pose)
-        found = clusters(grid, labels, planes, _known(sight, owner, grid), config)
-        seeds = []
+        measured = grid.vertices[..., 2] > 0
+        self._reach = measured | self._reach if self._reach is not None and self._reach.shape == measured.shape else measured
+        found = clusters(grid, labels, planes, _known(sight, owner, grid), self._reach, config)
+        seeds: list[Seed] = []
         for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
             track_id = self._track_at(candidate.voxels)
             if track_id and (owner == 1 + sight.track_ids.index(track_id)).any():
