@@ -95,7 +95,7 @@ class MetaConfig:
     iterations_update: int = option(2, "T_update: iterations per update", low=0, high=100)
     update_every: int = option(4, "frames between updates", unit="frames", low=1, high=1000)
     long_side: int = option(672, "longer side at which the network sees the image", unit="px", low=64, high=2048)
-    search_scale: float = option(5.0, "side of the window in which an object is looked for, in sides of the object", low=1.5, high=100.0)
+    search_scale: float = option(3.0, "side of the window in which an object is looked for, in sides of the object", low=1.5, high=100.0)
     samples: int = option(512, "cells of a frame that an object learns from", low=16, high=65536)
     memory_size: int = option(8, "frames kept per object, besides its first and the last that was given", low=0, high=256)
     anchor_share: float = option(0.5, "share of the given frames in what is learned from", low=0.0, high=1.0)

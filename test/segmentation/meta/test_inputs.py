@@ -149,6 +149,6 @@ def test_neighbours_that_look_alike_agree(scene: tuple[torch.Tensor, torch.Tenso
 def test_a_look_alike_far_off_is_not_the_object() -> None:
     before, near, far = disk(12, 8, 4), disk(12, 10, 4), disk(12, 26, 4)
     both = torch.maximum(near, far)
-    gates = hold_together(torch.stack([both, both, far]) * 0.9, torch.stack([before, torch.zeros_like(before), before]))
+    gates = hold_together(torch.stack([both, both, far]) - 0.5, torch.stack([before, torch.zeros_like(before), before]))
     assert torch.equal((gates[0] * both), near), "it was followed there"
     assert bool((gates[1:] == 1).all()), "where nothing is known, or nothing left, everything may be it"

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 
-from vos_ros.segmentation.networks.embedding import similarity, squared_distance
+from vos_ros.segmentation.networks.embedding import similarity
 from vos_ros.segmentation.networks.segmentation_head import Samples
 
 EXTRA = 9
@@ -84,19 +84,21 @@ def planes(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch
            prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N C h w"]:
     """All inputs of f: the embedding (of one frame for all objects, n = 1, or of one for each) and the nine planes. An object's references
     are (2, R, d), with any R. A prior without mass says nothing: its planes are 0."""
-    h, w = embedding.shape[2:]
     own = embedding.expand(len(prior), -1, -1, -1)
     distance = torch.stack([_nearest(own[k], references[k]) for k in range(len(prior))])  # one at a time: it fits the cache
-    mine, others = distance.reshape(len(prior), 2, h, w).unbind(1)
+    mine, others = distance.unbind(1)
     ratio = (others - mine) / (others + mine + 0.01)
-    return torch.cat([_UNIT * own, torch.stack([similarity(mine), similarity(others), ratio, _blur(ratio, _NEAR)], 1), _place(prior)], 1)
+    metric = torch.stack([similarity(mine), similarity(others), ratio, _blur(ratio, _NEAR)], 1)
+    return torch.cat([_UNIT * own, metric, _place(prior)], 1)
 
 
-def _nearest(embedding: Float[torch.Tensor, "d h w"], cells: Float[torch.Tensor, "2 R d"]) -> Float[torch.Tensor, "2 P"]:
-    """Squared distance of every cell to the nearest reference of either kind."""
-    count = cells.shape[1]
-    found = squared_distance(cells.flatten(0, 1), embedding.flatten(1).T)
-    return torch.stack([found[:count].amin(0), found[count:].amin(0)])
+def _nearest(embedding: Float[torch.Tensor, "d h w"], cells: Float[torch.Tensor, "2 R d"]) -> Float[torch.Tensor, "2 h w"]:
+    """Squared distance of every cell to the nearest reference of either kind: |a|^2 + min (|b|^2 - 2 a b), which passes over all pairs
+    once."""
+    count, flat, all_cells = cells.shape[1], embedding.flatten(1), cells.flatten(0, 1)
+    rest = torch.addmm(all_cells.square().sum(1, keepdim=True), all_cells, flat, alpha=-2.0)
+    least = torch.stack([rest[:count].amin(0), rest[count:].amin(0)]) + flat.square().sum(0)
+    return least.clamp_min(0).reshape(2, *embedding.shape[1:])
 
 
 def _place(prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N 5 h w"]:
@@ -203,10 +205,10 @@ def smoothed(logits: Float[torch.Tensor, "N h w"], embedding: Float[torch.Tensor
     return total / weight
 
 
-def hold_together(probs: Float[torch.Tensor, "N h w"], prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N h w"]:
+def hold_together(logits: Float[torch.Tensor, "N h w"], prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N h w"]:
     """1 in and around what is connected to where the object was on the frame before, 0 elsewhere: a look-alike far off is not the object.
     Everywhere 1 where nothing is known of the frame before, or nothing of it is left. Waits for the device."""
-    found, before = ((t > 0.5).cpu().numpy().astype(np.uint8) for t in (probs, prior))
+    found, before = (t.cpu().numpy().astype(np.uint8) for t in (logits > 0, prior > 0.5))
     gates = np.ones(found.shape, np.float32)
     for gate, now, then in zip(gates, found, before, strict=True):
         side = 2 * round(_STRIDE_OUT * float(then.sum()) ** 0.5) + 3
@@ -215,4 +217,4 @@ def hold_together(probs: Float[torch.Tensor, "N h w"], prior: Float[torch.Tensor
         if len(touched):
             kept = np.isin(labels, touched).astype(np.uint8)
             gate[:] = cv2.dilate(kept, np.ones((3, 3), np.uint8))
-    return torch.from_numpy(gates).to(probs.device)
+    return torch.from_numpy(gates).to(logits.device)

@@ -24,7 +24,7 @@ from vos_ros.config import SegmentationConfig
 from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.features import resolve_device
 from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes, check_size
-from vos_ros.segmentation.lwl.views import follow, impose, inside, whole
+from vos_ros.segmentation.lwl.views import follow, impose, inside, spans, whole
 from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident, hold_together, planes, sample, seeded, smoothed
 from vos_ros.segmentation.meta.memory import Cells, Memory, batched
 from vos_ros.segmentation.meta.model import MetaModel
@@ -35,6 +35,8 @@ from vos_ros.types import Frame, Seed, Segmentation
 
 _FAR_PAST = -(1 << 30)
 _MIN_PX = 0.5  # px of the object that a frame must show to teach anything of it
+_SURELY_NOT = -20.0  # logit of what can't be the object
+_LEAST = 8  # cells that a window has each way at least
 _LOOK_EVERY = 8  # frames between looks for an object of which a correction said that it isn't in view
 
 
@@ -52,6 +54,15 @@ class _Track:
     taught: bool = False
     absent: bool = False
     corrected: int = _FAR_PAST
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Seen:
+    """A frame as one object sees it: the inputs of f over some of the embedding's rows and columns."""
+
+    inputs: Float[torch.Tensor, "1 C h w"]
+    rows: slice
+    columns: slice
 
 
 class Meta:
@@ -127,45 +138,60 @@ class Meta:
         if not tracks:
             return self._keep(frame, Segmentation((), torch.ones((1, *shape), device=self._device)))
         embedding = self._embed(frame)
-        priors = torch.stack([t.prior for t in tracks])
-        inputs = planes(embedding, [t.references for t in tracks], priors)
-        logits = self._net.head.logits(torch.stack([t.theta for t in tracks]), inputs.flatten(2)).reshape(len(tracks), *inputs.shape[2:])
+        priors, views = torch.stack([t.prior for t in tracks]), torch.stack([t.view for t in tracks])
+        seen, logits = self._look(embedding, tracks, priors, views)
+        logits = smoothed(logits, embedding)
+        logits.masked_fill_(hold_together(logits, priors) == 0, _SURELY_NOT)
         size = self._model.masks_size(shape)
-        views = torch.stack([t.view for t in tracks])
         wanted = [t.taught and (not t.absent or (self._time + i) % _LOOK_EVERY == 0) for i, t in self._tracks.items()]
         looked_for = torch.tensor(wanted, device=self._device)[:, None, None] & inside(views, size)
-        logits = smoothed(logits, embedding)
-        gates = self._model.resized(hold_together(torch.sigmoid(logits), priors)[None], size)[0]
-        merged = soft_aggregate(torch.sigmoid(self._model.resized(logits[None], size)[0]) * gates * looked_for)
+        merged = soft_aggregate(torch.sigmoid(self._model.resized(logits[None], size)[0]) * looked_for)
         if moves:
-            self._move(inputs, views, merged)
+            self._move(seen, views, merged)
         return self._keep(frame, Segmentation(self.object_ids, self._model.resized(merged[None], shape)[0], self._model.boundary_px(shape)))
 
-    def _move(self, inputs: Float[torch.Tensor, "N C h w"], views: Float[torch.Tensor, "N 3"], merged: Float[torch.Tensor, "N1 H W"]
-              ) -> None:
+    def _look(self, embedding: Float[torch.Tensor, "1 d h w"], tracks: Sequence[_Track], priors: Float[torch.Tensor, "N h w"],
+              views: Float[torch.Tensor, "N 3"]) -> tuple[list[_Seen], Float[torch.Tensor, "N h w"]]:
+        """Every object's inputs and logits: on CPUs in its window alone, where work comes in batches on the whole image for all."""
+        head, (h, w) = self._net.head, embedding.shape[2:]
+        if self._device.type != "cpu":
+            inputs = planes(embedding, [t.references for t in tracks], priors)
+            logits = head.logits(torch.stack([t.theta for t in tracks]), inputs.flatten(2)).reshape(len(tracks), h, w)
+            return [_Seen(x[None], slice(0, h), slice(0, w)) for x in inputs], logits
+        out, logits = [], torch.full((len(tracks), h, w), _SURELY_NOT)
+        for k, (track, (rows, columns)) in enumerate(zip(tracks, spans(views, (h, w), _LEAST), strict=True)):
+            ys, xs = slice(*rows), slice(*columns)
+            inputs = planes(embedding[:, :, ys, xs], [track.references], priors[k : k + 1, ys, xs])
+            logits[k, ys, xs] = head.logits(track.theta[None], inputs.flatten(2)).reshape(inputs.shape[2:])
+            out.append(_Seen(inputs, ys, xs))
+        return out, logits
+
+    def _move(self, seen: Sequence[_Seen], views: Float[torch.Tensor, "N 3"], merged: Float[torch.Tensor, "N1 H W"]) -> None:
         """Priors and windows go where the objects were found; every now and then the frame is kept to learn from."""
-        cells = (int(inputs.shape[2]), int(inputs.shape[3]))
-        priors, own = self._model.resized(merged[None, 1:], cells)[0], merged[1:]
-        moved = follow(views, own, self._config.search_scale)
-        won = merged.max(0).indices == torch.arange(1, len(merged), device=self._device)[:, None, None]
-        if any(t.absent for t in self._tracks.values()):
-            found = won.any(2).any(1).tolist()
-            for t, here in zip(self._tracks.values(), found, strict=True):
-                t.absent &= not here
-        for t, prior, view in zip(self._tracks.values(), priors, moved, strict=True):
+        tracks, own = list(self._tracks.values()), merged[1:]
+        cells = (int(tracks[0].prior.shape[0]), int(tracks[0].prior.shape[1]))
+        priors = self._model.resized(own[None], cells)[0]
+        for t, prior, view in zip(tracks, priors, follow(views, own, self._config.search_scale), strict=True):
             t.prior, t.view = prior, view
+        if any(t.absent for t in tracks):
+            winners = merged.max(0).indices
+            for row, t in enumerate(tracks, start=1):
+                t.absent &= not bool((winners == row).any())
         if self._time % self._config.update_every or not self._config.iterations_update:
             return
         wait = 2 * self._config.update_every
-        rows = [k for k, t in enumerate(self._tracks.values()) if t.taught and self._time - t.corrected > wait]
+        rows = [k for k, t in enumerate(tracks) if t.taught and self._time - t.corrected > wait]
         if not rows:
             return
-        masks, care = confident(priors[rows])
-        # what lies outside a window wasn't judged: look-alikes there would unteach the object
-        kept = sample(inputs[rows], masks, care * inside(views[rows], cells), self._count, self._generator)
+        masks, care = confident(priors)
+        care = care * inside(views, cells)  # what lies outside wasn't judged: look-alikes there would unteach the object
+        won = merged.max(0).indices == torch.arange(1, len(merged), device=self._device)[:, None, None]
         confidence = (own * won).sum((1, 2)) / won.sum((1, 2)).clamp_min(1)
         ids = self.object_ids
-        self._pending |= {ids[k]: (Cells(kept.inputs[n], kept.labels[n]), confidence[k]) for n, k in enumerate(rows)}
+        for k in rows:
+            at = (slice(k, k + 1), seen[k].rows, seen[k].columns)
+            kept = sample(seen[k].inputs, masks[at], care[at], self._count, self._generator)
+            self._pending[ids[k]] = (Cells(kept.inputs[0], kept.labels[0]), confidence[k])
 
     def _keep(self, frame: Frame, result: Segmentation) -> Segmentation:
         self._last = (frame, result)
