@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from vos_ros.cli.eval_association import add_parser as add_association
+from vos_ros.cli.eval_association import run_association
 from vos_ros.cli.eval_video import add_parsers, run_davis, run_ytvos
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
                                 " segmenter on a benchmark.")
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
     add_parsers(kinds)
+    add_association(kinds)
     p = kinds.add_parser("bag", help="a bag of vos-ros replay, or recorded from the node", epilog=_RULES,
                          description="Scores the labels, instances and associations of a bag against masks of object ids.",
                          formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores; ValueError or OSError with a message for people."""
-    return {"bag": run_bag, "davis": run_davis, "ytvos": run_ytvos}[args.kind](args)
+    return {"bag": run_bag, "davis": run_davis, "ytvos": run_ytvos, "association": run_association}[args.kind](args)
 
 
 def run_bag(args: argparse.Namespace) -> int:

@@ -1,0 +1,65 @@
+"""The association benchmark on a short rendered sequence, with perfect conditions and with faults that have known answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from vos_ros.cli.main import main
+from vos_ros.config import from_flat
+from vos_ros.evaluation.association import CONDITIONS, METHODS, Condition, run
+from vos_ros.evaluation.score import read_truth
+from vos_ros.sources.folder import FolderSource
+
+pytest.importorskip("open3d", reason="the rendered world needs Open3D")
+
+SMALL = {"segmentation.device": "cpu", "segmentation.lwl.model": "plain", "segmentation.features.long_side": 160}
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
+
+    folder = tmp_path_factory.mktemp("world")
+    write_folder(SyntheticSource(SyntheticSpec(seed=5, frames=12, width=160, height=120)), folder)
+    return folder
+
+
+def test_given_poses_name_nearly_all_and_switch_nothing(recording: Path) -> None:
+    outcome = run(FolderSource(recording), read_truth(recording), from_flat(SMALL), Condition())
+    assert set(outcome.figures) == set(METHODS)
+    ours = outcome.figures["vos_ros"]
+    assert ours["f1"] > 0.9 and ours["id_switches"] == 0 and ours["idf1"] > 0.9 and ours["hota"] > 0.6
+    assert outcome.figures["projection"]["f1"] > 0.8 and outcome.calibration.count.sum() > 20
+    assert math.isnan(outcome.absent_precision), "nothing was said to be absent, and nothing was"
+
+
+def test_noise_hurts_the_projection_more_than_the_image(recording: Path) -> None:
+    outcome = run(FolderSource(recording), read_truth(recording), from_flat(SMALL), CONDITIONS["noise_10cm"])
+    assert outcome.figures["projection"]["mean_iou"] < outcome.figures["vos_ros"]["mean_iou"] - 0.1
+
+
+def test_invented_objects_are_told_to_be_absent(recording: Path) -> None:
+    config = from_flat({**SMALL, "association.absent_s": 0.2, "association.absent_px": 20})
+    outcome = run(FolderSource(recording), read_truth(recording), config, CONDITIONS["invented"])
+    assert outcome.absent_precision == 1.0
+
+
+def test_the_command_writes_flat_figures_and_a_picture(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report, picture = tmp_path / "a.json", tmp_path / "a.png"
+    sets = [a for k, v in SMALL.items() for a in ("--set", f"{k}={v}")]
+    assert main(["eval", "association", "--data", str(recording), "--conditions", "given,drift", "--every", "2", "--json", str(report),
+                 "--plot", str(picture), *sets]) == 0
+    figures = json.loads(report.read_text())
+    assert {"f1", "f1_drift", "f1_centroid", "f1_drift_projection", "id_switches", "idf1", "hota", "ece", "ece_drift"} <= set(figures)
+    assert picture.stat().st_size > 5000 and "frame_iou" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--conditions", "given,fog"], "fog: known are given"), (["--every", "0"], "wanted 1 or more")])
+def test_wrong_arguments_are_told(recording: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "association", "--data", str(recording), *arguments]) != 0
+    assert message in capsys.readouterr().err

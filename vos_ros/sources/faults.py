@@ -1,0 +1,154 @@
+"""Makes a source worse in ways that happen: a pose that drifts, a map that lacks objects or invents them, frames that are lost, something
+in front of the lens. Each wraps a source, can be put around another one, and depends on its seed and the frames' indices alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from vos_ros.geometry import se3
+from vos_ros.sources.interface import FrameSource
+from vos_ros.types import Frame, MapObject, MapUpdate
+
+_COVER = (0.25, 0.5)  # of the image's width and height
+_COVER_Z = 0.3  # m
+_COVER_PERIOD = 80  # frames
+
+
+class _Wrapper:
+    """The source as it is; subclasses change frames or updates."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self.source, self.map_frame = source, source.map_frame
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Frame | MapUpdate]:
+        for item in self.source:
+            if isinstance(item, MapUpdate):
+                yield self.update(item)
+            elif (frame := self.frame(item)) is not None:
+                yield frame
+
+    def frame(self, frame: Frame) -> Frame | None:
+        """The frame as it comes, None where it is lost."""
+        return frame
+
+    def update(self, update: MapUpdate) -> MapUpdate:
+        """The update as it comes."""
+        return update
+
+
+class PoseDrift(_Wrapper):
+    """The pose is off by an error that grows evenly from nothing to ``final_m`` and ``final_deg`` at the last frame, along a direction and
+    about an axis that ``seed`` chooses; the stated covariance is that of an error of this size in no known direction."""
+
+    def __init__(self, source: FrameSource, final_m: float, final_deg: float, seed: int = 0) -> None:
+        if final_m < 0 or final_deg < 0:
+            raise ValueError(f"got final_m={final_m}, final_deg={final_deg}: wanted both >= 0")
+        super().__init__(source)
+        rng = np.random.default_rng(seed)
+        self._error = np.concatenate([_direction(rng) * final_m, _direction(rng) * np.deg2rad(final_deg)])
+        self._size = np.repeat([final_m, np.deg2rad(final_deg)], 3)
+
+    def frame(self, frame: Frame) -> Frame:
+        if frame.T_map_camera is None:
+            return frame
+        share = frame.index / max(len(self) - 1, 1)
+        cov = np.diag((share * self._size) ** 2 / 3)
+        if frame.pose_cov is not None:
+            cov = cov + frame.pose_cov
+        return dataclasses.replace(frame, T_map_camera=se3.perturb(frame.T_map_camera, share * self._error), pose_cov=cov)
+
+
+class FaultyMap(_Wrapper):
+    """A map without a share ``missing`` of its objects, and with a share ``invented`` of copies of others that stand where nothing is: each
+    ``shift_m`` along ``up`` from its original, under an id that was free (``invented_ids``). Updates after the first lose
+    their missing objects; copies come with the first."""
+
+    def __init__(self, source: FrameSource, missing: float = 0.0, invented: float = 0.0, seed: int = 0, *, shift_m: float = 0.4,
+                 up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> None:
+        if not (0 <= missing <= 1 and 0 <= invented <= 1):
+            raise ValueError(f"got missing={missing}, invented={invented}: wanted shares 0..1")
+        super().__init__(source)
+        self._missing, self._invented, self._seed = missing, invented, seed
+        self._shift = shift_m * np.array(up)
+        self._originals: dict[int, int] | None = None
+        self._gone: set[int] = set()
+
+    @property
+    def invented_ids(self) -> frozenset[int]:
+        """Known once the first update was asked for."""
+        return frozenset(self._originals or ())
+
+    def update(self, update: MapUpdate) -> MapUpdate:
+        if self._originals is None:
+            self._choose(sorted(o.id for o in update.objects))
+        assert self._originals is not None
+        kept = [o for o in update.objects if o.id not in self._gone]
+        by_id = {o.id: o for o in update.objects}
+        copies = [self._copy(by_id[original], new) for new, original in self._originals.items() if original in by_id]
+        return dataclasses.replace(update, objects=(*kept, *copies))
+
+    def _choose(self, ids: list[int]) -> None:
+        order = np.random.default_rng(self._seed).permutation(ids).tolist()
+        self._gone = set(order[: round(self._missing * len(ids))])
+        chosen = order[len(order) - round(self._invented * len(ids)) :] if self._invented else []
+        self._originals = {max(ids) + 1 + k: i for k, i in enumerate(chosen)}
+
+    def _copy(self, o: MapObject, new_id: int) -> MapObject:
+        pose: Float64[np.ndarray, "4 4"] = np.array(o.T_map_object)
+        pose[:3, 3] += self._shift
+        mesh = None if o.mesh is None else dataclasses.replace(o.mesh, vertices=(o.mesh.vertices + self._shift).astype(np.float32))
+        return dataclasses.replace(o, id=new_id, T_map_object=pose, points=(o.points + self._shift).astype(np.float32), mesh=mesh)
+
+
+class LostFrames(_Wrapper):
+    """A share of the frames is lost, each by chance."""
+
+    def __init__(self, source: FrameSource, share: float, seed: int = 0) -> None:
+        if not 0 <= share < 1:
+            raise ValueError(f"got share={share}: wanted 0 <= share < 1")
+        super().__init__(source)
+        self._share, self._seed = share, seed
+
+    def frame(self, frame: Frame) -> Frame | None:
+        lost = frame.index > 0 and np.random.default_rng((self._seed, frame.index)).uniform() < self._share
+        return None if lost else frame
+
+
+class Covered(_Wrapper):
+    """A grey board passes before the camera, again and again, 0.3 m away: a quarter of the image's width, half of its height."""
+
+    def frame(self, frame: Frame) -> Frame:
+        board = cover(frame.index, frame.shape)
+        rgb = np.array(frame.rgb)
+        rgb[board] = 128
+        depth = None if frame.depth is None else np.where(board, np.float32(_COVER_Z), frame.depth)
+        return dataclasses.replace(frame, rgb=rgb, depth=depth)
+
+
+class WithoutDepth(_Wrapper):
+    """Colour alone."""
+
+    def frame(self, frame: Frame) -> Frame:
+        return dataclasses.replace(frame, depth=None)
+
+
+def cover(index: int, shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """Where the board of ``Covered`` is in a frame: it comes in from the left and leaves at the right."""
+    height, width = shape
+    w, h = round(_COVER[0] * width), round(_COVER[1] * height)
+    left = round((index % _COVER_PERIOD) / _COVER_PERIOD * (width + w)) - w
+    out = np.zeros(shape, bool)
+    out[(height - h) // 2 : (height + h) // 2, max(left, 0) : max(left + w, 0)] = True
+    return out
+
+
+def _direction(rng: np.random.Generator) -> Float64[np.ndarray, "3"]:
+    v = rng.normal(size=3)
+    return np.asarray(v / np.linalg.norm(v))
