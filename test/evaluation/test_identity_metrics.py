@@ -24,22 +24,21 @@ def drawn(seed: int, frames: int = 40) -> list[Sightings]:
     return out
 
 
-@pytest.mark.parametrize("seed", range(4))
+# What trackeval 1.3.0 says of ``drawn``: the means of HOTA, DetA and AssA over its thresholds, and IDF1. The package itself can't be
+# required: it brings another OpenCV along.
+TRACKEVAL = {
+    0: (0.471413714, 0.45476168, 0.489383374, 0.586956522),
+    1: (0.505186096, 0.49152148, 0.519440888, 0.678756477),
+    2: (0.472703155, 0.458426299, 0.48838482, 0.59400545),
+    3: (0.487787235, 0.479277373, 0.497476852, 0.653295129),
+}
+
+
+@pytest.mark.parametrize("seed", TRACKEVAL)
 def test_idf1_and_hota_are_those_of_trackeval(seed: int) -> None:
-    metrics = pytest.importorskip("trackeval.metrics", reason="pip install --no-deps trackeval to compare with it")
     frames = drawn(seed)
-    true_ids, names = (sorted({int(i) for f in frames for i in getattr(f, k)}) for k in ("true_ids", "names"))
-    data = {
-        "num_gt_ids": len(true_ids), "num_tracker_ids": len(names),
-        "num_gt_dets": sum(len(f.true_ids) for f in frames), "num_tracker_dets": sum(len(f.names) for f in frames),
-        "gt_ids": [np.searchsorted(true_ids, f.true_ids) for f in frames], "tracker_ids": [np.searchsorted(names, f.names) for f in frames],
-        "similarity_scores": [f.iou for f in frames],
-    }
-    theirs = metrics.HOTA().eval_sequence(data)
     ours = hota(frames)
-    for key, name in (("hota", "HOTA"), ("deta", "DetA"), ("assa", "AssA")):
-        assert ours[key] == pytest.approx(float(np.mean(theirs[name])), abs=1e-9), key
-    assert idf1(frames) == pytest.approx(float(metrics.Identity({"PRINT_CONFIG": False}).eval_sequence(data)["IDF1"]), abs=1e-9)
+    assert (ours["hota"], ours["deta"], ours["assa"], idf1(frames)) == pytest.approx(TRACKEVAL[seed], abs=1e-8)
 
 
 def test_right_names_are_worth_one_and_a_swap_half() -> None:

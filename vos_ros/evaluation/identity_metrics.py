@@ -4,7 +4,7 @@ idf1            Ristani et al. 2016 (arXiv:1609.01775): one-to-one assignment of
 hota            Luiten et al. 2021 (arXiv:2009.07736), the mean over its 19 thresholds; with deta (detection) and assa (association)
 ece             Naeini et al. 2015: expected calibration error of scores, ten bins of equal width
 
-The first two equal those of the ``trackeval`` package (a test compares them; it isn't needed to run: it comes with another OpenCV).
+The first two equal those of the ``trackeval`` package (a test has its numbers), which can't be required: it brings another OpenCV along.
 """
 
 from __future__ import annotations
