@@ -23,14 +23,16 @@ ways to name the masks: vos_ros, and as baselines projection (no image: the map'
 frame_iou (IoU with the projections, frame by frame).
 
 figures: f1, precision, recall, id_switches as in vos-ros eval bag; idf1 and hota as the trackeval package has them; returns_recognised and
-reidentify_s_p50 of objects that were away for 2 s; ece, the calibration error of the scores; absent_precision and absent_recall. Those of
-the first condition carry no suffix, those of the others its name (f1_drift), those of a baseline its name too (f1_drift_centroid).
+reidentify_s_p50 of objects that were away for 2 s; ece, the calibration error of the scores; absent_precision, absent_recall; said_absent,
+said_merge, said_split, how often that was said. Those of the first condition carry no suffix, those of the others its name (f1_drift),
+those of a baseline its name too (f1_drift_centroid).
 
 examples:
   vos-ros eval association --data kitchen --json association.json --plot association.png
   vos-ros eval association --data kitchen --conditions given,drift --every 3
   vos-ros eval association --synthetic 101,102,103 --conditions given,invented
 """
+_COUNTS = ("id_switches", "returns", "said_absent", "said_merge", "said_split")
 
 
 def add_parser(kinds: Any) -> None:
@@ -111,7 +113,7 @@ def _mean(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:
     out: dict[str, dict[str, float]] = {}
     for method in outcomes[0].figures:
         values = {k: np.array([o.figures[method][k] for o in outcomes], float) for k in outcomes[0].figures[method]}
-        out[method] = {k: _whole(v) if k in ("id_switches", "returns") else _nanmean(v) for k, v in values.items()}
+        out[method] = {k: _whole(v) if k in _COUNTS else _nanmean(v) for k, v in values.items()}
     ours = out["vos_ros"]
     ours["ece"] = _nanmean(np.array([o.calibration.ece for o in outcomes]))
     ours["absent_precision"] = _nanmean(np.array([o.absent_precision for o in outcomes]))

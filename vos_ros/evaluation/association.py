@@ -7,6 +7,7 @@ frame by frame to the projections by their IoU, without memory).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ _LEAST_IOU = 0.2  # of a mask with a projection, for frame_iou
 _AWAY_S = 2.0  # an object that doesn't count for so long and then does has returned
 _SHOWN = 0.5  # of an object's silhouette must be inside the image and unhidden for its absence to be seen ...
 _SHOWN_S = 1.0  # ... for so long
+_DOUBTS = (AssociationStatus.ABSENT, AssociationStatus.MERGE, AssociationStatus.SPLIT)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Record:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Outcome:
-    """One condition: figures by way of naming, and for ours the calibration of its scores and what it said of absent objects."""
+    """One condition: figures by way of naming; for ours also how often it said what against the map, the calibration of its scores, and
+    how right it was about absent objects."""
 
     figures: dict[str, dict[str, float | int]]
     calibration: Calibration
@@ -125,7 +128,7 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
     pipeline = Pipeline(config, session_id="eval")
     records = {m: Record() for m in METHODS}
     claims: list[tuple[float, bool]] = []
-    absence = _Absence()
+    absence, said = _Absence(), Counter({status: 0 for status in _DOUBTS})
     stamps = np.array(truth.stamps_ns)
     index_of = {f: k for k, f in enumerate(truth.stamps_ns)}
     for item in progress(worse):
@@ -134,6 +137,7 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
             continue
         result = pipeline.step(item)
         absence.add(result, faulty.invented_ids if faulty else frozenset())
+        said.update(a.status for a in result.associations if a.status in _DOUBTS)
         near = int(stamps[np.abs(stamps - result.stamp_ns).argmin()])
         if abs(near - result.stamp_ns) > STAMP_TOLERANCE_NS:
             continue
@@ -152,7 +156,9 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
         records["projection"].add(result.stamp_ns, overlap(_projected(projections, labels.shape), mask),
                                   only_known({p.object_id: p.object_id for p in projections}, truth.names))
         claims += _claims(result, counts, names)
-    return Outcome({m: r.figures() for m, r in records.items()}, calibration([s for s, _ in claims], [ok for _, ok in claims]),
+    figures = {m: r.figures() for m, r in records.items()}
+    figures["vos_ros"] |= {f"said_{status.name.lower()}": n for status, n in said.items()}
+    return Outcome(figures, calibration([s for s, _ in claims], [ok for _, ok in claims]),
                    *absence.figures())
 
 
