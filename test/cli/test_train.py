@@ -120,6 +120,8 @@ def test_the_first_run_of_a_fresh_clone(tmp_path: Path, monkeypatch: pytest.Monk
     assert (tmp_path / "out/curve.png").is_file() and (tmp_path / "world-00000-3/frames.csv").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_installed_command_prepares_data_in_processes_of_its_own(root: Path, tmp_path: Path) -> None:
     """They read the script that was started, and must not run it."""
     words = ["train", "lwl", "--config", str(CONFIGS / "lwl_mnv2.yaml"), "--out", str(tmp_path / "out"), "--set", f"data_root={root}",

@@ -128,6 +128,8 @@ def test_killed_and_resumed(finished: Path, tmp_path: Path, clips_folder: Path) 
     same(finished, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_sigterm_saves_where_it_is(tmp_path: Path, clips_folder: Path) -> None:
     process = start(tmp_path, clips_folder, "--slow", "0.3", "--workers", "1")
     wait_for(process, tmp_path / "log.jsonl", 9)
@@ -162,6 +164,7 @@ def test_two_processes_equal_one(two: Path, tmp_path: Path, clips_folder: Path, 
         assert torch.allclose(value, weights(two)[key], atol=2e-5), key
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_killed_and_resumed(two: Path, tmp_path: Path, clips_folder: Path) -> None:
     process = start(tmp_path, clips_folder, "--dropout", "0", "--slow", "0.2", processes=2)
