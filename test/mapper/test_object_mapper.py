@@ -46,6 +46,25 @@ def test_a_track_that_pauses_too_long_starts_over(story):
     assert not story.mapper.objects
 
 
+def test_a_track_that_wanders_is_no_object_and_one_that_slipped_off_its_object_makes_no_other(story):
+    for k in range(30):
+        story.say((1, 0, S.NEW, story.surface((0.3 * k, 0, 1))))
+    assert not story.mapper.objects
+    i = story.new(2, (0, 5, 1))
+    story.say((2, 0, S.NEW, story.surface((0, 6, 1))), times=20)
+    assert set(story.mapper.objects) == {i} and story.mapper.objects[i].observations == 8
+    story.say((3, i, S.MATCHED, story.surface((0, 5, 1))))
+    done = story.say((3, 0, S.NEW, story.surface((0, 6, 1))), times=20)
+    assert set(story.mapper.objects) == {i} and done.counts == {"NEW of a track that is not on its object": 1}
+
+
+def test_a_mask_that_covers_two_look_alikes_gives_the_larger(story):
+    both = np.concatenate([story.surface((0, 0, 1)), story.surface((0.5, 0, 1), count=300)])
+    story.say((1, 0, S.NEW, both), times=8)
+    (o,) = story.mapper.objects.values()
+    assert o.extent(story.mapper.config.model)[1, 0] < 0.1
+
+
 def test_matches_integrate_and_grow_the_object(story):
     i = story.new(1, (0, 0, 1))
     before = story.mapper.objects[i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.mapper.overlap import box_iou_3d, extent_of, inside, share_near, surface_overlap
+from vos_ros.mapper.overlap import box_iou_3d, extent_of, inside, largest_piece, share_near, surface_overlap
 
 
 def sheet(x0: float, x1: float, z: float = 0.0) -> np.ndarray:
@@ -29,6 +29,13 @@ def test_surface_overlap_is_of_the_smaller() -> None:
     assert surface_overlap(sheet(0, 0.2), sheet(0, 0.2)[:0], 0.02) == 0.0
     assert share_near(sheet(0, 0.4), sheet(0.1, 0.2), 0.005) == pytest.approx(0.25)
     assert share_near(sheet(0, 0.4)[:0], sheet(0.1, 0.2), 0.005) == 0.0
+
+
+def test_the_largest_piece_of_what_is_apart() -> None:
+    two = np.concatenate([sheet(0.5, 0.6), sheet(0, 0.2)])
+    np.testing.assert_array_equal(largest_piece(two, 0.05), sheet(0, 0.2))
+    assert len(largest_piece(sheet(0, 0.5), 0.05)) == len(sheet(0, 0.5))
+    assert len(largest_piece(two[:0], 0.05)) == 0
 
 
 def test_extent_and_inside() -> None:

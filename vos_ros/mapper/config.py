@@ -14,11 +14,12 @@ class ModelConfig:
     voxel_m: float = option(0.01, "side of the cubes in which an object's points are averaged; doubled for an object that has more than"
                             " max_points of them", unit="m", low=0.001, high=1.0)
     max_points: int = option(4000, "most points kept per object", low=50, high=1000000)
-    min_hits: int = option(2, "a cube is published once it was measured in so many frames (in all frames while there were fewer)",
-                           unit="frames", low=1, high=100)
-    reach_m: float = option(0.3, "points farther than this outside an object's box are not its own", unit="m", low=0.01, high=10.0)
-    min_agreement: float = option(0.2, "a match of which less than this share of points lies near the object is not integrated", low=0.0,
-                                  high=1.0)
+    min_hits: int = option(2, "a cube is published once it was measured in so many frames ...", unit="frames", low=1, high=100)
+    hit_share: float = option(0.05, "... and in this share of the frames that measured the object ...", low=0.0, high=1.0)
+    enough_hits: int = option(4, "... but never more than this is wanted", unit="frames", low=1, high=1000)
+    reach_m: float = option(0.05, "points farther than this outside an object's box ...", unit="m", low=0.001, high=10.0)
+    reach_share: float = option(0.25, "... and this share of its longest side are not its own", low=0.0, high=2.0)
+    min_agreement: float = option(0.5, "where less than this share of the points is an object's own, none is", low=0.0, high=1.0)
     measured_sigma_m: float = option(0.01, "standard deviation per axis of where a frame shows an object, besides the pose's", unit="m",
                                      low=0.0001, high=1.0)
     pose_sigma_m: float = option(0.01, "standard deviation of the camera's position where its source states no covariance", unit="m",
@@ -42,6 +43,8 @@ class RulesConfig:
                              low=1, high=1000)
     new_s: float = option(0.5, "... over at least this time ...", unit="s", low=0.0, high=60.0)
     new_points: int = option(30, "... with at least so many points", low=1, high=100000)
+    piece_gap_m: float = option(0.05, "of what a NEW track shows, only the largest piece counts; what is farther apart than this is not one"
+                                " piece (a mask that covers two look-alikes)", unit="m", low=0.001, high=10.0)
     forget_s: float = option(10.0, "a track that was to become an object and wasn't measured for this long starts over", unit="s", low=0.1,
                              high=3600.0)
     join_distance_m: float = option(0.015, "points of two objects that are closer than this are the same surface", unit="m", low=0.001,

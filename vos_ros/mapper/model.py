@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from vos_ros.geometry import se3
 from vos_ros.mapper.config import ModelConfig
-from vos_ros.mapper.overlap import Extent, extent_of
+from vos_ros.mapper.overlap import Extent, extent_of, inside
 from vos_ros.mapper.voxels import VoxelGrid, empty_grid
 from vos_ros.types import MapObject
 
@@ -41,13 +41,23 @@ class ObjectModel:
     absent_ns: int | None = None
 
     def points(self, config: ModelConfig) -> Float32[np.ndarray, "M 3"]:
-        """Its surface as published: cubes measured often enough, or all of them where none was."""
-        points = self.grid.points(min(config.min_hits, max(self.observations, 1)))
-        return points if len(points) else self.grid.points()
+        """Its surface as published: the cubes that were measured often enough for what leaks past its edge not to be among them.
+
+        An object that was seen from one side for long and then from another one shows the other side after ``enough_hits`` frames.
+        """
+        wanted = min(max(config.min_hits, round(config.hit_share * self.observations)), config.enough_hits)
+        return self.grid.points(min(wanted, int(self.grid.hits.max(initial=1))))
 
     def extent(self, config: ModelConfig) -> Extent:
         """The box of its published points. ValueError where it has none."""
         return extent_of(self.points(config))
+
+    def own(self, points: Float32[np.ndarray, "P 3"], config: ModelConfig) -> Bool[np.ndarray, "P"]:
+        """Which points (map frame, m) can be its own: those in reach of its box, all where it has none yet."""
+        if len(self.grid) == 0:
+            return np.ones(len(points), bool)
+        box = self.extent(config)
+        return inside(points, box, config.reach_m + config.reach_share * float((box[1] - box[0]).max()))
 
     @property
     def class_id(self) -> int:

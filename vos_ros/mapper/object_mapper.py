@@ -13,13 +13,11 @@ from vos_ros.mapper.config import MapperConfig
 from vos_ros.mapper.evidence import Candidate, Pair, Split, pair
 from vos_ros.mapper.frames import AssociatedFrame, SeenInstance
 from vos_ros.mapper.model import ObjectModel, measurement_cov, new_model
-from vos_ros.mapper.overlap import Extent, inside
+from vos_ros.mapper.overlap import Extent, largest_piece
 from vos_ros.types import Association, AssociationStatus, MapUpdate
 
 _JUMP_NS = 500_000_000
 """A stamp that lies further back than this is a jump back in time (a bag that loops)."""
-_NEAR_M, _NEAR_SHARE = 0.05, 0.25
-"""Points this far outside a box, and this share of its longest side, still speak for the object: it was seen from one side only."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -82,7 +80,7 @@ class ObjectMapper:
 
     def _forget_evidence(self) -> None:
         self._candidates: dict[int, Candidate] = {}
-        self._became: dict[int, int] = {}  # track -> the object that it became, until the associations know it
+        self._became: dict[int, int] = {}  # track -> the object that it became or was found to be
         self._merges: Counter[Pair] = Counter()
         self._splits: dict[int, Split] = {}
 
@@ -150,9 +148,11 @@ class ObjectMapper:
         return sigma_m <= self.config.model.max_pose_sigma_m
 
     def _measured(self, model: ObjectModel, instance: SeenInstance, frame: AssociatedFrame) -> ObjectModel:
+        """With those of the points that can be its own."""
         assert frame.T_map_camera is not None
-        cov = measurement_cov(instance.points, frame.T_map_camera, frame.pose_cov, self.config.model)
-        return model.measured(instance.points, cov, frame.stamp_ns, self.config.model)
+        points = instance.points[model.own(instance.points, self.config.model)]
+        cov = measurement_cov(points, frame.T_map_camera, frame.pose_cov, self.config.model)
+        return model.measured(points, cov, frame.stamp_ns, self.config.model)
 
     # -- what each status does -------------------------------------------------------------------------------------------------
 
@@ -163,41 +163,39 @@ class ObjectMapper:
         if a.score < self.config.rules.min_score:
             return "match too unsure"
         self._candidates.pop(a.track_id, None)
+        self._became[a.track_id] = model.id
         found_again = a.status == AssociationStatus.REIDENTIFIED
         model = model.seen(frame.stamp_ns, self.config.model)
         if instance is None or not self._measures(instance, frame):
             self._put(model)
             return "match without usable points"
-        if len(model.grid) and not self._agrees(model, instance):
+        if not self._agrees(model, instance):
             if not found_again:
                 return "match elsewhere"  # neither seen nor gone: one of mask, pose and association is wrong
             model = model.moved_away()
             events.append(f"object {model.id} was found again in another place: its surface starts over there")
-        self._put(self._extended(model, instance, frame))
+        self._put(self._measured(model, instance, frame))
         return "integrated"
 
     def _agrees(self, model: ObjectModel, instance: SeenInstance) -> bool:
         """Enough of the points lie where the object is."""
-        box = model.extent(self.config.model)
-        margin_m = _NEAR_M + _NEAR_SHARE * float((box[1] - box[0]).max())
-        return float(inside(instance.points, box, margin_m).mean()) >= self.config.model.min_agreement
-
-    def _extended(self, model: ObjectModel, instance: SeenInstance, frame: AssociatedFrame) -> ObjectModel:
-        """With those of the points that can be its own."""
-        points = instance.points
-        if len(model.grid):
-            points = points[inside(points, model.extent(self.config.model), self.config.model.reach_m)]
-        return self._measured(model, replace(instance, points=points), frame) if len(points) else model
+        return float(model.own(instance.points, self.config.model).mean()) >= self.config.model.min_agreement
 
     def _new(self, a: Association, instance: SeenInstance | None, frame: AssociatedFrame, matched: set[int], events: list[str]) -> str:
         if instance is None or not instance.confirmed or not self._measures(instance, frame):
             return "NEW not confirmed or without points"
         became = self.objects.get(self.resolve(self._became.get(a.track_id, 0)))
-        if became is not None and became.id not in matched and self._agrees(became, instance):
-            self._put(self._extended(became.seen(frame.stamp_ns, self.config.model), instance, frame).named(instance.class_id))
+        if became is not None:
+            # A track is one thing all its life. Where it isn't on its object any more it has slipped off: that makes no new object.
+            if became.id in matched or not self._agrees(became, instance):
+                return "NEW of a track that is not on its object"
+            self._put(self._measured(became.seen(frame.stamp_ns, self.config.model), instance, frame).named(instance.class_id))
             return "integrated"
-        self._became.pop(a.track_id, None)
-        candidate = self._candidates.setdefault(a.track_id, Candidate(new_model(instance.points, frame.stamp_ns, self.config.model)))
+        instance = replace(instance, points=largest_piece(instance.points, self.config.rules.piece_gap_m))
+        candidate = self._candidates.get(a.track_id)
+        if candidate is None or not self._agrees(candidate.model, instance):  # what wanders is not an object yet
+            candidate = Candidate(new_model(instance.points, frame.stamp_ns, self.config.model))
+            self._candidates[a.track_id] = candidate
         model = candidate.model.seen(frame.stamp_ns, self.config.model).named(instance.class_id)
         candidate.model = self._measured(model, instance, frame)
         candidate.beside.update(matched)
@@ -261,7 +259,9 @@ class ObjectMapper:
             for t in tracks:
                 instance = seen.get(t)
                 if instance is not None and self._measures(instance, frame):
-                    part = split.parts.get(t) or new_model(instance.points, frame.stamp_ns, self.config.model)
+                    part = split.parts.get(t)
+                    if part is None or not self._agrees(part, instance):
+                        part = new_model(instance.points, frame.stamp_ns, self.config.model)
                     part = part.seen(frame.stamp_ns, self.config.model).named(instance.class_id)
                     split.parts[t] = self._measured(part, instance, frame)
             if split.frames >= self.config.rules.split_frames:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float32, Float64
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 Extent = Float64[np.ndarray, "2 3"]
@@ -37,6 +39,19 @@ def surface_overlap(a: Float32[np.ndarray, "M 3"], b: Float32[np.ndarray, "K 3"]
     if len(a) == 0 or len(b) == 0 or (a.min(0) > b.max(0) + distance_m).any() or (b.min(0) > a.max(0) + distance_m).any():
         return 0.0
     return max(share_near(a, b, distance_m), share_near(b, a, distance_m))
+
+
+def largest_piece(points: Float32[np.ndarray, "P 3"], gap_m: float) -> Float32[np.ndarray, "Q 3"]:
+    """The points of the piece with the most of them, where what is farther apart than ``gap_m`` (to within a cube of that side) is not one
+    piece."""
+    if len(points) == 0:
+        return points
+    cells, cell_of = np.unique(np.floor(points / gap_m).astype(np.int64), axis=0, return_inverse=True)
+    edges = cKDTree(cells).query_pairs(1.8, output_type="ndarray")  # cubes that touch, by a corner at least (sqrt 3)
+    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), shape=(len(cells), len(cells)))
+    _, piece_of = connected_components(graph, directed=False)
+    piece = piece_of[cell_of.ravel()]
+    return np.asarray(points[piece == np.bincount(piece).argmax()])
 
 
 def share_near(points: Float32[np.ndarray, "P 3"], others: Float32[np.ndarray, "K 3"], distance_m: float) -> float:
