@@ -68,7 +68,8 @@ def test_equation_5() -> None:
             theta = theta + g
             p = torch.sigmoid(net.head.logits(theta, episode.queries.inputs))[0].double().numpy().reshape(2, 20)  # K frames
             y = episode.queries.labels[0].numpy().reshape(2, 20)
-            expected += sum(-(y[k] * np.log(p[k]) + (1 - y[k]) * np.log(1 - p[k])).mean() for k in range(2))
+            w = 2 * episode.queries.weights[0].numpy().reshape(2, 20)  # they sum to 1 over all frames
+            expected += sum(-(w[k] * (y[k] * np.log(p[k]) + (1 - y[k]) * np.log(1 - p[k]))).sum() for k in range(2))
     assert value == pytest.approx(expected, rel=1e-5)
 
 
@@ -121,7 +122,7 @@ def test_a_few_steps_of_rmsprop_lower_the_meta_loss() -> None:
         optimizer.step()
     with torch.no_grad():
         value, scalars = meta.loss(net.eval(), batch)
-    assert float(value) < 0.7 * before and float(scalars["after"]) < float(scalars["before"]) and float(scalars["iou"]) > 0.6
+    assert float(value) < 0.3 * before and float(scalars["after"]) < float(scalars["before"]) and float(scalars["iou"]) > 0.4
 
 
 def test_measuring_draws_the_same_every_time() -> None:

@@ -201,8 +201,9 @@ class MetaTask:
         half = self.options.samples // 2
         own = joined([sample(maps[:, n], *confident(probs[:, n]), -(-half // k), generator) for n in range(k)])
         order = torch.randperm(episode.support.labels.shape[1], generator=generator, device=theta.device)[:half]
-        labels = episode.support.labels[:, order]
-        return joined([Samples(episode.support.inputs[:, :, order], labels, torch.full_like(labels, 1 / half)), own])
+        kept = Samples(*(part[..., order] for part in episode.support))
+        weights = kept.weights / kept.weights.sum(1, keepdim=True).clamp_min(1e-12)
+        return joined([kept._replace(weights=weights), own])
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:

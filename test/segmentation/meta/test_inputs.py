@@ -91,18 +91,27 @@ def test_place_is_relative_to_the_prior_in_radii() -> None:
     assert float(blurred[1, 20, 30]) == pytest.approx(1.0) and 0 < float(wide[0, 20, 30]) < 1
 
 
-def test_cells_to_learn_from_are_balanced() -> None:
-    mask, care = disk(12, 16, 4)[None], torch.ones(1, 24, 32)
+def test_cells_to_learn_from() -> None:
+    """A third of each region, which together weigh what the regions measure."""
+    mask, care = disk(12, 9, 4)[None], torch.ones(1, 24, 32)
     place = torch.arange(24 * 32.0).reshape(1, 1, 24, 32)
-    s = sample(place, mask, care, 4000, drawn())
-    assert float(s.labels.mean()) == pytest.approx(0.5, abs=0.05) and float(s.weights.sum()) == pytest.approx(1.0)
-    assert torch.equal(s.labels[0], mask.flatten()[s.inputs[0, 0].long()])
-    care[:, :, 16:] = 0
-    assert bool((sample(place, mask, care, 400, drawn()).inputs[0, 0].long() % 32 < 16).all())
+    s = sample(place, mask, care, 6000, drawn())
+    at = s.inputs[0, 0].long()
+    assert torch.equal(s.labels[0], mask.flatten()[at]) and float(s.labels.mean()) == pytest.approx(1 / 3, abs=1e-3)
+    assert float(s.weights.sum()) == pytest.approx(1.0)
+    near = (at % 32 <= 9 + 4 + 8) & (s.labels[0] == 0)
+    area = float(mask.sum())
+    around = float((planes(torch.zeros(1, 1, 24, 32), torch.zeros(1, 2, 1, 1), mask)[0, -4] > 0).sum()) - area
+    masses = [float(s.weights[0][which].sum()) for which in (s.labels[0] == 1, near, ~near & (s.labels[0] == 0))]
+    rest = min(24 * 32 - area - around, 2 * area)
+    assert masses == pytest.approx([m / (area + around + rest) for m in (area, around, rest)], abs=0.02)
+    care[:, :, 9:] = 0
+    s = sample(place, mask, care, 600, drawn())
+    assert bool((s.inputs[0, 0].long() % 32 < 9)[s.weights[0] > 0].all()), "taken from where nobody cares"
     nothing = sample(place, mask, torch.zeros_like(care), 10, drawn())
-    assert bool(torch.isfinite(nothing.inputs).all())
+    assert bool(torch.isfinite(nothing.inputs).all()) and float(nothing.weights.sum()) == 0
     absent = sample(place, torch.zeros_like(mask), torch.ones_like(care), 50, drawn())
-    assert not bool(absent.labels.any())
+    assert not bool(absent.labels.any()) and float(absent.weights.sum()) == pytest.approx(1.0)
 
 
 def test_disturbed_masks_are_near_the_truth_but_not_on_it() -> None:

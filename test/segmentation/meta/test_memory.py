@@ -10,7 +10,8 @@ from vos_ros.segmentation.meta.memory import Cells, Memory, batched
 
 def frame(name: float, cells: int = 6) -> Cells:
     """Cells that carry the frame's name, and their own number."""
-    return Cells(torch.stack([torch.full((cells,), name), torch.arange(float(cells))]), torch.full((cells,), name / 100))
+    inputs = torch.stack([torch.full((cells,), name), torch.arange(float(cells))])
+    return Cells(inputs, torch.full((cells,), name / 100), torch.full((cells,), 1 / cells))
 
 
 def shares(memory: Memory) -> dict[float, float]:

@@ -48,36 +48,39 @@ def draw(weights: Float[torch.Tensor, "N P"], count: int, generator: torch.Gener
 def choose_references(embedding: Float[torch.Tensor, "N d h w"], masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"],
                       generator: torch.Generator | None = None, count: int = REFERENCES) -> Float[torch.Tensor, "N 2 R d"]:
     """Embeddings that objects are known by: random cells of the object, and of the background, half of these from its surroundings."""
-    inside, near, outside = _regions(masks, care)
+    inside, near, far = _regions(masks, care)
     half = count // 2
-    chosen = torch.cat([draw(inside, count, generator), draw(near, half, generator), draw(outside, count - half, generator)], 1)
+    chosen = torch.cat([draw(inside, count, generator), draw(near, half, generator), draw(near + far, count - half, generator)], 1)
     d = embedding.shape[1]
     cells = embedding.flatten(2).gather(2, chosen[:, None].expand(-1, d, -1)).transpose(1, 2)
     return cells.reshape(len(masks), 2, count, d)
 
 
 def _regions(masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weights (N, P) of the cells of the object, of its surroundings and of all of the background, each summing to 1 or all 0."""
+    """How much of each cell (N, P) is the object, is in its surroundings, is farther off."""
     inside, outside = care * masks, care * (1 - masks)
-    near = outside * (_blur(masks, _WIDE) > 0)
-    return tuple(_normalised(t.flatten(1)) for t in (inside, near, outside))  # type: ignore[return-value]
-
-
-def _normalised(x: Float[torch.Tensor, "N P"]) -> Float[torch.Tensor, "N P"]:
-    total = x.sum(1, keepdim=True)
-    return torch.where(total > 1e-6, x / total.clamp_min(1e-6), 0.0)
+    near = _blur(masks, _WIDE) > 0
+    return inside.flatten(1), (outside * near).flatten(1), (outside * ~near).flatten(1)
 
 
 def sample(inputs: Float[torch.Tensor, "N C h w"], masks: Float[torch.Tensor, "N h w"], care: Float[torch.Tensor, "N h w"], count: int,
            generator: torch.Generator | None = None) -> Samples:
-    """Cells to learn from, all of the same weight: half of them the object's, the others evenly from its surroundings and from all of the
-    background (the paper samples foreground and background evenly). ``care`` >= 0 says how much a cell counts; where nothing of the
-    object does, no cell is of it."""
-    inside, near, outside = _regions(masks, care)
-    chosen = draw(0.5 * inside + 0.25 * near + 0.25 * outside, count, generator)
+    """Cells to learn from: a third each of the object, of its surroundings and of the rest (the paper samples foreground and background
+    evenly). They weigh what their regions measure, so that the loss is that of the whole image, as an IoU sees it, but for the rest:
+    that weighs at most twice as much as the object. ``care`` >= 0 says how much a cell counts; where nothing of the object does, all
+    are of the background."""
+    regions = _regions(masks, care)
+    third = count // 3
+    counts = (third, third, count - 2 * third)
+    chosen = torch.cat([draw(region, n, generator) for region, n in zip(regions, counts, strict=True)], 1)
+    inside, near, far = (region.sum(1) for region in regions)
+    far = torch.where(inside + near > 0, torch.minimum(far, 2 * inside), far)
+    mass = torch.stack([inside, near, far], 1)
+    mass = mass / mass.sum(1, keepdim=True).clamp_min(_TINY)
+    weights = torch.cat([(mass[:, k : k + 1] / n).expand(-1, n) for k, n in enumerate(counts)], 1)
     labels = masks.flatten(1).gather(1, chosen)
     cells = inputs.flatten(2).gather(2, chosen[:, None].expand(-1, inputs.shape[1], -1))
-    return Samples(cells, labels, torch.full_like(labels, 1 / count))
+    return Samples(cells, labels, weights)
 
 
 def planes(embedding: Float[torch.Tensor, "n d h w"], references: Sequence[torch.Tensor] | Float[torch.Tensor, "N 2 R d"],

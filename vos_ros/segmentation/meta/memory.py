@@ -14,10 +14,11 @@ from vos_ros.segmentation.networks.segmentation_head import Samples
 
 
 class Cells(NamedTuple):
-    """S cells of a frame as one object sees them, with labels 0..1. All weigh the same."""
+    """S cells of a frame as one object sees them, with labels 0..1 and weights."""
 
     inputs: Float[torch.Tensor, "C S"]
     labels: Float[torch.Tensor, "S"]
+    weights: Float[torch.Tensor, "S"]
 
 
 class Memory:
@@ -46,15 +47,15 @@ class Memory:
         if not frames:
             raise ValueError("nothing is remembered of this object")
         share = self._anchor_share if self._given and self._own else float(bool(self._given))
-        parts = [(share, len(self._given)), (1 - share, len(self._own))]
-        importance = torch.tensor([s / n for s, n in parts for _ in range(n)], device=frames[0].labels.device)
+        shares = [(share, len(self._given)), (1 - share, len(self._own))]
+        importance = torch.tensor([s / n for s, n in shares for _ in range(n)], device=frames[0].labels.device)
         which = torch.multinomial(importance, count, replacement=True, generator=generator)
         cell = torch.randint(frames[0].labels.numel(), (count,), generator=generator, device=which.device)
-        inputs, labels = torch.stack([f.inputs for f in frames]), torch.stack([f.labels for f in frames])
-        return Cells(inputs[which, :, cell].T, labels[which, cell])
+        inputs, labels, weights = (torch.stack(parts) for parts in zip(*frames, strict=True))
+        return Cells(inputs[which, :, cell].T, labels[which, cell], weights[which, cell])
 
 
 def batched(cells: Sequence[Cells]) -> Samples:
-    """Equally many cells of each of N objects."""
-    labels = torch.stack([c.labels for c in cells])
-    return Samples(torch.stack([c.inputs for c in cells]), labels, torch.full_like(labels, 1 / labels.shape[1]))
+    """Equally many cells of each of N objects; their weights sum to 1 per object."""
+    inputs, labels, weights = (torch.stack(parts) for parts in zip(*cells, strict=True))
+    return Samples(inputs, labels, weights / weights.sum(1, keepdim=True).clamp_min(1e-12))

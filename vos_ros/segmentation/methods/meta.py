@@ -191,7 +191,7 @@ class Meta:
         for k in rows:
             at = (slice(k, k + 1), seen[k].rows, seen[k].columns)
             kept = sample(seen[k].inputs, masks[at], care[at], self._count, self._generator)
-            self._pending[ids[k]] = (Cells(kept.inputs[0], kept.labels[0]), confidence[k])
+            self._pending[ids[k]] = (Cells(*(part[0] for part in kept)), confidence[k])
 
     def _keep(self, frame: Frame, result: Segmentation) -> Segmentation:
         self._last = (frame, result)
@@ -235,7 +235,7 @@ class Meta:
             memory = Memory(self._config.memory_size, self._config.anchor_share)
             track = _Track(theta[k], {name: s[k] for name, s in states.items()}, memory, references[k], cells[k], view, taught=shown[k])
             if track.taught:
-                memory.give(Cells(support.inputs[k], support.labels[k]))
+                memory.give(Cells(*(part[k] for part in support)))
             self._tracks[i] = track
         self._learn([i for i, seen in zip(masks, shown, strict=True) if seen], self._config.iterations_init)
 
@@ -253,7 +253,7 @@ class Meta:
             self._pending.pop(i, None)
             if shown[k]:
                 track.references = references[k]
-                track.memory.give(Cells(support.inputs[k], support.labels[k]))
+                track.memory.give(Cells(*(part[k] for part in support)))
                 self._to_learn.add(i)
 
     def _flush(self) -> None:
