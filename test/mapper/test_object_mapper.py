@@ -206,6 +206,19 @@ def test_two_tracks_that_share_one_thing_give_one_object(story):
     assert set(story.mapper.objects) == {i}
 
 
+def test_two_objects_that_grow_to_be_one_are_joined(story):
+    whole = {"size": (0.2, 0.1, 0.1), "count": 1600}
+    left = story.new(1, (-0.07, 0, 1), size=(0.06, 0.1, 0.1))
+    right = story.new(2, (0.07, 0, 1), size=(0.06, 0.1, 0.1))
+    story.mapper.update()
+    assert story.mapper.unite() == () and len(story.mapper.objects) == 2
+    for k in range(12):
+        story.say((1, left, S.MATCHED, story.surface((0, 0, 1), seed=k, **whole)))
+        story.say((2, right, S.MATCHED, story.surface((0, 0, 1), seed=40 + k, **whole)))
+    assert story.mapper.unite() == (f"object {right} became part of object {left}: they have grown to share surface and box",)
+    assert story.mapper.update().merged == ((right, left),) and story.mapper.unite() == ()
+
+
 def test_frames_of_another_map_frame_or_session_are_refused_and_said(story):
     i = story.new(1, (0, 0, 1))
     points = story.surface((0, 0, 1))

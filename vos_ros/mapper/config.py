@@ -19,7 +19,8 @@ class ModelConfig:
     enough_hits: int = option(4, "... but never more than this is wanted", unit="frames", low=1, high=1000)
     reach_m: float = option(0.05, "points farther than this outside an object's box ...", unit="m", low=0.001, high=10.0)
     reach_share: float = option(0.25, "... and this share of its longest side are not its own", low=0.0, high=2.0)
-    min_agreement: float = option(0.5, "where less than this share of the points is an object's own, none is", low=0.0, high=1.0)
+    min_agreement: float = option(0.5, "where less than this share of a mask's points is an object's own, and the mask shows less than this"
+                                  " share of the object, it is not integrated", low=0.0, high=1.0)
     measured_sigma_m: float = option(0.01, "standard deviation per axis of where a frame shows an object, besides the pose's", unit="m",
                                      low=0.0001, high=1.0)
     pose_sigma_m: float = option(0.01, "standard deviation of the camera's position where its source states no covariance", unit="m",

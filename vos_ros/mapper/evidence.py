@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,29 +29,32 @@ class Candidate:
         return (self.model.observations >= rules.new_frames and span_s >= rules.new_s
                 and len(self.model.points(model)) >= rules.new_points)
 
-    def twin(self, objects: Iterable[ObjectModel], model: ModelConfig, rules: RulesConfig) -> int:
-        """The object that this is: the one that shares most of its surface with it, where that is enough; 0 = none.
 
-        Two things that most frames showed beside one another are hardly the same, even where they touch (a card on a box): then both
-        surfaces and boxes must be alike.
-        """
-        mine = self.model.points(model)
-        best, most = 0, 0.0
-        for other in objects:
-            theirs = other.points(model)
-            if len(theirs) == 0:
-                continue
-            # coarse cubes are farther apart than the noise is wide
-            distance_m = max(rules.join_distance_m, self.model.grid.point_radius_m, other.grid.point_radius_m)
-            shared = surface_overlap(mine, theirs, distance_m)
-            alike = box_iou_3d(extent_of(mine), extent_of(theirs), least_m=distance_m) >= rules.join_box_iou
-            if 2 * self.beside[other.id] > self.model.observations:
-                same = alike and shared >= rules.join_overlap_beside
-            else:
-                same = shared >= rules.join_overlap or (alike and shared > 0)
-            if same and shared > most:
-                best, most = other.id, shared
-        return best
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How much two objects are the same in space: share of the smaller one's surface that is the other's too, and whether their boxes
+    overlap by ``rules.join_box_iou``."""
+
+    shared: float
+    alike: bool
+
+    def same_as_new(self, beside: bool, rules: RulesConfig) -> bool:
+        """A new object is the known one. Two things that most frames showed ``beside`` one another are hardly the same, even where they
+        touch (a card on a box): then both surfaces and boxes must be alike."""
+        return self.same_as_known(beside, rules) or (not beside and (self.shared >= rules.join_overlap or (self.alike and self.shared > 0)))
+
+    def same_as_known(self, beside: bool, rules: RulesConfig) -> bool:
+        """Two objects of the map are one: surfaces and boxes must be alike, whatever the frames showed."""
+        return self.alike and self.shared >= (rules.join_overlap_beside if beside else rules.join_overlap)
+
+
+def likeness(a: ObjectModel, b: ObjectModel, model: ModelConfig, rules: RulesConfig) -> Likeness:
+    """Compares two objects by their published points."""
+    mine, theirs = a.points(model), b.points(model)
+    # coarse cubes are farther apart than the noise is wide
+    distance_m = max(rules.join_distance_m, a.grid.point_radius_m, b.grid.point_radius_m)
+    shared = surface_overlap(mine, theirs, distance_m)
+    return Likeness(shared, shared > 0 and box_iou_3d(extent_of(mine), extent_of(theirs), least_m=distance_m) >= rules.join_box_iou)
 
 
 @dataclass(eq=False, slots=True)

@@ -6,18 +6,21 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 
 from vos_ros.mapper.config import MapperConfig
-from vos_ros.mapper.evidence import Candidate, Pair, Split, pair
+from vos_ros.mapper.evidence import Candidate, Pair, Split, likeness, pair
 from vos_ros.mapper.frames import AssociatedFrame, SeenInstance
 from vos_ros.mapper.model import ObjectModel, measurement_cov, new_model
-from vos_ros.mapper.overlap import Extent, largest_piece
+from vos_ros.mapper.overlap import Extent, largest_piece, share_near
 from vos_ros.types import Association, AssociationStatus, MapUpdate
 
 _JUMP_NS = 500_000_000
 """A stamp that lies further back than this is a jump back in time (a bag that loops)."""
+_APART = 4.0
+"""Points of one view of a surface that an object's cube lies on are nearer to its mean than this times its radius: 3 cm with cubes of 1 cm."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,6 +84,7 @@ class ObjectMapper:
     def _forget_evidence(self) -> None:
         self._candidates: dict[int, Candidate] = {}
         self._became: dict[int, int] = {}  # track -> the object that it became or was found to be
+        self._beside: Counter[Pair] = Counter()  # in how many frames two objects were found in different places of the image
         self._merges: Counter[Pair] = Counter()
         self._splits: dict[int, Split] = {}
 
@@ -96,6 +100,7 @@ class ObjectMapper:
         seen = {i.track_id: i for i in frame.instances}
         found = [a for a in frame.associations if a.status in (AssociationStatus.MATCHED, AssociationStatus.REIDENTIFIED)]
         matched = {self.resolve(a.map_object_id) for a in found}
+        self._beside.update(combinations(sorted(matched), 2))
         for a in found:
             counts[self._match(a, seen.get(a.track_id), frame, events)] += 1
         for a in frame.associations:
@@ -178,8 +183,11 @@ class ObjectMapper:
         return "integrated"
 
     def _agrees(self, model: ObjectModel, instance: SeenInstance) -> bool:
-        """Enough of the points lie where the object is."""
-        return float(model.own(instance.points, self.config.model).mean()) >= self.config.model.min_agreement
+        """Enough of the points lie where the object is, or enough of the object lies where the points are: it was known in part only."""
+        wanted = self.config.model.min_agreement
+        if float(model.own(instance.points, self.config.model).mean()) >= wanted:
+            return True
+        return share_near(model.points(self.config.model), instance.points, _APART * model.grid.point_radius_m) >= wanted
 
     def _new(self, a: Association, instance: SeenInstance | None, frame: AssociatedFrame, matched: set[int], events: list[str]) -> str:
         if instance is None or not instance.confirmed or not self._measures(instance, frame):
@@ -202,7 +210,7 @@ class ObjectMapper:
         if not candidate.is_ready(self.config.model, self.config.rules):
             return "NEW waiting to be seen more often"
         del self._candidates[a.track_id]
-        twin = candidate.twin(self.objects.values(), self.config.model, self.config.rules)
+        twin = self._twin(candidate)
         if twin:
             self._put(self.objects[twin].joined(candidate.model, self.config.model))
             events.append(f"track {a.track_id} is object {twin}: they share their surface")
@@ -212,6 +220,15 @@ class ObjectMapper:
             events.append(f"object {twin} begins from track {a.track_id}, with {len(candidate.model.grid)} points")
         self._became[a.track_id] = twin
         return "NEW became an object"
+
+    def _twin(self, candidate: Candidate) -> int:
+        """The known object that a candidate is: the one that it shares most of its surface with, where that is enough; 0 = none."""
+        rules, best = self.config.rules, (0.0, 0)
+        for other in self.objects.values():
+            alike = likeness(candidate.model, other, self.config.model, rules)
+            if alike.same_as_new(2 * candidate.beside[other.id] > candidate.model.observations, rules):
+                best = max(best, (alike.shared, other.id))
+        return best[1]
 
     def _absent(self, object_id: int, stamp_ns: int, events: list[str]) -> str:
         model = self.objects.get(object_id)
@@ -296,6 +313,23 @@ class ObjectMapper:
         self._merged[gone] = into
         self._news.append((gone, into))
 
+    def unite(self) -> tuple[str, ...]:
+        """Joins objects that have grown to be one and the same; what was done, for people. Compares those that changed since the last
+        update: call it before ``update``, not with every frame."""
+        events = []
+        for i in sorted(i for i in self._touched if self._has_changed(self.objects[i])):
+            for other in sorted(self.objects):
+                if i not in self.objects or other == i or other not in self.objects:
+                    continue
+                into, gone = pair(i, other)
+                both = self._beside[into, gone]
+                beside = 2 * both > min(self.objects[into].observations, self.objects[gone].observations)
+                if likeness(self.objects[i], self.objects[other], self.config.model, self.config.rules).same_as_known(
+                        beside, self.config.rules):
+                    self._join(into, gone)
+                    events.append(f"object {gone} became part of object {into}: they have grown to share surface and box")
+        return tuple(events)
+
     def _delete(self, object_id: int) -> None:
         self._remove(object_id)
         self._deleted.append(object_id)
@@ -306,6 +340,7 @@ class ObjectMapper:
         self._published.pop(object_id, None)
         self._splits.pop(object_id, None)
         self._merges = Counter({p: n for p, n in self._merges.items() if object_id not in p})
+        self._beside = Counter({p: n for p, n in self._beside.items() if object_id not in p})
 
     # -- updates out -----------------------------------------------------------------------------------------------------------
 

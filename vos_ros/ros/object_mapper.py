@@ -260,6 +260,8 @@ class ObjectMapperNode(Node):
         return lift_labels(labels, values, rectifier.depth(depth), T_map_camera, rectifier.intrinsics, how)
 
     def _publish(self, *, full: bool) -> None:
+        for text in self.mapper.unite():
+            self.get_logger().info(text)
         update = self.mapper.update(full=full)
         if update is not None:
             self._publisher.publish(map_message(update, self.mapper))
