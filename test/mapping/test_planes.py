@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CONFIG = ProposalsConfig()
 ROOM = [([-3.0, -1.0, -1.05], [3.0, 3.0, -1.0]), ([-3.0, 2.5, -1.0], [3.0, 2.6, 2.0])]  # floor, wall
 
 
-def planes_of(depth: np.ndarray, camera: Intrinsics, min_area: float = 0.2, guesses: tuple[np.ndarray, ...] = ()) -> list[np.ndarray]:
+def planes_of(depth: np.ndarray, camera: Intrinsics, min_area: float = 0.2, guesses: Sequence = ()) -> list[np.ndarray]:
     grid = grid_of(depth, camera, CONFIG)
     return find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, min_area, guesses)
 
@@ -39,9 +39,11 @@ def test_a_plane_must_show_its_least_area_whatever_the_distance(camera: Intrinsi
 
 def test_a_plane_known_from_before_may_show_less_of_itself(camera: Intrinsics, cut_boxes: Callable[..., np.ndarray]) -> None:
     wall = cut_boxes([([-0.2, -0.2, 1.0], [0.2, 0.2, 1.1])], np.eye(4), camera)
-    (found,) = planes_of(wall, camera, 0.3, (np.array([0.0, 0.0, 1.0, -1.005]),))
+    everywhere = np.ones((120, 160), bool)
+    (found,) = planes_of(wall, camera, 0.3, [(np.array([0.0, 0.0, 1.0, -1.005]), everywhere)])
     assert abs(abs(found[3]) - 1.0) < 1e-3 and abs(abs(found[2]) - 1.0) < 1e-3
-    assert planes_of(wall, camera, 0.3, (np.array([0.0, 0.0, 1.0, -1.5]),)) == [], "a plane that isn't there"
+    assert planes_of(wall, camera, 0.3, [(np.array([0.0, 0.0, 1.0, -1.5]), everywhere)]) == [], "a plane that isn't there"
+    assert planes_of(wall, camera, 0.3, [(np.array([0.0, 0.0, 1.0, -1.005]), ~everywhere)]) == [], "one that is elsewhere"
 
 
 def test_a_surface_that_only_crosses_a_plane_is_not_of_it(camera: Intrinsics, cut_boxes: Callable[..., np.ndarray]) -> None:
@@ -61,8 +63,10 @@ def test_a_moved_plane_holds_the_moved_points() -> None:
     assert np.allclose((points @ T[:3, :3].T + T[:3, 3]) @ plane[:3] + plane[3], 0.0, atol=1e-9)
 
 
-@pytest.mark.parametrize("depth", [np.zeros((240, 320)), np.full((240, 320), np.nan), np.random.default_rng(0).uniform(0.5, 4.0, (240, 320))],
-                         ids=["unknown", "nan", "noise"])
+NOISE = np.random.default_rng(0).uniform(0.5, 4.0, (240, 320))
+
+
+@pytest.mark.parametrize("depth", [np.zeros((240, 320)), np.full((240, 320), np.nan), NOISE], ids=["unknown", "nan", "noise"])
 def test_where_there_is_no_plane_none_is_found(camera: Intrinsics, depth: np.ndarray) -> None:
     assert planes_of(depth.astype(np.float32), camera) == []
 

@@ -36,8 +36,10 @@ _MAX_HIDDEN, _MAX_TOUCHING, _MAX_CUT = 0.4, 0.25, 0.1
 that), and along the border of what was measured (the rest of it is outside)."""
 _MIN_WIDTH = 1.2
 """Cells: pieces that are thinner on the average are rims left by planes and by the sensor's edges."""
-_MIN_BREADTH = 0.12
+_MIN_BREADTH = 0.2
 """Second extent of a piece in its first: what is longer is an edge or a leg of furniture."""
+_MIN_SOLID = 0.5
+"""Share of its convex outline that a piece fills: what fills less is what other things leave to be seen of a surface."""
 _MIN_RISE = 1.5
 """Tolerances by which a tenth of a piece must rise over every plane; what rises less is the plane's own unevenness."""
 _MIN_LEFT = 0.5
@@ -88,8 +90,8 @@ def tolerance_at(z: Float32[np.ndarray, "*S"], config: ProposalsConfig) -> Float
     return np.asarray(np.float32(config.plane_tolerance_m) + np.float32(config.plane_tolerance_per_m2) * z * z)
 
 
-def planes_of(grid: Grid, config: ProposalsConfig, guesses: Sequence[Plane] = ()) -> list[Plane]:
-    """The large planes in view (camera frame), those near ``guesses`` first; see ``find_planes``."""
+def planes_of(grid: Grid, config: ProposalsConfig, guesses: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]] = ()) -> list[Plane]:
+    """The large planes in view (camera frame); see ``find_planes``."""
     return find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, config.plane_min_m2, guesses)
 
 
@@ -107,20 +109,21 @@ def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plan
              reach: Bool[np.ndarray, "h w"], config: ProposalsConfig) -> list[Cluster]:
     """The pieces that may be objects which nobody knows yet, the largest first.
 
-    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects, and a little more; ``reach`` those where the sensor ever measured
-    anything. Left out is what is too small, too large,
-    too thin or too flat, and what is a part of something: hidden by something nearer, cut off where the measured depth ends, beside a known
-    object on the same surface or mostly one itself.
+    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects; ``reach`` those where the sensor ever
+    measured anything. Left out is what is too small, too large, too thin or too flat, and what is a part of something: hidden by something
+    nearer, cut off where the measured depth ends, beside a known object on the same surface or mostly one itself.
     """
     whole = np.bincount(labels.ravel())
     origin = labels
     if known.any():
-        labels = _connected((labels > 0) & ~known, grid, config)
+        # and a cell around them, of the same piece: masks are not that exact
+        rim = np.asarray(cv2.dilate(np.where(known, labels, 0).astype(np.float32), np.ones((3, 3), np.uint8)))
+        labels = _connected((labels > 0) & ~known & (rim != labels), grid, config)
     boxes = find_objects(labels)
     if not boxes:
         return []
     cells = np.bincount(labels.ravel())
-    outline, open_, hidden, touching, cut = _outline(labels, known, reach, grid, config)
+    outline, open_, hidden, touching, cut = _outline(labels, origin, reach, grid, config)
     share = 1.0 / np.maximum(outline, 1)
     good = (cells * grid.step**2 >= config.min_px) & (cells >= _MIN_CELLS) & (2.0 * cells * share >= _MIN_WIDTH)
     good &= (open_ * share >= _MIN_OPEN) & (hidden * share <= _MAX_HIDDEN) & (touching * share <= _MAX_TOUCHING) & (cut * share <= _MAX_CUT)
@@ -135,7 +138,7 @@ def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plan
         length, breadth = _extents(points)
         if not config.min_size_m <= length <= config.max_size_m or breadth < _MIN_BREADTH * length:
             continue
-        if not _rises(points, grid.tolerance[box][own], planes):
+        if not _solid(own) or not _rises(points, grid.tolerance[box][own], planes):
             continue
         mask = np.zeros(labels.shape, bool)
         mask[box] = own
@@ -222,10 +225,10 @@ def _connected(mask: Bool[np.ndarray, "h w"], grid: Grid, config: ProposalsConfi
     return labels
 
 
-def _outline(labels: Int32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], reach: Bool[np.ndarray, "h w"], grid: Grid,
+def _outline(labels: Int32[np.ndarray, "h w"], origin: Int32[np.ndarray, "h w"], reach: Bool[np.ndarray, "h w"], grid: Grid,
              config: ProposalsConfig) -> Int64[np.ndarray, "5 N"]:
-    """Per label the edges of its outline: all, those to something measured that isn't nearer, those to something nearer, those to a known
-    object on the same surface; and its cells at the border of the measured area."""
+    """Per label the edges of its outline: all, those to something measured that isn't nearer, those to something nearer, those to what
+    was taken out of the same piece (``origin``); and its cells at the border of the measured area."""
     z = grid.vertices[..., 2]
     size = int(labels.max()) + 1
     out = np.zeros((5, size), np.int64)
@@ -236,8 +239,8 @@ def _outline(labels: Int32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], r
         ahead = z[own][edge] - z[other][edge]  # m by which the neighbour is nearer
         jump = _jump(z[own][edge], grid, config)
         seen, nearer = z[other][edge] > 0, ahead > jump
-        beside_known = known[other][edge] & (np.abs(ahead) <= jump)
-        for count, which in zip(out, (np.s_[:], seen & ~nearer, seen & nearer, seen & beside_known), strict=False):
+        taken = (origin[own][edge] == origin[other][edge]) & (np.abs(ahead) <= jump)
+        for count, which in zip(out, (np.s_[:], seen & ~nearer, seen & nearer, seen & taken), strict=False):
             count += np.bincount(of[which], minlength=size)
     out[4] = np.bincount(labels[~inside(reach)], minlength=size)
     return out
@@ -251,6 +254,15 @@ def _extents(points: Float32[np.ndarray, "P 3"]) -> tuple[float, float]:
     rest = len(along) // 50
     length, breadth = along[-1 - rest] - along[rest]
     return float(length), float(breadth)
+
+
+def _solid(cells: Bool[np.ndarray, "h w"]) -> bool:
+    """The cells fill enough of their convex outline."""
+    rows, columns = np.nonzero(cells)
+    hull = cv2.convexHull(np.column_stack([columns, rows]).astype(np.int32))
+    # the outline of whole cells, half a cell outside that of their middles
+    area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True) + 1.0
+    return len(rows) >= _MIN_SOLID * area
 
 
 def _rises(points: Float32[np.ndarray, "P 3"], tolerance: Float32[np.ndarray, "P"], planes: Sequence[Plane]) -> bool:

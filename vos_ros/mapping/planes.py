@@ -1,7 +1,7 @@
 """The large planes of a depth image (table tops, floor, walls): what objects stand on and in front of.
 
 RANSAC (Fischler and Bolles, 1981) on a decimated vertex map, one plane after the other. Three nearby cells make a hypothesis; a cell
-supports it where it lies near the plane and its normal, where it has one, agrees. Planes known from before are tried first.
+supports it where it lies near the plane and its normal, where it has one, agrees. Planes known from before may be smaller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REACH = (3, 20)
 _MIN_COSINE = 0.75
 """Cosine of the angle up to which a cell's normal agrees with a plane's: normals of single readings are noisy."""
 _MIN_CELLS = 40
-_GUESSED = 0.25
+_GUESSED = 0.1
 """A plane known from before may show so much less of itself than a new one must."""
 _MAX_PLANES = 8
 _GRAZING = 0.15
@@ -46,20 +46,16 @@ def find_planes(
     tolerance: Float32[np.ndarray, "h w"],
     cell_m2: Float32[np.ndarray, "h w"],
     min_area_m2: float,
-    guesses: Sequence[Plane] = (),
+    guesses: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]] = (),
 ) -> list[Plane]:
-    """The planes, at most 8, that show at least ``min_area_m2`` of themselves; a quarter of it serves for those near a ``guess``.
+    """The planes, at most 8, that show at least ``min_area_m2`` of themselves, the best supported first; then those near ``guesses`` of
+    which what is left shows at least a tenth of that. A guess is a plane and the cells where it may be.
 
     ``vertices`` m, 0 0 0 where unknown, and their ``normals``, 0 0 0 where there is none; ``tolerance`` is the distance (m) within which
     a reading lies on a plane, ``cell_m2`` the area that a cell covers at its depth, seen face to face. Camera frame. Deterministic.
     """
     left = vertices[..., 2] > 0
     planes: list[Plane] = []
-    for guess in guesses:
-        plane, on = _refine(guess, vertices, normals, tolerance, left)
-        if plane is not None and len(planes) < _MAX_PLANES and _area(plane, vertices, cell_m2, on) >= _GUESSED * min_area_m2:
-            planes.append(plane)
-            left &= ~on
     rng = np.random.default_rng(1)  # the same draws each time: the planes are a function of the arguments
     while len(planes) < _MAX_PLANES:
         best = _hypothesis(vertices, normals, tolerance, left, cell_m2, rng)
@@ -70,6 +66,11 @@ def find_planes(
             break
         planes.append(plane)
         left &= ~on
+    for guess, there in guesses:
+        plane, on = _refine(guess, vertices, normals, tolerance, left & there)
+        if plane is not None and _area(plane, vertices, cell_m2, on) >= _GUESSED * min_area_m2:
+            planes.append(plane)
+            left &= ~on
     return planes
 
 
@@ -80,6 +81,11 @@ def on_plane(
     n = plane[:3].astype(np.float32)
     agrees = (np.abs(normals @ n) >= _MIN_COSINE) | ~normals.any(-1)
     return np.asarray((np.abs(vertices @ n + np.float32(plane[3])) <= tolerance) & agrees)
+
+
+def dense(on: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The cells of a mask that have most of their neighbours in it."""
+    return np.asarray(on & (cv2.blur(on.astype(np.float32), (3, 3)) > 0.5))
 
 
 def moved(plane: Plane, T_a_b: Float64[np.ndarray, "4 4"]) -> Plane:
@@ -125,15 +131,17 @@ def _refine(
     left: Bool[np.ndarray, "h w"],
 ) -> tuple[Plane | None, Bool[np.ndarray, "h w"]]:
     """The plane that fits its own support best (total least squares, twice) and that support; None where that is too little."""
-    on = left & on_plane(plane, vertices, normals, tolerance)
+    on = np.zeros(left.shape, bool)
+    flat = np.flatnonzero(left)
+    points, facing, slack = vertices.reshape(-1, 3)[flat], normals.reshape(-1, 3)[flat], tolerance.reshape(-1)[flat]
     for _ in range(2):
-        points = vertices[on].astype(np.float64)
-        if len(points) < _MIN_CELLS:
+        near = points[on_plane(plane, points, facing, slack)].astype(np.float64)
+        if len(near) < _MIN_CELLS:
             return None, on
-        centre = points.mean(0)
-        _, axes = np.linalg.eigh((points - centre).T @ (points - centre))
+        centre = near.mean(0)
+        _, axes = np.linalg.eigh((near - centre).T @ (near - centre))
         plane = np.append(axes[:, 0], -axes[:, 0] @ centre)
-        on = left & on_plane(plane, vertices, normals, tolerance)
+    on.reshape(-1)[flat] = on_plane(plane, points, facing, slack)
     return plane, on
 
 
@@ -141,7 +149,7 @@ def _area(
     plane: Plane, vertices: Float32[np.ndarray, "h w 3"], cell_m2: Float32[np.ndarray, "h w"], on: Bool[np.ndarray, "h w"]
 ) -> float:
     """Area (m^2) of the plane that is seen: a cell covers more of it the flatter it is looked at. Scattered cells are no plane."""
-    on = on & (np.asarray(cv2.blur(on.astype(np.float32), (3, 3))) > 0.5)
+    on = dense(on)
     rays = vertices[on]
     sine = np.abs(rays @ plane[:3].astype(np.float32)) / np.maximum(rays[:, 2], 1e-6)
     return float((cell_m2[on] / np.maximum(sine, _GRAZING)).sum())

@@ -3,7 +3,7 @@
 A candidate is a piece of surface off the large planes (``clusters``). It is remembered by the voxels of the map that it fills, so that
 looks from different poses add up; once it has been seen often and long enough it becomes a seed for a new track. The places of the
 tracks that came of it are remembered in the same way: where one of them has lost its object, the object starts that track anew, not a
-second one.
+second one, and a track that has jumped somewhere else is told that its object isn't there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
 from vos_ros.config import ProposalsConfig
 from vos_ros.geometry.points import known_depth
 from vos_ros.mapping.clusters import Cluster, Grid, clusters, full_mask, grid_of, pieces, planes_of
-from vos_ros.mapping.planes import Plane, moved
+from vos_ros.mapping.planes import Plane, dense, moved, on_plane
 from vos_ros.types import Frame, Mask, Projection, Seed
 
 _VOXEL_M = 0.025
@@ -29,6 +29,14 @@ _HELD = 0.4
 """Share of a candidate's voxels in or beside a track's place, from which it is that track's object."""
 _COVERED = 0.5
 """IoU of a track's cells and a whole piece, from which the piece shows the track's object."""
+_ASTRAY, _MIN_ASTRAY = 0.2, 10
+"""A proposed track of which a smaller share of its measured cells, at least so many, lies at its place follows something else."""
+_MAX_PLANES = 12
+"""Planes remembered, those seen last."""
+_AROUND_M = 0.1
+"""A plane is looked for so far around where it was seen."""
+_SAME_PLANE = (0.99, 0.05)
+"""Planes whose normals' cosine is larger and whose offsets (m) at the camera differ by less are one."""
 _MAX_SEEDS = 4
 """Most seeds of one look, the largest first: a segmenter needs its time for each. The others wait for the next look."""
 _MAX_PLACE = 60000
@@ -60,8 +68,8 @@ class Sight:
 
 
 class SeedProposer(Protocol):
-    """Seeds for tracks that nobody asked for: at most ``room`` new ones, under ids from ``reserve``, and corrections of tracks in the
-    sight that have lost what they followed. Called with every frame of a stream, in order."""
+    """Seeds for tracks that nobody asked for: at most ``room`` new ones, under ids from ``reserve``; and corrections of tracks in the sight
+    that have lost what they followed: its mask, or an empty one where it isn't in view. Called with every frame of a stream, in order."""
 
     def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]: ...
 
@@ -71,9 +79,18 @@ def no_proposals(sight: Sight, reserve: Callable[[], int], room: int) -> tuple[S
     return ()
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Background:
+    """A plane of the map and the box (m, map frame) in which it was seen."""
+
+    plane: Plane
+    low: Float64[np.ndarray, "3"]
+    high: Float64[np.ndarray, "3"]
+
+
 @dataclass(eq=False, slots=True)
 class _Candidate:
-    """A place where something stood in ``looks`` looks: the voxels of the last one, alone and with their neighbours."""
+    """A place where something stood in ``looks`` looks: the voxels of the first one, alone and with their neighbours."""
 
     voxels: Voxels
     wide: Voxels
@@ -87,9 +104,10 @@ class DepthProposer:
 
     def __init__(self, config: ProposalsConfig) -> None:
         self._config = config
-        self._planes: list[Plane] = []  # map frame, of the last look
+        self._backgrounds: list[_Background] = []  # those seen last at the end
         self._candidates: list[_Candidate] = []
         self._places: dict[int, Voxels] = {}  # with their neighbours
+        self._own: set[int] = set()  # tracks that were proposed here
         self._reach: Bool[np.ndarray, "h w"] | None = None  # cells in which anything was ever measured
         self._last_ns: int | None = None
 
@@ -102,24 +120,28 @@ class DepthProposer:
             return ()
         self._last_ns = frame.stamp_ns
         self._places = {t: place for t, place in self._places.items() if t in sight.track_ids}
+        self._own &= self._places.keys()
         depth = known_depth(frame.depth)
         if not depth.any():
             return ()
         grid = grid_of(depth, frame.intrinsics, config)
-        planes = planes_of(grid, config, [moved(p, np.linalg.inv(pose)) for p in self._planes])
-        self._planes = [moved(p, pose) for p in planes] or self._planes
+        in_map = np.tensordot(pose[:3, :3], grid.vertices, (1, 2)) + pose[:3, 3, None, None]
+        guesses = [(moved(b.plane, np.linalg.inv(pose)), _within(in_map, b)) for b in self._backgrounds]
+        planes = planes_of(grid, config, guesses)
+        self._remember(planes, grid, in_map, pose)
         labels = pieces(grid, planes, config)
         owner = sight.owner[grid.step // 2 :: grid.step, grid.step // 2 :: grid.step]
         self._learn_places(sight.track_ids, owner, labels, grid, pose)
         measured = grid.vertices[..., 2] > 0
         self._reach = measured | self._reach if self._reach is not None and self._reach.shape == measured.shape else measured
         found = clusters(grid, labels, planes, _known(sight, owner, grid), self._reach, config)
-        seeds: list[Seed] = []
+        nothing = np.zeros(depth.shape, bool)
+        seeds = [Seed(t, Mask(nothing)) for t in self._astray(sight, owner, grid, pose)]
         for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
             track_id = self._track_at(candidate.voxels)
             if track_id and (owner == 1 + sight.track_ids.index(track_id)).any():
                 continue  # it is followed; this is what it did not take
-            if len(seeds) >= _MAX_SEEDS or (not track_id and room <= 0):
+            if len(seeds) >= _MAX_SEEDS or track_id in {s.object_id for s in seeds} or (not track_id and room <= 0):
                 continue
             mask, weight = full_mask(cluster, grid, planes, depth, frame.intrinsics, sight.owner > 0, config)
             if np.count_nonzero(mask) < config.min_px:
@@ -127,6 +149,7 @@ class DepthProposer:
             self._candidates.remove(candidate)  # before it is proposed again, it must be seen as often again
             if not track_id:
                 track_id, room = reserve(), room - 1
+                self._own.add(track_id)
             self._places[track_id] = candidate.wide
             seeds.append(Seed(track_id, Mask(mask), weight))
         return tuple(seeds)
@@ -144,8 +167,7 @@ class DepthProposer:
             if candidate is None:
                 self._candidates.append(_Candidate(voxels, wide, stamp_ns, stamp_ns))
                 continue
-            candidate.voxels, candidate.wide, candidate.last_ns = voxels, wide, stamp_ns
-            candidate.looks += 1
+            candidate.last_ns, candidate.looks = stamp_ns, candidate.looks + 1
             if candidate.looks >= config.confirm_frames and stamp_ns - candidate.first_ns >= config.confirm_s * 1e9:
                 ready.append((cluster, candidate))
         return ready
@@ -155,6 +177,33 @@ class DepthProposer:
         shares = {t: share(voxels, place) for t, place in self._places.items()}
         best = max(shares, key=lambda t: shares[t], default=0)
         return best if best and shares[best] >= _HELD else 0
+
+    def _remember(self, planes: list[Plane], grid: Grid, in_map: Float64[np.ndarray, "3 h w"], pose: Float64[np.ndarray, "4 4"]) -> None:
+        """Adds a look's planes (camera frame) to those known in the map; one that is the same and nearby becomes a part of the new one."""
+        for plane in planes:
+            points = in_map[:, dense((grid.vertices[..., 2] > 0) & on_plane(plane, grid.vertices, grid.normals, grid.tolerance))]
+            if not points.size:
+                continue
+            new, rest = moved(plane, pose), []
+            points = np.sort(points, axis=1)
+            strays = points.shape[1] // 100
+            low, high = points[:, strays] - _AROUND_M, points[:, -1 - strays] + _AROUND_M
+            for b in self._backgrounds:
+                if _same_plane(b.plane, new, pose[:3, 3]) and (np.maximum(b.low, low) < np.minimum(b.high, high)).all():
+                    low, high = np.minimum(b.low, low), np.maximum(b.high, high)
+                else:
+                    rest.append(b)
+            self._backgrounds = [*rest, _Background(new, low, high)][-_MAX_PLANES:]
+
+    def _astray(self, sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid, pose: Float64[np.ndarray, "4 4"]) -> list[int]:
+        """The proposed tracks whose pixels lie somewhere else than their object."""
+        out = []
+        for row, track_id in enumerate(sight.track_ids, start=1):
+            if track_id in self._own:
+                points = grid.vertices[(owner == row) & (grid.vertices[..., 2] > 0)]
+                if len(points) >= _MIN_ASTRAY and share(voxels_of(points, pose), self._places[track_id]) < _ASTRAY:
+                    out.append(track_id)
+        return out
 
     def _learn_places(self, track_ids: tuple[int, ...], owner: Int32[np.ndarray, "h w"], labels: Int32[np.ndarray, "h w"], grid: Grid,
                       pose: Float64[np.ndarray, "4 4"]) -> None:
@@ -167,8 +216,8 @@ class DepthProposer:
                 continue
             track_id = track_ids[row - 1]
             place = self._places.get(track_id, np.zeros(0, np.int64))
-            if len(place) < _MAX_PLACE:
-                seen = voxels_of(grid.vertices[(labels == label) & (owner == row)], pose)
+            seen = voxels_of(grid.vertices[(labels == label) & (owner == row)], pose)
+            if len(place) < _MAX_PLACE and (not len(place) or share(seen, place) >= _ASTRAY):
                 self._places[track_id] = np.union1d(place, widened(seen))
 
 
@@ -213,6 +262,18 @@ def share(voxels: Voxels, of: Voxels) -> float:
     return float(np.count_nonzero(of[np.minimum(np.searchsorted(of, voxels), len(of) - 1)] == voxels) / len(voxels))
 
 
+def _within(in_map: Float64[np.ndarray, "3 h w"], b: _Background) -> Bool[np.ndarray, "h w"]:
+    """Which points lie in a plane's box."""
+    x, y, z = ((p > low) & (p < high) for p, low, high in zip(in_map, b.low, b.high, strict=True))
+    return np.asarray(x & y & z)
+
+
+def _same_plane(a: Plane, b: Plane, camera: Float64[np.ndarray, "3"]) -> bool:
+    """Whether two planes of the map are one, as seen from a camera: far away, a small angle makes a large distance."""
+    cosine = float(a[:3] @ b[:3])
+    return abs(cosine) > _SAME_PLANE[0] and abs((a[:3] @ camera + a[3]) - np.sign(cosine) * (b[:3] @ camera + b[3])) < _SAME_PLANE[1]
+
+
 def _key(cells: Int64[np.ndarray, "*S 3"]) -> Int64[np.ndarray, "*S"]:
     """Keys add up as coordinates do."""
     return np.asarray((cells[..., 0] << 2 * _BITS) + (cells[..., 1] << _BITS) + cells[..., 2])
@@ -222,7 +283,7 @@ _STEPS = _key(_NEIGHBOURS)
 
 
 def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Bool[np.ndarray, "h w"]:
-    """Cells of followed tracks and of the map's objects, widened by a cell and by how uncertain a projection is."""
+    """Cells of followed tracks and of the map's objects, these widened by how uncertain the projection is."""
     known = (owner > 0).astype(np.uint8)
     step = grid.step
     for p in sight.projections:
@@ -237,4 +298,4 @@ def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Bool[np
             known |= np.asarray(cv2.dilate(whole, np.ones((2 * radius + 1,) * 2, np.uint8)))
         else:
             known[rows, columns] |= crop
-    return np.asarray(cv2.dilate(known, np.ones((3, 3), np.uint8))) > 0
+    return known > 0
