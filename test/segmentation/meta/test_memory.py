@@ -32,11 +32,10 @@ def test_the_first_and_the_last_given_frame_stay() -> None:
 
 def test_shares_where_one_kind_is_missing() -> None:
     memory = Memory(4, 0.5)
-    assert not memory
     with pytest.raises(ValueError, match="nothing is remembered"):
         memory.draw(3, torch.Generator())
     memory.give(frame(1))
-    assert memory and shares(memory) == {1: 1.0}
+    assert shares(memory) == {1: 1.0}
     own = Memory(4, 0.9)
     own.add(frame(2))
     assert shares(own) == {2: 1.0}

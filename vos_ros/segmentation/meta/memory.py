@@ -30,9 +30,6 @@ class Memory:
         self._given: list[Cells] = []
         self._own: deque[Cells] = deque(maxlen=size)
 
-    def __bool__(self) -> bool:
-        return bool(self._given or self._own)
-
     def give(self, cells: Cells) -> None:
         """A frame on which a mask was given; the first stays for good, of later ones the last."""
         self._given = [*self._given[:1], cells]

@@ -266,7 +266,9 @@ class Meta:
                 if sure >= self._config.min_confidence:
                     self._tracks[i].memory.add(cells)
                     wanted.add(i)
-        self._learn([i for i in self._tracks if i in wanted], self._config.iterations_update)
+        new = [i for i in wanted if not self._tracks[i].taught]
+        self._learn([i for i in self._tracks if i in wanted and i not in new], self._config.iterations_update)
+        self._learn(sorted(new), self._config.iterations_init)
 
     def _learn(self, object_ids: Sequence[int], iterations: int) -> None:
         """Eq. (3) for some objects at once, on cells drawn from all that is remembered of them."""
