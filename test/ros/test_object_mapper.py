@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,34 +17,52 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from vos_ros.mapper.store import load
+from vos_ros.mapper.model import ObjectModel
+from vos_ros.mapper.object_mapper import SavedMap
+from vos_ros.mapper.store import load, save
+from vos_ros.mapper.voxels import grid_of
 from vos_ros.mapping.object_map import ObjectMap
-from vos_ros.msg import Association, MapObjectArray, Prompt
-from vos_ros.ros.conversions import image_message, map_update_from_message, stamp_from_ns
+from vos_ros.msg import Association, AssociationArray, Instance, InstanceArray, MapObjectArray, Prompt
+from vos_ros.ros.conversions import (
+    frame_messages,
+    image_message,
+    label_message,
+    map_update_from_message,
+    pose_with_covariance,
+    stamp_from_ns,
+)
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.sinks.recording import Recorder
 from vos_ros.srv import AddObjects
 
 
+def launch(folder: Path, domain: int, parameters: dict[str, Any]) -> tuple[subprocess.Popen[str], Path]:
+    """An object_mapper process and its log."""
+    values = {"node.diagnostics_period_s": 0.2, "node.input_timeout_s": 1.0, "node.publish_period_s": 0.1, **parameters}
+    command = [sys.executable, "-m", "vos_ros.ros.object_mapper", "--ros-args",
+               *(part for key, value in values.items() for part in ("-p", f"{key}:={value}"))]
+    environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    log = folder / f"mapper{len(list(folder.glob('mapper*.log')))}.log"
+    with log.open("w") as stream:
+        return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True), log
+
+
 class Mapper:
     """An object_mapper process in a robot's domain, and the map as the robot hears it."""
 
-    def __init__(self, robot: Any, folder: Path, parameters: dict[str, Any]) -> None:
-        self.robot, self.log, self.map, self.heard = robot, folder / f"mapper{len(list(folder.glob('mapper*.log')))}.log", ObjectMap(), []
-        values = {"node.diagnostics_period_s": 0.2, "node.input_timeout_s": 1.0, "node.publish_period_s": 0.1, **parameters}
-        command = [sys.executable, "-m", "vos_ros.ros.object_mapper", "--ros-args",
-                   *(part for key, value in values.items() for part in ("-p", f"{key}:={value}"))]
-        environment = os.environ | {"ROS_DOMAIN_ID": str(robot.domain), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    def __init__(self, robot: Any, process: subprocess.Popen[str], log: Path) -> None:
+        self.robot, self.process, self.log = robot, process, log
+        self.map, self.heard = ObjectMap(), []
         self._subscription = robot.node.create_subscription(
             MapObjectArray, "map_objects", self._on_map, QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL))
-        with self.log.open("w") as stream:
-            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True)
 
     def _on_map(self, msg: Any) -> None:
         self.heard.append(msg)
-        assert self.map.apply(map_update_from_message(msg)) == ""
+        refused = self.map.apply(map_update_from_message(msg))
+        assert refused == "", refused
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
         def alive() -> object:
@@ -80,7 +99,7 @@ def start_mapper(start: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
     made: list[Mapper] = []
 
     def make(robot: Any, **parameters: Any) -> Mapper:
-        made.append(Mapper(robot, tmp_path, parameters))
+        made.append(Mapper(robot, *launch(tmp_path, robot.domain, parameters)))
         return made[-1]
 
     yield make
@@ -150,18 +169,19 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
     assert robot.values("map")["updates_refused"] == "0"
 
 
-def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, scene, tmp_path):
-    from vos_ros.mapper.model import ObjectModel
-    from vos_ros.mapper.object_mapper import SavedMap
-    from vos_ros.mapper.store import save
-    from vos_ros.mapper.voxels import grid_of
+def squares(scene: Any) -> SavedMap:
+    """The scene's three squares as a saved map."""
     objects = []
     for o in scene.map_objects():
         ones = np.ones(len(o.points))
         grid = grid_of(0.01, o.T_map_object[:3, 3], o.points, ones, 5 * ones.astype(np.int32))
         objects.append(ObjectModel(o.id, grid, scene.START, scene.START, 5, {o.class_id: 5}, 2.0))
+    return SavedMap("kept", 7, scene.START, "map", 4, {}, tuple(objects))
+
+
+def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, scene, tmp_path):
     file, bag = tmp_path / "map.json", tmp_path / "squares.mcap"
-    save(SavedMap("kept", 7, scene.START, "map", 4, {}, tuple(objects)), file)
+    save(squares(scene), file)
     with McapFile(bag, {}) as out:
         recorder = Recorder(out, "camera_optical", "map")
         recorder.map_update(scene.MapUpdate(scene.START, "of the bag", 1, True, scene.map_objects()[:1]))
@@ -188,3 +208,124 @@ def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, s
     saved = load(file)
     assert [o.id for o in saved.objects] == [1, 2, 3] and saved.next_id == 4
     assert all(o.observations > 10 for o in saved.objects), mapper.log.read_text()
+
+@pytest.fixture
+def alone(scene: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
+    """``alone(**parameters)``: a mapper without a perception node; the robot plays that part."""
+    made: list[Mapper] = []
+
+    def make(**parameters: Any) -> Mapper:
+        domain = random.SystemRandom().randrange(100, 200)
+        process, log = launch(tmp_path, domain, parameters)
+        made.append(Mapper(scene.Robot(domain, process, log), process, log))
+        return made[-1]
+
+    yield make
+    for mapper in made:
+        mapper.end()
+        mapper.robot.close()
+
+
+class Perception:
+    """The perception node's topics, from a robot: track 1 is the first square."""
+
+    def __init__(self, mapper: Mapper, scene: Any) -> None:
+        self.mapper, self.scene, self.index = mapper, scene, 0
+        robot = mapper.robot
+        self.publishers = {k: robot.node.create_publisher(kind, f"/vos_ros/{k}", 50)
+                           for k, kind in (("labels", Image), ("instances", InstanceArray), ("associations", AssociationArray))}
+        mapper.wait(lambda: all(p.get_subscription_count() for p in self.publishers.values()), "the subscriptions")
+        mapper.wait(lambda: all(robot.publishers[k].get_subscription_count() for k in ("depth", "camera_info")), "those of depth")
+        robot.spin(0.5)  # the mapper's side of the match, which nothing tells us of
+
+    def say(self, map_object_id: int, status: int, skip: tuple[str, ...] = (), **changes: Any) -> None:
+        """One frame."""
+        scene = self.scene
+        frame = scene.frame_at(scene.START + self.index * scene.STEP, self.index)
+        self.index += 1
+        _, info, depth = frame_messages(frame)
+        head = info.header
+        labels = np.zeros((scene.H, scene.W), np.uint16)
+        x0, y0, x1, y1 = scene.BOXES[1]
+        labels[y0:y1, x0:x1] = 9
+        fields = {"session_id": "s", "map_session_id": self.mapper.map.session_id, "map_revision": self.mapper.map.revision,
+                  "map_frame": "map", "map_from_camera": pose_with_covariance(np.eye(4), None),
+                  "associations": [Association(track_id=1, map_object_id=map_object_id, status=status, score=0.9)], **changes}
+        instance = Instance(track_id=1, label_value=9, class_id=11, state=Instance.CONFIRMED, area_px=576)
+        messages = {"labels": label_message(labels, head), "instances": InstanceArray(header=head, session_id="s", instances=[instance]),
+                    "associations": AssociationArray(header=head, **fields)}
+        for name, msg in (("camera_info", info), ("depth", depth)):
+            if name not in skip:
+                self.mapper.robot.publishers[name].publish(msg)
+        for name, msg in messages.items():
+            if name not in skip:
+                self.publishers[name].publish(msg)
+        self.mapper.robot.spin(0.02)
+
+
+def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_late(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.sync_wait_s": 0.3})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    mapper.wait(lambda: "nobody publishes it" in mapper.value("problem.labels", "inputs"), "the missing labels to be said")
+    assert "the map stays as it is meanwhile" in mapper.value("problem.associations", "inputs")
+    mapper.wait(lambda: "no surface can be measured" in mapper.value("problem.depth", "inputs"), "the missing depth to be said")
+    perception = Perception(mapper, scene)
+    perception.say(1, Association.MATCHED)
+    mapper.wait(lambda: mapper.value("statements.integrated") == "1", "the first frame")
+    mapper.wait(lambda: not mapper.value("problem.labels", "inputs"), "the end of the problem")
+    assert mapper.log.read_text().count("labels: nothing on /vos_ros/labels yet, ") <= 2, "each reason is said once"
+
+    perception.say(1, Association.MATCHED, skip=("depth",))
+    mapper.wait(lambda: mapper.value("statements.match without usable points") == "1", "the frame without depth")
+    perception.say(1, Association.MATCHED, skip=("instances",))
+    mapper.wait(lambda: mapper.value("frames_incomplete", "inputs") == "1", "the frame without instances")
+    perception.say(1, Association.MATCHED, map_session_id="theirs")
+    mapper.wait(lambda: "'theirs'" in mapper.value("problem.map session"), "the other map to be said")
+    perception.say(1, 77)
+    mapper.wait(lambda: "status 77" in mapper.value("problem.frame content"), "the wrong status to be said")
+    perception.say(1, Association.MATCHED)
+    mapper.wait(lambda: mapper.value("statements.integrated") == "2" and not mapper.value("problem.frame content"), "all to be well again")
+    assert mapper.value("frames_left_out") == "1" and mapper.value("failed") == "0"
+
+    late: list[Any] = []
+    before = mapper.map.revision
+    mapper.robot.node.create_subscription(MapObjectArray, "map_objects", late.append,
+                                          QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    mapper.wait(lambda: late and late[-1].revision > before, "a snapshot for the latecomer")
+    assert late[-1].full and len(late[-1].objects) == 3
+
+
+def test_statuses_over_dds_change_the_map(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.autosave_s": 0.5, "rules.absent_s": 0.5})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    perception = Perception(mapper, scene)
+    merge = Association(track_id=1, map_object_id=2, status=Association.MERGE, score=0.9, related_ids=[3])
+    for _ in range(5):
+        perception.say(2, Association.MERGE, associations=[merge])
+    mapper.wait(lambda: 3 not in mapper.map and mapper.map.resolve(3) == 2, "the merge")
+    for _ in range(30):
+        perception.say(1, Association.ABSENT)
+    mapper.wait(lambda: 1 not in mapper.map, "the deletion")
+    assert [o.id for o in mapper.map] == [2]
+    mapper.wait(lambda: "1 objects saved" in mapper.log.read_text(), "the map to be saved by itself")
+    assert [o.id for o in load(tmp_path / "map.json").objects] == [2]
+
+
+@pytest.mark.parametrize(("parameters", "said"), [
+    ({"node.map_file": "{}/map.json"}, "cut short or damaged"),
+    ({"node.map_file": "{}/nowhere/map.json"}, "there is no folder"),
+    ({"model.voxel_m": 5.0}, "model.voxel_m: got 5.0 m, wanted 0.001..1"),
+])
+def test_it_refuses_to_start_on_what_is_wrong_and_says_why(tmp_path, parameters, said):
+    (tmp_path / "map.json").write_text("{")
+    process, log = launch(tmp_path, random.SystemRandom().randrange(100, 200),
+                          {k: v.format(tmp_path) if isinstance(v, str) else v for k, v in parameters.items()})
+    try:
+        assert process.wait(40) == 1, log.read_text()
+    finally:
+        process.kill()
+        process.wait(5)
+    assert said in log.read_text() and "object_mapper: " in log.read_text() and "Traceback" not in log.read_text()
+    assert (tmp_path / "map.json").read_text() == "{", "a map that can't be read is left alone"

@@ -20,7 +20,7 @@ from vos_ros.types import Association, AssociationStatus, MapUpdate
 _JUMP_NS = 500_000_000
 """A stamp that lies further back than this is a jump back in time (a bag that loops)."""
 _APART = 4.0
-"""Points of one view of a surface that an object's cube lies on are nearer to its mean than this times its radius: 3 cm with cubes of 1 cm."""
+"""A view of the surface that a cube lies on has points nearer to the cube's mean than this times its radius: 3 cm with cubes of 1 cm."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -117,10 +117,9 @@ class MapperInputs:
         return self._depths[nearest]
 
     def _is_past(self, stamp_ns: int) -> bool:
-        """Nothing fitting will come any more: newer depth is there, or none comes at all."""
+        """Nothing fitting will come any more: newer depth is there."""
         newest = next(reversed(self._depths), None)
-        return ((newest is not None and newest > stamp_ns + self._config.sync_slop_s * NS_PER_S)
-                or self.inputs["depth"].traffic.silent_s > self._config.input_timeout_s)
+        return newest is not None and newest > stamp_ns + self._config.sync_slop_s * NS_PER_S
 
     # --- what is missing -----------------------------------------------------------------------------------------------------
 

@@ -218,9 +218,9 @@ class ObjectMapperNode(Node):
         done = self.mapper.integrate(frame)
         if done.refused:
             self.counts["refused frames"] += 1
-            self._conditions.begin("associations", "refused", done.refused)
+            self._conditions.begin("map session", "refused", done.refused)
             return
-        self._conditions.end("associations", "are of this map again")
+        self._conditions.end("map session", "is this one again")
         self.mapped.arrived()
         self.counts.update(done.counts)
         for text in done.events:
