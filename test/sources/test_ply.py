@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vos_ros.sources.ply import read_vertices
+from vos_ros.sources.ply import ply_bytes, read_columns, read_vertices
 
 POINTS = np.array([[1.5, -2.0, 3.25], [0.0, 1e-3, -7.0], [4.0, 5.0, 6.0]])
 
@@ -48,3 +48,15 @@ def test_broken_files(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "a.ply").write_text(text)
     with pytest.raises(ValueError, match=match):
         read_vertices(tmp_path / "a.ply")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    columns = {"x": POINTS[:, 0].astype(np.float32), "y": POINTS[:, 1].astype(np.float32), "z": POINTS[:, 2].astype(np.float32),
+               "weight": np.array([1.5, 2.0, 1e300]), "hits": np.array([1, -2, 3], np.int32)}
+    (tmp_path / "a.ply").write_bytes(ply_bytes(columns))
+    got = read_columns(tmp_path / "a.ply")
+    assert list(got) == list(columns)
+    for name, column in columns.items():
+        np.testing.assert_array_equal(got[name], column)
+        assert got[name].dtype == column.dtype
+    np.testing.assert_allclose(read_vertices(tmp_path / "a.ply"), POINTS, rtol=1e-6)

@@ -103,6 +103,7 @@ class Stream:
             if update.frame_id != self.config.node.map_frame:
                 raise ValueError(f"header.frame_id is {update.frame_id!r}, and node.map_frame is {self.config.node.map_frame!r}: they must"
                                  " be equal, so set the parameter or the mapper's frame")
+            first = not self.pipeline.object_map.session_id
             reason = self.pipeline.update_map(update)
         except ValueError as e:
             self.map_refused += 1
@@ -110,8 +111,9 @@ class Stream:
             return
         if reason:
             self.map_refused += 1
+            # Who comes late is first sent what the mapper kept, which may be a change; its snapshot follows.
             self._log.begin("map content", "snapshot", f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is"
-                            " needed.", Level.ERROR)
+                            " needed.", Level.WARN if first else Level.ERROR)
             return
         self.map_applied += 1
         self._log.end("map content", "is right again")
