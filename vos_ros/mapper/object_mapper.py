@@ -21,6 +21,8 @@ _JUMP_NS = 500_000_000
 """A stamp that lies further back than this is a jump back in time (a bag that loops)."""
 _APART = 4.0
 """A view of the surface that a cube lies on has points nearer to the cube's mean than this times its radius: 3 cm with cubes of 1 cm."""
+_MARGIN_M = 0.1
+"""An object's box grows less than this between two publications of it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -317,9 +319,9 @@ class ObjectMapper:
         """Joins objects that have grown to be one and the same; what was done, for people. Compares those that changed since the last
         update: call it before ``update``, not with every frame."""
         events = []
-        for i in sorted(i for i in self._touched if self._has_changed(self.objects[i])):
-            for other in sorted(self.objects):
-                if i not in self.objects or other == i or other not in self.objects:
+        for i in sorted(i for i in self._touched if len(self.objects[i].grid) and self._has_changed(self.objects[i])):
+            for other in self._near(i) if i in self.objects else ():
+                if not {i, other} <= self.objects.keys():  # joined just now
                     continue
                 into, gone = pair(i, other)
                 both = self._beside[into, gone]
@@ -329,6 +331,12 @@ class ObjectMapper:
                     self._join(into, gone)
                     events.append(f"object {gone} became part of object {into}: they have grown to share surface and box")
         return tuple(events)
+
+    def _near(self, object_id: int) -> list[int]:
+        """Objects whose box, as last published, may touch that of this one."""
+        box = self.objects[object_id].extent(self.config.model)
+        others = ((i, p.extent) for i, p in self._published.items() if i != object_id and p.extent is not None)
+        return sorted(i for i, b in others if (b[0] <= box[1] + _MARGIN_M).all() and (b[1] >= box[0] - _MARGIN_M).all())
 
     def _delete(self, object_id: int) -> None:
         self._remove(object_id)

@@ -52,7 +52,7 @@ EXIT_S = 4.5
 """Longest time from SIGINT or SIGTERM to the end of the process: the map is saved in it. ``ros2 launch`` waits 5 s."""
 _FINISH_S = 2.0
 """Longest wait, at the end, for the frames that are at hand."""
-_MAP_QUEUE = 20
+_MAP_QUEUE = 10
 """Map messages kept for slow readers; those who come late get a snapshot of their own."""
 _NO_POINTS = np.zeros((0, 3), np.float32)
 
