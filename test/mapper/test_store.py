@@ -59,7 +59,10 @@ def test_the_points_are_plain_ply_and_old_ones_go(told):
         assert len(points) == entry["num_points"]
         np.testing.assert_allclose(points.min(0), entry["bbox_min"], atol=1e-3)
     story.say((1, 1, S.MATCHED, story.surface((0.02, 0, 1), seed=9)))
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
     save(story.mapper.saved(), file)
+    after = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    assert len(after) == 2 and len(after.items() & before.items()) == 1, "what has not changed is not written again"
     assert sorted(p.name for p in folder.iterdir()) == sorted(e["ply"] for e in json.loads(file.read_text())["objects"])
     assert len(load(file).objects) == 2
 

@@ -1,8 +1,9 @@
 """The map on disk: one JSON file with everything but the points, and beside it a folder with one PLY file per object.
 
-``kitchen.json`` and ``kitchen.objects/000007-r42.ply``. The points carry, besides x y z (m, map frame), how many points each is the mean
-of (``weight``) and in how many frames it was measured (``hits``). A map that is being written never harms the one that is there: points go
-to new files first, then the JSON file is replaced in one step, then points that nobody names any more are removed.
+``kitchen.json`` and ``kitchen.objects/000007-5d3f21aa.ply``: id and checksum, so that what has not changed is not written again. The
+points carry, besides x y z (m, map frame), how many points each is the mean of (``weight``) and in how many frames it was measured
+(``hits``). A map that is being written never harms the one that is there: points go to new files first, then the JSON file is replaced
+in one step, then points that nobody names any more are removed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def save(saved: SavedMap, path: Path) -> None:
     """Writes a map; one of that name is replaced when the new one is whole. OSError where the disk refuses."""
     folder = points_folder(path)
     folder.mkdir(parents=True, exist_ok=True)
-    entries = [_write_object(o, folder, saved.revision) for o in saved.objects]
+    entries = [_write_object(o, folder) for o in saved.objects]
     index = {"format": FORMAT, "version": VERSION, "session_id": saved.session_id, "revision": saved.revision, "stamp_ns": saved.stamp_ns,
              "frame_id": saved.frame_id, "next_id": saved.next_id, "merged": {str(a): b for a, b in saved.merged.items()},
              "objects": entries}
@@ -54,12 +55,12 @@ def save(saved: SavedMap, path: Path) -> None:
             old.unlink(missing_ok=True)
 
 
-def _write_object(o: ObjectModel, folder: Path, revision: int) -> dict[str, Any]:
+def _write_object(o: ObjectModel, folder: Path) -> dict[str, Any]:
     grid = o.grid
     points = grid.points()
     data = ply_bytes({**{a: points[:, i] for i, a in enumerate("xyz")}, "weight": grid.weights, "hits": grid.hits})
     crc = zlib.crc32(data)
-    name = f"{o.id:06d}-r{revision}-{crc:08x}.ply"
+    name = f"{o.id:06d}-{crc:08x}.ply"
     if not (folder / name).is_file():
         fresh = folder / f".{name}.part"
         fresh.write_bytes(data)
