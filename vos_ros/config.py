@@ -169,9 +169,9 @@ class ProposalsConfig:
     mode: str = option("off", "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an empty map can"
                        " start (needs depth and poses); off: tracks come from the map and from prompts alone", choices=("off", "depth"))
     period_s: float = option(0.25, "time between looks for new objects", unit="s", low=0.0, high=60.0)
-    confirm_frames: int = option(3, "a candidate becomes a track when it was seen at the same place in so many looks ...", unit="looks",
+    confirm_frames: int = option(4, "a candidate becomes a track when it was seen at the same place in so many looks ...", unit="looks",
                                  low=1, high=1000)
-    confirm_s: float = option(0.5, "... over at least this time", unit="s", low=0.0, high=60.0)
+    confirm_s: float = option(1.0, "... over at least this time", unit="s", low=0.0, high=60.0)
     forget_s: float = option(2.0, "a candidate unseen for this long is forgotten", unit="s", low=0.0, high=600.0)
     give_up_s: float = option(30.0, "a proposed track unseen for this long, of which the mapper has made no object, ends", unit="s",
                               low=0.1, high=3600.0)

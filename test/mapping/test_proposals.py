@@ -13,6 +13,7 @@ import pytest
 from vos_ros.config import MappingConfig, ProposalsConfig
 from vos_ros.geometry import se3
 from vos_ros.geometry.camera import scale_intrinsics
+from vos_ros.mapping import proposals
 from vos_ros.mapping.proposals import DepthProposer, MaskProposer, Sight, no_proposals, proposer_of, share, voxels_of, widened
 from vos_ros.mapping.render import render
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
@@ -111,6 +112,12 @@ def test_a_mask_covers_its_object(world: World) -> None:
         assert isinstance(s.prompt, Mask) and s.weight is not None
         assert (s.prompt.mask & own).sum() / (s.prompt.mask | own).sum() > 0.65
         assert s.weight[s.prompt.mask != own].mean() < 0.1
+
+
+def test_pieces_at_the_place_of_a_new_track_are_no_second_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "_HELD", 0.0)  # as if all were at one place
+    world.run(DepthProposer(CONFIG), 20)
+    assert len(world.tracks) == 1
 
 
 def test_a_thing_that_comes_later_is_new(world: World) -> None:

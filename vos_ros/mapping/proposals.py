@@ -139,9 +139,9 @@ class DepthProposer:
         seeds = [Seed(t, Mask(nothing)) for t in self._astray(sight, owner, grid, pose)]
         for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
             track_id = self._track_at(candidate.voxels)
-            if track_id and (owner == 1 + sight.track_ids.index(track_id)).any():
+            if track_id in {s.object_id for s in seeds} or (track_id and (owner == 1 + sight.track_ids.index(track_id)).any()):
                 continue  # it is followed; this is what it did not take
-            if len(seeds) >= _MAX_SEEDS or track_id in {s.object_id for s in seeds} or (not track_id and room <= 0):
+            if len(seeds) >= _MAX_SEEDS or (not track_id and room <= 0):
                 continue
             mask, weight = full_mask(cluster, grid, planes, depth, frame.intrinsics, sight.owner > 0, config)
             if np.count_nonzero(mask) < config.min_px:
