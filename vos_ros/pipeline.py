@@ -355,7 +355,8 @@ class Pipeline:
         """Starts what stands in view and nobody knows; it is in the results from the next frame on. The null method could not follow it."""
         if isinstance(self._segmenter, NullSegmenter):
             return
-        sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, scene.projections.values(), scene.sigma_px)
+        nameless = [r.track_id for r in self._tracks if not r.map_object_id]
+        sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, nameless, scene.projections.values(), scene.sigma_px)
         seeds = self._proposer(sight, self._tracks.reserve, self.config.tracking.max_objects - len(found.track_ids))
         watch.lap("proposals")
         again = [s for s in seeds if s.object_id in self._tracks]

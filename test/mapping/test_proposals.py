@@ -32,6 +32,8 @@ class World:
         self.things = dict(THINGS)
         self.tracks: dict[int, int] = {}  # track -> thing
         self.blind: set[int] = set()  # tracks that have lost what they followed
+        self.named: set[int] = set()  # tracks that are objects of the map
+        self.offset = 0.0  # m, error of the pose that is told
         self.ids = itertools.count(1)
         self.index = 0
 
@@ -55,13 +57,15 @@ class World:
         """The next frame; the seeds become tracks."""
         pose = self.pose()
         depth, ids = self.owner_of_pixels(pose)
-        frame = Frame(self.index, self.index * 100_000_000, np.zeros((*depth.shape, 3), np.uint8), depth, self.camera, pose)
+        told = pose + self.offset * np.eye(4, k=3)
+        frame = Frame(self.index, self.index * 100_000_000, np.zeros((*depth.shape, 3), np.uint8), depth, self.camera, told)
         frame = replace(frame, **fields)
         owner = np.zeros(depth.shape, np.int32)
         for row, (track, thing) in enumerate(self.tracks.items(), start=1):
             if track not in self.blind and thing:
                 owner[ids == thing] = row
-        sight = Sight(frame, frame.T_map_camera, owner, tuple(self.tracks), projections, {})
+        nameless = self.tracks.keys() - self.named
+        sight = Sight(frame, frame.T_map_camera, owner, tuple(self.tracks), nameless, projections, {})
         seeds = proposer(sight, lambda: next(self.ids), room)  # type: ignore[operator]
         for s in seeds:
             assert isinstance(s.prompt, Mask)
@@ -170,6 +174,28 @@ def test_a_track_that_jumps_to_another_object_is_told_that_its_own_is_not_there(
         seeds = world.look(proposer)
         told += [not s.prompt.mask.any() for s in seeds if s.object_id == jumped]  # type: ignore[union-attr]
     assert told and all(told) and 5 in world.tracks.values(), "the object that it jumped to becomes a track of its own"
+
+
+def test_of_an_object_of_the_map_the_map_tells_where_it_is(world: World) -> None:
+    proposer = DepthProposer(CONFIG)
+    world.run(proposer, 12)
+    world.named = set(world.tracks)
+    world.blind = set(world.tracks)
+    assert not any(world.run(proposer, 12)), "lost; the map will bring it back"
+    world.blind.clear()
+    world.tracks = dict(zip(world.tracks, [2, 3, 1], strict=True))
+    assert not any(world.run(proposer, 12)), "elsewhere; the map may have moved it"
+
+
+def test_a_pose_that_jumps_is_not_taken_for_tracks_that_jump(world: World) -> None:
+    proposer = DepthProposer(CONFIG)
+    world.run(proposer, 12)
+    world.offset = 0.5
+    assert not any(world.run(proposer, 12))
+    (lost,) = [t for t, thing in world.tracks.items() if thing == 2]
+    world.blind.add(lost)
+    again = [s.object_id for seeds in world.run(proposer, 12) for s in seeds]
+    assert again == [lost], "the places were learned anew"
 
 
 def test_the_place_of_a_track_that_ended_is_free(world: World) -> None:

@@ -109,8 +109,8 @@ def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plan
              reach: Bool[np.ndarray, "h w"], config: ProposalsConfig) -> list[Cluster]:
     """The pieces that may be objects which nobody knows yet, the largest first.
 
-    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects; ``reach`` those where the sensor ever
-    measured anything. Left out is what is too small, too large, too thin or too flat, and what is a part of something: hidden by something
+    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects; ``reach`` those where the sensor ever measured anything.
+    Left out is what is too small, too large, too thin, too flat or too ragged, and what is a part of something: hidden by something
     nearer, cut off where the measured depth ends, beside a known object on the same surface or mostly one itself.
     """
     whole = np.bincount(labels.ravel())

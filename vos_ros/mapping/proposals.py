@@ -56,20 +56,23 @@ class Sight:
     """One frame as a proposer sees it.
 
     ``T_map_camera`` is the pose used, None where there is none. ``owner`` says whose a pixel is: 0 background, else 1 + the index into
-    ``track_ids``. ``projections`` are the map objects in view and ``sigma_px`` their standard deviations in the image, by object id.
+    ``track_ids``; ``nameless`` are the tracks among them that are held to be no object of the map. ``projections`` are the map objects in
+    view and ``sigma_px`` their standard deviations in the image, by object id.
     """
 
     frame: Frame
     T_map_camera: Float64[np.ndarray, "4 4"] | None
     owner: Int32[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
+    nameless: Collection[int]
     projections: Collection[Projection]
     sigma_px: dict[int, float]
 
 
 class SeedProposer(Protocol):
-    """Seeds for tracks that nobody asked for: at most ``room`` new ones, under ids from ``reserve``; and corrections of tracks in the sight
-    that have lost what they followed: its mask, or an empty one where it isn't in view. Called with every frame of a stream, in order."""
+    """Seeds for tracks that nobody asked for: at most ``room`` new ones, under ids from ``reserve``; and corrections of nameless
+    tracks that have lost what they followed: its mask, or an empty one where it isn't in view. Called with every frame of a stream, in
+    order."""
 
     def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]: ...
 
@@ -120,7 +123,7 @@ class DepthProposer:
             return ()
         self._last_ns = frame.stamp_ns
         self._places = {t: place for t, place in self._places.items() if t in sight.track_ids}
-        self._own &= self._places.keys()
+        self._own &= set(sight.track_ids)
         depth = known_depth(frame.depth)
         if not depth.any():
             return ()
@@ -139,8 +142,8 @@ class DepthProposer:
         seeds = [Seed(t, Mask(nothing)) for t in self._astray(sight, owner, grid, pose)]
         for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
             track_id = self._track_at(candidate.voxels)
-            if track_id in {s.object_id for s in seeds} or (track_id and (owner == 1 + sight.track_ids.index(track_id)).any()):
-                continue  # it is followed; this is what it did not take
+            if track_id and (track_id not in sight.nameless or (owner == 1 + sight.track_ids.index(track_id)).any()):
+                continue  # it is followed, and this is what it did not take; or the map tells where it is; or it has only now begun
             if len(seeds) >= _MAX_SEEDS or (not track_id and room <= 0):
                 continue
             mask, weight = full_mask(cluster, grid, planes, depth, frame.intrinsics, sight.owner > 0, config)
@@ -196,13 +199,18 @@ class DepthProposer:
             self._backgrounds = [*rest, _Background(new, low, high)][-_MAX_PLANES:]
 
     def _astray(self, sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid, pose: Float64[np.ndarray, "4 4"]) -> list[int]:
-        """The proposed tracks whose pixels lie somewhere else than their object."""
-        out = []
+        """The proposed tracks whose pixels lie somewhere else than their object. Where most do, it is the camera's pose that has jumped:
+        then the places are forgotten."""
+        out, measured = [], 0
         for row, track_id in enumerate(sight.track_ids, start=1):
-            if track_id in self._own:
+            if track_id in self._own and track_id in self._places and track_id in sight.nameless:
                 points = grid.vertices[(owner == row) & (grid.vertices[..., 2] > 0)]
-                if len(points) >= _MIN_ASTRAY and share(voxels_of(points, pose), self._places[track_id]) < _ASTRAY:
-                    out.append(track_id)
+                if len(points) >= _MIN_ASTRAY:
+                    measured += 1
+                    if share(voxels_of(points, pose), self._places[track_id]) < _ASTRAY:
+                        out.append(track_id)
+        if len(out) > max(1, measured // 2):
+            self._places, out = {t: p for t, p in self._places.items() if t not in out}, []
         return out
 
     def _learn_places(self, track_ids: tuple[int, ...], owner: Int32[np.ndarray, "h w"], labels: Int32[np.ndarray, "h w"], grid: Grid,
