@@ -28,7 +28,7 @@ _REACH = 3.0  # radii of the object: farther cells count as this far
 _LEAST_MASS = 0.25  # cells: a prior with less says nothing
 _UNIT = 4.0  # the embedding's dimensions spread by about a quarter; f gets them near 1
 _SHARP = 4.0  # neighbours differ less than the pairs that the metric is learned on
-_STRIDE_OUT = 0.1  # of the object's size: how far it may have moved since the frame before
+_APART = 1.0  # of the object's size: how far off a part of it may come out from behind something
 _TINY = 1e-12
 
 
@@ -209,12 +209,13 @@ def smoothed(logits: Float[torch.Tensor, "N h w"], embedding: Float[torch.Tensor
 
 
 def hold_together(logits: Float[torch.Tensor, "N h w"], prior: Float[torch.Tensor, "N h w"]) -> Float[torch.Tensor, "N h w"]:
-    """1 in and around what is connected to where the object was on the frame before, 0 elsewhere: a look-alike far off is not the object.
-    Everywhere 1 where nothing is known of the frame before, or nothing of it is left. Waits for the device."""
+    """1 in and around what is connected to where the object was on the frame before, or to what lies no farther from there than the object
+    is large; 0 elsewhere: a look-alike far off is not the object. Everywhere 1 where nothing is known of the frame before, or nothing is
+    left. Waits for the device."""
     found, before = (t.cpu().numpy().astype(np.uint8) for t in (logits > 0, prior > 0.5))
     gates = np.ones(found.shape, np.float32)
     for gate, now, then in zip(gates, found, before, strict=True):
-        side = 2 * round(_STRIDE_OUT * float(then.sum()) ** 0.5) + 3
+        side = 2 * round(_APART * float(then.sum()) ** 0.5) + 3
         labels = cv2.connectedComponents(now, connectivity=8)[1]
         touched = np.unique(labels[(cv2.dilate(then, np.ones((side, side), np.uint8)) & now) > 0])
         if len(touched):
