@@ -79,7 +79,8 @@ def on_plane(
 ) -> Bool[np.ndarray, "*S"]:
     """Which points lie within ``tolerance`` (m) of the plane and have no normal that speaks against it."""
     n = plane[:3].astype(np.float32)
-    agrees = (np.abs(normals @ n) >= _MIN_COSINE) | ~normals.any(-1)
+    none = (normals[..., 0] == 0) & (normals[..., 1] == 0) & (normals[..., 2] == 0)  # several times as fast as any(-1)
+    agrees = (np.abs(normals @ n) >= _MIN_COSINE) | none
     return np.asarray((np.abs(vertices @ n + np.float32(plane[3])) <= tolerance) & agrees)
 
 
