@@ -20,7 +20,7 @@ def test_a_cube_holds_the_mean_of_its_points_and_its_frames() -> None:
     grid = empty_grid(0.01, np.zeros(3)).with_points(points, 1000).with_points(points[:2], 1000)
     assert len(grid) == 2 and sorted(grid.hits) == [1, 2]
     np.testing.assert_allclose(grid.points(2), [[0.002, 0.003, 0.004]], atol=1e-6)
-    assert len(grid.points()) == 2 and grid.point_radius_m == 0.0075
+    assert len(grid.points(1)) == len(grid.means()) == 2 and grid.point_radius_m == 0.0075
 
 
 @settings(max_examples=25, deadline=None)
@@ -33,19 +33,19 @@ def test_the_order_of_frames_is_no_matter_and_every_point_is_near_a_kept_one(see
         back = back.with_points(cloud(s), 10_000)
     np.testing.assert_array_equal(there.keys, back.keys)
     assert (np.diff(there.keys) > 0).all()
-    np.testing.assert_allclose(there.points(), back.points(), atol=1e-5)
+    np.testing.assert_allclose(there.means(), back.means(), atol=1e-5)
     np.testing.assert_array_equal(there.hits, back.hits)
     assert there.weights.sum() == 300 * len(seeds)
     for p in cloud(seeds[0])[:20]:
-        assert np.abs(there.points() - p).max(axis=1).min() <= 0.02
+        assert np.abs(there.means() - p).max(axis=1).min() <= 0.02
 
 
 def test_too_many_cubes_are_doubled_and_stay_where_they_are() -> None:
     points = cloud(1, 5000)
     fine, bounded = (empty_grid(0.01, ORIGIN).with_points(points, most) for most in (100_000, 500))
     assert len(fine) > 4000 and len(bounded) <= 500 and bounded.size_m >= 0.04
-    np.testing.assert_allclose(np.average(bounded.points(), axis=0, weights=bounded.weights), points.mean(0), atol=1e-3)
-    np.testing.assert_allclose(bounded.points().min(0), points.min(0), atol=bounded.size_m)
+    np.testing.assert_allclose(np.average(bounded.means(), axis=0, weights=bounded.weights), points.mean(0), atol=1e-3)
+    np.testing.assert_allclose(bounded.means().min(0), points.min(0), atol=bounded.size_m)
 
 
 def test_two_grids_become_one_of_the_coarser_cubes() -> None:
@@ -56,6 +56,21 @@ def test_two_grids_become_one_of_the_coarser_cubes() -> None:
     assert both.weights.sum() == other.weights.sum() == 900
 
 
+def test_what_was_missed_too_often_is_not_published() -> None:
+    points = np.array([[0.005, 0, 0], [0.105, 0, 0]], np.float32)
+    grid = empty_grid(0.01, np.zeros(3))
+    for _ in range(3):
+        grid = grid.with_points(points, 100)
+    far = grid.means()[:, 0] > 0.1
+    for _ in range(7):
+        grid = grid.with_misses(far).with_points(points[:1], 100)
+    assert len(grid) == 2 and len(grid.points(1)) == 1 and grid.points(1)[0, 0] < 0.01
+    assert len(grid.coarser().points(1)) == 1 and len(empty_grid(0.01, np.zeros(3)).with_grid(grid, 100).points(1)) == 1
+    for _ in range(2):
+        grid = grid.with_points(points, 100)
+    assert len(grid.points(1)) == 2, "it comes back where it is measured again"
+
+
 def test_what_is_too_far_or_not_finite_is_left_out() -> None:
     points = np.array([[1e9, 0, 0], [np.nan, 0, 0], [0, np.inf, 0], [0.005, 0, 0]], np.float32)
     assert len(empty_grid(0.01, np.zeros(3)).with_points(points, 100)) == 1
@@ -64,7 +79,7 @@ def test_what_is_too_far_or_not_finite_is_left_out() -> None:
 
 def test_a_grid_is_made_again_of_its_points() -> None:
     grid = empty_grid(0.01, ORIGIN).with_points(cloud(3), 10_000).with_points(cloud(4), 10_000)
-    again = grid_of(0.01, ORIGIN, grid.points(), grid.weights, grid.hits)
+    again = grid_of(0.01, ORIGIN, grid.means(), grid.weights, grid.hits, grid.misses)
     # float32 a hundred metres from the map's origin is good to 8 um: a mean on the side of its cube may change sides
     assert abs(len(again) - len(grid)) <= 2
     assert again.weights.sum() == grid.weights.sum() and again.hits.max() == grid.hits.max()

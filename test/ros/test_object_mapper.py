@@ -161,11 +161,13 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
     again = start_mapper(robot, **{"node.map_file": file})
     again.ready()
     assert again.map.session_id == saved.session_id and again.map.revision > saved.revision and len(again.map) == 3
-    for _ in range(10):
+    end = index + 40  # the node may find its new listener a few frames later
+    while int(again.value("frames_integrated") or 0) < 10 and index < end:
         robot.step(index)
+        robot.spin(0.1)
         index += 1
-    again.wait(lambda: again.value("frames_integrated") == "10", "the frames")
-    assert again.value("objects") == "3" and int(again.value("statements.integrated")) >= 20
+    assert int(again.value("frames_integrated")) >= 10, again.log.read_text()
+    assert again.value("objects") == "3" and int(again.value("statements.integrated")) >= 20 and again.value("failed") == "0"
     assert robot.values("map")["updates_refused"] == "0"
 
 
@@ -174,7 +176,7 @@ def squares(scene: Any) -> SavedMap:
     objects = []
     for o in scene.map_objects():
         ones = np.ones(len(o.points))
-        grid = grid_of(0.01, o.T_map_object[:3, 3], o.points, ones, 5 * ones.astype(np.int32))
+        grid = grid_of(0.01, o.T_map_object[:3, 3], o.points, ones, 5 * ones.astype(np.int32), 0 * ones.astype(np.int32))
         objects.append(ObjectModel(o.id, grid, scene.START, scene.START, 5, {o.class_id: 5}, 2.0))
     return SavedMap("kept", 7, scene.START, "map", 4, {}, tuple(objects))
 

@@ -72,7 +72,7 @@ class Split:
         tracks = list(measured)
         if len(tracks) < 2 or any(_same(measured[a], measured[b], rules) for i, a in enumerate(tracks) for b in tracks[:i]):
             return []
-        cubes = whole.grid.points()
+        cubes = whole.grid.means()
         nearest = np.argmin(np.stack([np.asarray(cKDTree(measured[t]).query(cubes)[0]) for t in tracks]), axis=0)
         out = []
         for row, t in enumerate(tracks):

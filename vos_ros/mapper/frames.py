@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt16
+from jaxtyping import Bool, Float32, Float64, UInt16
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.mapping.lift import lift, liftable_pixels
-from vos_ros.types import Association, AssociationStatus, Intrinsics
+from vos_ros.types import UNKNOWN_LABEL, Association, AssociationStatus, Intrinsics
 
 USED = frozenset({AssociationStatus.MATCHED, AssociationStatus.REIDENTIFIED, AssociationStatus.NEW, AssociationStatus.SPLIT})
 """Statuses of tracks whose points the mapper wants."""
@@ -29,9 +30,20 @@ class SeenInstance:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Sight:
+    """The image of a frame: labels (``values`` says each track's), measured depth (m, 0 unknown), camera; all rectified alike."""
+
+    labels: UInt16[np.ndarray, "H W"]
+    values: Mapping[int, int]
+    depth: Float32[np.ndarray, "H W"]
+    intrinsics: Intrinsics
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class AssociatedFrame:
     """One image's instances and associations. ``session_id`` is the segmenter's, ``map_session_id`` and ``map_revision`` name the map that
-    the associations speak of. ``T_map_camera`` and ``pose_cov`` (m, rad; fixed axes of the map frame) are the pose that was used."""
+    the associations speak of. ``T_map_camera`` and ``pose_cov`` (m, rad; fixed axes of the map frame) are the pose that was used. ``sight``
+    is None where there was no depth."""
 
     stamp_ns: int
     session_id: str
@@ -42,15 +54,14 @@ class AssociatedFrame:
     pose_cov: Float64[np.ndarray, "6 6"] | None
     instances: tuple[SeenInstance, ...]
     associations: tuple[Association, ...]
+    sight: Sight | None = None
 
 
-def lift_labels(labels: UInt16[np.ndarray, "H W"], values: Mapping[int, int], depth: Float32[np.ndarray, "H W"],
-                T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
+def lift_labels(sight: Sight, tracks: Collection[int], T_map_camera: Float64[np.ndarray, "4 4"], config: MappingConfig
                 ) -> dict[int, Float32[np.ndarray, "P 3"]]:
-    """Points (map frame, m) of tracks: ``values`` maps a track id to its value in the label image.
-
-    ValueError where labels and depth differ in size.
-    """
+    """Points (map frame, m) of some of the tracks. ValueError where labels and depth differ in size."""
+    labels, depth, intrinsics = sight.labels, sight.depth, sight.intrinsics
+    values = {t: v for t, v in sight.values.items() if t in tracks}
     if labels.shape != depth.shape:
         raise ValueError(f"labels are {labels.shape[1]}x{labels.shape[0]} px, depth is {depth.shape[1]}x{depth.shape[0]} px: wanted depth"
                          " registered to the colour image that was segmented")
@@ -68,6 +79,32 @@ def lift_labels(labels: UInt16[np.ndarray, "H W"], values: Mapping[int, int], de
         points = lift(labels[where] == value, depth[where], T_map_camera, crop, config, liftable=good[where])
         if len(points):
             out[track_id] = points
+    return out
+
+
+def elsewhere_owned(points: Float32[np.ndarray, "P 3"], track_id: int, sight: Sight, T_map_camera: Float64[np.ndarray, "4 4"],
+                    config: MappingConfig) -> Bool[np.ndarray, "P"]:
+    """Which points (map frame, m) the frame measured where they are, but as something else than the track: no pixel of its mask is within
+    ``edge_px`` + 1 of theirs. What is hidden, out of view or without depth is not said to be anything."""
+    out = np.zeros(len(points), bool)
+    value = sight.values.get(track_id)
+    camera = (points.astype(np.float64) - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
+    i, z = sight.intrinsics, camera[:, 2]
+    front = np.flatnonzero(z > config.near_m)
+    u = np.rint(i.fx * camera[front, 0] / z[front] + i.cx).astype(np.int64)
+    v = np.rint(i.fy * camera[front, 1] / z[front] + i.cy).astype(np.int64)
+    kept = (u >= 0) & (u < i.width) & (v >= 0) & (v < i.height)
+    front, u, v = front[kept], u[kept], v[kept]
+    if value is None or len(front) == 0:
+        return out
+    measured = sight.depth[v, u]
+    tolerance_m = config.depth_tolerance_m + config.depth_tolerance_per_m2 * z[front] ** 2
+    there = (measured > 0) & (np.abs(measured - z[front]) <= tolerance_m) & (sight.labels[v, u] != UNKNOWN_LABEL)
+    reach = config.edge_px + 1
+    x0, y0 = max(int(u.min()) - reach, 0), max(int(v.min()) - reach, 0)
+    mine = (sight.labels[y0 : int(v.max()) + reach + 1, x0 : int(u.max()) + reach + 1] == value).astype(np.uint8)
+    near = np.asarray(cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)))
+    out[front] = there & (near[v - y0, u - x0] == 0)
     return out
 
 

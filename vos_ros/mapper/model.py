@@ -102,6 +102,10 @@ class ObjectModel:
             return model
         return replace(model, information=self.information + np.linalg.inv(cov), measured_ns=stamp_ns)
 
+    def missed_at(self, missed: Bool[np.ndarray, "V"]) -> ObjectModel:
+        """After a frame that measured something else in the place of some of its cubes (``grid.means``): what leaked into it goes again."""
+        return self.on(self.grid.with_misses(missed))
+
     def named(self, class_id: int) -> ObjectModel:
         """With one more vote for a class; 0 = none."""
         return replace(self, votes=dict(Counter(self.votes) + Counter({class_id: 1}))) if class_id else self

@@ -10,9 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
+from vos_ros.config import MappingConfig
 from vos_ros.mapper.config import MapperConfig
 from vos_ros.mapper.evidence import Candidate, Pair, Split, likeness, pair
-from vos_ros.mapper.frames import AssociatedFrame, SeenInstance
+from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, elsewhere_owned
 from vos_ros.mapper.model import ObjectModel, measurement_cov, new_model
 from vos_ros.mapper.overlap import Extent, largest_piece, share_near
 from vos_ros.types import Association, AssociationStatus, MapUpdate
@@ -62,12 +63,13 @@ class _Published:
 class ObjectMapper:
     """The map of one session. ``saved`` continues one: ids, revisions and session go on.
 
-    ``objects`` by id, ``revision`` of the last update made, ``stamp_ns`` of the last frame used.
+    ``objects`` by id, ``revision`` of the last update made, ``stamp_ns`` of the last frame used; ``lifting``: how it wants masks lifted.
     """
 
     def __init__(self, config: MapperConfig | None = None, saved: SavedMap | None = None) -> None:
         self.config = config if config is not None else MapperConfig()
         self.frame_id = self.config.node.map_frame
+        self.lifting = MappingConfig(edge_px=self.config.node.edge_px, lift_max_points=self.config.node.lift_max_points)
         self.session_id = saved.session_id if saved else uuid.uuid4().hex[:12]
         self.revision = saved.revision if saved else 0
         self.stamp_ns = saved.stamp_ns if saved else 0
@@ -155,11 +157,15 @@ class ObjectMapper:
         return sigma_m <= self.config.model.max_pose_sigma_m
 
     def _measured(self, model: ObjectModel, instance: SeenInstance, frame: AssociatedFrame) -> ObjectModel:
-        """With those of the points that can be its own."""
+        """With those of the points that can be its own, and without what the frame shows to be something else."""
         assert frame.T_map_camera is not None
         points = instance.points[model.own(instance.points, self.config.model)]
         cov = measurement_cov(points, frame.T_map_camera, frame.pose_cov, self.config.model)
-        return model.measured(points, cov, frame.stamp_ns, self.config.model)
+        model = model.measured(points, cov, frame.stamp_ns, self.config.model)
+        if frame.sight is None:
+            return model
+        missed = elsewhere_owned(model.grid.means(), instance.track_id, frame.sight, frame.T_map_camera, self.lifting)
+        return model.missed_at(missed)
 
     # -- what each status does -------------------------------------------------------------------------------------------------
 

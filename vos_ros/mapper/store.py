@@ -1,9 +1,9 @@
 """The map on disk: one JSON file with everything but the points, and beside it a folder with one PLY file per object.
 
 ``kitchen.json`` and ``kitchen.objects/000007-5d3f21aa.ply``: id and checksum, so that what has not changed is not written again. The
-points carry, besides x y z (m, map frame), how many points each is the mean of (``weight``) and in how many frames it was measured
-(``hits``). A map that is being written never harms the one that is there: points go to new files first, then the JSON file is replaced
-in one step, then points that nobody names any more are removed.
+points carry, besides x y z (m, map frame), how many points each is the mean of (``weight``), in how many frames it was measured (``hits``)
+and in how many something else was measured in its place (``misses``). A map that is being written never harms the one that is there:
+points go to new files first, then the JSON file is replaced in one step, then points that nobody names any more are removed.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ def save(saved: SavedMap, path: Path) -> None:
 
 def _write_object(o: ObjectModel, folder: Path) -> dict[str, Any]:
     grid = o.grid
-    points = grid.points()
-    data = ply_bytes({**{a: points[:, i] for i, a in enumerate("xyz")}, "weight": grid.weights, "hits": grid.hits})
+    points = grid.means()
+    data = ply_bytes({**{a: points[:, i] for i, a in enumerate("xyz")}, "weight": grid.weights, "hits": grid.hits,
+                      "misses": grid.misses})
     crc = zlib.crc32(data)
     name = f"{o.id:06d}-{crc:08x}.ply"
     if not (folder / name).is_file():
@@ -111,7 +112,8 @@ def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
     if not size_m > 0 or origin_m.shape != (3,) or information.shape != (6, 6) or not np.isfinite(information).all():
         raise ValueError(f"object {entry['id']} has voxel_m {size_m}, origin_m {origin_m}, information of shape {information.shape}: wanted"
                          " a length > 0, three numbers and 6x6 finite ones")
-    grid = grid_of(size_m, origin_m, points, columns["weight"].astype(np.float64), columns["hits"].astype(np.int32))
+    grid = grid_of(size_m, origin_m, points, columns["weight"].astype(np.float64), columns["hits"].astype(np.int32),
+                   columns["misses"].astype(np.int32))
     measured_ns = entry["measured_ns"]
     return ObjectModel(int(entry["id"]), grid, int(entry["first_seen_ns"]), int(entry["last_seen_ns"]), int(entry["observations"]),
                        {int(c): int(n) for c, n in entry["class_votes"].items()}, float(entry["existence_log_odds"]), information,

@@ -16,7 +16,8 @@ DISK = 0.75
 
 @dataclass(frozen=True, eq=False, slots=True)
 class VoxelGrid:
-    """Cubes of side ``size_m`` around ``origin_m`` (map frame): per cube the mean of its points and in how many frames it was measured.
+    """Cubes of side ``size_m`` around ``origin_m`` (map frame): per cube the mean of its points, in how many frames it was measured, and in
+    how many its place was measured and was something else (``misses``).
 
     ``keys`` are sorted; ``sums`` (m, from the origin) over ``weights`` (number of points) is a cube's mean. The grid is a value: every
     change gives another one.
@@ -28,6 +29,7 @@ class VoxelGrid:
     sums: Float64[np.ndarray, "V 3"]
     weights: Float64[np.ndarray, "V"]
     hits: Int32[np.ndarray, "V"]
+    misses: Int32[np.ndarray, "V"]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -37,16 +39,25 @@ class VoxelGrid:
         """Radius of the disk that each point stands for."""
         return DISK * self.size_m
 
-    def points(self, min_hits: int = 1) -> Float32[np.ndarray, "M 3"]:
-        """The mean points (map frame, m) of cubes that were measured in at least so many frames, in the order of ``keys``."""
-        kept = self.hits >= min_hits
-        return np.asarray(self.sums[kept] / self.weights[kept, None] + self.origin_m).astype(np.float32)
+    def means(self) -> Float32[np.ndarray, "V 3"]:
+        """The mean point (map frame, m) of every cube."""
+        return np.asarray(self.sums / self.weights[:, None] + self.origin_m).astype(np.float32)
+
+    def points(self, min_hits: int) -> Float32[np.ndarray, "M 3"]:
+        """The mean points (map frame, m) of cubes that were measured in at least so many frames, and at least half as often as missed: a mask
+        that covers its object in part is no rarer than one that leaks."""
+        return self.means()[(self.hits >= min_hits) & (2 * self.hits >= self.misses)]
 
     def with_points(self, points: Float32[np.ndarray, "P 3"], max_voxels: int) -> VoxelGrid:
         """With the points (map frame, m) of one more frame. Cubes are doubled until there are at most ``max_voxels``."""
         local = points.astype(np.float64) - self.origin_m
-        one = np.ones(len(local))
-        return self._joined(*_gathered(_keys(local, self.size_m), local, one, one.astype(np.int32)), add_hits=True)._limited(max_voxels)
+        one, none = np.ones(len(local)), np.zeros(len(local), np.int32)
+        values = _gathered(_keys(local, self.size_m), local, one, one.astype(np.int32), none)
+        return self._joined(*values, add_hits=True)._limited(max_voxels)
+
+    def with_misses(self, missed: Bool[np.ndarray, "V"]) -> VoxelGrid:
+        """After a frame that measured something else in the place of some cubes."""
+        return replace(self, misses=self.misses + missed)
 
     def with_grid(self, other: VoxelGrid, max_voxels: int) -> VoxelGrid:
         """With all that another grid holds, in cubes of the larger size of both; hits are the larger of both."""
@@ -54,18 +65,19 @@ class VoxelGrid:
         while grid.size_m < other.size_m:
             grid = grid.coarser()
         local = other.sums / other.weights[:, None] + other.origin_m - grid.origin_m
-        values = _gathered(_keys(local, grid.size_m), local * other.weights[:, None], other.weights, other.hits)
+        values = _gathered(_keys(local, grid.size_m), local * other.weights[:, None], other.weights, other.hits, other.misses)
         return grid._joined(*values, add_hits=False)._limited(max_voxels)
 
     def coarser(self) -> VoxelGrid:
         """With cubes of twice the side."""
         cells = _cells(self.keys) >> 1  # floors, so that eight cubes become one
-        keys, sums, weights, hits = _gathered(_packed(cells), self.sums, self.weights, self.hits)
-        return replace(self, size_m=2.0 * self.size_m, keys=keys, sums=sums, weights=weights, hits=hits)
+        keys, sums, weights, hits, misses = _gathered(_packed(cells), self.sums, self.weights, self.hits, self.misses)
+        return replace(self, size_m=2.0 * self.size_m, keys=keys, sums=sums, weights=weights, hits=hits, misses=misses)
 
     def only(self, kept: Bool[np.ndarray, "V"]) -> VoxelGrid:
         """With some of the cubes."""
-        return replace(self, keys=self.keys[kept], sums=self.sums[kept], weights=self.weights[kept], hits=self.hits[kept])
+        return replace(self, keys=self.keys[kept], sums=self.sums[kept], weights=self.weights[kept], hits=self.hits[kept],
+                       misses=self.misses[kept])
 
     def _limited(self, max_voxels: int) -> VoxelGrid:
         grid = self
@@ -74,31 +86,34 @@ class VoxelGrid:
         return grid
 
     def _joined(self, keys: Int64[np.ndarray, "U"], sums: Float64[np.ndarray, "U 3"], weights: Float64[np.ndarray, "U"],
-                hits: Int32[np.ndarray, "U"], *, add_hits: bool) -> VoxelGrid:
-        """With more cubes, each at most once; those that are there already are added up."""
+                hits: Int32[np.ndarray, "U"], misses: Int32[np.ndarray, "U"], *, add_hits: bool) -> VoxelGrid:
+        """With more cubes, each at most once. Of those that are there already, points are added up; hits too, or the larger counts."""
         at = np.searchsorted(self.keys, keys)
         known = np.append(self.keys, -1)[at] == keys
-        out_sums, out_weights, out_hits = self.sums.copy(), self.weights.copy(), self.hits.copy()
+        out_sums, out_weights, out_hits, out_misses = self.sums.copy(), self.weights.copy(), self.hits.copy(), self.misses.copy()
         old = at[known]
         out_sums[old] += sums[known]
         out_weights[old] += weights[known]
         out_hits[old] = out_hits[old] + hits[known] if add_hits else np.maximum(out_hits[old], hits[known])
+        out_misses[old] = np.maximum(out_misses[old], misses[known])
         new = ~known
         where = at[new]
         return replace(self, keys=np.insert(self.keys, where, keys[new]), sums=np.insert(out_sums, where, sums[new], axis=0),
-                       weights=np.insert(out_weights, where, weights[new]), hits=np.insert(out_hits, where, hits[new]))
+                       weights=np.insert(out_weights, where, weights[new]), hits=np.insert(out_hits, where, hits[new]),
+                       misses=np.insert(out_misses, where, misses[new]))
 
 
 def empty_grid(size_m: float, origin_m: Float64[np.ndarray, "3"]) -> VoxelGrid:
     """A grid without points. ``origin_m`` (map frame) should be near the object: what is more than a million cubes away is left out."""
-    return VoxelGrid(size_m, np.asarray(origin_m, np.float64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int32))
+    return VoxelGrid(size_m, np.asarray(origin_m, np.float64), np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int32),
+                     np.zeros(0, np.int32))
 
 
 def grid_of(size_m: float, origin_m: Float64[np.ndarray, "3"], points: Float32[np.ndarray, "M 3"], weights: Float64[np.ndarray, "M"],
-            hits: Int32[np.ndarray, "M"]) -> VoxelGrid:
+            hits: Int32[np.ndarray, "M"], misses: Int32[np.ndarray, "M"]) -> VoxelGrid:
     """A grid from its mean points (map frame, m), as a file holds them."""
     local = points.astype(np.float64) - origin_m
-    values = _gathered(_keys(local, size_m), local * weights[:, None], np.asarray(weights, np.float64), np.asarray(hits, np.int32))
+    values = _gathered(_keys(local, size_m), local * weights[:, None], np.asarray(weights, np.float64), hits, misses)
     return empty_grid(size_m, origin_m)._joined(*values, add_hits=False)
 
 
@@ -121,11 +136,13 @@ def _cells(keys: Int64[np.ndarray, "V"]) -> Int64[np.ndarray, "V 3"]:
 
 
 def _gathered(keys: Int64[np.ndarray, "P"], sums: Float64[np.ndarray, "P 3"], weights: Float64[np.ndarray, "P"],
-              hits: Shaped[np.ndarray, "P"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted unique keys (those below 0 are left out), with sums and weights added up and the largest of the hits."""
+              hits: Shaped[np.ndarray, "P"], misses: Shaped[np.ndarray, "P"]
+              ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted unique keys (those below 0 are left out), with sums and weights added up and the largest of hits and misses."""
     good = keys >= 0
     unique, inverse = np.unique(keys[good], return_inverse=True)
     total = np.stack([np.bincount(inverse, sums[good, axis], minlength=len(unique)) for axis in range(3)], 1)
-    most = np.zeros(len(unique), np.int32)
-    np.maximum.at(most, inverse, hits[good])
-    return unique, total, np.bincount(inverse, weights[good], minlength=len(unique)), most
+    most = np.zeros((2, len(unique)), np.int32)
+    np.maximum.at(most[0], inverse, hits[good])
+    np.maximum.at(most[1], inverse, misses[good])
+    return unique, total, np.bincount(inverse, weights[good], minlength=len(unique)), most[0], most[1]

@@ -20,10 +20,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from vos_ros.config import ConfigError, MappingConfig, params
+from vos_ros.config import ConfigError, params
 from vos_ros.geometry.camera import Rectifier
 from vos_ros.mapper.config import MapperConfig
-from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, lift_labels, wanted_tracks
+from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, Sight, lift_labels, wanted_tracks
 from vos_ros.mapper.object_mapper import ObjectMapper
 from vos_ros.mapper.store import MapFileError, load, save
 from vos_ros.msg import Instance, MapObjectArray
@@ -46,7 +46,7 @@ from vos_ros.ros.process import run
 from vos_ros.ros.subscriptions import OVERRIDABLE, qos
 from vos_ros.ros.worker import Worker
 from vos_ros.sources.decode import view
-from vos_ros.types import Association, MapUpdate
+from vos_ros.types import MapUpdate
 
 EXIT_S = 4.5
 """Longest time from SIGINT or SIGTERM to the end of the process: the map is saved in it. ``ros2 launch`` waits 5 s."""
@@ -234,17 +234,16 @@ class ObjectMapperNode(Node):
         pose = said.map_from_camera
         known = np.isfinite([pose.pose.position.x, pose.pose.position.y, pose.pose.position.z]).all()
         T = matrix_from_pose(pose.pose) if known else None
-        points = self._lift(parts, T, associations) if T is not None else {}
+        sight = self._sight(parts)
+        points = lift_labels(sight, wanted_tracks(associations), T, self.mapper.lifting) if T is not None and sight is not None else {}
         instances = tuple(SeenInstance(i.track_id, i.class_id, i.state == Instance.CONFIRMED, points.get(i.track_id, _NO_POINTS))
                           for i in parts.instances.instances)
         return AssociatedFrame(parts.stamp_ns, said.session_id, said.map_session_id, said.map_revision, said.map_frame, T,
-                               covariance_from_message(pose.covariance), instances, associations)
+                               covariance_from_message(pose.covariance), instances, associations, sight)
 
-    def _lift(self, parts: Parts, T_map_camera: np.ndarray, associations: Sequence[Association]) -> dict[int, np.ndarray]:
-        wanted = wanted_tracks(associations)
-        values = {i.track_id: i.label_value for i in parts.instances.instances if i.track_id in wanted and i.area_px}
-        if parts.depth is None or parts.camera_info is None or not values:
-            return {}
+    def _sight(self, parts: Parts) -> Sight | None:
+        if parts.depth is None or parts.camera_info is None:
+            return None
         image = parts.labels
         labels = view(image.data, "16UC1", image.height, image.width, image.step, bool(image.is_bigendian))
         depth = depth_from_message(parts.depth)
@@ -255,9 +254,8 @@ class ObjectMapperNode(Node):
             raise ValueError(f"depth is {depth.shape[1]}x{depth.shape[0]} px, its camera_info is for {rectifier.source.width}x"
                              f"{rectifier.source.height} px: wanted depth registered to the colour image, and the colour camera's"
                              " camera_info")
-        node = self.config.node
-        how = MappingConfig(edge_px=node.edge_px, lift_max_points=node.lift_max_points)
-        return lift_labels(labels, values, rectifier.depth(depth), T_map_camera, rectifier.intrinsics, how)
+        return Sight(labels, {i.track_id: i.label_value for i in parts.instances.instances if i.area_px}, rectifier.depth(depth),
+                     rectifier.intrinsics)
 
     def _publish(self, *, full: bool) -> None:
         for text in self.mapper.unite():
