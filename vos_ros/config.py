@@ -91,7 +91,7 @@ class MetaConfig:
                             choices=("lstm", "adam", "rmsprop", "sgd", "steepest_descent"))
     rate: float = option(0.0, "learning rate of adam, rmsprop and sgd; 0 = the one that serves each best", low=0.0, high=1e3)
     one_shot: bool = option(True, "a new model starts from the weight generator's prediction (fig. 1); else all start alike")
-    iterations_init: int = option(10, "T_init: iterations on a new object", low=0, high=1000)
+    iterations_init: int = option(20, "T_init: iterations on a new object", low=0, high=1000)
     iterations_update: int = option(2, "T_update: iterations per update", low=0, high=100)
     update_every: int = option(4, "frames between updates", unit="frames", low=1, high=1000)
     long_side: int = option(672, "longer side at which the network sees the image", unit="px", low=64, high=2048)
