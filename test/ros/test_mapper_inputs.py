@@ -64,8 +64,19 @@ def test_the_parts_of_a_stamp_and_the_nearest_depth(rig):
     assert inputs.incomplete == inputs.without_depth == 0
 
 
+def test_the_first_camera_info_is_waited_for(rig):
+    node, _, got, _ = rig
+    node.send("depth", 0)
+    node.parts(0)
+    node.send("depth", 33 * MS)
+    assert not got
+    node.send("camera_info", 0)
+    assert len(got) == 1 and got[0].camera_info is not None and got[0].depth is not None
+
+
 def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(rig):
     node, inputs, got, _ = rig
+    node.send("camera_info", 0)
     node.parts(100 * MS)
     assert not got
     node.send("depth", 100 * MS)
@@ -82,6 +93,7 @@ def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(r
 
 def test_a_part_that_never_comes_is_counted(rig):
     node, inputs, got, _ = rig
+    node.send("camera_info", 0)
     node.send("depth", 0)
     node.parts(0, "labels", "associations")
     node.send("depth", 100 * MS)
@@ -94,6 +106,7 @@ def test_a_part_that_never_comes_is_counted(rig):
 
 def test_a_bag_that_loops(rig):
     node, inputs, got, _ = rig
+    node.send("camera_info", 0)
     for t in (5000, 5100):
         node.send("depth", t * MS)
         node.parts(t * MS)

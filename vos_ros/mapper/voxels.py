@@ -44,8 +44,8 @@ class VoxelGrid:
         return np.asarray(self.sums / self.weights[:, None] + self.origin_m).astype(np.float32)
 
     def points(self, min_hits: int) -> Float32[np.ndarray, "M 3"]:
-        """The mean points (map frame, m) of cubes that were measured in at least so many frames, and at least half as often as missed: a mask
-        that covers its object in part is no rarer than one that leaks."""
+        """The mean points (map frame, m) of cubes that were measured in at least so many frames, and at least half as often as missed:
+        masks that cover an object in part are no rarer than those that leak."""
         return self.means()[(self.hits >= min_hits) & (2 * self.hits >= self.misses)]
 
     def with_points(self, points: Float32[np.ndarray, "P 3"], max_voxels: int) -> VoxelGrid:

@@ -71,6 +71,7 @@ class MapperInputs:
 
     def _on_camera_info(self, msg: Any) -> None:
         self.camera_info = msg
+        self.flush()
 
     def _on_depth(self, msg: Any) -> None:
         stamp_ns = ns_from_stamp(msg.header.stamp)
@@ -104,7 +105,8 @@ class MapperInputs:
         while self._whole:
             first = self._whole[0]
             depth = self._depth_at(first.stamp_ns)
-            if depth is None and first.since > limit and not self._is_past(first.stamp_ns):
+            lacking = self.camera_info is None or (depth is None and not self._is_past(first.stamp_ns))
+            if lacking and first.since > limit:
                 return
             self._whole.popleft()
             self.without_depth += depth is None
