@@ -115,6 +115,22 @@ def test_what_is_remembered(make: Callable[..., Meta], frame: Callable) -> None:
     assert meta._tracks[4].references.shape[1] == 2 * 32
 
 
+def test_an_object_is_learned_anew_before_the_optimizer_has_gone_too_far(make: Callable[..., Meta], frame: Callable) -> None:
+    meta = make(iterations_init=5, iterations_update=3, iterations_most=12)
+    meta.seed(frame(0), [Seed(4, Mask(box(10)))])
+    counts = []
+    for t in range(1, 14):
+        meta.step(frame(t))
+        counts.append(meta._tracks[4].iterations)
+    assert counts == [5, 5, 8, 8, 11, 11, 5, 5, 8, 8, 11, 11, 5]
+    meta.drop([4])
+    meta.seed(frame(14), [Seed(5, Mask(box(24)), np.zeros((H, W), np.float32))])
+    assert meta._tracks[5].iterations == 0 and not meta._tracks[5].taught
+    meta.update(frame(14), [Seed(5, Mask(box(24)))])
+    meta.step(frame(15))
+    assert meta._tracks[5].iterations == 5, "first taught by a correction, it is a new object"
+
+
 def test_a_frame_of_little_confidence_teaches_nothing(make: Callable[..., Meta], frame: Callable) -> None:
     meta = make(min_confidence=1.0)
     meta.seed(frame(0), [Seed(4, Mask(box(10)))])

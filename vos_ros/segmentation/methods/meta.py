@@ -42,9 +42,11 @@ _LOOK_EVERY = 8  # frames between looks for an object of which a correction said
 
 @dataclass(eq=False, slots=True)
 class _Track:
-    """One object: its model and the optimizer's state, what it is learned from and known by, and where it was last. ``taught``: its model
-    has been learned from something; ``absent``: it was said not to be in view; ``corrected``: the time of the last correction."""
+    """One object: its model, where that started, and the optimizer's state; what it is learned from and known by; where it was last.
+    ``taught``: its model has been learned from something, in so many ``iterations``; ``absent``: it was said not to be in view;
+    ``corrected``: the time of the last correction."""
 
+    start: Float[torch.Tensor, "P"]
     theta: Float[torch.Tensor, "P"]
     state: dict[str, torch.Tensor]
     memory: Memory
@@ -52,6 +54,7 @@ class _Track:
     prior: Float[torch.Tensor, "h w"]
     view: Float[torch.Tensor, "3"]
     taught: bool = False
+    iterations: int = 0
     absent: bool = False
     corrected: int = _FAR_PAST
 
@@ -233,8 +236,8 @@ class Meta:
         states = self._rule.start(theta)
         for k, (i, view) in enumerate(zip(masks, self._window(cells), strict=True)):
             memory = Memory(self._config.memory_size, self._config.anchor_share)
-            track = _Track(theta[k], {name: s[k] for name, s in states.items()}, memory, references[k], cells[k], view, taught=shown[k])
-            if track.taught:
+            track = _Track(theta[k], theta[k], {name: s[k] for name, s in states.items()}, memory, references[k], cells[k], view)
+            if shown[k]:
                 memory.give(Cells(*(part[k] for part in support)))
             self._tracks[i] = track
         self._learn([i for i, seen in zip(masks, shown, strict=True) if seen], self._config.iterations_init)
@@ -266,22 +269,26 @@ class Meta:
                 if sure >= self._config.min_confidence:
                     self._tracks[i].memory.add(cells)
                     wanted.add(i)
-        new = [i for i in wanted if not self._tracks[i].taught]
-        self._learn([i for i in self._tracks if i in wanted and i not in new], self._config.iterations_update)
-        self._learn(sorted(new), self._config.iterations_init)
+        more, most = self._config.iterations_update, self._config.iterations_most
+        anew = [i for i, t in self._tracks.items() if i in wanted and (not t.taught or (more and t.iterations + more > most))]
+        for i in anew:
+            track = self._tracks[i]
+            track.theta, track.iterations = track.start, 0
+            track.state = {name: s[0] for name, s in self._rule.start(track.start[None]).items()}
+        self._learn(anew, self._config.iterations_init)
+        self._learn([i for i in self._tracks if i in wanted and i not in anew], more)
 
     def _learn(self, object_ids: Sequence[int], iterations: int) -> None:
         """Eq. (3) for some objects at once, on cells drawn from all that is remembered of them."""
         tracks = [self._tracks[i] for i in object_ids]
         if not tracks:
             return
-        for t in tracks:
-            t.taught = True
         samples = batched([t.memory.draw(2 * self._count, self._generator) for t in tracks])
         state: State = {name: torch.stack([t.state[name] for t in tracks]) for name in tracks[0].state}
         theta, state = self._net.learn(self._rule, torch.stack([t.theta for t in tracks]), samples, state, iterations)
         for k, t in enumerate(tracks):
             t.theta, t.state = theta[k].clone(), {name: s[k].clone() for name, s in state.items()}
+            t.iterations, t.taught = t.iterations + iterations, True
 
 
 def create(config: SegmentationConfig) -> VideoSegmenter:
