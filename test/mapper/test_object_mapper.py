@@ -10,9 +10,11 @@ import pytest
 
 from vos_ros.config import changed
 from vos_ros.mapper.config import MapperConfig
+from vos_ros.mapper.frames import Sight, lift_labels
 from vos_ros.mapper.object_mapper import ObjectMapper
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.types import AssociationStatus as S
+from vos_ros.types import Intrinsics
 
 
 def test_a_new_track_becomes_an_object_when_it_was_confirmed_and_seen_often_and_long_enough(story):
@@ -211,12 +213,31 @@ def test_two_objects_that_grow_to_be_one_are_joined(story):
     left = story.new(1, (-0.07, 0, 1), size=(0.06, 0.1, 0.1))
     right = story.new(2, (0.07, 0, 1), size=(0.06, 0.1, 0.1))
     story.mapper.update()
-    assert story.mapper.unite() == () and len(story.mapper.objects) == 2
+    assert story.mapper.tidy() == () and len(story.mapper.objects) == 2
     for k in range(12):
         story.say((1, left, S.MATCHED, story.surface((0, 0, 1), seed=k, **whole)))
         story.say((2, right, S.MATCHED, story.surface((0, 0, 1), seed=40 + k, **whole)))
-    assert story.mapper.unite() == (f"object {right} became part of object {left}: they have grown to share surface and box",)
-    assert story.mapper.update().merged == ((right, left),) and story.mapper.unite() == ()
+    assert story.mapper.tidy() == (f"object {right} became part of object {left}: they have grown to share surface and box",)
+    assert story.mapper.update().merged == ((right, left),) and story.mapper.tidy() == ()
+
+
+def test_an_object_whose_surface_is_measured_as_something_else_goes(story):
+    """A mask that leaked onto the wall, and then shows a thing in front of it: nothing is left of what leaked."""
+    camera = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
+    depth, labels = np.full((48, 64), 2.0, np.float32), np.zeros((48, 64), np.uint16)
+    labels[10:40, 10:30] = 7
+    wall = lift_labels(Sight(labels, {1: 7}, depth, camera), {1}, np.eye(4), story.mapper.lifting)[1]
+    story.say((1, 0, S.NEW, wall), times=8, sight=Sight(labels, {1: 7}, depth, camera))
+    (i,) = story.mapper.objects
+    story.mapper.update()
+    elsewhere = np.zeros_like(labels)
+    elsewhere[10:40, 40:60] = 7
+    story.say((1, i, S.MATCHED, wall), times=15, sight=Sight(labels, {1: 7}, depth, camera))
+    assert story.mapper.tidy() == ()
+    # the points are still said to be there, and the label image says that they are not
+    story.say((1, i, S.MATCHED, wall[:20]), times=80, sight=Sight(elsewhere, {1: 7}, depth, camera))
+    assert story.mapper.tidy() == (f"object {i} is deleted: its surface was measured as something else",)
+    assert story.mapper.update().deleted_ids == (i,)
 
 
 def test_frames_of_another_map_frame_or_session_are_refused_and_said(story):

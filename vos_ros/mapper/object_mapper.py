@@ -321,10 +321,15 @@ class ObjectMapper:
         self._merged[gone] = into
         self._news.append((gone, into))
 
-    def unite(self) -> tuple[str, ...]:
-        """Joins objects that have grown to be one and the same; what was done, for people. Compares those that changed since the last
-        update: call it before ``update``, not with every frame."""
+    def tidy(self) -> tuple[str, ...]:
+        """Deletes objects whose surface has been measured as something else, and joins those that have grown to be one and the same; what
+        was done, for people. Looks at what changed since the last update: call it before ``update``, not with every frame."""
         events = []
+        for i in sorted(self._touched):
+            left = len(self.objects[i].points(self.config.model))
+            if left < self.config.rules.new_points and left < self.objects[i].grid.refuted():
+                self._delete(i)
+                events.append(f"object {i} is deleted: its surface was measured as something else")
         for i in sorted(i for i in self._touched if len(self.objects[i].grid) and self._has_changed(self.objects[i])):
             for other in self._near(i) if i in self.objects else ():
                 if not {i, other} <= self.objects.keys():  # joined just now

@@ -48,6 +48,10 @@ class VoxelGrid:
         masks that cover an object in part are no rarer than those that leak."""
         return self.means()[(self.hits >= min_hits) & (2 * self.hits >= self.misses)]
 
+    def refuted(self) -> int:
+        """Number of cubes that were missed too often to be published."""
+        return int(np.count_nonzero(2 * self.hits < self.misses))
+
     def with_points(self, points: Float32[np.ndarray, "P 3"], max_voxels: int) -> VoxelGrid:
         """With the points (map frame, m) of one more frame. Cubes are doubled until there are at most ``max_voxels``."""
         local = points.astype(np.float64) - self.origin_m

@@ -258,7 +258,7 @@ class ObjectMapperNode(Node):
                      rectifier.intrinsics)
 
     def _publish(self, *, full: bool) -> None:
-        for text in self.mapper.unite():
+        for text in self.mapper.tidy():
             self.get_logger().info(text)
         update = self.mapper.update(full=full)
         if update is not None:
