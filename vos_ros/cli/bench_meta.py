@@ -156,7 +156,7 @@ def _plot(chosen: Sequence[Curve], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(13, 4.5), layout="constrained")
     colors = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(c.optimizer for c in chosen))}
     for c in chosen:
         style = "-" if c.scale == 1 else "--" if c.scale > 1 else ":"
@@ -164,15 +164,19 @@ def _plot(chosen: Sequence[Curve], path: str) -> None:
         for ax, values in zip(axes, (c.loss, c.iou), strict=True):
             ax.plot(c.iterations, values, style, color=colors[c.optimizer], label=label, marker="." if c.scale == 1 else "",
                     linewidth=2 if c.optimizer == "lstm" else 1)
-    ceiling = 2 * max(max(c.loss) for c in chosen if c.optimizer == "lstm")  # others may diverge
-    axes[0].set_ylim(0, ceiling)
+    shown = [c for c in chosen if c.scale == 1 and max(c.loss) < 2 * c.loss[0]] or chosen[:1]  # what diverges may leave the picture
+    for ax, kind in zip(axes, ("loss", "iou"), strict=True):
+        values = [v for c in shown for v in getattr(c, kind)]
+        margin = 0.1 * (max(values) - min(values)) + 1e-3
+        ax.set_ylim(min(values) - margin, max(values) + margin)
     for ax, what in zip(axes, ("loss on later frames", "mean IoU on later frames"), strict=True):
         ax.set_xscale("symlog", linthresh=1)
+        ax.set_xlim(chosen[0].iterations[0] - 0.1, 1.1 * chosen[0].iterations[-1])
         ax.set_xticks(chosen[0].iterations, [str(n) for n in chosen[0].iterations])
         ax.set_xlabel("iterations on the first frame")
         ax.set_ylabel(what)
         ax.grid(alpha=0.3)
-    axes[1].legend(fontsize=7)
+    axes[1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
