@@ -193,10 +193,15 @@ class AssociationConfig:
     min_iou: float = option(0.2, "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
                             " are not considered", low=0.0, high=1.0)
     min_depth_inliers: float = option(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
-    iou_weight: float = option(0.7, "weight of the mask IoU in the score; the depth inlier ratio has the rest", low=0.0, high=1.0)
-    continuity: float = option(0.2, "added to the score of the object that a track was held to be, in the assignment only", low=0.0,
-                               high=1.0)
-    match_score: float = option(0.4, "score from which a pair counts as matched", low=0.0, high=1.0)
+    weight_bias: float = option(-2.79, "log-odds of a pair against the track's being none of the map's objects: with no overlap at all; this"
+                                " and the next four are fitted (vos-ros eval association --fit)", low=-100.0, high=100.0)
+    weight_tolerant_iou: float = option(3.05, "... times the mask IoU after the pose's uncertainty is allowed for", low=-100.0, high=100.0)
+    weight_mask_iou: float = option(3.94, "... times the plain mask IoU", low=-100.0, high=100.0)
+    weight_depth_inliers: float = option(1.37, "... times the share of pixels with agreeing depth", low=-100.0, high=100.0)
+    weight_no_depth: float = option(1.32, "... where no pixel has depth", low=-100.0, high=100.0)
+    continuity: float = option(2.0, "added to the log-odds of the object that a track was held to be, in the assignment only", low=0.0,
+                               high=100.0)
+    match_score: float = option(0.5, "score (probability) from which a pair counts as matched", low=0.0, high=1.0)
     absent_free: float = option(0.8, "free space is measured where an object should be: on this share of the pixels that show its place",
                                 low=0.0, high=1.0)
     absent_px: int = option(50, "... and on at least so many", unit="px", low=1, high=10**6)

@@ -63,7 +63,7 @@ boxes = st.tuples(st.integers(0, W - 12), st.integers(0, H - 12), st.integers(4,
 @settings(max_examples=60, deadline=None)
 @given(boxes, boxes, st.integers(0, 6))
 def test_ious_against_the_definition_on_whole_images(mask: np.ndarray, predicted: np.ndarray, reach: int) -> None:
-    pairs = evidence(view({5: mask}, [projection(9, predicted)], sigma=float(reach)), CONFIG)
+    pairs = evidence(view({5: mask}, [projection(9, predicted)], sigma=float(reach)))
     if pairs:
         assert pairs[0].tolerant_iou == pytest.approx(tolerant_iou(mask, predicted, reach))
         assert pairs[0].mask_iou == pytest.approx((mask & predicted).sum() / (mask | predicted).sum())
@@ -72,14 +72,13 @@ def test_ious_against_the_definition_on_whole_images(mask: np.ndarray, predicted
 
 
 def test_without_uncertainty_the_tolerant_iou_is_the_plain_one() -> None:
-    (e,) = evidence(view({5: rect(10, 10, 30, 30)}, [projection(9, rect(15, 10, 35, 30))]), CONFIG)
+    (e,) = evidence(view({5: rect(10, 10, 30, 30)}, [projection(9, rect(15, 10, 35, 30))]))
     assert e.tolerant_iou == e.mask_iou == pytest.approx(15 / 25)
-    assert e.score == e.tolerant_iou  # no depth: the masks alone decide
     assert math.isnan(e.depth_inlier_ratio)
 
 
 def test_a_shift_within_the_pose_uncertainty_is_no_error() -> None:
-    (e,) = evidence(view({5: rect(13, 10, 33, 30)}, [projection(9, rect(10, 10, 30, 30))], sigma=4.0), CONFIG)
+    (e,) = evidence(view({5: rect(13, 10, 33, 30)}, [projection(9, rect(10, 10, 30, 30))], sigma=4.0))
     assert e.mask_iou < 0.75
     assert e.tolerant_iou == 1.0
 
@@ -89,22 +88,20 @@ def test_depth_inliers_are_the_share_of_known_pixels_that_agree() -> None:
     depth = np.full((H, W), 2.0, np.float32)
     depth[10:15, 10:30] = 2.2  # a quarter disagrees
     depth[25:30, 10:30] = 0.0  # a quarter is unknown
-    (e,) = evidence(view({5: mask}, [projection(9, mask, 2.0)], depth=depth), CONFIG)
+    (e,) = evidence(view({5: mask}, [projection(9, mask, 2.0)], depth=depth))
     assert e.depth_inlier_ratio == pytest.approx(2 / 3)
-    assert e.score == pytest.approx(CONFIG.iou_weight * 1.0 + (1 - CONFIG.iou_weight) * 2 / 3)
 
 
 def test_depth_unknown_everywhere_decides_nothing() -> None:
     mask = rect(10, 10, 30, 30)
-    (e,) = evidence(view({5: mask}, [projection(9, mask)], depth=np.zeros((H, W), np.float32)), CONFIG)
+    (e,) = evidence(view({5: mask}, [projection(9, mask)], depth=np.zeros((H, W), np.float32)))
     assert math.isnan(e.depth_inlier_ratio)
-    assert e.score == 1.0
 
 
 def test_depth_inliers_allow_for_the_pose_uncertainty_on_a_slanted_surface() -> None:
     mask = rect(10, 10, 40, 40)
     slanted = (1.0 + 0.02 * np.arange(W, dtype=np.float32))[None].repeat(H, 0)
-    (e,) = evidence(view({5: mask}, [projection(9, mask, slanted)], depth=np.roll(slanted, 4, axis=1), sigma=4.0), CONFIG)
+    (e,) = evidence(view({5: mask}, [projection(9, mask, slanted)], depth=np.roll(slanted, 4, axis=1), sigma=4.0))
     assert e.depth_inlier_ratio > 0.8
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from vos_ros.association.expectation import AGREES, CORE, MASK, NEAR
 from vos_ros.association.interface import Evidence, Match, Verdicts, View
+from vos_ros.association.likelihood import log_odds, marginals
 from vos_ros.config import AssociationConfig
 
 _CODES = 16
+_NEVER = 1e6  # cost of a pair that isn't a candidate
 _BITS = np.array([[bool(code & bit) for bit in (MASK, NEAR, CORE, AGREES)] for code in range(_CODES)], int)
 
 
-def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
-    """Every pair whose masks meet. Work is one pass over each expectation's crop, whatever the number of tracks.
+def evidence(view: View) -> list[Evidence]:
+    """Every pair whose masks meet, not yet scored. Work is one pass over each expectation's crop, whatever the number of tracks.
 
     The tolerant IoU of a mask M and a projection P that may be off by sigma px counts as error only the part of M outside P dilated by
     sigma and the part of P eroded by sigma that M misses: 1 - (|M \\ P+| + |P- \\ M|) / |M u P|, the plain IoU at sigma 0.
@@ -36,47 +39,43 @@ def evidence(view: View, config: AssociationConfig) -> list[Evidence]:
         for row in np.flatnonzero(near[1:]) + 1:
             union = area[row] + e.mask_px - both[row]
             wrong = (area[row] - near[row]) + (e.core_px - core[row])
-            tolerant = max(0.0, 1.0 - wrong / union)
             inliers = agree[row] / with_depth[row] if with_depth[row] > 0 else math.nan
-            score = tolerant if math.isnan(inliers) else config.iou_weight * tolerant + (1 - config.iou_weight) * inliers
-            out.append(Evidence(view.track_ids[row - 1], e.object_id, float(score), float(both[row] / union), float(tolerant),
+            out.append(Evidence(view.track_ids[row - 1], e.object_id, 0.0, float(both[row] / union), max(0.0, float(1.0 - wrong / union)),
                                 float(inliers), surface, agree[row] / surface if surface else math.nan))
     return out
 
 
 class HungarianAssociator:
-    """One-to-one assignment of greatest total score (Kuhn 1955), gated; a track keeps its object unless another is clearly
-    better."""
+    """One-to-one assignment of the greatest total log-odds (Kuhn 1955), each track free to be none of the map's objects; gated. A track
+    keeps its object unless another is clearly better. Scores are the model's probabilities, see ``likelihood``."""
 
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config
 
     def __call__(self, view: View) -> Verdicts:
-        config = self._config
-        found = evidence(view, config)
-        pairs = [e for e in found
-                 if e.tolerant_iou >= config.min_iou and not e.depth_inlier_ratio < config.min_depth_inliers]
-        by_track: dict[int, list[Evidence]] = {t: [] for t in view.track_ids}
-        for e in pairs:
-            by_track[e.track_id].append(e)
-        chosen: dict[int, Evidence] = {}
-        if pairs:
-            objects = sorted({e.map_object_id for e in pairs})
-            column = {o: i for i, o in enumerate(objects)}
-            cost = np.zeros((len(view.track_ids), len(objects)))  # 0: no object
-            for row, t in enumerate(view.track_ids):
-                for e in by_track[t]:
-                    bonus = config.continuity if view.bound.get(t) == e.map_object_id else 0.0
-                    cost[row, column[e.map_object_id]] = -e.score - bonus
-            table = {(e.track_id, e.map_object_id): e for e in pairs}
-            for row, col in np.column_stack(linear_sum_assignment(cost)).tolist():
-                if cost[row, col] < 0.0:
-                    chosen[view.track_ids[row]] = table[view.track_ids[row], objects[col]]
+        config, found = self._config, evidence(view)
+        gated = [e for e in found if e.tolerant_iou >= config.min_iou and not e.depth_inlier_ratio < config.min_depth_inliers]
+        row = {t: k for k, t in enumerate(view.track_ids)}
+        column = {o: k for k, o in enumerate(sorted({e.map_object_id for e in gated}))}
+        places = [(row[e.track_id], column[e.map_object_id]) for e in gated]
+        odds = np.zeros((len(row), len(column)))
+        # a column per object, and a "none" per track that costs nothing
+        cost = np.full((len(row), len(column) + len(row)), _NEVER)
+        cost[:, len(column) :] = 0.0
+        for at, e, s in zip(places, gated, log_odds(gated, config).tolist(), strict=True):
+            odds[at] = math.exp(s)
+            cost[at] = -s - (config.continuity if view.bound.get(e.track_id) == e.map_object_id else 0.0)
+        scores = marginals(odds)
+        judged: list[list[tuple[int, Evidence]]] = [[] for _ in row]
+        for (i, j), e in zip(places, gated, strict=True):
+            judged[i].append((j, replace(e, score=float(scores[i, j]))))
+        chosen = np.zeros(len(row), int)
+        rows, columns = linear_sum_assignment(cost)
+        chosen[rows] = columns
         out = []
-        for t in view.track_ids:
-            best = chosen.get(t)
-            others = [e for e in by_track[t] if best is None or e.map_object_id != best.map_object_id]
-            out.append(Match(t, best, max(others, key=lambda e: e.score, default=None)))
+        for t, some, place in zip(view.track_ids, judged, chosen.tolist(), strict=True):
+            best = next((e for j, e in some if j == place), None)
+            out.append(Match(t, best, max((e for j, e in some if j != place), key=lambda e: e.score, default=None)))
         return Verdicts(tuple(out), tuple(found))
 
 

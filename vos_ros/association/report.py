@@ -55,21 +55,23 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
     runner_up = (m.runner_up.map_object_id, m.runner_up.score) if m.runner_up else (0, 0.0)
     e = m.evidence
     seen = track.misses == 0
-    if seen and e is not None and e.score >= config.association.match_score:
-        if track.recovered:
-            status = AssociationStatus.REIDENTIFIED
-        elif track.state == TrackState.CONFIRMED and e.map_object_id == track.map_object_id:
-            status = AssociationStatus.MATCHED
-        else:
-            status = AssociationStatus.TENTATIVE
+    if seen and e is not None:
+        said = None
         related: Collection[int] = ()
         if e.map_object_id == track.map_object_id and (m.track_id in doubts.merged or m.track_id in doubts.split):
-            merges = m.track_id in doubts.merged
-            status = AssociationStatus.MERGE if merges else AssociationStatus.SPLIT
-            related = (doubts.merged if merges else doubts.split)[m.track_id]
-        p = projections.get(e.map_object_id)
-        return Association(m.track_id, e.map_object_id, status, e.score, e.mask_iou, e.depth_inlier_ratio, math.nan, *runner_up,
-                           p.visible if p else math.nan, track.n_observations, tuple(sorted(related)))
+            # how probable the pair is says little here: the other object, or the other track, has its share of the same evidence
+            said = AssociationStatus.MERGE if m.track_id in doubts.merged else AssociationStatus.SPLIT
+            related = doubts.merged.get(m.track_id) or doubts.split[m.track_id]
+        elif e.score >= config.association.match_score:
+            said = AssociationStatus.TENTATIVE
+            if track.recovered:
+                said = AssociationStatus.REIDENTIFIED
+            elif track.state == TrackState.CONFIRMED and e.map_object_id == track.map_object_id:
+                said = AssociationStatus.MATCHED
+        if said is not None:
+            p = projections.get(e.map_object_id)
+            return Association(m.track_id, e.map_object_id, said, e.score, e.mask_iou, e.depth_inlier_ratio, math.nan, *runner_up,
+                               p.visible if p else math.nan, track.n_observations, tuple(sorted(related)))
     p = projections.get(track.map_object_id)
     visible = p.visible if p else (0.0 if track.map_object_id and projections else math.nan)
     score = e.score if e is not None and e.map_object_id == track.map_object_id else 0.0

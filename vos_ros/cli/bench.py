@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 render_*     the map's objects into one z-buffer with the depth test (50 objects of 5,000 points, 640x480)
+associate_*  50 tracks against 200 map objects in view; expect_200: what the map lets it expect, which runs beside the segmenter
 segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects at 640x480
 node_*       from the image's callback in the node to its last publication, at 640x480, over DDS, with 14 map objects:
              latency_ms all of it; overhead_ms without the segmenter; outside_ms without the whole pipeline
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from vos_ros.cli.report import finish
 
     config = configuration(args)
-    figures: dict[str, Figure] = {"torch_threads": torch.get_num_threads(), **_render(), **_segment(config)}
+    figures: dict[str, Figure] = {"torch_threads": torch.get_num_threads(), **_render(), **_associate(config), **_segment(config)}
     if not args.skip_node:
         if importlib.util.find_spec("rclpy") is None:
             raise ValueError("rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution,"
@@ -122,6 +123,31 @@ def _render() -> dict[str, Figure]:
         x0, y0, x1, y1 = p.roi
         depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
     return _times_ms(lambda: render(objects, np.eye(4), camera, depth=depth), _RENDER_RUNS, "render_50x5000")
+
+
+def _associate(config: Any) -> dict[str, Figure]:
+    """50 tracks against 200 map objects in view: the assignment, and what the map lets it expect (which runs beside the segmenter)."""
+    import numpy as np
+
+    from vos_ros.association.expectation import expect
+    from vos_ros.association.hungarian import HungarianAssociator
+    from vos_ros.association.interface import View
+    from vos_ros.mapping.render import render
+    from vos_ros.types import Intrinsics
+
+    camera = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
+    projections = render(_ellipsoids(200, 500), np.eye(4), camera)
+    depth, owner = np.full((480, 640), 3.0, np.float32), np.zeros((480, 640), np.int32)
+    for k, p in enumerate(projections):
+        x0, y0, x1, y1 = p.roi
+        depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
+        if k % 4 == 0 and k < 200:
+            owner[y0:y1, x0:x1][p.mask_roi] = k // 4 + 1
+    expectations = [expect(p, 2.0, depth, 0.04) for p in projections]
+    view = View(owner, tuple(range(1, 51)), expectations, depth > 0, {t: 4 * t - 3 for t in range(1, 51)})
+    associate = HungarianAssociator(config.association)
+    return {**_times_ms(lambda: associate(view), _RENDER_RUNS, "associate_50x200"),
+            **_times_ms(lambda: [expect(p, 2.0, depth, 0.04) for p in projections], 8, "expect_200")}
 
 
 def _segment(config: Any) -> dict[str, Figure]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vos_ros.cli.report import Figure
+    from vos_ros.config import Config
     from vos_ros.evaluation.association import Outcome
+    from vos_ros.sources.folder import FolderSource
+    from vos_ros.sources.interface import FrameSource
+    from vos_ros.types import Frame, MapUpdate
 
 _EPILOG = """\
 conditions (--conditions; all by default):
   given        the recording as it is               drift        the pose drifts to 10 cm and 5 degrees at the end
-  noise_5cm    pose noise of 5 cm and 2 degrees     missing      a fifth of the map's objects is not in the map
+  noise_5cm    pose noise of 5 cm and 2 degrees     missing      two fifths of the objects aren't in the map
   noise_10cm   10 cm and 5 degrees                  invented     a fifth is in the map a second time, 40 cm above itself
   noise_20cm   20 cm and 10 degrees                 covered      a board passes before the camera, again and again
   colour_only  no depth                             lost         half of the frames is lost
@@ -31,6 +35,7 @@ examples:
   vos-ros eval association --data kitchen --json association.json --plot association.png
   vos-ros eval association --data kitchen --conditions given,drift --every 3
   vos-ros eval association --synthetic 101,102,103 --conditions given,invented
+  vos-ros eval association --fit --synthetic 201,202,203 --json weights.json
 """
 _COUNTS = ("id_switches", "returns", "said_absent", "said_merge", "said_split")
 
@@ -53,6 +58,8 @@ def add_parser(kinds: Any) -> None:
     p.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
     p.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
+    p.add_argument("--fit", action="store_true", help="in place of scoring, fit the likelihood's weights on these sequences and"
+                   " conditions; prints the keys that --set takes")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
     p.add_argument("--plot", metavar="FILE", help="draw F1 by condition and the reliability of the scores there (.png, .pdf, .svg)")
 
@@ -73,6 +80,8 @@ def run_association(args: argparse.Namespace) -> int:
     config = configuration(args)
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(args.data)] if args.data else _render(args.synthetic, args.frames, Path(scratch))
+        if args.fit:
+            return _fit(folders, names, config, args)
         outcomes = {n: [_run(folder, config, n, args) for folder in folders] for n in names}
     _print(outcomes)
     if args.json:
@@ -94,16 +103,40 @@ def _render(seeds: str, frames: int, scratch: Path) -> list[Path]:
     return [scratch / str(n) for n in numbers]
 
 
-def _run(folder: Path, config: Any, name: str, args: argparse.Namespace) -> Outcome:
-    from tqdm import tqdm
-
-    from vos_ros.evaluation.association import CONDITIONS, run
+def _fit(folders: list[Path], names: list[str], config: Config, args: argparse.Namespace) -> int:
+    from vos_ros.association.likelihood import FEATURES
+    from vos_ros.cli.report import finish
+    from vos_ros.evaluation.association import CONDITIONS
+    from vos_ros.evaluation.association_fit import collect, fit
     from vos_ros.evaluation.score import read_truth
+
+    cases = []
+    for n in names:
+        for folder in folders:
+            cases += collect(_source(folder, args), read_truth(folder), config, CONDITIONS[n], args.seed, _progress(folder, n))
+    weights = fit(cases)
+    figures: dict[str, Figure] = {f"association.weight_{name}": round(float(w), 3) for name, w in zip(FEATURES, weights, strict=True)}
+    finish({"cases": len(cases), "of_no_object": sum(c.right < 0 for c in cases), **figures}, args.json)
+    return 0
+
+
+def _source(folder: Path, args: argparse.Namespace) -> FolderSource:
     from vos_ros.sources.folder import FolderSource
 
-    source = FolderSource(folder, frames=slice(None, None, args.every))
-    return run(source, read_truth(folder), config, CONDITIONS[name], args.seed,
-               progress=lambda items: tqdm(items, desc=f"{folder.name}, {name}", total=len(items), leave=False))
+    return FolderSource(folder, frames=slice(None, None, args.every))
+
+
+def _progress(folder: Path, condition: str) -> Callable[[FrameSource], Iterable[Frame | MapUpdate]]:
+    from tqdm import tqdm
+
+    return lambda items: tqdm(items, desc=f"{folder.name}, {condition}", total=len(items), leave=False)
+
+
+def _run(folder: Path, config: Config, name: str, args: argparse.Namespace) -> Outcome:
+    from vos_ros.evaluation.association import CONDITIONS, run
+    from vos_ros.evaluation.score import read_truth
+
+    return run(_source(folder, args), read_truth(folder), config, CONDITIONS[name], args.seed, _progress(folder, name))
 
 
 def _mean(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:

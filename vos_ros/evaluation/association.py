@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt16
+from jaxtyping import Float64, Int64, UInt8, UInt16
 from scipy.optimize import linear_sum_assignment
 
 from vos_ros.config import Config
@@ -72,7 +72,7 @@ CONDITIONS: Mapping[str, Condition] = {
     "noise_10cm": Condition(noise_m=0.1, noise_deg=5.0),
     "noise_20cm": Condition(noise_m=0.2, noise_deg=10.0),
     "drift": Condition(drift_m=0.1, drift_deg=5.0),
-    "missing": Condition(missing=0.2),
+    "missing": Condition(missing=0.4),
     "invented": Condition(invented=0.2),
     "covered": Condition(covered=True),
     "lost": Condition(lost=0.5),
@@ -129,8 +129,6 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
     records = {m: Record() for m in METHODS}
     claims: list[tuple[float, bool]] = []
     absence, said = _Absence(), Counter({status: 0 for status in _DOUBTS})
-    stamps = np.array(truth.stamps_ns)
-    index_of = {f: k for k, f in enumerate(truth.stamps_ns)}
     for item in progress(worse):
         if isinstance(item, MapUpdate):
             pipeline.update_map(item)
@@ -138,12 +136,9 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
         result = pipeline.step(item)
         absence.add(result, faulty.invented_ids if faulty else frozenset())
         said.update(a.status for a in result.associations if a.status in _DOUBTS)
-        near = int(stamps[np.abs(stamps - result.stamp_ns).argmin()])
-        if abs(near - result.stamp_ns) > STAMP_TOLERANCE_NS:
+        mask = truth_of(truth, item, condition)
+        if mask is None:
             continue
-        mask = read_mask(truth.masks[index_of[near]])
-        if condition.covered:
-            mask = np.where(cover(item.index, item.shape), 0, mask)
         labels, objects = result.labels(), {o.id: o for o in pipeline.object_map}
         counts = overlap(labels, mask)
         names = only_known(_names(result), truth.names)
@@ -160,6 +155,16 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
     figures["vos_ros"] |= {f"said_{status.name.lower()}": n for status, n in said.items()}
     return Outcome(figures, calibration([s for s, _ in claims], [ok for _, ok in claims]),
                    *absence.figures())
+
+
+def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarray, "H W"] | None:
+    """The true ids of a frame's pixels, 0 where the condition covers them; None where the truth has no such frame."""
+    stamps = np.array(truth.stamps_ns)
+    place = int(np.abs(stamps - frame.stamp_ns).argmin())
+    if abs(int(stamps[place]) - frame.stamp_ns) > STAMP_TOLERANCE_NS:
+        return None
+    mask = read_mask(truth.masks[place])
+    return np.where(cover(frame.index, frame.shape), np.uint8(0), mask) if condition.covered else mask
 
 
 def _names(result: FrameResult) -> dict[int, int]:

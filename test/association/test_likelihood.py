@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vos_ros.association.interface import Evidence
+from vos_ros.association.likelihood import FEATURES, features, log_odds, marginals
+from vos_ros.config import AssociationConfig
+
+
+def exact(odds: np.ndarray) -> np.ndarray:
+    """By listing every assignment."""
+    t, o = odds.shape
+    out, total = np.zeros_like(odds), 0.0
+    for a in product(range(o + 1), repeat=t):  # o: none
+        taken = [j for j in a if j < o]
+        if len(taken) == len(set(taken)):
+            p = math.prod(odds[i, j] for i, j in enumerate(a) if j < o)
+            total += p
+            for i, j in enumerate(a):
+                if j < o:
+                    out[i, j] += p
+    return out / total
+
+
+def test_alone_a_track_is_its_candidate_with_the_logistic_of_the_log_odds() -> None:
+    assert marginals(np.array([[math.exp(2.0)]]))[0, 0] == pytest.approx(1 / (1 + math.exp(-2.0)))
+    assert marginals(np.array([[3.0, 1.0]]))[0] == pytest.approx([3 / 5, 1 / 5])
+    assert marginals(np.zeros((2, 0))).shape == (2, 0) and marginals(np.zeros((0, 0))).shape == (0, 0)
+
+
+def test_an_object_is_one_track_at_most() -> None:
+    """Both tracks look most like object 0, the first one more so; the second is object 1 then, though alone it would not be."""
+    odds = np.exp(np.array([[8.0, -2.0], [5.0, 4.0]]))
+    p = marginals(odds)
+    assert p[0, 0] > 0.9 and p[1, 1] > 0.9 and p[:, 0].sum() <= 1.0 + 1e-6
+    assert odds[1, 1] / (1 + odds[1].sum()) < 0.3
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(0, 10_000))
+def test_marginals_are_close_to_those_of_all_assignments(t: int, o: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    odds = np.where(rng.uniform(size=(t, o)) < 0.7, np.exp(rng.normal(0, 3, (t, o))), 0.0)
+    p = marginals(odds)
+    assert np.abs(p - exact(odds)).max() < 0.15 and (p[odds == 0] == 0).all()
+    assert (p.sum(1) <= 1 + 1e-9).all()
+    if o == 1 or t == 1:
+        assert np.allclose(p, exact(odds), atol=1e-3), "no cycle: exact"
+
+
+def test_log_odds_are_the_weighted_evidence_and_a_missing_depth_has_a_weight_of_its_own() -> None:
+    config = AssociationConfig(weight_bias=-1.0, weight_tolerant_iou=2.0, weight_mask_iou=3.0, weight_depth_inliers=4.0,
+                               weight_no_depth=0.5)
+    pairs = [Evidence(1, 7, 0.0, 0.5, 0.6, 0.9), Evidence(1, 8, 0.0, 0.5, 0.6, math.nan)]
+    assert features(pairs).shape == (2, len(FEATURES)) and features([]).shape == (0, len(FEATURES))
+    assert log_odds(pairs, config) == pytest.approx([-1 + 1.2 + 1.5 + 3.6, -1 + 1.2 + 1.5 + 0.5])
+    assert np.isfinite(log_odds(pairs, AssociationConfig(weight_bias=100.0, weight_tolerant_iou=100.0))).all()
+
+
+def test_the_shipped_weights_say_what_people_would() -> None:
+    def p(tolerant: float, iou: float, inliers: float) -> float:
+        return float(marginals(np.exp(log_odds([Evidence(1, 7, 0.0, iou, tolerant, inliers)], AssociationConfig()))[None])[0, 0])
+
+    assert p(0.95, 0.9, 0.95) > 0.95 and p(0.9, 0.9, math.nan) > 0.8
+    assert p(0.25, 0.25, 0.3) < 0.5 and p(0.2, 0.1, math.nan) < 0.5
