@@ -166,9 +166,9 @@ def _plot(chosen: Sequence[Curve], path: str) -> None:
                     linewidth=2 if c.optimizer == "lstm" else 1)
     shown = [c for c in chosen if c.scale == 1 and max(c.loss) < 2 * c.loss[0]] or chosen[:1]  # what diverges may leave the picture
     for ax, kind in zip(axes, ("loss", "iou"), strict=True):
-        values = [v for c in shown for v in getattr(c, kind)]
-        margin = 0.1 * (max(values) - min(values)) + 1e-3
-        ax.set_ylim(min(values) - margin, max(values) + margin)
+        held = [v for c in shown for v in getattr(c, kind)]
+        margin = 0.1 * (max(held) - min(held)) + 1e-3
+        ax.set_ylim(min(held) - margin, max(held) + margin)
     for ax, what in zip(axes, ("loss on later frames", "mean IoU on later frames"), strict=True):
         ax.set_xscale("symlog", linthresh=1)
         ax.set_xlim(chosen[0].iterations[0] - 0.1, 1.1 * chosen[0].iterations[-1])
