@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vos_ros import config as configuration
-from vos_ros.mapping.proposals import Sight
+from vos_ros.mapping.proposals import Proposals, Sight
 from vos_ros.pipeline import Pipeline
 from vos_ros.segmentation.interface import check_known, check_new
 from vos_ros.segmentation.prompts import to_mask
@@ -184,6 +184,25 @@ def test_a_proposed_track_unseen_for_long_ends_unless_it_is_of_the_map(world: Wo
     assert [t.track_id for t in result.tracks if t.source == TrackSource.PROPOSAL] == [track]
 
 
+def test_a_track_that_lost_its_object_is_not_segmented_until_the_object_is_back(world: World) -> None:
+    said = iter([Proposals(), Proposals(astray=(1,))])
+    asked: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def proposer(sight: Sight, reserve: Callable[[], int], room: int) -> Proposals:
+        asked.append((sight.track_ids, tuple(sight.nameless)))
+        if len(asked) in (1, 5):
+            return Proposals((Seed(reserve() if len(asked) == 1 else 1, Mask(world.truth(sight.frame) > 0)),))
+        return next(said, Proposals())
+
+    pipeline = Pipeline(configuration.from_flat({}), segmenter=Perfect(world.truth), proposer=proposer)
+    results = [pipeline.step(f) for f in world.frames[:7]]
+    assert [[t.track_id for t in r.tracks] for r in results] == [[], [1], [1], [], [], [1], [1]]
+    assert asked[3] == ((), (1,)), "it lives on, unfollowed"
+    assert results[6].tracks[0].state in (TrackState.TENTATIVE, TrackState.CONFIRMED) and results[6].tracks[0].age_frames == 4
+    pipeline.remove([1])
+    assert pipeline.step(world.frames[7]).tracks == ()
+
+
 def test_a_session_starts_its_proposals_over(world: World) -> None:
     pipeline = pipeline_of(world)
     for f in world.frames[:2]:
@@ -198,11 +217,11 @@ def test_any_proposer_may_be_given(world: World) -> None:
     mask = world.ids[0] > 0
     asked: list[int] = []
 
-    def once(sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+    def once(sight: Sight, reserve: Callable[[], int], room: int) -> Proposals:
         asked.append(room)
         if len(asked) == 1:
-            return (Seed(reserve(), Mask(mask)),)
-        return (Seed(sight.track_ids[0], Mask(mask)),) if sight.track_ids and len(asked) == 3 else ()
+            return Proposals((Seed(reserve(), Mask(mask)),))
+        return Proposals((Seed(sight.track_ids[0], Mask(mask)),)) if len(asked) == 3 else Proposals()
 
     segmenter = Perfect(world.truth)
     pipeline = Pipeline(configuration.from_flat({"tracking.max_objects": 5}), segmenter=segmenter, proposer=once)

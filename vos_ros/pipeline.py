@@ -352,21 +352,27 @@ class Pipeline:
         return Doubts(self._absence.absent(frame.stamp_ns), *self._identity.observe(pairs, bound, frame.stamp_ns))
 
     def _propose(self, frame: Frame, scene: Scene, found: Found, watch: Stopwatch) -> None:
-        """Starts what stands in view and nobody knows; it is in the results from the next frame on. The null method could not follow it."""
+        """Starts what stands in view and nobody knows; it is in the results from the next frame on. A proposed track that has lost its
+        object before the map has it is no longer segmented, lest it take what looks alike: it goes on where something stands at its place
+        again. The null method could not follow any of it."""
         if isinstance(self._segmenter, NullSegmenter):
             return
         nameless = [r.track_id for r in self._tracks if not r.map_object_id]
         sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, nameless, scene.projections.values(), scene.sigma_px)
-        seeds = self._proposer(sight, self._tracks.reserve, self.config.tracking.max_objects - len(found.track_ids))
+        lost = self._tracks.lost_proposals()
+        room = self.config.tracking.max_objects - len(set(self._segmenter.object_ids) - set(lost))
+        proposals = self._proposer(sight, self._tracks.reserve, room)
         watch.lap("proposals")
-        again = [s for s in seeds if s.object_id in self._tracks]
-        new = [s for s in seeds if s.object_id not in self._tracks]
-        if again:
+        self._tracks.lose(proposals.astray, frame.stamp_ns)
+        self._segmenter.drop([t for t in self._segmenter.object_ids if t in {*lost, *proposals.astray}])
+        followed = set(self._segmenter.object_ids)
+        if again := [s for s in proposals.seeds if s.object_id in followed]:
             self._segmenter.update(frame, again)
-        if new:
+        if new := [s for s in proposals.seeds if s.object_id not in followed]:
             self._segmenter.seed(frame, new)
         for s in new:
-            self._tracks.start(s.object_id, frame.stamp_ns, map_object_id=0, class_id=0, source=TrackSource.PROPOSAL)
+            if s.object_id not in self._tracks:
+                self._tracks.start(s.object_id, frame.stamp_ns, map_object_id=0, class_id=0, source=TrackSource.PROPOSAL)
         watch.lap("segmentation")
 
     def _result(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, observations: tuple[Observation, ...],

@@ -3,7 +3,7 @@
 A candidate is a piece of surface off the large planes (``clusters``). It is remembered by the voxels of the map that it fills, so that
 looks from different poses add up; once it has been seen often and long enough it becomes a seed for a new track. The places of the
 tracks that came of it are remembered in the same way: where one of them has lost its object, the object starts that track anew, not a
-second one, and a track that has jumped somewhere else is told that its object isn't there.
+second one, and a track that has jumped somewhere else is named.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _HELD = 0.4
 """Share of a candidate's voxels in or beside a track's place, from which it is that track's object."""
 _COVERED = 0.5
 """IoU of a track's cells and a whole piece, from which the piece shows the track's object."""
+_LOOKS_AGAIN = 2
+"""Looks in which something must be seen at the place of a track that has lost its object."""
 _ASTRAY, _MIN_ASTRAY = 0.2, 10
 """A proposed track of which a smaller share of its measured cells, at least so many, lies at its place follows something else."""
 _MAX_PLANES = 12
@@ -56,8 +58,8 @@ class Sight:
     """One frame as a proposer sees it.
 
     ``T_map_camera`` is the pose used, None where there is none. ``owner`` says whose a pixel is: 0 background, else 1 + the index into
-    ``track_ids``; ``nameless`` are the tracks among them that are held to be no object of the map. ``projections`` are the map objects in
-    view and ``sigma_px`` their standard deviations in the image, by object id.
+    ``track_ids``. ``nameless`` are all live tracks that are held to be no object of the map, also those that are not followed at present.
+    ``projections`` are the map objects in view and ``sigma_px`` their standard deviations in the image, by object id.
     """
 
     frame: Frame
@@ -69,17 +71,24 @@ class Sight:
     sigma_px: dict[int, float]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Proposals:
+    """``seeds`` start tracks under new ids, or go on with nameless tracks that had lost their objects; ``astray`` are nameless tracks that
+    follow something which is not their object."""
+
+    seeds: tuple[Seed, ...] = ()
+    astray: tuple[int, ...] = ()
+
+
 class SeedProposer(Protocol):
-    """Seeds for tracks that nobody asked for: at most ``room`` new ones, under ids from ``reserve``; and corrections of nameless
-    tracks that have lost what they followed: its mask, or an empty one where it isn't in view. Called with every frame of a stream, in
-    order."""
+    """Says what is new: at most ``room`` seeds, new ones under ids from ``reserve``. Called with every frame of a stream, in order."""
 
-    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]: ...
+    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> Proposals: ...
 
 
-def no_proposals(sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+def no_proposals(sight: Sight, reserve: Callable[[], int], room: int) -> Proposals:
     """The null twin: nothing is new."""
-    return ()
+    return Proposals()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -114,19 +123,20 @@ class DepthProposer:
         self._reach: Bool[np.ndarray, "h w"] | None = None  # cells in which anything was ever measured
         self._last_ns: int | None = None
 
-    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> Proposals:
         """See ``SeedProposer``. Without depth or pose there is nothing to say."""
         frame, pose, config = sight.frame, sight.T_map_camera, self._config
         if frame.depth is None or pose is None:
-            return ()
+            return Proposals()
         if self._last_ns is not None and frame.stamp_ns - self._last_ns < config.period_s * 1e9:
-            return ()
+            return Proposals()
         self._last_ns = frame.stamp_ns
-        self._places = {t: place for t, place in self._places.items() if t in sight.track_ids}
-        self._own &= set(sight.track_ids)
+        live = {*sight.track_ids, *sight.nameless}
+        self._places = {t: place for t, place in self._places.items() if t in live}
+        self._own &= live
         depth = known_depth(frame.depth)
         if not depth.any():
-            return ()
+            return Proposals()
         grid = grid_of(depth, frame.intrinsics, config)
         in_map = np.tensordot(pose[:3, :3], grid.vertices, (1, 2)) + pose[:3, 3, None, None]
         guesses = [(moved(b.plane, np.linalg.inv(pose)), _within(in_map, b)) for b in self._backgrounds]
@@ -138,30 +148,30 @@ class DepthProposer:
         measured = grid.vertices[..., 2] > 0
         self._reach = measured | self._reach if self._reach is not None and self._reach.shape == measured.shape else measured
         found = clusters(grid, labels, planes, _known(sight, owner, grid), self._reach, config)
-        nothing = np.zeros(depth.shape, bool)
-        seeds = [Seed(t, Mask(nothing)) for t in self._astray(sight, owner, grid, pose)]
+        astray = self._astray(sight, owner, grid, pose)
+        seen = {sight.track_ids[row - 1] for row in np.unique(owner) if row} - set(astray)
+        seeds: list[Seed] = []
         for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
             track_id = self._track_at(candidate.voxels)
-            if track_id and (track_id not in sight.nameless or (owner == 1 + sight.track_ids.index(track_id)).any()):
+            if track_id and (track_id in seen or track_id not in sight.nameless):
                 continue  # it is followed, and this is what it did not take; or the map tells where it is; or it has only now begun
-            if len(seeds) >= _MAX_SEEDS or (not track_id and room <= 0):
+            if not (candidate.looks >= _LOOKS_AGAIN if track_id else self._is_sure(candidate)) or len(seeds) >= min(_MAX_SEEDS, room):
                 continue
             mask, weight = full_mask(cluster, grid, planes, depth, frame.intrinsics, sight.owner > 0, config)
             if np.count_nonzero(mask) < config.min_px:
                 continue
             self._candidates.remove(candidate)  # before it is proposed again, it must be seen as often again
             if not track_id:
-                track_id, room = reserve(), room - 1
+                track_id = reserve()
                 self._own.add(track_id)
-            self._places[track_id] = candidate.wide
+                self._places[track_id] = candidate.wide
             seeds.append(Seed(track_id, Mask(mask), weight))
-        return tuple(seeds)
+        return Proposals(tuple(seeds), tuple(t for t in astray if t not in {s.object_id for s in seeds}))
 
     def _matched(self, found: list[Cluster], stamp_ns: int, pose: Float64[np.ndarray, "4 4"]) -> list[tuple[Cluster, _Candidate]]:
-        """Books a look's clusters under the candidates that they show, and returns those that have been seen often and long enough."""
-        config = self._config
-        self._candidates = [c for c in self._candidates if stamp_ns - c.last_ns <= config.forget_s * 1e9]
-        ready = []
+        """Books a look's clusters under the candidates that they show, and returns those that were seen before."""
+        self._candidates = [c for c in self._candidates if stamp_ns - c.last_ns <= self._config.forget_s * 1e9]
+        again = []
         for cluster in found:
             voxels = voxels_of(cluster.points, pose)
             wide = widened(voxels)
@@ -171,9 +181,12 @@ class DepthProposer:
                 self._candidates.append(_Candidate(voxels, wide, stamp_ns, stamp_ns))
                 continue
             candidate.last_ns, candidate.looks = stamp_ns, candidate.looks + 1
-            if candidate.looks >= config.confirm_frames and stamp_ns - candidate.first_ns >= config.confirm_s * 1e9:
-                ready.append((cluster, candidate))
-        return ready
+            again.append((cluster, candidate))
+        return again
+
+    def _is_sure(self, c: _Candidate) -> bool:
+        """It was seen often and long enough to be something."""
+        return c.looks >= self._config.confirm_frames and c.last_ns - c.first_ns >= self._config.confirm_s * 1e9
 
     def _track_at(self, voxels: Voxels) -> int:
         """The track at whose place the voxels are, 0 = none."""
@@ -237,14 +250,14 @@ class MaskProposer:
         self._truth, self._min_px = truth, min_px
         self._proposed: set[int] = set()
 
-    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> tuple[Seed, ...]:
+    def __call__(self, sight: Sight, reserve: Callable[[], int], room: int) -> Proposals:
         """See ``SeedProposer``."""
         ids = self._truth(sight.frame)
         values, counts = np.unique(ids, return_counts=True)
         new = [int(v) for v, n in zip(values, counts, strict=True) if n >= self._min_px and v not in (0, 255) and v not in self._proposed]
         new = new[: max(0, room)]
         self._proposed.update(new)
-        return tuple(Seed(reserve(), Mask(ids == v)) for v in new)
+        return Proposals(tuple(Seed(reserve(), Mask(ids == v)) for v in new))
 
 
 def proposer_of(config: ProposalsConfig) -> SeedProposer:

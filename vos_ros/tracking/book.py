@@ -73,6 +73,17 @@ class TrackBook:
         for t in track_ids:
             del self._records[t]
 
+    def lost_proposals(self) -> list[int]:
+        """Proposed tracks of no map object that are lost."""
+        return [r.track_id for r in self if r.source == TrackSource.PROPOSAL and not r.map_object_id and r.state == TrackState.LOST]
+
+    def lose(self, track_ids: Iterable[int], stamp_ns: int) -> None:
+        """Tracks that turned out to follow something else are lost."""
+        for t in track_ids:
+            r = self._records[t]
+            r.state, r.was_lost, r.agreed_since_ns = TrackState.LOST, True, None
+            r.missing_since_ns = stamp_ns if r.missing_since_ns is None else r.missing_since_ns
+
     def given_up(self, stamp_ns: int, after_s: float) -> list[int]:
         """Proposed tracks that no mapper has made an object of, and that have been missing for longer than ``after_s``."""
         return [r.track_id for r in self if r.source == TrackSource.PROPOSAL and not r.map_object_id and r.missing_since_ns is not None
