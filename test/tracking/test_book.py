@@ -161,3 +161,35 @@ def test_unknown_tracks_are_key_errors() -> None:
         book[3]
     with pytest.raises(KeyError):
         book.remove([3])
+
+
+def proposed(map_object_id: int = 0) -> Clock:
+    clock = Clock(10.0, map_object_id=map_object_id)
+    clock.track.source = TrackSource.PROPOSAL
+    return clock
+
+
+def test_a_proposed_track_is_lost_when_unseen_and_given_up_later() -> None:
+    clock = proposed()
+    clock.run(1.0)
+    assert clock.book.lost_proposals() == [] == clock.book.given_up(clock.now_ns, 0.0)
+    clock.run(1.5, area=0)
+    assert clock.book.lost_proposals() == [1]
+    assert clock.book.given_up(clock.now_ns, 2.0) == [] and clock.book.given_up(clock.now_ns + 10**9, 2.0) == [1]
+    clock.run(0.1)
+    assert clock.book.lost_proposals() == [] and clock.track.state == S.CONFIRMED
+
+
+def test_a_track_that_is_said_to_be_astray_is_lost_at_once_and_comes_back() -> None:
+    clock = proposed()
+    clock.run(1.0)
+    clock.book.lose([1], clock.now_ns)
+    assert clock.track.state == S.LOST and clock.book.lost_proposals() == [1]
+    assert clock.book.given_up(clock.now_ns + 3 * 10**9, 2.0) == [1]
+    assert clock.run(0.1) == [S.CONFIRMED] and clock.book.given_up(clock.now_ns + 3 * 10**9, 2.0) == []
+
+
+def test_tracks_of_the_map_and_prompts_are_never_given_up() -> None:
+    for clock in (proposed(map_object_id=7), Clock(10.0), Clock(10.0, map_object_id=0)):
+        clock.run(3.0, area=0)
+        assert clock.book.lost_proposals() == [] == clock.book.given_up(clock.now_ns, 0.1)
