@@ -193,7 +193,7 @@ class AssociationConfig:
     min_iou: float = option(0.2, "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
                             " are not considered", low=0.0, high=1.0)
     min_depth_inliers: float = option(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
-    weight_bias: float = option(-2.79, "log-odds of a pair against the track's being none of the map's objects: with no overlap at all; this"
+    weight_bias: float = option(-2.79, "log-odds of a pair against the track's being no object of the map: with no overlap at all; this"
                                 " and the next four are fitted (vos-ros eval association --fit)", low=-100.0, high=100.0)
     weight_tolerant_iou: float = option(3.05, "... times the mask IoU after the pose's uncertainty is allowed for", low=-100.0, high=100.0)
     weight_mask_iou: float = option(3.94, "... times the plain mask IoU", low=-100.0, high=100.0)
