@@ -21,7 +21,7 @@ def test_each_stream_has_its_own_segmenter() -> None:
 
 
 def test_an_unknown_name_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"'lvl'.*lwl, null"):
+    with pytest.raises(ValueError, match=r"'lvl'.*lwl, meta, null"):
         registry.create(SegmentationConfig(method="lvl"))
 
 
