@@ -33,22 +33,14 @@ def test_nothing_behind_the_camera_has_a_pixel():
     assert np.isnan(camera.project_jacobian(points, CAMERA)[:2]).all()
 
 
-def test_the_image_ends_half_a_pixel_beyond_its_outer_centres():
-    edge = np.array([[-0.5, 0.0], [-0.51, 0.0], [639.49, 479.49], [639.5, 0.0], [0.0, 479.5]])
-    assert camera.in_image(edge, CAMERA).tolist() == [True, False, True, False, False]
-
-
-def test_jacobians_are_the_derivatives():
+def test_the_jacobian_is_the_derivative():
     rng = np.random.default_rng(0)
     points = rng.uniform([-1, -1, 0.5], [1, 1, 4], (20, 3))
-    pixels = camera.project(points, CAMERA)
-    J, J_back = camera.project_jacobian(points, CAMERA), camera.unproject_jacobian(pixels, points[:, 2], CAMERA)
+    J = camera.project_jacobian(points, CAMERA)
     for axis in range(3):
         step = 1e-6 * np.eye(3)[axis]
         slope = (camera.project(points + step, CAMERA) - camera.project(points - step, CAMERA)) / 2e-6
         np.testing.assert_allclose(J[:, :, axis], slope, rtol=1e-5, atol=1e-4)
-        ahead, behind = (camera.unproject(pixels + s * step[:2], points[:, 2] + s * step[2], CAMERA) for s in (1, -1))
-        np.testing.assert_allclose(J_back[:, :, axis], (ahead - behind) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
 def test_pixel_covariance_agrees_with_monte_carlo():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.geometry import points, se3
+from vos_ros.geometry import points
 from vos_ros.types import Intrinsics
 
 CAMERA = Intrinsics(100.0, 110.0, 31.5, 23.5, 64, 48)
@@ -48,37 +48,3 @@ def test_depth_that_is_no_number_is_unknown():
 
 def test_images_too_small_for_neighbours_have_no_normals():
     assert not points.normal_map(points.vertex_map(np.ones((2, 2), np.float32), CAMERA)).any()
-
-
-def test_lifting_and_projecting_pixels_is_a_round_trip():
-    T = se3.exp(np.array([5.0, -3.0, 1.0, 0.4, 0.2, -0.9]))
-    depth = np.random.default_rng(0).uniform(0.5, 3.0, (48, 64)).astype(np.float32)
-    depth[3, 4] = 0.0
-    mask = np.zeros((48, 64), bool)
-    mask[3, 4] = mask[10, 20] = mask[11, 21] = True
-    lifted = points.lift_pixels(mask, depth, T, CAMERA)
-    assert lifted.shape == (2, 3) and lifted.dtype == np.float32
-    back = se3.transform(se3.inverse(T), lifted.astype(np.float64))
-    np.testing.assert_allclose(back[:, 2], [depth[10, 20], depth[11, 21]], atol=1e-5)
-    np.testing.assert_allclose(back[:, 0] / back[:, 2] * CAMERA.fx + CAMERA.cx, [20, 21], atol=1e-3)
-
-
-def test_outliers_do_not_move_the_centroid():
-    rng = np.random.default_rng(0)
-    cloud = rng.normal([1.0, 2.0, 3.0], [0.01, 0.02, 0.03], (500, 3))
-    dirty = np.concatenate([cloud, rng.uniform(-50, 50, (60, 3))])
-    centroid, cov = points.robust_centroid(dirty)
-    np.testing.assert_allclose(centroid, [1.0, 2.0, 3.0], atol=0.01)
-    np.testing.assert_allclose(np.sqrt(np.diag(cov)), [0.01, 0.02, 0.03], rtol=0.15)
-
-
-def test_the_spread_of_a_gaussian_is_its_standard_deviation():
-    median, sigma = points.median_mad(np.random.default_rng(0).normal(5.0, 2.0, 20000))
-    assert float(median) == pytest.approx(5.0, abs=0.05) and float(sigma) == pytest.approx(2.0, rel=0.03)
-
-
-def test_statistics_of_nothing_and_of_one_point():
-    with pytest.raises(ValueError, match="got no values"):
-        points.median_mad(np.zeros((0, 3)))
-    centroid, cov = points.robust_centroid(np.array([[1.0, 2.0, 3.0]]))
-    assert centroid.tolist() == [1.0, 2.0, 3.0] and not cov.any()

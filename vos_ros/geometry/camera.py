@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 
 from vos_ros.geometry.se3 import hat
 from vos_ros.types import Intrinsics
@@ -47,18 +47,6 @@ def project_jacobian(points: Float[np.ndarray, "N 3"], intrinsics: Intrinsics) -
     return J
 
 
-def unproject_jacobian(
-    pixels: Float[np.ndarray, "N 2"], depth: Float[np.ndarray, "N"], intrinsics: Intrinsics
-) -> Float64[np.ndarray, "N 3 3"]:
-    """Derivative of ``unproject`` by (x px, y px, depth m)."""
-    uv, z = np.asarray(pixels, np.float64), np.asarray(depth, np.float64)
-    J = np.zeros((len(uv), 3, 3))
-    J[:, 0, 0], J[:, 1, 1] = z / intrinsics.fx, z / intrinsics.fy
-    J[:, 0, 2], J[:, 1, 2] = (uv[:, 0] - intrinsics.cx) / intrinsics.fx, (uv[:, 1] - intrinsics.cy) / intrinsics.fy
-    J[:, 2, 2] = 1.0
-    return J
-
-
 def pixel_covariance(
     points_map: Float[np.ndarray, "N 3"],
     T_map_camera: Float64[np.ndarray, "4 4"],
@@ -81,12 +69,6 @@ def motion_jacobian(
     # p_camera = R^T Exp(-delta_rotation) (p - t - delta_position)
     motion = np.concatenate([np.broadcast_to(-R.T, (len(ray), 3, 3)), R.T @ hat(ray)], axis=2)
     return np.asarray(project_jacobian(ray @ R, intrinsics) @ motion)
-
-
-def in_image(pixels: Float[np.ndarray, "N 2"], intrinsics: Intrinsics) -> Bool[np.ndarray, "N"]:
-    """Which pixels lie on the image; NaN does not."""
-    x, y = pixels[:, 0], pixels[:, 1]
-    return np.asarray((x >= -0.5) & (x < intrinsics.width - 0.5) & (y >= -0.5) & (y < intrinsics.height - 0.5))
 
 
 def scale_intrinsics(intrinsics: Intrinsics, x: float, y: float | None = None) -> Intrinsics:

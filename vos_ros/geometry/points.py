@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from vos_ros.types import Intrinsics
 
@@ -58,19 +58,6 @@ def normal_map(vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0)
     return out
 
 
-def lift_pixels(
-    mask: Bool[np.ndarray, "H W"],
-    depth: Float32[np.ndarray, "H W"],
-    T_map_camera: Float64[np.ndarray, "4 4"],
-    intrinsics: Intrinsics,
-) -> Float32[np.ndarray, "P 3"]:
-    """Map-frame points, m, of the mask's pixels with known depth, in row-major order. Nothing is filtered: ``mapping.lift`` does."""
-    ys, xs = np.nonzero(mask)
-    z = depth[ys, xs]
-    good = np.isfinite(z) & (z > 0)
-    return lift_at(xs[good], ys[good], z[good], T_map_camera, intrinsics)
-
-
 def lift_at(
     x: Int64[np.ndarray, "P"], y: Int64[np.ndarray, "P"], z: Float32[np.ndarray, "P"], T_map_camera: Float64[np.ndarray, "4 4"],
     intrinsics: Intrinsics,
@@ -81,28 +68,3 @@ def lift_at(
     np.multiply((y - intrinsics.cy) / intrinsics.fy, z, out=cam[1])
     cam[2] = z
     return np.asarray((T_map_camera[:3, :3] @ cam).T + T_map_camera[:3, 3]).astype(np.float32)
-
-
-def median_mad(values: Float[np.ndarray, "P *D"]) -> tuple[np.ndarray, np.ndarray]:
-    """Median and median absolute deviation over the first axis, the latter scaled to a Gaussian's standard deviation.
-
-    Raises ValueError where there are no values.
-    """
-    if len(values) == 0:
-        raise ValueError("got no values: the median of nothing is undefined; test for an empty array first")
-    median = np.median(values, axis=0)
-    return np.asarray(median), np.asarray(MAD_TO_SIGMA * np.median(np.abs(values - median), axis=0))
-
-
-def robust_centroid(points: Float[np.ndarray, "P 3"]) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray, "3 3"]]:
-    """Mean (m) and covariance (m^2, of the points, not of the mean) of the points within 3 robust standard deviations of the median
-    on every axis.
-
-    Raises ValueError where there are no points. Fewer than two kept points give a covariance of zeros.
-    """
-    median, sigma = median_mad(points)
-    kept = np.asarray(points[(np.abs(points - median) <= 3.0 * sigma + 1e-9).all(axis=1)], np.float64)
-    if len(kept) == 0:  # each axis keeps half of the points, but not necessarily the same half
-        return np.asarray(median, np.float64), np.diag(np.asarray(sigma, np.float64) ** 2)
-    centred = kept - kept.mean(axis=0)
-    return np.asarray(kept.mean(axis=0)), np.asarray(centred.T @ centred / max(len(kept) - 1, 1))

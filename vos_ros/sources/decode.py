@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -33,18 +32,6 @@ _COMPRESSED_DEPTH_HEADER = 12
 
 class DecodeError(ValueError):
     """An image that cannot be read; the text names the encoding (or the size), what was wanted and the way out."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class EncodedImage:
-    """The fields of a sensor_msgs/Image; ``data`` is flat u8."""
-
-    height: int
-    width: int
-    encoding: str
-    is_bigendian: bool
-    step: int
-    data: UInt8[np.ndarray, "B"]
 
 
 def _layout(encoding: str) -> tuple[str, int] | None:
@@ -166,31 +153,6 @@ def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"
         metres[raw == 0] = 0.0
         return depth_to_metres(metres)
     return depth_to_metres(raw)
-
-
-def _encode(image: Shaped[np.ndarray, "H W ..."], encoding: str) -> EncodedImage:
-    contiguous = np.ascontiguousarray(image, image.dtype.newbyteorder("<"))
-    return EncodedImage(contiguous.shape[0], contiguous.shape[1], encoding, False, contiguous.strides[0],
-                        contiguous.reshape(-1).view(np.uint8))
-
-
-def encode_labels(labels: UInt16[np.ndarray, "H W"]) -> EncodedImage:
-    """A label image as 16UC1, little endian, without padding or copy."""
-    if labels.dtype != np.uint16 or labels.ndim != 2:
-        raise ValueError(f"labels are {labels.dtype} of shape {labels.shape}, wanted uint16 (H,W)")
-    return _encode(labels, "16UC1")
-
-
-def encode_bgr(rgb: UInt8[np.ndarray, "H W 3"]) -> EncodedImage:
-    """An RGB image as bgr8."""
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise ValueError(f"image is {rgb.dtype} of shape {rgb.shape}, wanted uint8 (H,W,3)")
-    return _encode(rgb[:, :, ::-1], "bgr8")
-
-
-def encode_depth(depth: Float32[np.ndarray, "H W"]) -> EncodedImage:
-    """Depth in metres as 16UC1 millimetres, rounded; what is beyond 65.534 m is written as no measurement."""
-    return _encode(depth_to_millimetres(depth), "16UC1")
 
 
 def depth_to_millimetres(depth: Float32[np.ndarray, "H W"]) -> UInt16[np.ndarray, "H W"]:
