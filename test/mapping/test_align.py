@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vos_ros.evaluation.davis_metrics import region_similarity
 from vos_ros.geometry import se3
-from vos_ros.geometry.iou import mask_iou
 from vos_ros.mapping.align import align
 from vos_ros.mapping.render import render
 
@@ -145,7 +145,7 @@ def test_the_real_kitchen_withstands_ten_centimetres_and_five_degrees(kitchen):
         errors.append(error(a.T_map_camera, kitchen.poses[i]))
         for pose, scores in ((wrong, before), (a.T_map_camera, after)):
             seen = {p.object_id: p.mask for p in render(kitchen.objects, pose, kitchen.camera, depth=depth)}
-            scores += [mask_iou(seen.get(k, np.zeros_like(m)), m, ignore=~counted) for k, m, counted in kitchen.truth(i)]
+            scores += [region_similarity(seen.get(k, np.zeros_like(m)), m, void=~counted) for k, m, counted in kitchen.truth(i)]
     moved, turned = np.median(errors, axis=0)
     assert moved < 0.02 and turned < 1.0
     assert np.mean(before) < 0.4 and np.mean(after) > 0.8

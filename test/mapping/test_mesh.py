@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vos_ros.evaluation.davis_metrics import region_similarity
 from vos_ros.geometry import se3
-from vos_ros.geometry.iou import mask_iou
 from vos_ros.mapping.render import render
 from vos_ros.types import Mesh
 
@@ -36,7 +36,7 @@ def test_a_mesh_is_exact(camera, mesh_box, cut_boxes):
     T = se3.from_rt(R, R @ np.array([0.05, 0.0, -1.2]))
     (p,) = render([mesh_box(3, low, high)], T, camera)
     exact = cut_boxes([(low, high)], T, camera)
-    assert mask_iou(p.mask, exact > 0) > 0.995
+    assert region_similarity(p.mask, exact > 0) > 0.995
     both = p.mask & (exact > 0)
     np.testing.assert_allclose(p.depth[both], exact[both], atol=1e-4)
     assert (p.object_id, p.visible, p.truncated) == (3, 1.0, 0.0)
@@ -73,7 +73,7 @@ def test_a_mesh_kilometres_from_the_origin(camera, mesh_box):
     near = mesh_box(1, [-0.2, -0.2, 1.0], [0.2, 0.2, 1.5])
     far = replace(near, mesh=Mesh(near.mesh.vertices + offset.astype(np.float32), near.mesh.triangles))
     (a,), (b,) = render([near], np.eye(4), camera), render([far], se3.from_rt(np.eye(3), offset), camera)
-    assert mask_iou(a.mask, b.mask) > 0.98
+    assert region_similarity(a.mask, b.mask) > 0.98
 
 
 def test_without_open3d_points_stand_in_and_bare_meshes_say_what_is_missing(camera, mesh_box, monkeypatch):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vos_ros.config import MappingConfig
+from vos_ros.evaluation.davis_metrics import region_similarity
 from vos_ros.geometry import se3
-from vos_ros.geometry.iou import mask_iou
 from vos_ros.mapping.render import render
 from vos_ros.types import Intrinsics, MapObject
 
@@ -30,7 +30,7 @@ def test_a_plate_is_whole_not_swollen_and_at_its_depth(camera, make_box, cut_box
     (p,) = render([make_box(7, low, high, spacing)], HOME, camera)
     exact = cut_boxes([(low, high)], HOME, camera) > 0
     assert p.object_id == 7 and p.shape == (240, 320)
-    assert mask_iou(p.mask, exact) > 0.93
+    assert region_similarity(p.mask, exact) > 0.93
     assert not (exact[:, 1:-1] & exact[:, :-2] & exact[:, 2:] & ~p.mask[:, 1:-1])[70:170].any(), "no holes"
     np.testing.assert_allclose(p.depth[p.mask], distance, rtol=1e-5)
     assert (p.visible, p.occluded, p.truncated, p.free) == (1.0, 0.0, 0.0, 0.0)
@@ -45,7 +45,7 @@ def test_a_box_from_every_side(camera, make_box, cut_boxes):
         T = se3.from_rt(R, R @ np.array([0.05, 0.0, -1.2]))
         (p,) = render([box], T, camera)
         exact = cut_boxes([(low, high)], T, camera)
-        assert mask_iou(p.mask, exact > 0) > 0.9
+        assert region_similarity(p.mask, exact > 0) > 0.9
         both = p.mask & (exact > 0)
         assert np.median(np.abs(p.depth[both] - exact[both])) < 0.005
 
@@ -65,14 +65,14 @@ def test_one_object_behind_another(camera, make_box, cut_boxes):
     a, b = render([make_box(1, *far), make_box(2, *near)], HOME, camera)
     behind, front = (cut_boxes([box], HOME, camera) > 0 for box in (far, near))
     assert not (a.mask & b.mask).any()
-    assert mask_iou(a.mask, behind & ~front) > 0.95 and mask_iou(b.mask, front) > 0.95
+    assert region_similarity(a.mask, behind & ~front) > 0.95 and region_similarity(b.mask, front) > 0.95
     hidden = (behind & front).sum() / behind.sum()
     assert a.occluded == pytest.approx(hidden, abs=0.03) and a.visible == pytest.approx(1 - hidden, abs=0.03)
     assert b.visible == 1.0
     full = np.zeros(a.shape, bool)
     x0, y0, x1, y1 = a.roi
     full[y0:y1, x0:x1] = a.silhouette_roi
-    assert mask_iou(full, behind) > 0.95, "the silhouette is that of the whole object"
+    assert region_similarity(full, behind) > 0.95, "the silhouette is that of the whole object"
 
 
 def test_measured_depth_hides_what_it_stands_before_and_frees_what_it_sees_through(camera, make_box):
@@ -164,7 +164,7 @@ def test_a_map_far_from_its_origin_is_as_sharp(camera, make_box):
     offset = np.array([4096.0, -2048.0, 128.0])
     moved = replace(plate, points=plate.points + offset.astype(np.float32))
     (near,), (far,) = render([plate], HOME, camera), render([moved], se3.from_rt(np.eye(3), offset), camera)
-    assert mask_iou(near.mask, far.mask) > 0.97
+    assert region_similarity(near.mask, far.mask) > 0.97
 
 
 def test_three_hundred_objects_come_in_order_and_soon(camera, make_box):
@@ -223,5 +223,5 @@ def test_the_real_kitchen_is_predicted_from_its_poses(kitchen):
     for i in range(0, len(kitchen.rows), 37):
         seen = {p.object_id: p.mask for p in render(kitchen.objects, kitchen.poses[i], kitchen.camera, depth=kitchen.depth(i))}
         for object_id, mask, counted in kitchen.truth(i):
-            scores.append(mask_iou(seen.get(object_id, np.zeros_like(mask)), mask, ignore=~counted))
+            scores.append(region_similarity(seen.get(object_id, np.zeros_like(mask)), mask, void=~counted))
     assert np.mean(scores) > 0.86
