@@ -94,7 +94,7 @@ class MetaConfig:
     iterations_init: int = option(20, "T_init: iterations on a new object", low=0, high=1000)
     iterations_update: int = option(2, "T_update: iterations per update", low=0, high=100)
     update_every: int = option(4, "frames between updates", unit="frames", low=1, high=1000)
-    iterations_most: int = option(60, "an object that has had so many is learned anew from what is remembered, with T_init iterations: the"
+    iterations_most: int = option(40, "an object that has had so many is learned anew from what is remembered, with T_init iterations: the"
                                   " learned optimizer was trained for no more", low=1, high=1000000)
     long_side: int = option(672, "longer side at which the network sees the image", unit="px", low=64, high=2048)
     search_scale: float = option(3.0, "side of the window in which an object is looked for, in sides of the object", low=1.5, high=100.0)

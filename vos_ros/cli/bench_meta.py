@@ -145,7 +145,7 @@ def _print_table(chosen: Sequence[Curve]) -> None:
     """Optimizers down, iterations across: loss, and IoU in per cent."""
     print(f"{'optimizer':18s}{'rate':>8s}{'scale':>7s}" + "".join(f"{n:>14d}" for n in chosen[0].iterations) + "  iterations: loss  IoU")
     for c in chosen:
-        cells = (f"{loss:9.4f}{100 * iou:5.1f}" for loss, iou in zip(c.loss, c.iou, strict=True))
+        cells = (f"{f'{loss:.4f}' if loss < 100 else f'{loss:.0e}':>9s}{100 * iou:5.1f}" for loss, iou in zip(c.loss, c.iou, strict=True))
         print(f"{c.optimizer:18s}{f'{c.rate:g}' if c.rate else '':>8s}{c.scale:7g}" + "".join(cells))
 
 
