@@ -22,7 +22,7 @@ State = dict[str, torch.Tensor]
 """Of N objects: every tensor is (N, ...)."""
 BASELINES = ("adam", "rmsprop", "sgd", "steepest_descent")
 OPTIMIZERS = ("lstm", *BASELINES)
-RATES = {"lstm": 0.0, "adam": 0.01, "rmsprop": 0.003, "sgd": 1.0, "steepest_descent": 0.0}
+RATES = {"lstm": 0.0, "adam": 0.001, "rmsprop": 0.0003, "sgd": 1.0, "steepest_descent": 0.0}
 """Learning rates that serve best on held-out clips after some iterations (``vos-ros bench meta`` sweeps them); 0 where there is none."""
 _P = 7.0  # a gradient of e^-7 of the object's first one counts as small; Andrychowicz et al. have 10, for gradients of any unit
 _INPUTS = 4  # two of the preprocessed gradient, the gradient squashed, the parameter
