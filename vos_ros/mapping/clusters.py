@@ -31,7 +31,7 @@ _MIN_CELLS = 6
 _MIN_OPEN = 0.2
 """Least share of a piece's outline that must be beside something that lies behind it or that it stands on. Black and shiny surfaces, of
 which nothing is measured, may take the rest."""
-_MAX_HIDDEN, _MAX_TOUCHING, _MAX_CUT = 0.4, 0.25, 0.1
+_MAX_HIDDEN, _MAX_TOUCHING, _MAX_CUT = 0.4, 0.1, 0.1
 """Largest shares of a piece's outline that may run along something nearer (the rest of it is hidden), along a known object (it is a part of
 that), and along the border of what was measured (the rest of it is outside)."""
 _MIN_WIDTH = 1.2
@@ -42,7 +42,7 @@ _MIN_SOLID = 0.5
 """Share of its convex outline that a piece fills: what fills less is what other things leave to be seen of a surface."""
 _MIN_RISE = 1.5
 """Tolerances by which a tenth of a piece must rise over every plane; what rises less is the plane's own unevenness."""
-_MIN_LEFT = 0.5
+_MIN_LEFT = 0.7
 """Share of a piece that must be left when the known objects are taken out of it, else it is one of them."""
 _BAND_PX = (2, 3)
 """Half-width of the doubtful band inside and outside a mask's outline: the edges of depth cameras are several pixels wide."""
