@@ -29,6 +29,7 @@ from vos_ros.segmentation.meta.inputs import VIEWS, choose_references, confident
 from vos_ros.segmentation.meta.memory import Cells, Memory, batched
 from vos_ros.segmentation.meta.model import MetaModel
 from vos_ros.segmentation.networks.meta_optimizer import RATES, State
+from vos_ros.segmentation.networks.segmentation_head import Samples
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.segmentation.registry import register
 from vos_ros.types import Frame, Seed, Segmentation
@@ -216,14 +217,25 @@ class Meta:
                ) -> tuple[Float[torch.Tensor, "n h w"], Float[torch.Tensor, "n h w"], list[bool]]:
         """Masks and their weights over the cells, and whether there is anything to learn of each object."""
         planes = torch.from_numpy(np.stack(list(masks.values()))).to(self._device).float()
+        cells = self._model.cells(planes)
+        if all(weights[i] is None for i in masks):
+            return cells, torch.ones_like(cells), (planes.sum((1, 2)) >= _MIN_PX).tolist()
         ones = np.ones(frame.shape, np.float32)
         care = torch.from_numpy(np.stack([ones if (w := weights[i]) is None else w for i in masks])).to(self._device)
-        shown = (planes * care).sum((1, 2)) >= _MIN_PX
-        return self._model.cells(planes), self._model.cells(care), shown.tolist()
+        return cells, self._model.cells(care), ((planes * care).sum((1, 2)) >= _MIN_PX).tolist()
 
     def _window(self, masks: Float[torch.Tensor, "n h w"]) -> Float[torch.Tensor, "n 3"]:
         """Windows around given masks."""
         return follow(whole(len(masks), self._device), masks, self._config.search_scale, at_once=True)
+
+    def _seeded(self, embedding: Float[torch.Tensor, "1 d h w"], references: Sequence[torch.Tensor] | Float[torch.Tensor, "n 2 R d"],
+                masks: Float[torch.Tensor, "n h w"], care: Float[torch.Tensor, "n h w"], views: Float[torch.Tensor, "n 3"]) -> Samples:
+        """Cells of given masks to learn from, of the windows in which the objects will be looked for."""
+        parts = []
+        for k, (rows, columns) in enumerate(spans(views, (int(masks.shape[1]), int(masks.shape[2])), _LEAST)):
+            at = (slice(k, k + 1), slice(*rows), slice(*columns))
+            parts.append(seeded(embedding[:, :, at[1], at[2]], references[k : k + 1], masks[at], care[at], self._count, self._generator))
+        return Samples(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
     def _start(self, frame: Frame, masks: Mapping[int, Bool[np.ndarray, "H W"]], weights: Mapping[int, Float32[np.ndarray, "H W"] | None]
                ) -> None:
@@ -231,10 +243,11 @@ class Meta:
         embedding = self._embed(frame)
         cells, care, shown = self._given(frame, masks, weights)
         references = choose_references(embedding.expand(len(masks), -1, -1, -1), cells, care, self._generator)
-        support = seeded(embedding, references, cells, care, self._count, self._generator)
+        windows = self._window(cells)
+        support = self._seeded(embedding, references, cells, care, windows)
         theta = self._net.start(support, self._config.one_shot)
         states = self._rule.start(theta)
-        for k, (i, view) in enumerate(zip(masks, self._window(cells), strict=True)):
+        for k, (i, view) in enumerate(zip(masks, windows, strict=True)):
             memory = Memory(self._config.memory_size, self._config.anchor_share)
             track = _Track(theta[k], theta[k], {name: s[k] for name, s in states.items()}, memory, references[k], cells[k], view)
             if shown[k]:
@@ -249,8 +262,9 @@ class Meta:
         cells, care, shown = self._given(frame, masks, weights)
         latest = choose_references(embedding.expand(len(masks), -1, -1, -1), cells, care, self._generator)
         references = [torch.cat([self._tracks[i].references[:, : latest.shape[2]], latest[k]], 1) for k, i in enumerate(masks)]
-        support = seeded(embedding, references, cells, care, self._count, self._generator)
-        for k, (i, view) in enumerate(zip(masks, self._window(cells), strict=True)):
+        windows = self._window(cells)
+        support = self._seeded(embedding, references, cells, care, windows)
+        for k, (i, view) in enumerate(zip(masks, windows, strict=True)):
             track = self._tracks[i]
             track.prior, track.view, track.corrected, track.absent = cells[k], view, self._time, not masks[i].any()
             self._pending.pop(i, None)
