@@ -367,7 +367,7 @@ case $1 in lint) exit {lint} ;; test) echo "{closing}"; exit {tests} ;; esac
         timeout=60,
         check=False,
     )
-    assert result.stdout.splitlines() == ["make lint", "make test", closing, closing]
+    assert result.stdout.splitlines() == ["make lint", "make test TESTS=-m slow", closing, "make test", closing, closing]
     assert bool(result.returncode) == bool(lint or tests)
 
 
