@@ -38,10 +38,12 @@ class AbsenceBook:
         """One frame, as the map has it. ``sigma_px`` is how far the pose's uncertainty may move a projection, 1 sigma; ``matched`` are the
         objects that were found where the map has them."""
         self._now = set()
-        agreeing = {e.object_id: int(np.count_nonzero(e.codes & AGREES)) for e in expectations}
+        expected = {e.object_id: e for e in expectations}
         for p in projections:
+            if not p.free and p.object_id not in self._cases:
+                continue  # nothing to begin with, nothing to speak against
             size = int(np.count_nonzero(p.silhouette_roi))
-            free, seen = p.free * size, agreeing.get(p.object_id, 0)
+            free, seen = p.free * size, int(np.count_nonzero(expected[p.object_id].codes & AGREES))
             if p.object_id in matched or (seen >= self._config.absent_px and free < seen):
                 self._cases.pop(p.object_id, None)
             elif (free >= self._config.absent_px and free >= self._config.absent_free * (free + seen)

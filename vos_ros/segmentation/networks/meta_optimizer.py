@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,9 @@ from vos_ros.segmentation.networks.segmentation_head import Samples, Segmentatio
 
 State = dict[str, torch.Tensor]
 """Of N objects: every tensor is (N, ...)."""
+Theta: TypeAlias = Float[torch.Tensor, "N P"]
+Curvature: TypeAlias = Callable[[Theta], Float[torch.Tensor, "N"]]
+"""d^T G d of every object along directions d, see ``SegmentationHead``."""
 BASELINES = ("adam", "rmsprop", "sgd", "steepest_descent")
 OPTIMIZERS = ("lstm", *BASELINES)
 RATES = {"lstm": 0.0, "adam": 0.001, "rmsprop": 0.0003, "sgd": 1.0, "steepest_descent": 0.0}
@@ -37,14 +40,8 @@ class Rule(Protocol):
         """The state before the first iteration."""
         ...
 
-    def update(
-        self,
-        gradient: Float[torch.Tensor, "N P"],
-        theta: Float[torch.Tensor, "N P"],
-        state: State,
-        curvature: Callable[[Float[torch.Tensor, "N P"]], Float[torch.Tensor, "N"]],
-    ) -> tuple[Float[torch.Tensor, "N P"], State]:
-        """What is added to theta, and the next state. ``curvature`` gives d^T G d along directions, see ``SegmentationHead``."""
+    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+        """What is added to theta, and the next state. ``curvature`` gives d^T G d along directions."""
         ...
 
 
@@ -78,13 +75,7 @@ class LstmOptimizer(nn.Module):
         empty = theta.new_zeros((*theta.shape, self.cell.hidden_size))
         return {"h": empty, "c": empty, "unit": theta.new_zeros(len(theta))}
 
-    def update(
-        self,
-        gradient: Float[torch.Tensor, "N P"],
-        theta: Float[torch.Tensor, "N P"],
-        state: State,
-        curvature: Callable[[Float[torch.Tensor, "N P"]], Float[torch.Tensor, "N"]],
-    ) -> tuple[Float[torch.Tensor, "N P"], State]:
+    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
         unit = torch.where(state["unit"] > 0, state["unit"], gradient.square().mean(1).sqrt())
         relative = gradient / unit.clamp_min(_TINY)[:, None]
         inputs = torch.stack([*preprocess(relative), torch.tanh(relative), theta], 2)
@@ -103,13 +94,7 @@ class Sgd:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {}
 
-    def update(
-        self,
-        gradient: Float[torch.Tensor, "N P"],
-        theta: Float[torch.Tensor, "N P"],
-        state: State,
-        curvature: Callable[[Float[torch.Tensor, "N P"]], Float[torch.Tensor, "N"]],
-    ) -> tuple[Float[torch.Tensor, "N P"], State]:
+    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
         return -self.rate * gradient, state
 
 
@@ -122,13 +107,7 @@ class RmsProp:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {"square": torch.zeros_like(theta)}
 
-    def update(
-        self,
-        gradient: Float[torch.Tensor, "N P"],
-        theta: Float[torch.Tensor, "N P"],
-        state: State,
-        curvature: Callable[[Float[torch.Tensor, "N P"]], Float[torch.Tensor, "N"]],
-    ) -> tuple[Float[torch.Tensor, "N P"], State]:
+    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
         square = 0.99 * state["square"] + 0.01 * gradient.square()
         return -self.rate * gradient / (square.sqrt() + 1e-8), {"square": square}
 
@@ -142,13 +121,7 @@ class Adam:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta), "count": theta.new_zeros(len(theta))}
 
-    def update(
-        self,
-        gradient: Float[torch.Tensor, "N P"],
-        theta: Float[torch.Tensor, "N P"],
-        state: State,
-        curvature: Callable[[Float[torch.Tensor, "N P"]], Float[torch.Tensor, "N"]],
-    ) -> tuple[Float[torch.Tensor, "N P"], State]:
+    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
         count = state["count"] + 1
         mean, square = 0.9 * state["mean"] + 0.1 * gradient, 0.999 * state["square"] + 0.001 * gradient.square()
         mean_hat = mean / (1 - 0.9**count)[:, None]
@@ -166,13 +139,7 @@ class SteepestDescent:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {}
 
-    def update(
-        self,
-        gradient: Float[torch.Tensor, "N P"],
-        theta: Float[torch.Tensor, "N P"],
-        state: State,
-        curvature: Callable[[Float[torch.Tensor, "N P"]], Float[torch.Tensor, "N"]],
-    ) -> tuple[Float[torch.Tensor, "N P"], State]:
+    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
         norm = gradient.square().sum(1)
         length = norm / (curvature(gradient) + self.damping * norm).clamp_min(_TINY)
         return -length[:, None] * gradient, state
