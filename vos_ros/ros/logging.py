@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class Level(IntEnum):
@@ -19,6 +20,20 @@ class Level(IntEnum):
 
 
 Emit = Callable[[Level, str], None]
+
+
+def teller(logger: Any) -> Emit:
+    """Says texts on a logger of rclpy. It refuses another severity from the same line, so each has its own."""
+
+    def say(level: Level, text: str) -> None:
+        if level == Level.ERROR:
+            logger.error(text)
+        elif level == Level.WARN:
+            logger.warning(text)
+        else:
+            logger.info(text)
+
+    return say
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from vos_ros.pipeline import Pipeline
 from vos_ros.ros import memory
 from vos_ros.ros.answers import awaitable
 from vos_ros.ros.diagnostics import report
-from vos_ros.ros.logging import ConditionLog, EventLog, Level
+from vos_ros.ros.logging import ConditionLog, EventLog, Level, teller
 from vos_ros.ros.params import Parameters
 from vos_ros.ros.process import run
 from vos_ros.ros.stream import Outcome, Stream
@@ -39,11 +39,12 @@ class VosNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self._make_pipeline = make_pipeline
         self._stream: Stream | None = None
-        self._conditions = ConditionLog(self._say)
-        self._events = EventLog(self._say)
+        say = teller(self.get_logger())
+        self._conditions = ConditionLog(say)
+        self._events = EventLog(say)
         self.parameters = Parameters(self, Config())
         for text in self.parameters.unknown:
-            self._say(Level.WARN, text)
+            say(Level.WARN, text)
         # Diagnostics tell of silence, so they must not hang on a simulated clock that may stand still.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer: Any = None
@@ -122,15 +123,6 @@ class VosNode(LifecycleNode):
         self._conditions.clear()
 
     # --- what it says ----------------------------------------------------------------------------------------------------------
-
-    def _say(self, level: Level, text: str) -> None:
-        # rclpy refuses another severity from the same line.
-        if level == Level.ERROR:
-            self.get_logger().error(text)
-        elif level == Level.WARN:
-            self.get_logger().warning(text)
-        else:
-            self.get_logger().info(text)
 
     def _start_timer(self, period_s: float) -> None:
         if self._timer is not None:

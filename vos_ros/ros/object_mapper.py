@@ -39,7 +39,7 @@ from vos_ros.ros.conversions import (
 )
 from vos_ros.ros.diagnostics import status
 from vos_ros.ros.health import Rolling, Traffic
-from vos_ros.ros.logging import ConditionLog, EventLog, Level
+from vos_ros.ros.logging import ConditionLog, EventLog, Level, teller
 from vos_ros.ros.mapper_inputs import MapperInputs, Parts
 from vos_ros.ros.params import Parameters
 from vos_ros.ros.process import run
@@ -62,12 +62,13 @@ class ObjectMapperNode(Node):
 
     def __init__(self, name: str = "object_mapper", **kwargs: Any) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
-        self._conditions = ConditionLog(self._say)
-        self._events = EventLog(self._say)
+        say = teller(self.get_logger())
+        self._conditions = ConditionLog(say)
+        self._events = EventLog(say)
         every = frozenset(p.key for p in params(MapperConfig))
         self.parameters = Parameters(self, MapperConfig(), live=(), fixed=every)
         for text in self.parameters.unknown:
-            self._say(Level.WARN, text)
+            say(Level.WARN, text)
         self.config = self.parameters.config()
         self._file = Path(self.config.node.map_file).expanduser() if self.config.node.map_file else None
         self.mapper = self._open()
@@ -169,15 +170,6 @@ class ObjectMapperNode(Node):
             return response
         response.success, response.message = await awaitable(self, self._worker.call(self._save), lambda why: (False, why))
         return response
-
-    def _say(self, level: Level, text: str) -> None:
-        # rclpy refuses another severity from the same line.
-        if level == Level.ERROR:
-            self.get_logger().error(text)
-        elif level == Level.WARN:
-            self.get_logger().warning(text)
-        else:
-            self.get_logger().info(text)
 
     def report(self, head: Header) -> DiagnosticArray:
         """What the node says of itself on /diagnostics."""
