@@ -5,21 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.mapper.overlap import box_iou_3d, extent_of, inside, largest_piece, share_near, surface_overlap
+from vos_ros.mapper.overlap import largest_piece, share_near, surface_overlap
 
 
 def sheet(x0: float, x1: float, z: float = 0.0) -> np.ndarray:
     x, y = np.meshgrid(np.arange(x0, x1, 0.01), np.arange(0.0, 0.1, 0.01))
     return np.stack([x, y, np.full_like(x, z)], -1).reshape(-1, 3).astype(np.float32)
-
-
-def test_box_iou() -> None:
-    unit = np.array([[0.0, 0, 0], [1, 1, 1]])
-    assert box_iou_3d(unit, unit) == 1.0
-    assert box_iou_3d(unit, unit + 0.5) == pytest.approx(0.125 / 1.875)
-    assert box_iou_3d(unit, unit + 2.0) == 0.0
-    flat = np.array([[0.0, 0, 0], [1, 1, 0]])
-    assert box_iou_3d(flat, flat) == 0.0 and box_iou_3d(flat, flat, least_m=0.01) == pytest.approx(1.0)
 
 
 def test_surface_overlap_is_of_the_smaller() -> None:
@@ -36,11 +27,3 @@ def test_the_largest_piece_of_what_is_apart() -> None:
     np.testing.assert_array_equal(largest_piece(two, 0.05), sheet(0, 0.2))
     assert len(largest_piece(sheet(0, 0.5), 0.05)) == len(sheet(0, 0.5))
     assert len(largest_piece(two[:0], 0.05)) == 0
-
-
-def test_extent_and_inside() -> None:
-    box = extent_of(sheet(0, 0.1))
-    np.testing.assert_allclose(box, [[0, 0, 0], [0.09, 0.09, 0]], atol=1e-6)
-    assert inside(np.array([[0.1, 0.1, 0.0], [0.2, 0.0, 0.0]], np.float32), box, 0.02).tolist() == [True, False]
-    with pytest.raises(ValueError, match="no points"):
-        extent_of(np.zeros((0, 3), np.float32))

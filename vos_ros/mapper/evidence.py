@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float32
 from scipy.spatial import cKDTree
 
+from vos_ros.geometry.extents import box_iou_3d, extent_of
 from vos_ros.mapper.config import ModelConfig, RulesConfig
 from vos_ros.mapper.model import ObjectModel
-from vos_ros.mapper.overlap import box_iou_3d, extent_of, share_near, surface_overlap
+from vos_ros.mapper.overlap import share_near, surface_overlap
 
 Pair = tuple[int, int]
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from vos_ros.geometry import se3
+from vos_ros.geometry.extents import Extent, extent_of, inside
 from vos_ros.mapper.config import ModelConfig
-from vos_ros.mapper.overlap import Extent, extent_of, inside
 from vos_ros.mapper.voxels import VoxelGrid, empty_grid
 from vos_ros.types import MapObject
 

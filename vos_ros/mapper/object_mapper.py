@@ -11,11 +11,12 @@ from itertools import combinations
 import numpy as np
 
 from vos_ros.config import MappingConfig
+from vos_ros.geometry.extents import Extent
 from vos_ros.mapper.config import MapperConfig
 from vos_ros.mapper.evidence import Candidate, Pair, Split, likeness, pair
 from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, elsewhere_owned
 from vos_ros.mapper.model import ObjectModel, measurement_cov, new_model
-from vos_ros.mapper.overlap import Extent, largest_piece, share_near
+from vos_ros.mapper.overlap import largest_piece, share_near
 from vos_ros.types import Association, AssociationStatus, MapUpdate
 
 _JUMP_NS = 500_000_000

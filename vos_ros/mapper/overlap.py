@@ -3,34 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-
-Extent = Float64[np.ndarray, "2 3"]
-"""Lowest and highest corner of a box with axes parallel to the map's, m."""
-
-
-def extent_of(points: Float32[np.ndarray, "M 3"]) -> Extent:
-    """The box of some points. ValueError where there are none."""
-    if len(points) == 0:
-        raise ValueError("got no points: the box of nothing is undefined; test for an empty array first")
-    return np.stack([points.min(0), points.max(0)]).astype(np.float64)
-
-
-def inside(points: Float32[np.ndarray, "P 3"], box: Extent, margin_m: float) -> np.ndarray:
-    """Which points lie in the box grown by a margin: bool (P,)."""
-    return np.asarray(((points >= box[0] - margin_m) & (points <= box[1] + margin_m)).all(axis=1))
-
-
-def box_iou_3d(a: Extent, b: Extent, *, least_m: float = 0.0) -> float:
-    """Intersection over union of two boxes; sides shorter than ``least_m`` count as that long, so that flat things have a volume."""
-    grow = [np.maximum(least_m - (x[1] - x[0]), 0.0) / 2 for x in (a, b)]
-    (a0, a1), (b0, b1) = (a[0] - grow[0], a[1] + grow[0]), (b[0] - grow[1], b[1] + grow[1])
-    shared = float(np.prod(np.maximum(np.minimum(a1, b1) - np.maximum(a0, b0), 0.0)))
-    whole = float(np.prod(a1 - a0) + np.prod(b1 - b0)) - shared
-    return shared / whole if whole > 0 else 0.0
 
 
 def surface_overlap(a: Float32[np.ndarray, "M 3"], b: Float32[np.ndarray, "K 3"], distance_m: float) -> float:
