@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vos_ros.cli.eval_association import add_parser as add_association
 from vos_ros.cli.eval_association import run_association
+from vos_ros.cli.eval_map import add_parser as add_map
+from vos_ros.cli.eval_map import run_map
 from vos_ros.cli.eval_video import add_parsers, run_davis, run_ytvos
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def add_parser(subparsers: Any) -> None:
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
     add_parsers(kinds)
     add_association(kinds)
+    add_map(kinds)
     p = kinds.add_parser("bag", help="a bag of vos-ros replay, or recorded from the node", epilog=_RULES,
                          description="Scores the labels, instances and associations of a bag against masks of object ids.",
                          formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +49,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores; ValueError or OSError with a message for people."""
-    return {"bag": run_bag, "davis": run_davis, "ytvos": run_ytvos, "association": run_association}[args.kind](args)
+    return {"bag": run_bag, "davis": run_davis, "ytvos": run_ytvos, "association": run_association,
+            "map": run_map}[args.kind](args)
 
 
 def run_bag(args: argparse.Namespace) -> int:
