@@ -20,7 +20,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from vos_ros.sources.synthetic_sensor import camera_pose, sense_color, sense_depth
+from vos_ros.sources import synthetic_scenes as scenes
+from vos_ros.sources.synthetic_sensor import camera_pose, sense_color, sense_depth, sweep_pose
 from vos_ros.sources.synthetic_world import View, World, WorldObject
 from vos_ros.types import Frame, Intrinsics, MapObject, MapUpdate
 
@@ -32,12 +33,15 @@ _MIN_POINTS = 30
 _MAPPING_VIEWS, _MAPPING_SPAN_S = 9, 9.0
 _KEYFRAME_EVERY = 5
 _EXPOSURE_S = 0.02
+_SEEN_PX = 60  # in a view of 160x120
 
 
 @dataclass(frozen=True)
 class SyntheticSpec:
     """Names a sequence. Size in px, rate of the stamps in Hz.
 
+    ``scene``: "table", a table full of things that stand still; "crossing", two that look alike pass each other in the image behind a
+    third; "removed", some are taken away after they were seen, and stay in the map. The last two are set out in ``synthetic_scenes``.
     ``map_mode``: "full" gives one snapshot before the first frame, from an earlier look at part of the orbit; "incremental"
     begins with an empty map and adds objects and points as the camera discovers them. ``drift`` moves the reported poses (never
     the images): "random_walk" by ``drift_m`` and ``drift_deg`` per square root of a second and axis, "constant" by that much
@@ -55,9 +59,10 @@ class SyntheticSpec:
     drift_m: float = 0.02
     drift_deg: float = 0.5
     motion_blur: int = 1
+    scene: str = "table"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("map_mode", self.map_mode, MAP_MODES), ("drift", self.drift, DRIFTS)):
+        for name, value, choices in (("map_mode", self.map_mode, MAP_MODES), ("drift", self.drift, DRIFTS), ("scene", self.scene, scenes.SCENES)):
             if value not in choices:
                 raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
         bounds = {
@@ -87,8 +92,8 @@ class Capture:
 
 
 @lru_cache(maxsize=2)
-def _world(seed: int) -> World:
-    return World(seed)
+def _world(seed: int, scene: str, without: frozenset[int] = frozenset()) -> World:
+    return World(seed, scene, without)
 
 
 class SyntheticSource:
@@ -98,8 +103,9 @@ class SyntheticSource:
 
     def __init__(self, spec: SyntheticSpec | None = None) -> None:
         self.spec = spec if spec is not None else SyntheticSpec()
-        self._world = _world(self.spec.seed)
         s = self.spec
+        self._world = _world(s.seed, s.scene)
+        self._removed = self._taken_away() if s.scene == "removed" else frozenset()
         focal = 0.9 * max(s.width, s.height * 4 / 3)
         self.intrinsics = Intrinsics(focal, focal, (s.width - 1) / 2, (s.height - 1) / 2, s.width, s.height)
 
@@ -107,6 +113,13 @@ class SyntheticSource:
     def objects(self) -> tuple[WorldObject, ...]:
         """All objects of the world; the map may lack some that it has not seen yet."""
         return self._world.objects
+
+    @property
+    def removed_ns(self) -> dict[int, int]:
+        """The objects that are taken away, and since when they are gone: only in the scene "removed", and where the sequence lasts so
+        long."""
+        gone_ns = START_NS + round(scenes.removal_s(self.spec.seed) * 1e9)
+        return {i: gone_ns for i in sorted(self._removed)} if gone_ns <= self.stamp_ns(len(self) - 1) else {}
 
     def __len__(self) -> int:
         return self.spec.frames
@@ -135,12 +148,12 @@ class SyntheticSource:
         spec, stamp = self.spec, self.stamp_ns(index)
         time_s = (stamp - START_NS) / 1e9
         rng = np.random.default_rng((spec.seed, 5, index))
-        T = camera_pose(spec.seed, time_s)
-        view = self._world.render(T, self.intrinsics)
+        T, world = self._pose(time_s), self._world_at(time_s)
+        view = world.render(T, self.intrinsics)
         color = view.color
         if spec.motion_blur > 1:
             offsets = (np.arange(spec.motion_blur) / (spec.motion_blur - 1) - 0.5) * _EXPOSURE_S
-            moments = [self._world.render(camera_pose(spec.seed, time_s + dt), self.intrinsics, smooth=False) for dt in offsets]
+            moments = [world.render(self._pose(time_s + dt), self.intrinsics, smooth=False) for dt in offsets]
             color = np.asarray(np.mean([m.color for m in moments], axis=0), np.float32)
         exposure = 1.0 + 0.06 * float(np.sin(0.9 * time_s + spec.seed))
         reported, cov = self._reported(T, index)
@@ -160,9 +173,26 @@ class SyntheticSource:
         if full if full is not None else self.spec.map_mode == "full":
             camera = Intrinsics(288.0, 288.0, 159.5, 119.5, 320, 240)
             for time_s in np.linspace(0.0, _MAPPING_SPAN_S, _MAPPING_VIEWS):
-                T = camera_pose(self.spec.seed, float(time_s), look_away=False)
+                T = self._pose(float(time_s), look_away=False)
                 mapper.integrate(self._world.render(T, camera, smooth=False), camera, T)
         return mapper
+
+    def _pose(self, time_s: float, *, look_away: bool = True) -> Float64[np.ndarray, "4 4"]:
+        if self.spec.scene == "crossing":
+            return sweep_pose(self.spec.seed, time_s)
+        return camera_pose(self.spec.seed, time_s, look_away=look_away)
+
+    def _world_at(self, time_s: float) -> World:
+        gone = self._removed and time_s >= scenes.removal_s(self.spec.seed)
+        return _world(self.spec.seed, self.spec.scene, self._removed) if gone else self._world
+
+    def _taken_away(self) -> frozenset[int]:
+        """Some of the objects that the camera saw well before; nothing that something else lies on."""
+        camera = Intrinsics(144.0, 144.0, 79.5, 59.5, 160, 120)
+        times_s = np.linspace(0.0, scenes.removal_s(self.spec.seed), 6)
+        views = [self._world.render(self._pose(float(t)), camera, smooth=False).ids for t in times_s]
+        seen = np.max([np.bincount(ids.ravel(), minlength=len(self.objects) + 1) for ids in views], axis=0) >= _SEEN_PX
+        return scenes.removed(self.spec.seed, [o.id for o in self.objects if seen[o.id] and o.name != "book_large"])
 
     def _reported(
         self, T: Float64[np.ndarray, "4 4"], index: int
@@ -237,8 +267,8 @@ class _Mapper:
 def write_folder(source: SyntheticSource, directory: Path | str, *, progress: bool = False) -> None:
     """Writes the sequence as a folder: color/, depth/, masks/, poses.txt, camera.json, frames.csv, objects.json, objects/*.ply.
 
-    Poses are the reported ones (with drift, where asked for); masks are the truth; the PLYs are ``map_snapshot``. The folder is
-    made where it is missing; files of the same names are overwritten.
+    Poses are the reported ones (with drift, where asked for); masks are the truth; the PLYs are ``map_snapshot``. ``removed_s`` in objects.json
+    is the stamp (s) from which on an object is gone. The folder is made where it is missing; files of the same names are overwritten.
     """
     root = Path(directory)
     for name in ("color", "depth", "masks", "objects"):
@@ -290,6 +320,7 @@ def _write_map(source: SyntheticSource, root: Path, visible: dict[int, int]) -> 
                 "num_points": len(entry.points),
                 "frames_visible": visible[o.id],
                 "ply": ply,
+                **({"removed_s": source.removed_ns[o.id] / 1e9} if o.id in source.removed_ns else {}),
             }
         )
         header = (

@@ -7,12 +7,14 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from scipy.spatial.transform import Rotation
 
+from vos_ros.sources import synthetic_scenes as scenes
 from vos_ros.sources import synthetic_textures as tx
 from vos_ros.sources.synthetic_world import View
 
 ORBIT_DEG_PER_S = 22.0
 LOOK_AWAY_DEG = 62.0
 LOOK_AWAY_EVERY_S = 6.5
+SWEEP_M = 0.75
 NEAR_M, FAR_M = 0.3, 6.0
 """Range of the depth sensor, m."""
 
@@ -42,12 +44,37 @@ def camera_pose(seed: int, time_s: float, *, look_away: bool = True) -> Float64[
         away = _smooth((since - 4.2) / 1.1) - _smooth((since - 5.4) / 1.1)
         side = 1.0 if int(turn) % 2 else -1.0
         forward = Rotation.from_rotvec([0, 0, side * np.radians(LOOK_AWAY_DEG) * away]).apply(forward)
+    return _looking(eye, forward, (0.5 * sway(8, 0.8), 0.5 * sway(9, 0.7), 1.6 * sway(10, 0.3)))
+
+
+def sweep_pose(seed: int, time_s: float) -> Float64[np.ndarray, "4 4"]:
+    """T_map_camera at a time in the scene ``crossing``: hand-held, low, to and fro along a line beside the table; at its ends what the box
+    hides on the way is to be seen."""
+    rng = np.random.default_rng((seed, 2))
+    period_s, start = rng.uniform(7.0, 9.0), -np.pi / 2 + rng.uniform(-0.3, 0.3)
+    phase = rng.uniform(0, 2 * np.pi, 8)
+
+    def sway(k: int, hertz: float) -> float:
+        return float(np.sin(2 * np.pi * hertz * time_s + phase[k]))
+
+    towards = scenes.sweep_axis(seed)
+    aside = np.array([towards[1], -towards[0]])
+    along_m = SWEEP_M * float(np.sin(2 * np.pi * time_s / period_s + start))
+    place = (scenes.SWEEP_AWAY_M + 0.03 * sway(0, 0.11)) * towards + (along_m + 0.01 * sway(1, 0.9)) * aside
+    eye = np.array([*place, 1.16 + 0.02 * sway(2, 0.13) + 0.008 * sway(3, 1.1)])
+    target = np.array([*(0.15 * along_m * aside), 0.80 + 0.02 * sway(4, 0.17)])
+    return _looking(eye, target - eye, (0.5 * sway(5, 0.8), 0.5 * sway(6, 0.7), 1.6 * sway(7, 0.3)))
+
+
+def _looking(
+    eye: Float64[np.ndarray, "3"], forward: Float64[np.ndarray, "3"], shake_deg: tuple[float, float, float]
+) -> Float64[np.ndarray, "4 4"]:
+    """T_map_camera of an upright camera, turned a little about its own axes."""
     z = forward / np.linalg.norm(forward)
     x = np.cross(z, [0.0, 0.0, 1.0])
     x /= np.linalg.norm(x)
-    shake = Rotation.from_rotvec(np.radians([0.5 * sway(8, 0.8), 0.5 * sway(9, 0.7), 1.6 * sway(10, 0.3)]))
     T = np.eye(4)
-    T[:3, :3] = np.stack([x, np.cross(z, x), z], 1) @ shake.as_matrix()
+    T[:3, :3] = np.stack([x, np.cross(z, x), z], 1) @ Rotation.from_rotvec(np.radians(shake_deg)).as_matrix()
     T[:3, 3] = eye
     return T
 

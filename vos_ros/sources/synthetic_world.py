@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt16
 
 from vos_ros.sources import synthetic_catalogue as catalogue
+from vos_ros.sources import synthetic_scenes as scenes
 from vos_ros.sources import synthetic_shapes as sh
 from vos_ros.sources import synthetic_textures as tx
 from vos_ros.types import Intrinsics
@@ -53,43 +54,14 @@ class View:
     cosine: Float32[np.ndarray, "H W"]
 
 
-def _place(rng: tx.Rng, items: list[catalogue.Item]) -> list[Float64[np.ndarray, "4 4"]]:
-    """Poses of the items on the table without overlap; the last item lies on the one before it, look-alikes stand apart."""
-    order = sorted(range(len(items) - 1), key=lambda k: -items[k].radius_m)
-    for _ in range(200):
-        at: dict[int, Float64[np.ndarray, "2"]] = {}
-        for k in order:
-            for _ in range(60):
-                half = np.array(catalogue.TABLE_SIZE_M) / 2 - items[k].radius_m - 0.015
-                p = rng.uniform(-half, half)
-                room = all(
-                    np.linalg.norm(p - q)
-                    > (
-                        0.45
-                        if items[k].group and items[k].group == items[j].group
-                        else items[k].radius_m + items[j].radius_m + 0.008
-                    )
-                    for j, q in at.items()
-                )
-                if room:
-                    at[k] = p
-                    break
-        if len(at) == len(order):
-            break
-    else:
-        raise RuntimeError("the objects of the catalogue do not fit on the table")
-    poses = [sh.pose(at[k][0], at[k][1], catalogue.TABLE_Z_M, float(rng.uniform(0, 2 * np.pi))) for k in range(len(items) - 1)]
-    under = items[-2].shape.vertices[:, 2].max()
-    return [*poses, poses[-1] @ sh.pose(0.01, 0.005, float(under), float(rng.uniform(-0.5, 0.5)))]
-
-
 class World:
-    """The scene that a seed names. ``objects`` are in the order of their ids, 1..N; they never move.
+    """The scene that a seed names, as ``synthetic_scenes`` sets it out. ``objects`` are in the order of their ids, 1..N; they never move.
+    Those whose ids are in ``without`` are not there to be seen; the others keep their ids.
 
     Raises ImportError, with the way out, where Open3D is missing.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, scene: str = "table", without: frozenset[int] = frozenset()) -> None:
         try:
             import open3d
         except ImportError as e:
@@ -97,19 +69,19 @@ class World:
         rng = np.random.default_rng((seed, 1))
         palette = catalogue.Palette(rng)
         room = sh.merge(catalogue.room(rng, palette))
-        items = catalogue.items(rng, palette)
-        poses = _place(rng, items)
+        items, poses = scenes.arrange(scene, seed, rng, catalogue.items(rng, palette))
         classes = sorted({item.class_name for item in items})
         self.objects = tuple(
             WorldObject(n, item.name, item.class_name, classes.index(item.class_name) + 1, item.group, T)
             for n, (item, T) in enumerate(zip(items, poses, strict=True), start=1)
         )
-        parts = [room, *(sh.move(item.shape, T) for item, T in zip(items, poses, strict=True))]
+        shown = [o.id for o in self.objects if o.id not in without]
+        parts = [room, *(sh.move(items[i - 1].shape, poses[i - 1]) for i in shown)]
         whole = sh.merge(parts)
         self._atlas = tx.Atlas(palette.images)
         self._triangles = whole.triangles
         self._texture = whole.texture
-        self._ids = np.repeat(np.arange(len(parts)), [len(p.triangles) for p in parts]).astype(np.uint16)
+        self._ids = np.repeat([0, *shown], [len(p.triangles) for p in parts]).astype(np.uint16)
         self._gloss = np.array([0.04, *(item.gloss for item in items)], np.float32)
         self._o3d: Any = open3d
         self._scene = open3d.t.geometry.RaycastingScene()
