@@ -29,7 +29,8 @@ def run(args: Sequence[str] | None, make: Callable[[], N], begin: Callable[[N], 
     From the signal to the end of the process it takes ``exit_s`` at most, whatever hangs.
     """
     code = _run(args, make, begin, end, exit_s)
-    # The middleware's participant, and its files in shared memory, go with the last reference to the node.
+    # The middleware's participant, and its files in shared memory (35 MB), go with the last reference to the node, which is in cycles.
+    gc.unfreeze()  # see memory.forget_start
     gc.collect()
     # What an interpreter does beyond that (static destructors, a worker that is still inside a frame) can take seconds on a busy machine.
     sys.stdout.flush()
