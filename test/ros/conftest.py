@@ -161,8 +161,10 @@ class Robot:
         return self.diagnostics.get(name, (0, "", {}))[2]
 
     def close(self) -> None:
-        """Leaves no process and no participant behind."""
+        """Leaves no process and no participant behind. May be called again."""
         import rclpy
+        if not self.context.ok():
+            return
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
