@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from vos_ros.evaluation.identity_metrics import Sightings, calibration, hota, idf1, returns, sightings
+from vos_ros.evaluation.identity_metrics import Return, Sightings, calibration, hota, idf1, returns, sightings
 from vos_ros.evaluation.metrics import overlap
 
 
@@ -76,7 +76,8 @@ def test_calibration_measures_the_gap_between_scores_and_what_is_right() -> None
 def test_the_time_to_recognise_what_returns() -> None:
     stamps = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     seen = [True, True, False, False, True, True, True, False, True]
-    assert returns(stamps, seen, [True, True, False, False, False, False, True, False, True], away_s=2.0) == [2.0, 0.0]
-    assert returns(stamps, seen, [True] * 9, away_s=3.0) == [0.0]
-    assert returns(stamps, seen, [True, True, *[False] * 7], away_s=2.0) == [math.inf, math.inf]
+    two = returns(stamps, seen, [True, True, False, False, False, False, True, False, True], away_s=2.0)
+    assert two == [Return(1.0, 4.0, 2.0), Return(6.0, 8.0, 0.0)]
+    assert returns(stamps, seen, [True] * 9, away_s=3.0) == [Return(1.0, 4.0, 0.0)]
+    assert [r.wait_s for r in returns(stamps, seen, [True, True, *[False] * 7], away_s=2.0)] == [math.inf, math.inf]
     assert returns(stamps, [True] * 9, [True] * 9, away_s=2.0) == []

@@ -110,24 +110,33 @@ def calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibration:
     return Calibration(count, mean, share, float(gap / len(s)) if len(s) else float("nan"))
 
 
-def returns(stamps_s: Sequence[float], seen: Sequence[bool], right: Sequence[bool], away_s: float) -> list[float]:
-    """Of one object, over the frames of a sequence: the seconds from each return (it counts again after it didn't for ``away_s`` and more)
-    to the first frame in which it was named rightly; infinite where it left again, or the sequence ended, before that."""
-    out: list[float] = []
+@dataclass(frozen=True, slots=True)
+class Return:
+    """An object that counted until ``left_s`` and again from ``back_s`` on, and was first named rightly ``wait_s`` after that: infinite
+    where it left again, or the sequence ended, before."""
+
+    left_s: float
+    back_s: float
+    wait_s: float
+
+
+def returns(stamps_s: Sequence[float], seen: Sequence[bool], right: Sequence[bool], away_s: float) -> list[Return]:
+    """Of one object, over the frames of a sequence: each time that it counts again after it didn't for ``away_s`` and more."""
+    out: list[Return] = []
     last: float | None = None
-    waiting: float | None = None
+    waiting: tuple[float, float] | None = None
     for t, here, ok in zip(stamps_s, seen, right, strict=True):
         if not here:
             continue
         if last is not None and t - last >= away_s:
             if waiting is not None:
-                out.append(float("inf"))
-            waiting = t
+                out.append(Return(*waiting, float("inf")))
+            waiting = last, t
         if waiting is not None and ok:
-            out.append(t - waiting)
+            out.append(Return(*waiting, t - waiting[1]))
             waiting = None
         last = t
-    return out if waiting is None else [*out, float("inf")]
+    return out if waiting is None else [*out, Return(*waiting, float("inf"))]
 
 
 def _places(ids: Iterable[Int64[np.ndarray, "n"]]) -> dict[int, int]:

@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,14 @@ _ENDS = ("/labels", "/instances", "/associations")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Ground truth: one mask file per frame (pixel value = object id, 255 = ignore) and the objects' names by id."""
+    """Ground truth: one mask file per frame (pixel value = object id, 255 = ignore) and the objects' names by id. ``alike``: the group of
+    those that look alike. ``removed_ns``: since when those that were taken away are gone."""
 
     stamps_ns: tuple[int, ...]
     masks: tuple[Path, ...]
     names: dict[int, str]
+    alike: dict[int, str] = field(default_factory=dict)
+    removed_ns: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ class Score:
 
 
 def read_truth(folder: Path | str) -> Truth:
-    """``frames.csv`` (stamp s, mask file) and ``objects.json`` (id, name). ValueError names what is missing."""
+    """``frames.csv`` (stamp s, mask file) and ``objects.json`` (id, name; alike_group and removed_s where there are such). ValueError names
+    what is missing."""
     root = Path(folder)
     for name in ("frames.csv", "objects.json"):
         if not (root / name).is_file():
@@ -73,7 +77,9 @@ def read_truth(folder: Path | str) -> Truth:
     objects = json.loads((root / "objects.json").read_text())
     objects = objects["objects"] if isinstance(objects, dict) else objects
     return Truth(tuple(round(float(r["stamp"]) * 1e9) for r in rows), tuple(root / r["mask"] for r in rows),
-                 {int(o["id"]): str(o.get("name", "")) for o in objects})
+                 {int(o["id"]): str(o.get("name", "")) for o in objects},
+                 {int(o["id"]): str(o["alike_group"]) for o in objects if o.get("alike_group")},
+                 {int(o["id"]): round(float(o["removed_s"]) * 1e9) for o in objects if o.get("removed_s") is not None})
 
 
 def score_bag(bag: Path | str, truth: Truth) -> Score:

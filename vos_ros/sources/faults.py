@@ -1,5 +1,6 @@
-"""Makes a source worse in ways that happen: a pose that drifts, a map that lacks objects or invents them, frames that are lost, something
-in front of the lens. Each wraps a source, can be put around another one, and depends on its seed and the frames' indices alone."""
+"""Makes a source worse in ways that happen: a pose that drifts, a map that lacks objects or invents them, another map altogether, frames
+that are lost, something in front of the lens. Each wraps a source, can be put around another one, and depends on its seed and the frames'
+indices alone."""
 
 from __future__ import annotations
 
@@ -105,6 +106,18 @@ class FaultyMap(_Wrapper):
         pose[:3, 3] += self._shift
         mesh = None if o.mesh is None else dataclasses.replace(o.mesh, vertices=(o.mesh.vertices + self._shift).astype(np.float32))
         return dataclasses.replace(o, id=new_id, T_map_object=pose, points=(o.points + self._shift).astype(np.float32), mesh=mesh)
+
+
+class GivenMap(_Wrapper):
+    """Another map in place of the source's first one; later updates don't come."""
+
+    def __init__(self, source: FrameSource, update: MapUpdate) -> None:
+        super().__init__(source)
+        self._update = update
+
+    def __iter__(self) -> Iterator[Frame | MapUpdate]:
+        yield self._update
+        yield from (item for item in self.source if isinstance(item, Frame))
 
 
 class LostFrames(_Wrapper):

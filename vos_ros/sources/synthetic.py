@@ -62,7 +62,8 @@ class SyntheticSpec:
     scene: str = "table"
 
     def __post_init__(self) -> None:
-        for name, value, choices in (("map_mode", self.map_mode, MAP_MODES), ("drift", self.drift, DRIFTS), ("scene", self.scene, scenes.SCENES)):
+        words = (("map_mode", self.map_mode, MAP_MODES), ("drift", self.drift, DRIFTS), ("scene", self.scene, scenes.SCENES))
+        for name, value, choices in words:
             if value not in choices:
                 raise ValueError(f"{name}: got {value!r}, wanted one of {', '.join(choices)}")
         bounds = {
@@ -267,8 +268,9 @@ class _Mapper:
 def write_folder(source: SyntheticSource, directory: Path | str, *, progress: bool = False) -> None:
     """Writes the sequence as a folder: color/, depth/, masks/, poses.txt, camera.json, frames.csv, objects.json, objects/*.ply.
 
-    Poses are the reported ones (with drift, where asked for); masks are the truth; the PLYs are ``map_snapshot``. ``removed_s`` in objects.json
-    is the stamp (s) from which on an object is gone. The folder is made where it is missing; files of the same names are overwritten.
+    Poses are the reported ones (with drift, where asked for); masks are the truth; the PLYs are ``map_snapshot``. ``removed_s`` in
+    objects.json is the stamp (s) from which on an object is gone. The folder is made where it is missing; files of the same names
+    are overwritten.
     """
     root = Path(directory)
     for name in ("color", "depth", "masks", "objects"):
