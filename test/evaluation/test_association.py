@@ -10,7 +10,7 @@ import pytest
 
 from vos_ros.cli.main import main
 from vos_ros.config import from_flat
-from vos_ros.evaluation.association import CONDITIONS, METHODS, Condition, run
+from vos_ros.evaluation.association import CONDITIONS, METHODS, Condition, pooled, run
 from vos_ros.evaluation.score import read_truth
 from vos_ros.sources.folder import FolderSource
 
@@ -30,22 +30,26 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_given_poses_name_nearly_all_and_switch_nothing(recording: Path) -> None:
     outcome = run(FolderSource(recording), read_truth(recording), from_flat(SMALL), Condition())
-    assert set(outcome.figures) == set(METHODS)
-    ours = outcome.figures["vos_ros"]
+    figures = pooled([outcome])
+    assert set(figures) == set(METHODS)
+    ours = figures["vos_ros"]
     assert ours["f1"] > 0.9 and ours["id_switches"] == 0 and ours["idf1"] > 0.9 and ours["hota"] > 0.6
-    assert outcome.figures["projection"]["f1"] > 0.8 and outcome.calibration.count.sum() > 20
-    assert math.isnan(outcome.absent_precision), "nothing was said to be absent, and nothing was"
+    assert figures["projection"]["f1"] > 0.8 and outcome.calibration.count.sum() > 20
+    assert ours["alike_swaps"] == ours["alike_wrong"] == 0 and outcome.records["vos_ros"].mixed()["mug"].frames > 10
+    assert figures["centroid"]["f1_margin"] == ours["f1"] - figures["centroid"]["f1"]
+    assert math.isnan(ours["absent_precision"]), "nothing was said to be absent, and nothing was"
 
 
 def test_noise_hurts_the_projection_more_than_the_image(recording: Path) -> None:
     outcome = run(FolderSource(recording), read_truth(recording), from_flat(SMALL), CONDITIONS["noise_10cm"])
-    assert outcome.figures["projection"]["mean_iou"] < outcome.figures["vos_ros"]["mean_iou"] - 0.1
+    figures = pooled([outcome])
+    assert figures["projection"]["mean_iou"] < figures["vos_ros"]["mean_iou"] - 0.1
 
 
 def test_invented_objects_are_told_to_be_absent(recording: Path) -> None:
     config = from_flat({**SMALL, "association.absent_s": 0.2, "association.absent_px": 20})
     outcome = run(FolderSource(recording), read_truth(recording), config, CONDITIONS["invented"])
-    assert outcome.absent_precision == 1.0
+    assert outcome.absences.precision == 1.0 and outcome.absences.said > 0
 
 
 def test_the_command_writes_flat_figures_and_a_picture(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
