@@ -66,6 +66,8 @@ def add_parser(kinds: Any) -> None:
     p.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame of --data (default: all)")
     p.add_argument("--map-from", type=int, default=0, metavar="N", help="in place of the given map, one made of the first N frames taken"
                    " alone, from their true masks, depth and poses; the others are run and scored")
+    p.add_argument("--map-whole", action="store_true", help="with --map-from: the given map's own entries of the objects that count in"
+                   " those frames, also the parts of them that are not seen there")
     p.add_argument("--frames", type=int, default=120, metavar="N", help="frames of a synthetic sequence (default: %(default)s)")
     p.add_argument("--scene", default="table", metavar="NAME", help="of a synthetic sequence: table, crossing or removed (default: table)")
     p.add_argument("--seed", type=int, default=0, help="of the noise and of what is left out (default: 0)")
@@ -97,6 +99,8 @@ def run_association(args: argparse.Namespace) -> int:
         raise ValueError(f"--conditions {', '.join(unknown)}: known are {', '.join(CONDITIONS)}")
     if args.every < 1 or args.map_from < 0:
         raise ValueError(f"--every {args.every}, --map-from {args.map_from}: wanted 1 or more, and 0 (the given map) or more")
+    if args.map_whole and not args.map_from:
+        raise ValueError("--map-whole without --map-from: say of which frames, e.g. --map-from 100")
     if args.fit and args.map_from:
         raise ValueError("--fit with --map-from: wanted one or the other; the weights are fitted with the given map")
     config = configuration(args)
@@ -156,14 +160,14 @@ def _source(folder: Path, args: argparse.Namespace) -> FrameSource:
     if not args.map_from:
         return rest
     first = FolderSource(folder, frames=slice(0, args.map_from * args.every, args.every))
-    return GivenMap(rest, _map_of(first, read_truth(folder), rest))
+    return GivenMap(rest, _map_of(first, read_truth(folder), rest, args.map_whole))
 
 
-def _map_of(first: FolderSource, truth: Truth, rest: FolderSource) -> MapUpdate:
+def _map_of(first: FolderSource, truth: Truth, rest: FolderSource, whole: bool) -> MapUpdate:
     """The map that the first frames give, in place of the one that comes with the others."""
     import dataclasses
 
-    from vos_ros.evaluation.association import Condition, truth_of
+    from vos_ros.evaluation.association import Condition, counted, truth_of
     from vos_ros.mapper.given_masks import map_from_masks
     from vos_ros.types import Frame
 
@@ -176,11 +180,15 @@ def _map_of(first: FolderSource, truth: Truth, rest: FolderSource) -> MapUpdate:
             if isinstance(item, Frame) and (mask := truth_of(truth, item, Condition())) is not None:
                 yield item, mask
 
-    objects = map_from_masks(views(), {o.id: o.class_id for o in given.objects})
-    known = {o.id for o in objects}
+    if whole:
+        known = set().union(*(counted(mask) for _, mask in views()))
+        objects = tuple(o for o in given.objects if o.id in known)
+    else:
+        objects = map_from_masks(views(), {o.id: o.class_id for o in given.objects})
+        known = {o.id for o in objects}
     lacking = [f"{o.id} {truth.names.get(o.id, '')}".strip() for o in given.objects if o.id not in known]
-    print(f"{len(objects)} of {len(given.objects)} objects could be measured in {len(first)} frames"
-          + (f"; the map lacks {', '.join(lacking)}" if lacking else ""))
+    print(f"the map has {len(objects)} of {len(given.objects)} objects after {len(first)} frames"
+          + (f"; it lacks {', '.join(lacking)}" if lacking else ""))
     return dataclasses.replace(given, objects=objects)
 
 

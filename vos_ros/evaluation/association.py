@@ -22,7 +22,7 @@ from vos_ros.evaluation.album import Album
 from vos_ros.evaluation.baselines import by_centroid, by_iou, projected
 from vos_ros.evaluation.identity_metrics import Calibration, calibration
 from vos_ros.evaluation.masks import read_mask
-from vos_ros.evaluation.metrics import MATCH_IOU, MIN_PIXELS, Overlap, only_known, overlap
+from vos_ros.evaluation.metrics import IGNORE, MATCH_IOU, MIN_PIXELS, Overlap, only_known, overlap
 from vos_ros.evaluation.record import Record
 from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
 from vos_ros.mapping.render import render
@@ -174,9 +174,14 @@ def _seen_before(truth: Truth, stamp_ns: int) -> dict[int, float]:
     out: dict[int, float] = {}
     for stamp, path in zip(truth.stamps_ns, truth.masks, strict=True):
         if stamp < stamp_ns - STAMP_TOLERANCE_NS:
-            area = np.bincount(read_mask(path).ravel(), minlength=256)
-            out.update({o: stamp / 1e9 for o in truth.names if o < len(area) and area[o] >= MIN_PIXELS})
+            out.update(dict.fromkeys(counted(read_mask(path)), stamp / 1e9))
     return out
+
+
+def counted(mask: UInt8[np.ndarray, "H W"]) -> frozenset[int]:
+    """The objects of a true mask that are large enough to count."""
+    areas = np.bincount(mask.ravel())
+    return frozenset(int(i) for i in np.flatnonzero(areas >= MIN_PIXELS) if i not in (0, IGNORE))
 
 
 def _names(result: FrameResult) -> dict[int, int]:
