@@ -214,6 +214,20 @@ class AssociationConfig:
 
 
 @dataclass(frozen=True)
+class BridgesConfig:
+    """Outputs for mappers that have message types of their own (docs/bridges.md)."""
+
+    label_image: str = option("off", "publish ~/label_image: 32SC1, each pixel the persistent id of its object, 0 background (Khronos)",
+                              choices=("off", "on"))
+    landmarks: str = option("off", "publish the objects that are known beyond doubt as landmarks, measured in the camera's frame (rtabmap)",
+                            choices=("off", "on"))
+    landmark_score: float = option(0.9, "least score (probability) of a landmark's match ...", low=0.0, high=1.0)
+    landmark_margin: float = option(0.5, "... by so much above that of the runner-up ...", low=0.0, high=1.0)
+    landmark_observations: int = option(10, "... of a pair that was matched in so many frames ...", unit="frames", low=0, high=100000)
+    landmark_visible: float = option(0.6, "... with at least this share of the object in view", low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """Topics, time and quality of service of the node."""
 
@@ -249,6 +263,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     proposals: ProposalsConfig = field(default_factory=ProposalsConfig)
     association: AssociationConfig = field(default_factory=AssociationConfig)
+    bridges: BridgesConfig = field(default_factory=BridgesConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
 
 

@@ -199,7 +199,7 @@ def map_update(msg: Any) -> MapUpdate:
         objects.append(MapObject(id=int(o.id), class_id=int(o.class_id), T_map_object=pose,
                                  size=np.array([o.size.x, o.size.y, o.size.z]), points=points[start:end],
                                  point_radius=float(o.point_radius), embedding=embedding if embedding.size else None,
-                                 revision=int(msg.revision)))
+                                 revision=int(msg.revision), is_static=bool(o.is_static)))
     return MapUpdate(stamp_ns=stamp_ns(msg.header.stamp), session_id=str(msg.session_id), revision=int(msg.revision),
                      full=bool(msg.full), objects=tuple(objects), deleted_ids=tuple(int(i) for i in msg.deleted_ids),
                      merged=tuple((int(a), int(b)) for a, b in zip(msg.merged_from, msg.merged_into, strict=True)),
@@ -207,13 +207,13 @@ def map_update(msg: Any) -> MapUpdate:
 
 
 def make_map_objects(update: MapUpdate) -> Any:
-    """A ``MapUpdate`` as vos_ros/MapObjectArray. What the update doesn't know is written as certain, static and seen at its stamp."""
+    """A ``MapUpdate`` as vos_ros/MapObjectArray. What the update doesn't know is written as certain and seen at its stamp."""
     time, offset, objects = make_time(update.stamp_ns), 0, []
     for o in update.objects:
         embedding = np.zeros(0, np.float32) if o.embedding is None else np.asarray(o.embedding, np.float32)
         objects.append(make("vos_ros/msg/MapObject", id=o.id, class_id=o.class_id, class_score=1.0, existence_probability=1.0,
                             pose=make_pose_with_covariance(o.T_map_object), size=make_vector(o.size), point_offset=offset,
-                            point_count=len(o.points), point_radius=float(o.point_radius), is_static=True, first_seen=time,
+                            point_count=len(o.points), point_radius=float(o.point_radius), is_static=o.is_static, first_seen=time,
                             last_seen=time, observations=1, embedding=embedding))
         offset += len(o.points)
     points = np.concatenate([np.zeros((0, 3), np.float32), *(o.points for o in update.objects)])

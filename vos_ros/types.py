@@ -143,7 +143,8 @@ class Mesh:
 @dataclass(frozen=True, eq=False, slots=True)
 class MapObject:
     """One object of the mapper's map. ``points`` are surface samples in the map frame, m, each standing for a disk of
-    ``point_radius`` m. ``size`` is the full box extents along the axes of ``T_map_object``, m."""
+    ``point_radius`` m. ``size`` is the full box extents along the axes of ``T_map_object``, m. ``is_static`` is false where the mapper lets
+    it move."""
 
     id: int
     class_id: int
@@ -154,6 +155,7 @@ class MapObject:
     embedding: Float32[np.ndarray, "D"] | None = None
     revision: int = 0
     mesh: Mesh | None = None
+    is_static: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)

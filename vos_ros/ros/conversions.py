@@ -228,7 +228,7 @@ def map_update_message(update: MapUpdate) -> MapObjectArray:
         size = Vector3(x=float(o.size[0]), y=float(o.size[1]), z=float(o.size[2]))
         messages.append(MapObjectMsg(
             id=o.id, class_id=o.class_id, class_score=1.0, existence_probability=1.0, pose=pose_with_covariance(o.T_map_object, None),
-            size=size, point_offset=offset, point_count=len(o.points), point_radius=float(o.point_radius), is_static=True,
+            size=size, point_offset=offset, point_count=len(o.points), point_radius=float(o.point_radius), is_static=o.is_static,
             first_seen=head.stamp, last_seen=head.stamp,
             embedding=[] if o.embedding is None else np.asarray(o.embedding, np.float32).tolist()))
         offset += len(o.points)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,31 +12,35 @@ from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from vos_ros.config import NodeConfig
+from vos_ros.config import Config
+from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.msg import AssociationArray, InstanceArray
+from vos_ros.ros.bridges import Bridges
 from vos_ros.ros.conversions import association_array, instance_array, label_message
 from vos_ros.ros.subscriptions import OVERRIDABLE, qos
 from vos_ros.ros.visuals import Markers, labelled_cloud, overlay_message
-from vos_ros.types import Frame, FrameResult, MapObject
+from vos_ros.types import Frame, FrameResult
 
 
 class Outputs:
     """The publishers of a configured node; they are silent while the node is not active."""
 
-    def __init__(self, node: Any, config: NodeConfig, method: str) -> None:
-        self._node, self._method = node, method
-        profile = qos(config.output_reliability, config.output_depth)
+    def __init__(self, node: Any, config: Config) -> None:
+        self._node, self._method = node, config.segmentation.method
+        profile = qos(config.node.output_reliability, config.node.output_depth)
         kinds = {"labels": Image, "instances": InstanceArray, "associations": AssociationArray, "overlay": Image, "markers": MarkerArray,
                  "cloud": PointCloud2}
         self._publishers = {name: node.create_lifecycle_publisher(kind, f"~/{name}", profile,
                                                                   qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
                             for name, kind in kinds.items()}
         self._markers = Markers()
+        self._bridges = Bridges(node, config.bridges, profile)
 
     def destroy(self) -> None:
         """Removes the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
+        self._bridges.destroy()
 
     def _wanted(self, name: str) -> bool:
         return bool(self._node.parameters.live(f"node.publish_{name}")) and self._publishers[name].get_subscription_count() > 0
@@ -54,15 +57,17 @@ class Outputs:
         return latency_ms
 
     def show(self, head: Header, frame: Frame, labels: UInt16[np.ndarray, "H W"], result: FrameResult,
-             find: Callable[[int], MapObject | None]) -> None:
-        """Overlay, markers and cloud, as far as they are wanted."""
+             objects: ObjectMap) -> None:
+        """What bridges read; then overlay, markers and cloud, as far as they are wanted."""
+        self._bridges.publish(head, frame, labels, result, objects)
         if self._wanted("overlay"):
             self._publishers["overlay"].publish(overlay_message(frame, labels, result, head))
         if self._wanted("markers"):
-            self._publishers["markers"].publish(self._markers.message(result, find, head.stamp))
+            self._publishers["markers"].publish(self._markers.message(result, objects.get, head.stamp))
         if self._wanted("cloud"):
             self._publishers["cloud"].publish(labelled_cloud(frame, labels, result, head))
 
     def clear(self) -> None:
-        """Removes every marker from the viewers: what they show is of a state that is gone."""
+        """Removes every marker from the viewers, and starts the ids of the bridges over: what they tell is of a state that is gone."""
         self._publishers["markers"].publish(self._markers.clear())
+        self._bridges.clear()

@@ -44,7 +44,7 @@ class Stream:
         self._track_ids: set[int] = set()
         self._active = False
         self._builder = FrameBuilder(log)
-        self.outputs = Outputs(node, config.node, config.segmentation.method)
+        self.outputs = Outputs(node, config)
         self.worker: Worker[Bundle] = Worker(self._process, self._failed, "vos_ros worker")
         try:
             self.inputs = Inputs(node, config.node, log, on_bundle=self._on_bundle, on_map=self._on_map, on_time_jump=self._on_time_jump,
@@ -155,7 +155,7 @@ class Stream:
         for name, value in {"latency_ms": latency_ms, "overhead_ms": latency_ms - segmentation_ms, "node_ms": latency_ms - pipeline_ms,
                             "segmentation_ms": segmentation_ms, "pipeline_ms": pipeline_ms}.items():
             self.times[name].add(value)
-        self.outputs.show(head, frame, labels, result, self.pipeline.object_map.get)
+        self.outputs.show(head, frame, labels, result, self.pipeline.object_map)
 
     def _is_late(self, stamp_ns: int) -> bool:
         if self._last_ns is None or stamp_ns > self._last_ns:
