@@ -85,7 +85,6 @@ class VolumetricModel:
 
     def __init__(self, config: ModelConfig, image: ImageConfig, intrinsics: Intrinsics) -> None:
         self._o3d, self._config, self._image = open3d(), config, image
-        self._intrinsics = intrinsics
         slam, k = self._o3d.t.pipelines.slam, intrinsics
         device, K = self._o3d.core.Device("CPU:0"), tensor(self._o3d, k.matrix())
         self._input, self._cast = slam.Frame(k.height, k.width, K, device), slam.Frame(k.height, k.width, K, device)

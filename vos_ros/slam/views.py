@@ -14,6 +14,10 @@ from vos_ros.types import Intrinsics
 DEPTH_SCALE = 1000.0
 """Units of ``View.depth_mm`` per metre."""
 _THUMBNAIL = (32, 24)
+_BLOCK = 8
+"""Open3D casts rays by blocks of 8x8 px; where the image is no whole number of them it reads beyond its range map, and may never return."""
+_FEWEST = 48
+_EDGE = 0.03  # relative difference of depth within a pixel, beyond which it shows an edge
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,12 +58,30 @@ def view_of(stamp_ns: int, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.nd
         raise ValueError(f"colour is {rgb.shape[1]}x{rgb.shape[0]} px, depth {depth.shape[1]}x{depth.shape[0]} px, the camera's calibration for"
                          f" {size[1]}x{size[0]} px: wanted all of one size, depth registered to colour")
     step = -(-size[1] // config.width_px)
-    h, w = size[0] // step, size[1] // step
+    h, w = size[0] // step // _BLOCK * _BLOCK, size[1] // step // _BLOCK * _BLOCK
+    if min(h, w) < _FEWEST:
+        raise ValueError(f"images of {size[1]}x{size[0]} px at 1/{step} of that (image.width_px {config.width_px}) are too small to be tracked:"
+                         f" wanted at least {_FEWEST} px each way")
     known = np.isfinite(depth) & (depth >= config.min_depth_m) & (depth <= config.max_depth_m)
     depth_mm = np.where(known, np.rint(np.where(known, depth, 0) * DEPTH_SCALE), 0).astype(np.uint16)
-    # Colour is averaged over step x step pixels; depth is not, because the mean across an edge lies on neither side of it.
     small = np.ascontiguousarray(cv2.resize(rgb[: h * step, : w * step], (w, h), interpolation=cv2.INTER_AREA))
     middle = (step - 1) / 2
     camera = Intrinsics(intrinsics.fx / step, intrinsics.fy / step, (intrinsics.cx - middle) / step, (intrinsics.cy - middle) / step, w, h)
-    picked = np.ascontiguousarray(depth_mm[step // 2: h * step: step, step // 2: w * step: step])
-    return View(stamp_ns, small, cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), picked, camera)
+    return View(stamp_ns, small, cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), _shrunk(depth_mm[: h * step, : w * step], step), camera)
+
+
+def _shrunk(depth_mm: UInt16[np.ndarray, "H W"], step: int) -> UInt16[np.ndarray, "h w"]:
+    """The mean of each step x step pixels, as colour is averaged (one of them would lie beside the middle, which biases the tracking);
+    0 across an edge, whose mean lies on neither side of it."""
+    if step == 1:
+        return np.ascontiguousarray(depth_mm)
+    h, w = depth_mm.shape[0] // step, depth_mm.shape[1] // step
+    cells = [depth_mm[i::step, j::step] for i in range(step) for j in range(step)]
+    low, high = np.full((h, w), 65535, np.uint16), np.zeros((h, w), np.uint16)
+    total = np.zeros((h, w), np.uint32)
+    for cell in cells:
+        np.minimum(low, cell, out=low)
+        np.maximum(high, cell, out=high)
+        total += cell
+    flat = (low > 0) & (high - low <= _EDGE * low)
+    return np.where(flat, (total + len(cells) // 2) // len(cells), 0).astype(np.uint16)
