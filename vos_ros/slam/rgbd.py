@@ -70,6 +70,10 @@ class _Last:
     step_s: float
 
 
+def _same(a: Intrinsics, b: Intrinsics) -> bool:
+    return (a.width, a.height) == (b.width, b.height) and np.allclose(a.matrix(), b.matrix())
+
+
 class RgbdSlam:
     """Tracks one camera. ``track`` takes rectified frames in the order of their stamps. ImportError: Open3D is not there.
 
@@ -104,8 +108,9 @@ class RgbdSlam:
                              " has gone back")
         empty = np.zeros(rgb.shape[:2], np.float32)
         view = view_of(stamp_ns, rgb, empty if depth is None else depth, intrinsics, self.config.image)
-        if self._camera is not None and not np.allclose(view.intrinsics.matrix(), self._camera.matrix()):
-            raise ValueError("the camera's calibration or size has changed: make a new RgbdSlam")
+        if self._camera is not None and not _same(view.intrinsics, self._camera):
+            self.interrupt()  # what was seen by another camera is no help: it starts anew from the last pose
+            self.keyframes, self.model = Keyframes(self.config.follow), None
         self._camera = view.intrinsics
         if view.depth_share < self.config.image.min_depth_share:
             what = "has no depth" if depth is None else f"has depth on {view.depth_share:.0%} of its pixels"
