@@ -9,9 +9,11 @@ import yaml
 from vos_ros import config
 from vos_ros.mapper.config import MapperConfig
 from vos_ros.ros import yaml_file
+from vos_ros.slam.config import SlamConfig
 
 FILE = Path(__file__).resolve().parents[2] / "config/vos_ros.yaml"
 MAPPER_FILE = FILE.with_name("object_mapper.yaml")
+SLAM_FILE = FILE.with_name("rgbd_slam.yaml")
 
 
 def test_the_file_is_what_the_tree_says():
@@ -36,3 +38,10 @@ def test_the_mappers_file_is_what_its_tree_says():
     values = config.flat_keys(yaml.safe_load(MAPPER_FILE.read_text())["/**"]["ros__parameters"])
     assert config.changed(MapperConfig(), values) == MapperConfig()
     assert set(values) == {p.key for p in config.params(MapperConfig)}
+
+
+def test_the_trackers_file_is_what_its_tree_says():
+    assert SLAM_FILE.read_text() == yaml_file.text(SlamConfig), "run: python -m vos_ros.ros.yaml_file slam"
+    values = config.flat_keys(yaml.safe_load(SLAM_FILE.read_text())["/**"]["ros__parameters"])
+    assert config.changed(SlamConfig(), values) == SlamConfig()
+    assert set(values) == {p.key for p in config.params(SlamConfig)}

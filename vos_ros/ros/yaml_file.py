@@ -1,5 +1,5 @@
-"""Parameter files, written from the config trees: ``python -m vos_ros.ros.yaml_file > config/vos_ros.yaml``, and with the word ``mapper``
-config/object_mapper.yaml."""
+"""Parameter files, written from the config trees: ``python -m vos_ros.ros.yaml_file > config/vos_ros.yaml``, with the word ``mapper``
+config/object_mapper.yaml, with ``slam`` config/rgbd_slam.yaml."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import yaml
 
 from vos_ros.config import Config, Param, params
 from vos_ros.mapper.config import MapperConfig
+from vos_ros.slam.config import SlamConfig
 
 
 def remark(param: Param) -> str:
@@ -31,6 +32,9 @@ HEADS = {
     MapperConfig: ["# Every parameter of object_mapper with its default. Written by `python -m vos_ros.ros.yaml_file mapper` from",
                    "# vos_ros/mapper/config.py: don't edit this file, copy it:"
                    " `ros2 launch vos_ros node_and_mapper.launch.py mapper_config:=mine.yaml`."],
+    SlamConfig: ["# Every parameter of rgbd_slam with its default. Written by `python -m vos_ros.ros.yaml_file slam` from",
+                 "# vos_ros/slam/config.py: don't edit this file, copy it:"
+                 " `ros2 launch vos_ros slam_node_mapper.launch.py slam_config:=mine.yaml`."],
 }
 """What stands at the head of the file of each tree."""
 
@@ -54,4 +58,4 @@ def text(tree: type = Config) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(text(MapperConfig if sys.argv[1:] == ["mapper"] else Config))
+    sys.stdout.write(text({"mapper": MapperConfig, "slam": SlamConfig}.get("".join(sys.argv[1:]), Config)))
