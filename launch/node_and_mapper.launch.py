@@ -27,7 +27,8 @@ def remapped(given: dict[str, str], *topics: str) -> list[tuple[str, str]]:
 def mapper_and_player(context: LaunchContext) -> list[Node | ExecuteProcess]:
     """The mapper, and where a bag is given what plays it. Parameters given on the command line are laid over the file's."""
     given = {name: context.perform_substitution(LaunchConfiguration(name)) for name in (
-        "namespace", "name", "mapper_name", "mapper_config", "map_file", "map_frame", "use_sim_time", "log_level", "bag", "bag_rate",
+        "namespace", "name", "mapper_name", "mapper_config", "map_file", "map_frame", "use_sim_time", "log_level", "bag", "bag_rate", "bag_pose",
+        "bag_listeners",
         "image", "camera_info", "depth", "map_objects")}
     if not os.path.isfile(given["mapper_config"]):
         raise FileNotFoundError(f"mapper_config:={given['mapper_config']} is no file; a copy of share/vos_ros/config/object_mapper.yaml is"
@@ -51,7 +52,8 @@ def mapper_and_player(context: LaunchContext) -> list[Node | ExecuteProcess]:
     names = [part for topic, name in remapped(given, "depth", "camera_info", "image") for part in ("-r", f"{topic}:={name}")]
     namespace = ["-r", f"__ns:=/{given['namespace'].strip('/')}"] if given["namespace"].strip("/") else []
     player = ExecuteProcess(
-        cmd=[sys.executable, "-m", "vos_ros.ros.player", given["bag"], "--rate", given["bag_rate"], "--no-map", "--node", node,
+        cmd=[sys.executable, "-m", "vos_ros.ros.player", given["bag"], "--rate", given["bag_rate"], "--pose", given["bag_pose"],
+             "--listeners", given["bag_listeners"], "--no-map", "--node", node,
              "--wait", "60", "--quiet", "--ros-args", *namespace, *names],
         output="screen", on_exit=[Shutdown(reason="the bag is over")])
     return [mapper, player]
@@ -68,6 +70,9 @@ def generate_launch_description() -> LaunchDescription:
                               " mapper's config says"),
         DeclareLaunchArgument("bag", default_value="", description="bag or recorded folder to play; empty = live topics"),
         DeclareLaunchArgument("bag_rate", default_value="0", description="images per second of wall clock; 0 = as they were recorded"),
+        DeclareLaunchArgument("bag_pose", default_value="tf", description="how the bag's poses are played; none = left out",
+                              choices=["tf", "pose", "pose_with_covariance", "none"]),
+        DeclareLaunchArgument("bag_listeners", default_value="1", description="the bag begins when so many nodes listen to its images"),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch", "vos_ros.launch.py"]))),
         OpaqueFunction(function=mapper_and_player),
     ])

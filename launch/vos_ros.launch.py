@@ -27,12 +27,15 @@ def argument(name: str, default: object, text: str, choices: list[str] | None = 
 def node(context: LaunchContext) -> list[Node]:
     """The node. Parameters given on the command line are laid over the file's."""
     given = {name: context.perform_substitution(LaunchConfiguration(name)) for name in (
-        "config", "namespace", "name", "method", "pose_source", "map_frame", "use_sim_time", "autostart", "log_level", *TOPICS)}
+        "config", "namespace", "name", "method", "pose_source", "map_frame", "use_sim_time", "autostart", "log_level",
+        "pose_wait_s", *TOPICS)}
     chosen = {"segmentation.method": given["method"], "node.pose_source": given["pose_source"], "node.map_frame": given["map_frame"]}
     parameters = {key: value for key, value in chosen.items() if value}
     parameters["use_sim_time"] = given["use_sim_time"] == "true"
     if given["autostart"]:
         parameters["node.autostart"] = given["autostart"] == "true"
+    if given["pose_wait_s"]:
+        parameters["node.tf_wait_s"] = float(given["pose_wait_s"])
     logger = ".".join([*filter(None, given["namespace"].split("/")), given["name"]])
     if not os.path.isfile(given["config"]):
         raise FileNotFoundError(f"config:={given['config']} is no file; a copy of share/vos_ros/config/vos_ros.yaml is a good start")
@@ -53,6 +56,7 @@ def generate_launch_description() -> LaunchDescription:
         argument("name", "vos_ros", "name of the node; its outputs are below it, as /vos_ros/labels"),
         argument("method", "", "segmenter; empty = as the config says"),
         argument("pose_source", "", "tf, pose, pose_with_covariance, odometry or none; empty = as the config says"),
+        argument("pose_wait_s", "", "longest wait for the pose of an image, s; empty = as the config says"),
         argument("map_frame", "", "frame of the map; empty = as the config says"),
         argument("use_sim_time", "false", "time comes from /clock (bags played with --clock)", true_or_false),
         argument("autostart", "", "configure and activate by itself; false = a lifecycle manager does; empty = as the config says",

@@ -108,18 +108,19 @@ class Player:
             kind = PoseStamped if pose == "pose" else PoseWithCovarianceStamped
             self._publishers["pose"] = node.create_publisher(kind, "pose", _profile(True, 100))
 
-    def unmatched(self, wanted: Sequence[str]) -> list[str]:
-        """Those of the wanted topics that nobody subscribes to."""
-        return [str(self._publishers[k].topic_name) for k in wanted if not self._publishers[k].get_subscription_count()]
+    def unmatched(self, wanted: Sequence[str], listeners: int = 1) -> list[str]:
+        """Those of the wanted topics with fewer subscribers than one, colour images with fewer than ``listeners``."""
+        return [str(self._publishers[k].topic_name) for k in wanted
+                if self._publishers[k].get_subscription_count() < (listeners if k == "image" else 1)]
 
-    def wait_for_subscribers(self, wanted: Sequence[str], timeout_s: float) -> None:
-        """Returns when each topic has a subscriber. TimeoutError names those without."""
+    def wait_for_subscribers(self, wanted: Sequence[str], timeout_s: float, listeners: int = 1) -> None:
+        """Returns when each topic has a subscriber, colour images ``listeners``. TimeoutError names those without."""
         deadline = time.monotonic() + timeout_s
-        while missing := self.unmatched(wanted):
+        while missing := self.unmatched(wanted, listeners):
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"nobody subscribed to {', '.join(missing)} within {timeout_s:g} s: is the node running, in this"
-                    " ROS_DOMAIN_ID, with the same topic names?"
+                    f"nobody (of images: not {listeners}) subscribed to {', '.join(missing)} within {timeout_s:g} s: is the node running,"
+                    " in this ROS_DOMAIN_ID, with the same topic names?"
                 )
             time.sleep(0.05)
 
@@ -193,6 +194,7 @@ def play(
     frames: int = 0,
     wait_s: float = 20.0,
     with_map: bool = True,
+    listeners: int = 1,
     answers: Answers | None = None,
     played: Played | None = None,
     progress: bool = False,
@@ -200,14 +202,14 @@ def play(
     """Plays the source to its end, or its first ``frames`` > 0; with ``answers`` it returns when the last frame is answered.
 
     ``rate_hz`` > 0: frames at that rate; else at the pace of their stamps times ``speed``. ``with_map``: the source's map too.
-    TimeoutError where a topic of the first frame finds no subscriber, or the last frame no answer, within ``wait_s``. ``played`` is
+    Colour images wait for ``listeners`` subscribers. TimeoutError where a topic of the first frame finds no subscriber, or the last frame no answer, within ``wait_s``. ``played`` is
     filled in as it goes, for whoever interrupts.
     """
     done = played if played is not None else Played()
     items = iter(source) if with_map else (item for item in source if isinstance(item, Frame))
     head, first = _head(items)
     wanted = [key for key, _ in player.prepare(first)] + (["map_objects"] if head else [])
-    player.wait_for_subscribers(wanted, wait_s)
+    player.wait_for_subscribers(wanted, wait_s, listeners)
     for update in head:
         player.send_map(update)
         done.map_updates_sent += 1
@@ -295,6 +297,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--pose", choices=POSES, default="tf", help="how poses go out (default: tf)")
     p.add_argument("--depth-encoding", choices=("16UC1", "32FC1"), default="16UC1", help="millimetres or metres (default: 16UC1)")
     p.add_argument("--no-map", action="store_true", help="leave out the object map of the source: a mapper makes its own")
+    p.add_argument("--listeners", type=int, default=1, metavar="N", help="begin when so many nodes listen to the images (default: 1)")
     p.add_argument("--best-effort", action="store_true", help="publish images best effort, as drivers do (default: reliable)")
     p.add_argument(
         "--node",
@@ -358,6 +361,7 @@ def main(args: Sequence[str] | None = None) -> int:
             speed=options.speed,
             frames=options.frames,
             with_map=not options.no_map,
+            listeners=options.listeners,
             wait_s=options.wait,
             answers=answers,
             played=played,
