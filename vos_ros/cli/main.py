@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "render a synthetic sequence, run the node on it over DDS, show what came out",
     "replay": "run the pipeline over every frame of a bag or a folder and write its results to a bag",
     "convert": "turn a recorded folder (ours, TUM RGB-D, 7-Scenes) into a bag",
+    "slam": "track the camera of a recording by its colour and depth",
     "train": "train a segmenter's networks on videos and stills",
     "eval": "score results against ground truth",
     "weights": "convert foreign checkpoints safely, and say what is in them",
