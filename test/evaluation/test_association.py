@@ -62,8 +62,30 @@ def test_the_command_writes_flat_figures_and_a_picture(recording: Path, tmp_path
     assert picture.stat().st_size > 5000 and "frame_iou" in capsys.readouterr().out
 
 
+def test_a_map_of_the_first_frames_alone_and_sheets(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "a.json"
+    sets = [a for k, v in SMALL.items() for a in ("--set", f"{k}={v}")]
+    arguments = ["eval", "association", "--data", str(recording), "--conditions", "given", "--map-from", "6", *sets]
+    assert main([*arguments, "--json", str(report), "--pictures", str(tmp_path / "sheets")]) == 0
+    figures, said = json.loads(report.read_text()), capsys.readouterr().out
+    assert figures["precision"] > 0.8 and figures["id_switches"] == 0 and figures["returns"] == 0
+    assert "objects after 6 frames" in said and "mug (2, 3)" in said and (tmp_path / "sheets" / f"{recording.name}_given").is_dir()
+    assert main([*arguments, "--map-whole"]) == 0
+    assert "the map has 1" in capsys.readouterr().out, "more than ten of the fourteen objects count in the first frames"
+
+
+def test_drift_without_correction_is_worse_where_depth_corrects(recording: Path) -> None:
+    assert CONDITIONS["drift_uncorrected"].configure(from_flat(SMALL)).pose.correction == "off"
+    assert CONDITIONS["drift"].configure(from_flat(SMALL)) == from_flat(SMALL)
+    drift = {n: pooled([run(FolderSource(recording), read_truth(recording), from_flat(SMALL), CONDITIONS[n])])["vos_ros"]
+             for n in ("drift", "drift_uncorrected")}
+    assert drift["drift"]["mean_iou"] > drift["drift_uncorrected"]["mean_iou"]
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
-    (["--conditions", "given,fog"], "fog: known are given"), (["--every", "0"], "wanted 1 or more")])
+    (["--conditions", "given,fog"], "fog: known are given"), (["--every", "0"], "wanted 1 or more"),
+    (["--map-from", "-1"], "wanted 1 or more"), (["--map-whole"], "say of which frames"), (["--map-from", "99"], "no frames"),
+    (["--map-from", "3", "--fit"], "one or the other")])
 def test_wrong_arguments_are_told(recording: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "association", "--data", str(recording), *arguments]) != 0
     assert message in capsys.readouterr().err

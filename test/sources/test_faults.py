@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vos_ros.geometry import se3
-from vos_ros.sources.faults import Covered, FaultyMap, LostFrames, PoseDrift, WithoutDepth, cover
+from vos_ros.sources.faults import Covered, FaultyMap, GivenMap, LostFrames, PoseDrift, WithoutDepth, cover
 from vos_ros.types import Frame, MapObject, MapUpdate
 
 
@@ -82,3 +82,9 @@ def test_without_depth(frames: list[Frame | MapUpdate]) -> None:
 def test_sizes_that_make_no_sense(make: Callable[[Source], object]) -> None:
     with pytest.raises(ValueError, match="wanted"):
         make(Source([]))
+
+
+def test_a_given_map_comes_first_and_alone(frames: list[Frame | MapUpdate]) -> None:
+    items = list(GivenMap(Source([snapshot(), *frames, snapshot(2)]), snapshot(7, ids=(3,))))
+    assert isinstance(items[0], MapUpdate) and items[0].revision == 7 and len(items) == 12
+    assert all(a is b for a, b in zip(items[1:], frames, strict=True))
