@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vos_ros.config import MappingConfig
-from vos_ros.mapper.frames import Sight, elsewhere_owned, lift_labels, wanted_tracks
+from vos_ros.mapper.frames import Sight, contradicted, lift_labels, wanted_tracks
 from vos_ros.types import Association, AssociationStatus, Intrinsics
 
 K = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
@@ -40,12 +40,12 @@ def test_what_is_measured_as_something_else_is_told_and_nothing_more():
         return [(u - K.cx) / K.fx * z, (v - K.cy) / K.fy * z, z + 10]
 
     cases = {"own": (at(15, 20, 1.0), False), "beside its edge": (at(27, 20, 2.0), False), "wall": (at(40, 20, 2.0), True),
-             "hidden": (at(40, 20, 2.5), False), "free": (at(40, 20, 1.0), False), "no depth": (at(62, 20, 2.0), False),
-             "out of view": (at(80, 20, 2.0), False), "behind the camera": ([0, 0, 9.0], False)}
+             "hidden": (at(40, 20, 2.5), False), "free": (at(40, 20, 1.0), True), "free beside its edge": (at(26, 20, 1.5), False),
+             "no depth": (at(62, 20, 2.0), False), "out of view": (at(80, 20, 2.0), False), "behind the camera": ([0, 0, 9.0], False)}
     points = np.array([p for p, _ in cases.values()], np.float32)
     sight = Sight(labels, {1: 7}, depth, K)
-    assert dict(zip(cases, elsewhere_owned(points, 1, sight, T, MappingConfig()), strict=True)) == {k: v for k, (_, v) in cases.items()}
-    assert not elsewhere_owned(points, 2, sight, T, MappingConfig()).any(), "a track without a mask says nothing"
+    assert dict(zip(cases, contradicted(points, 1, sight, T, MappingConfig()), strict=True)) == {k: v for k, (_, v) in cases.items()}
+    assert not contradicted(points, 2, sight, T, MappingConfig()).any(), "a track without a mask says nothing"
 
 
 def test_only_what_the_mapper_uses_is_wanted():

@@ -306,7 +306,7 @@ def test_whoever_applies_the_updates_holds_the_same_map(make_story):
         assert [o.id for o in held] == sorted(story.mapper.objects) == [ids[0], ids[2]]
         assert held.resolve(ids[1]) == ids[0] and held.revision == story.mapper.revision
         for o in held:
-            np.testing.assert_array_equal(o.points, story.mapper.objects[o.id].points(config.model))
+            np.testing.assert_array_equal(o.points, story.mapper.objects[o.id].map_object(1, config.model).points)
 
 
 def test_a_change_that_matters_to_nobody_is_not_published_until_a_while_has_passed(story):

@@ -42,7 +42,7 @@ class Sight:
 @dataclass(frozen=True, eq=False, slots=True)
 class AssociatedFrame:
     """One image's instances and associations. ``session_id`` is the segmenter's, ``map_session_id`` and ``map_revision`` name the map that
-    the associations speak of. ``T_map_camera`` and ``pose_cov`` (m, rad; fixed axes of the map frame) are the pose that was used. ``sight``
+    the associations speak of. ``T_map_camera`` and ``pose_cov`` (m, rad; fixed axes of the map frame) say where the camera stood. ``sight``
     is None where there was no depth."""
 
     stamp_ns: int
@@ -82,10 +82,11 @@ def lift_labels(sight: Sight, tracks: Collection[int], T_map_camera: Float64[np.
     return out
 
 
-def elsewhere_owned(points: Float32[np.ndarray, "P 3"], track_id: int, sight: Sight, T_map_camera: Float64[np.ndarray, "4 4"],
+def contradicted(points: Float32[np.ndarray, "P 3"], track_id: int, sight: Sight, T_map_camera: Float64[np.ndarray, "4 4"],
                     config: MappingConfig) -> Bool[np.ndarray, "P"]:
-    """Which points (map frame, m) the frame measured where they are, but as something else than the track: no pixel of its mask is within
-    ``edge_px`` + 1 of theirs. What is hidden, out of view or without depth is not said to be anything."""
+    """Which points (map frame, m) of a track's object the frame contradicts. Either something is measured where they are, and it isn't the
+    track: no pixel of its mask is within ``edge_px`` + 1 of theirs. Or their place is empty: the frame sees through it to what lies behind,
+    on all pixels within ``edge_px``. What is hidden, out of view or without depth is not said to be anything."""
     out = np.zeros(len(points), bool)
     value = sight.values.get(track_id)
     camera = (points.astype(np.float64) - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
@@ -104,7 +105,8 @@ def elsewhere_owned(points: Float32[np.ndarray, "P 3"], track_id: int, sight: Si
     x0, y0 = max(int(u.min()) - reach, 0), max(int(v.min()) - reach, 0)
     mine = (sight.labels[y0 : int(v.max()) + reach + 1, x0 : int(u.max()) + reach + 1] == value).astype(np.uint8)
     near = np.asarray(cv2.dilate(mine, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)))
-    out[front] = there & (near[v - y0, u - x0] == 0)
+    nearest = np.asarray(cv2.erode(sight.depth, np.ones((2 * config.edge_px + 1,) * 2, np.uint8)))[v, u]  # 0 where one is unknown
+    out[front] = (there & (near[v - y0, u - x0] == 0)) | (nearest > z[front] + tolerance_m)
     return out
 
 

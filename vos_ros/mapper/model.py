@@ -41,12 +41,15 @@ class ObjectModel:
     absent_ns: int | None = None
 
     def points(self, config: ModelConfig) -> Float32[np.ndarray, "M 3"]:
-        """Its surface as published: the cubes that were measured often enough for what leaks past its edge not to be among them.
+        """Its cubes that were measured often enough for what leaks past its edge not to be among them.
 
         An object that was seen from one side for long and then from another one shows the other side after ``enough_hits`` frames.
         """
+        return self.grid.points(self._min_hits(config))
+
+    def _min_hits(self, config: ModelConfig) -> int:
         wanted = min(max(config.min_hits, round(config.hit_share * self.observations)), config.enough_hits)
-        return self.grid.points(min(wanted, int(self.grid.hits.max(initial=1))))
+        return min(wanted, int(self.grid.hits.max(initial=1)))
 
     def extent(self, config: ModelConfig) -> Extent:
         """The box of its published points. ValueError where it has none."""
@@ -128,7 +131,7 @@ class ObjectModel:
 
     def map_object(self, revision: int, config: ModelConfig) -> MapObject:
         """As the map's other users see it: a box around its points, axes parallel to the map's."""
-        points = self.points(config)
+        points = self.grid.surface(self._min_hits(config))
         low, high = extent_of(points) if len(points) else np.stack([self.grid.origin_m] * 2)
         T = np.eye(4)
         T[:3, 3] = (low + high) / 2

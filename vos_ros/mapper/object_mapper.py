@@ -14,7 +14,7 @@ from vos_ros.config import MappingConfig
 from vos_ros.geometry.extents import Extent
 from vos_ros.mapper.config import MapperConfig
 from vos_ros.mapper.evidence import Candidate, Pair, Split, likeness, pair
-from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, elsewhere_owned
+from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, contradicted
 from vos_ros.mapper.model import ObjectModel, measurement_cov, new_model
 from vos_ros.mapper.overlap import largest_piece, share_near
 from vos_ros.types import Association, AssociationStatus, MapUpdate
@@ -165,7 +165,7 @@ class ObjectMapper:
         model = model.measured(points, cov, frame.stamp_ns, self.config.model)
         if frame.sight is None:
             return model
-        missed = elsewhere_owned(model.grid.means(), instance.track_id, frame.sight, frame.T_map_camera, self.lifting)
+        missed = contradicted(model.grid.means(), instance.track_id, frame.sight, frame.T_map_camera, self.lifting)
         return model.missed_at(missed)
 
     # -- what each status does -------------------------------------------------------------------------------------------------

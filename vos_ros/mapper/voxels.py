@@ -6,10 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
 
 _BITS = 21
 _OFFSET = 1 << (_BITS - 1)
 """Cubes per axis each way from the origin: 10 km with cubes of 1 cm."""
+_REACH = 2.5
+"""The surface through a cube's mean is that of the means within so many sides of a cube."""
+_FEW = 8
+"""With fewer points there is no surface to speak of."""
 DISK = 0.75
 """Radius of a point's disk over the side of its cube: the disk covers the cube's middle section (half its diagonal is 0.71)."""
 
@@ -46,7 +52,22 @@ class VoxelGrid:
     def points(self, min_hits: int) -> Float32[np.ndarray, "M 3"]:
         """The mean points (map frame, m) of cubes that were measured in at least so many frames, and at least half as often as missed:
         masks that cover an object in part are no rarer than those that leak."""
-        return self.means()[(self.hits >= min_hits) & (2 * self.hits >= self.misses)]
+        return np.asarray(self.means()[self._sound(min_hits)])
+
+    def _sound(self, min_hits: int) -> Bool[np.ndarray, "V"]:
+        return np.asarray((self.hits >= min_hits) & (2 * self.hits >= self.misses))
+
+    def surface(self, min_hits: int) -> Float32[np.ndarray, "K 3"]:
+        """``points`` as one layer: depth noise and poses fill cubes before and behind the surface, and what looks at the map sees those in
+        front, so that a pose which is laid on it, and a map that is made from such poses, would creep towards the camera."""
+        sound = self._sound(min_hits)
+        points, weights = self.means()[sound].astype(np.float64), self.weights[sound]
+        if len(points) < _FEW:
+            return np.asarray(points.astype(np.float32))
+        local = flattened(points, weights, _REACH * self.size_m) - self.origin_m
+        none = np.zeros(len(local), np.int32)
+        _, sums, total, _, _ = _gathered(_keys(local, self.size_m), local * weights[:, None], weights, none, none)
+        return np.asarray(sums / total[:, None] + self.origin_m).astype(np.float32)
 
     def refuted(self) -> int:
         """Number of cubes that were missed too often to be published."""
@@ -105,6 +126,23 @@ class VoxelGrid:
         return replace(self, keys=np.insert(self.keys, where, keys[new]), sums=np.insert(out_sums, where, sums[new], axis=0),
                        weights=np.insert(out_weights, where, weights[new]), hits=np.insert(out_hits, where, hits[new]),
                        misses=np.insert(out_misses, where, misses[new]))
+
+
+def flattened(points: Float64[np.ndarray, "P 3"], weights: Float64[np.ndarray, "P"], reach_m: float) -> Float64[np.ndarray, "P 3"]:
+    """Points (m) moved onto the plane through the weighted mean of those within ``reach_m``, along its normal: a moving-least-squares
+    surface with a constant kernel."""
+    centre = points.mean(axis=0)
+    p = points - centre
+    pairs = cKDTree(p).query_pairs(reach_m, output_type="ndarray")
+    own = np.arange(len(p))
+    rows, columns = np.concatenate([pairs[:, 0], pairs[:, 1], own]), np.concatenate([pairs[:, 1], pairs[:, 0], own])
+    near = csr_array((weights[columns], (rows, columns)), shape=(len(p), len(p)))
+    total = np.asarray(near.sum(axis=1)).reshape(-1, 1)
+    mean = near @ p / total
+    second = (near @ (p[:, :, None] * p[:, None, :]).reshape(-1, 9) / total).reshape(-1, 3, 3)
+    _, axes = np.linalg.eigh(second - mean[:, :, None] * mean[:, None, :])
+    normal = axes[:, :, 0]
+    return np.asarray(points + normal * ((mean - p) * normal).sum(axis=1, keepdims=True))
 
 
 def empty_grid(size_m: float, origin_m: Float64[np.ndarray, "3"]) -> VoxelGrid:
