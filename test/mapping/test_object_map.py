@@ -72,17 +72,28 @@ def test_chains_within_one_update_in_any_order(held):
 
 def test_a_gap_keeps_the_old_map_until_a_snapshot(held):
     reason = held.apply(update(7, thing(9), frame_id="odom"))
-    assert reason == "revision 7 after 5: a delta is missing, waiting for a snapshot"
-    assert ids(held) == [1, 2, 3] and held.revision == 5
-    assert "missing" in held.apply(update(8, thing(9), frame_id="odom"))
-    assert held.apply(update(8, thing(9), full=True)) == ""
+    assert reason == "revision 7 came after 5: revision 6 is missing, waiting for a snapshot"
+    assert ids(held) == [1, 2, 3] and held.revision == 5 and held.needs_snapshot
+    assert "revisions 6 to 7 are missing" in held.apply(update(8, thing(9), frame_id="odom"))
+    assert held.apply(update(8, thing(9), full=True)) == "" and not held.needs_snapshot
     assert held.apply(update(9, thing(4))) == "" and ids(held) == [4, 9]
+
+
+def test_out_of_order_the_one_that_fills_the_gap_is_applied_and_the_later_one_is_still_missing(held):
+    held.apply(update(7, thing(9), frame_id="odom"))
+    assert held.apply(update(6, thing(8), frame_id="odom")) == "" and ids(held) == [1, 2, 3, 8] and held.needs_snapshot
+    assert held.apply(update(7, thing(9), frame_id="odom")) == "" and not held.needs_snapshot, "it was sent again"
+
+
+def test_an_update_that_is_wrong_in_itself_leaves_a_gap_too(held):
+    held.apply(update(6, thing(8), thing(8), frame_id="odom"))
+    assert held.revision == 5 and held.needs_snapshot
 
 
 def test_what_is_old_is_ignored(held):
     assert "revision 5 is not newer than revision 5" in held.apply(update(5, thing(9), frame_id="odom"))
     assert "snapshot of revision 4 is older" in held.apply(update(4, thing(9), full=True))
-    assert ids(held) == [1, 2, 3]
+    assert ids(held) == [1, 2, 3] and not held.needs_snapshot
     assert held.apply(update(5, thing(1), full=True, frame_id="odom")) == "", "a latched snapshot comes twice to a late joiner"
 
 

@@ -48,7 +48,7 @@ class FakeNode:
 def rig():
     node, got, said = FakeNode(), [], []
     config = replace(MapperConfig().node, sync_wait_s=0.2, input_timeout_s=0.5, depth_queue=5)
-    return node, MapperInputs(node, config, ConditionLog(lambda level, text: said.append(text)), got.append), got, said
+    return node, MapperInputs(node, config, ConditionLog(lambda level, text: said.append(text)), got.append, said.append), got, said
 
 
 def test_the_parts_of_a_stamp_and_the_nearest_depth(rig):

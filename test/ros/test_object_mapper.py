@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
 from vos_ros.config import ConfigError
 from vos_ros.mapper.model import ObjectModel
@@ -36,6 +37,7 @@ from vos_ros.ros.conversions import (
     map_update_from_message,
     pose_with_covariance,
     stamp_from_ns,
+    transform_message,
 )
 from vos_ros.ros.object_mapper import ObjectMapperNode
 from vos_ros.sinks.mcap import McapFile
@@ -223,7 +225,7 @@ def alone(scene: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
 
     def make(**parameters: Any) -> Mapper:
         domain = random.SystemRandom().randrange(100, 200)
-        process, log = launch(tmp_path, domain, parameters)
+        process, log = launch(tmp_path, domain, {"node.pose_source": "used", **parameters})
         made.append(Mapper(scene.Robot(domain, process, log), process, log))
         return made[-1]
 
@@ -238,6 +240,7 @@ class Perception:
 
     def __init__(self, mapper: Mapper, scene: Any) -> None:
         self.mapper, self.scene, self.index = mapper, scene, 0
+        self.camera = np.eye(4)  # as TF has it
         robot = mapper.robot
         self.publishers = {k: robot.node.create_publisher(kind, f"/vos_ros/{k}", 50)
                            for k, kind in (("labels", Image), ("instances", InstanceArray), ("associations", AssociationArray))}
@@ -261,6 +264,9 @@ class Perception:
         instance = Instance(track_id=1, label_value=9, class_id=11, state=Instance.CONFIRMED, area_px=576)
         messages = {"labels": label_message(labels, head), "instances": InstanceArray(header=head, session_id="s", instances=[instance]),
                     "associations": AssociationArray(header=head, **fields)}
+        if "/tf" not in skip:
+            self.mapper.robot.publishers["/tf"].publish(TFMessage(transforms=[transform_message(self.camera, frame.stamp_ns, "map",
+                                                                                                head.frame_id)]))
         for name, msg in (("camera_info", info), ("depth", depth)):
             if name not in skip:
                 self.mapper.robot.publishers[name].publish(msg)
@@ -318,6 +324,56 @@ def test_statuses_over_dds_change_the_map(alone, scene, tmp_path):
     assert [o.id for o in mapper.map] == [2]
     mapper.wait(lambda: "1 objects saved" in mapper.log.read_text(), "the map to be saved by itself")
     assert [o.id for o in load(tmp_path / "map.json").objects] == [2]
+
+
+def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.pose_source": "tf", "model.independent_s": 0.0})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    perception = Perception(mapper, scene)
+    crept = np.eye(4)
+    crept[2, 3] = -0.04  # what the perception node made of its pose: 4 cm nearer
+    for _ in range(12):
+        perception.say(1, Association.MATCHED, map_from_camera=pose_with_covariance(crept, np.eye(6) * 1e-6))
+    mapper.wait(lambda: int(mapper.value("statements.integrated") or 0) >= 10, "the frames")
+    mapper.wait(lambda: mapper.robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success, "the file")
+    (one,) = [o for o in load(tmp_path / "map.json").objects if o.id == 1]
+    assert abs(float(np.median(one.grid.means()[:, 2])) - 1.0) < 0.005 and one.grid.means()[:, 2].min() > 0.97
+    # Without TF the corrected pose serves, and that is said.
+    for _ in range(3):
+        perception.say(1, Association.MATCHED, skip=("/tf",))
+    mapper.wait(lambda: "serves meanwhile" in mapper.value("problem.camera pose"), "the missing pose to be said")
+
+
+def test_who_lost_a_change_is_sent_the_whole_map(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.behind_s": 0.5, "rules.refresh_s": 0.1})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    perception = Perception(mapper, scene)
+    held = mapper.map.revision
+    for _ in range(5):
+        perception.say(1, Association.MATCHED)
+    mapper.wait(lambda: mapper.map.revision > held, "a change")
+    mapper.robot.spin(1.0)
+    assert mapper.value("snapshots_for_who_was_behind") == "0"
+    whole = [m.full for m in mapper.heard].count(True)
+    perception.say(1, Association.MATCHED, map_revision=held)  # it never got the change
+    mapper.wait(lambda: [m.full for m in mapper.heard].count(True) > whole, "the whole map")
+    mapper.wait(lambda: mapper.value("snapshots_for_who_was_behind") == "1", "it to be counted")
+    assert f"speaks of revision {held} of this map" in mapper.log.read_text()
+
+
+def test_reset_starts_an_empty_map(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json"})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    answer = mapper.robot.call(Trigger, "/object_mapper/reset", Trigger.Request())
+    assert answer.success and "3 objects are forgotten" in answer.message and "map.json is overwritten" in answer.message
+    mapper.wait(lambda: len(mapper.map) == 0 and mapper.map.session_id != "kept", "the empty map")
+    assert mapper.heard[-1].full and mapper.heard[-1].revision == 1
+    assert len(load(tmp_path / "map.json").objects) == 3, "until it is saved"
+    assert mapper.robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success
+    assert load(tmp_path / "map.json").session_id == mapper.map.session_id and not load(tmp_path / "map.json").objects
 
 
 def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):

@@ -73,12 +73,20 @@ class MapperNodeConfig:
     """Topics, files and time of the node."""
 
     map_frame: str = option("map", "frame of the map; associations in another one are refused")
+    pose_source: str = option("tf", "where the camera stood when it measured: as the SLAM says (from TF, or from a topic `pose` of that"
+                              " type), or as the perception node has corrected it against the map (used); a map made from poses that hang"
+                              " on it drifts", choices=("tf", "pose", "pose_with_covariance", "odometry", "used"))
+    given_sigma_m: float = option(0.03, "... where the SLAM's pose is less certain than this, the corrected one serves", unit="m", low=0.0,
+                                  high=10.0)
+    pose_wait_s: float = option(0.2, "longest wait for the SLAM's pose of an image", unit="s", low=0.0, high=10.0)
     map_file: str = option("", "the map is read from this JSON file at the start (where it exists) and saved there; its points lie in a"
                            " folder beside it; empty = not kept")
     autosave_s: float = option(60.0, "a changed map is saved this often, and at the end; 0 = only at the end and by ~/save", unit="s",
                                low=0.0, high=86400.0)
     publish_period_s: float = option(0.5, "changes of the map are published this often", unit="s", low=0.02, high=60.0)
-    snapshot_every: int = option(50, "so many changes are followed by a whole map, for those who lost one", low=1, high=100000)
+    snapshot_every: int = option(50, "so many changes are followed by a whole map, for those who lost one ...", low=1, high=100000)
+    behind_s: float = option(2.0, "... as it is published when the perception node still speaks of an older revision so long after the"
+                             " change", unit="s", low=0.1, high=600.0)
     depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
     depth_reliability: str = option("best_effort", "QoS of depth and camera_info", choices=("best_effort", "reliable"))
     reliability: str = option("reliable", "QoS of labels, instances and associations", choices=("best_effort", "reliable"))

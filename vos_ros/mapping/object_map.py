@@ -27,6 +27,7 @@ class ObjectMap:
         self._objects: dict[int, MapObject] = {}
         self._merged: dict[int, int] = {}
         self._started = False
+        self._missed = 0  # the highest revision that could not be applied for want of those before it
 
     def apply(self, update: MapUpdate) -> str:
         """Takes an update in, whole or not at all: "" where it was applied, else the reason why not. The map stays usable either way.
@@ -35,8 +36,11 @@ class ObjectMap:
         applies to the revision right before its own. A new ``session_id`` (the mapper started over) begins with a snapshot, at any
         revision. Deletions of unknown ids and merges from unknown ids are no errors: what they want is already so.
         """
-        reason = self._out_of_order(update) or _flaw(update)
+        reason, late = self._out_of_order(update)
+        reason = reason or _flaw(update)
         if reason:
+            if not late:
+                self._missed = max(self._missed, update.revision)
             return reason
         objects = {} if update.full else dict(self._objects)
         merged = {} if update.full and update.session_id != self.session_id else dict(self._merged)
@@ -53,7 +57,14 @@ class ObjectMap:
         self.session_id, self.revision = update.session_id, update.revision
         self.stamp_ns, self.frame_id = update.stamp_ns, update.frame_id
         self._started = True
+        if update.full or self.revision >= self._missed:
+            self._missed = 0
         return ""
+
+    @property
+    def needs_snapshot(self) -> bool:
+        """Changes of the map are missing: those that come can't be applied before a snapshot."""
+        return self._missed > 0
 
     def resolve(self, object_id: int) -> int:
         """The id that ``object_id`` was merged into, through any chain of merges; itself where it was not merged."""
@@ -81,22 +92,27 @@ class ObjectMap:
         """The object of an id, or None."""
         return self._objects.get(object_id)
 
-    def _out_of_order(self, update: MapUpdate) -> str:
+    def _out_of_order(self, update: MapUpdate) -> tuple[str, bool]:
+        """Why an update can't be applied now, and whether that is because it is known already."""
         if not self._started or update.session_id != self.session_id:
             if update.full:
-                return ""
+                return "", False
             known = f"map session {update.session_id!r} is new" if self._started else "no map has come yet"
-            return f"revision {update.revision} is a delta and {known}: waiting for a snapshot"
+            return f"revision {update.revision} is a delta and {known}: waiting for a snapshot", False
         if update.full:
-            return "" if update.revision >= self.revision else (
-                f"snapshot of revision {update.revision} is older than revision {self.revision}, which is held: ignored")
+            if update.revision >= self.revision:
+                return "", False
+            return f"snapshot of revision {update.revision} is older than revision {self.revision}, which is held: ignored", True
         if update.revision <= self.revision:
-            return f"revision {update.revision} is not newer than revision {self.revision}, which is held: ignored"
+            return f"revision {update.revision} is not newer than revision {self.revision}, which is held: ignored", True
         if update.revision > self.revision + 1:
-            return f"revision {update.revision} after {self.revision}: a delta is missing, waiting for a snapshot"
+            first, last = self.revision + 1, update.revision - 1
+            missing = f"revision {first} is" if first == last else f"revisions {first} to {last} are"
+            return f"revision {update.revision} came after {self.revision}: {missing} missing, waiting for a snapshot", False
         if update.frame_id != self.frame_id:
-            return f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot"
-        return ""
+            return (f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot",
+                    False)
+        return "", False
 
 
 def _merge(merged: dict[int, int], old: int, new: int) -> None:

@@ -58,7 +58,8 @@ def map_values(stream: Stream) -> dict[str, object]:
     """The map that is used."""
     held = stream.pipeline.object_map
     return {"map_session_id": held.session_id, "map_revision": held.revision, "map_objects": len(held),
-            "map_frame": stream.config.node.map_frame, "updates_applied": stream.map_applied, "updates_refused": stream.map_refused}
+            "map_frame": stream.config.node.map_frame, "snapshot_needed": held.needs_snapshot, "updates_applied": stream.map_applied,
+            "updates_refused": stream.map_refused}
 
 
 def report(node_name: str, state: str, stream: Stream | None, log: ConditionLog, remarks: list[str], head: Header) -> DiagnosticArray:

@@ -15,7 +15,7 @@ from vos_ros.mapper.config import MapperNodeConfig
 from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.ros.conversions import ns_from_stamp
 from vos_ros.ros.logging import ConditionLog, Level
-from vos_ros.ros.poses import JUMP_NS
+from vos_ros.ros.poses import JUMP_NS, NoPose, PoseInput, TfPose, TopicPose
 from vos_ros.ros.subscriptions import Subscription, qos, subscribe, subscribe_latched_info, why_silent
 from vos_ros.sources.sync import NS_PER_S
 
@@ -41,10 +41,12 @@ class Parts:
 class MapperInputs:
     """Subscriptions of the mapper. ``on_parts`` gets what belongs together, in order, on the executor's thread, and must not block.
 
-    ``incomplete`` counts images of which the perception node's messages didn't all come, ``without_depth`` those used without depth.
+    ``poses`` says where the camera stood, as the SLAM has it. ``incomplete`` counts images of which the perception node's messages didn't
+    all come, ``without_depth`` those used without depth.
     """
 
-    def __init__(self, node: Any, config: MapperNodeConfig, log: ConditionLog, on_parts: Callable[[Parts], None]) -> None:
+    def __init__(self, node: Any, config: MapperNodeConfig, log: ConditionLog, on_parts: Callable[[Parts], None],
+                 on_error: Callable[[str], None]) -> None:
         self._node, self._config, self._log, self._on_parts = node, config, log, on_parts
         self.camera_info: Any | None = None
         self._latched_info: Any | None = None
@@ -66,6 +68,22 @@ class MapperInputs:
             else (f"{depth}/compressedDepth", "node.depth_transport to 'compressed'"))
         self.inputs["camera_info"] = subscribe(node, log, "camera_info", CameraInfo, "camera_info", self._on_camera_info, sensor,
                                                reliability_parameter=parameter)
+        self.poses = self._pose_input(on_error)
+
+    def _pose_input(self, on_error: Callable[[str], None]) -> PoseInput:
+        kind = self._config.pose_source
+        if kind == "used":
+            return NoPose()
+        if kind == "tf":
+            return TfPose(self._node, self._config.map_frame)
+
+        def listen(message: Any, callback: Callable[[Any], None]) -> Callable[[], None]:
+            made = subscribe(self._node, self._log, "pose", message, "pose", callback, qos(self._config.depth_reliability, 50),
+                             reliability_parameter="node.depth_reliability")
+            self.inputs["pose"] = made
+            return lambda: self._node.destroy_subscription(made.handle)
+
+        return TopicPose(self._node, kind, self._config.map_frame, listen, on_error)
 
     # --- callbacks, on the executor's thread -------------------------------------------------------------------------------
 
@@ -87,6 +105,7 @@ class MapperInputs:
         if stamp_ns < self._newest_ns - JUMP_NS:  # a bag that loops: what still waits belongs to the time before
             self.incomplete += len(self._waiting)
             self._waiting.clear()
+            self.poses.clear()
             self._newest_ns = 0
         self._newest_ns = max(self._newest_ns, stamp_ns)
         parts = self._waiting.setdefault(stamp_ns, {"since": time.monotonic()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from std_srvs.srv import Trigger
 
 from vos_ros.config import ConfigError, params
 from vos_ros.geometry.camera import Rectifier
+from vos_ros.mapper.audience import Audience
 from vos_ros.mapper.config import MapperConfig
 from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, Sight, lift_labels, wanted_tracks
 from vos_ros.mapper.object_mapper import ObjectMapper
@@ -29,6 +31,8 @@ from vos_ros.mapper.store import MapFileError, load, save
 from vos_ros.msg import Instance, MapObjectArray
 from vos_ros.ros.answers import awaitable
 from vos_ros.ros.conversions import (
+    Cov6,
+    Pose4,
     association_from_message,
     covariance_from_message,
     depth_from_message,
@@ -72,9 +76,10 @@ class ObjectMapperNode(Node):
         self.config = self.parameters.config()
         self._file = Path(self.config.node.map_file).expanduser() if self.config.node.map_file else None
         self.mapper = self._open()
+        self._audience = Audience(self.config.node.behind_s)
         self.mapped, self.times = Traffic(), Rolling()
         self.counts: Counter[str] = Counter()
-        self.failed = self.left_out = self.published = 0
+        self.failed = self.left_out = self.published = self.asked_for = 0
         self._saved_state = (self.mapper.session_id, self.mapper.revision, self.mapper.stamp_ns)
         self._saved_at = time.monotonic()
         self._rectifier: tuple[Any, Rectifier] | None = None
@@ -86,8 +91,9 @@ class ObjectMapperNode(Node):
             MapObjectArray, "map_objects", qos("reliable", _MAP_QUEUE, latched=True), event_callbacks=PublisherEventCallbacks(
                 matched=self._on_matched), qos_overriding_options=QoSOverridingOptions(OVERRIDABLE))
         self._do(lambda: self._publish(full=True))
-        self.inputs = MapperInputs(self, self.config.node, self._conditions, self._on_parts)
+        self.inputs = MapperInputs(self, self.config.node, self._conditions, self._on_parts, self._events.say)
         self.create_service(Trigger, "~/save", self._on_save)
+        self.create_service(Trigger, "~/reset", self._on_reset)
         clock = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated clock may stand still
         self.create_timer(self.config.node.publish_period_s, self._on_publish_timer, clock=clock)
         self.create_timer(min(0.1, self.config.node.publish_period_s), lambda: self.inputs.flush(), clock=clock)
@@ -171,6 +177,10 @@ class ObjectMapperNode(Node):
         response.success, response.message = await awaitable(self, self._worker.call(self._save), lambda why: (False, why))
         return response
 
+    async def _on_reset(self, request: Any, response: Any) -> Any:
+        response.success, response.message = await awaitable(self, self._worker.call(self._reset), lambda why: (False, why))
+        return response
+
     def report(self, head: Header) -> DiagnosticArray:
         """What the node says of itself on /diagnostics."""
         problems = self._conditions.now()
@@ -185,8 +195,8 @@ class ObjectMapperNode(Node):
         mapper = self.mapper
         state: dict[str, object] = {
             "session_id": mapper.session_id, "revision": mapper.revision, "objects": len(mapper.objects), "map_frame": mapper.frame_id,
-            "map_file": self._file or "none", "updates_published": self.published, "frames_integrated": self.mapped.count,
-            "frames_left_out": self.left_out, "failed": self.failed, "fps": self.mapped.rate_hz,
+            "map_file": self._file or "none", "updates_published": self.published, "snapshots_for_who_was_behind": self.asked_for,
+            "frames_integrated": self.mapped.count, "frames_left_out": self.left_out, "failed": self.failed, "fps": self.mapped.rate_hz,
             "integrate_ms_p50": self.times.percentile(50), "integrate_ms_p95": self.times.percentile(95),
             **{f"statements.{k}": n for k, n in sorted(self.counts.items())}}
         name = self.get_name()
@@ -207,6 +217,12 @@ class ObjectMapperNode(Node):
             self.left_out += 1
             return
         self._conditions.end("frame content", "is right again")
+        known = frame.map_revision if frame.map_session_id == self.mapper.session_id else 0
+        if self._audience.is_behind(known, time.monotonic()):
+            self.asked_for += 1
+            self._events.say(f"the perception node speaks of revision {known or 'none'} of this map, which is at {self.mapper.revision}: it"
+                             " has lost a change, so the whole map is sent again")
+            self._publish(full=True)
         done = self.mapper.integrate(frame)
         if done.refused:
             self.counts["refused frames"] += 1
@@ -223,15 +239,30 @@ class ObjectMapperNode(Node):
         """Messages as values, the wanted instances lifted to 3-D. ValueError: what is wrong with them."""
         said = parts.associations
         associations = tuple(association_from_message(a) for a in said.associations)
-        pose = said.map_from_camera
-        known = np.isfinite([pose.pose.position.x, pose.pose.position.y, pose.pose.position.z]).all()
-        T = matrix_from_pose(pose.pose) if known else None
+        T, cov = self._stood(parts)
         sight = self._sight(parts)
         points = lift_labels(sight, wanted_tracks(associations), T, self.mapper.lifting) if T is not None and sight is not None else {}
         instances = tuple(SeenInstance(i.track_id, i.class_id, i.state == Instance.CONFIRMED, points.get(i.track_id, _NO_POINTS))
                           for i in parts.instances.instances)
         return AssociatedFrame(parts.stamp_ns, said.session_id, said.map_session_id, said.map_revision, said.map_frame, T,
-                               covariance_from_message(pose.covariance), instances, associations, sight)
+                               cov, instances, associations, sight)
+
+    def _stood(self, parts: Parts) -> tuple[Pose4 | None, Cov6 | None]:
+        """Where the camera stood, and how surely: as the SLAM says, or (``node.pose_source``, ``node.given_sigma_m``) as the perception
+        node has it."""
+        pose = parts.associations.map_from_camera
+        known = np.isfinite([pose.pose.position.x, pose.pose.position.y, pose.pose.position.z]).all()
+        used = (matrix_from_pose(pose.pose), covariance_from_message(pose.covariance)) if known else (None, None)
+        given = self.inputs.poses.at(parts.stamp_ns, parts.labels.header.frame_id.lstrip("/"), self.config.node.pose_wait_s, lambda: False)
+        if given.why:
+            self._conditions.begin("camera pose", "none", f"{given.why}. The pose that the perception node has corrected against this map"
+                                   " serves meanwhile (node.pose_source)")
+        else:
+            self._conditions.end("camera pose")
+        if given.T_map_camera is None:
+            return used
+        sigma_m = 0.0 if given.cov is None else math.sqrt(max(float(np.trace(given.cov[:3, :3])), 0.0) / 3)
+        return (given.T_map_camera, given.cov) if sigma_m <= self.config.node.given_sigma_m or used[0] is None else used
 
     def _sight(self, parts: Parts) -> Sight | None:
         if parts.depth is None or parts.camera_info is None:
@@ -256,6 +287,16 @@ class ObjectMapperNode(Node):
         if update is not None:
             self._publisher.publish(map_message(update, self.mapper))
             self.published += 1
+            self._audience.published(update.revision, update.full, time.monotonic())
+
+    def _reset(self) -> tuple[bool, str]:
+        """Starts an empty map, in a session of its own."""
+        gone = len(self.mapper.objects)
+        self.mapper = ObjectMapper(self.config)
+        self._audience = Audience(self.config.node.behind_s)
+        self._publish(full=True)
+        kept = f"; {self._file} is overwritten when the map is saved next" if self._file else ""
+        return True, f"{gone} objects are forgotten, session {self.mapper.session_id} begins{kept}"
 
     def _save(self) -> tuple[bool, str]:
         """Saves the map where something has changed; whether it is safe now, and what to say."""

@@ -109,6 +109,10 @@ class Stream:
             self.map_refused += 1
             self._log.begin("map content", str(e), f"revision {msg.revision} is not applied: {e}", Level.ERROR)
             return
+        if reason and not self.pipeline.object_map.needs_snapshot:  # it is older than what is held, or wrong in itself
+            self.map_refused += 1
+            self._events.say(f"a map update is left out: {reason}")
+            return
         if reason:
             self.map_refused += 1
             # Who comes late is first sent what the mapper kept, which may be a change; its snapshot follows.
@@ -116,7 +120,8 @@ class Stream:
                             " needed.", Level.WARN if first else Level.ERROR)
             return
         self.map_applied += 1
-        self._log.end("map content", "is right again")
+        if not self.pipeline.object_map.needs_snapshot:
+            self._log.end("map content", "is right again")
 
     def _pose(self, bundle: Bundle) -> Callable[[], Any]:
         return lambda: self.inputs.poses.at(bundle.stamp_ns, bundle.image.header.frame_id.lstrip("/"),
