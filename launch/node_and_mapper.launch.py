@@ -2,9 +2,10 @@
 
     ros2 launch vos_ros node_and_mapper.launch.py image:=/camera/color/image_raw camera_info:=/camera/color/camera_info \
         depth:=/camera/aligned_depth_to_color/image_raw map_file:=$HOME/kitchen.json
-    ros2 launch vos_ros node_and_mapper.launch.py bag:=run.mcap map_file:=$HOME/kitchen.json
+    ros2 launch vos_ros node_and_mapper.launch.py bag:=run.mcap map_file:=$HOME/kitchen.json proposals:=depth
 
-With a bag everything ends after its last image. ``--show-args`` lists the arguments, those of vos_ros.launch.py included.
+With a bag everything ends after its last image. ``proposals:=depth`` lets an empty map start by itself. ``--show-args`` lists the
+arguments, those of vos_ros.launch.py included.
 """
 
 import os
@@ -27,20 +28,21 @@ def remapped(given: dict[str, str], *topics: str) -> list[tuple[str, str]]:
 def mapper_and_player(context: LaunchContext) -> list[Node | ExecuteProcess]:
     """The mapper, and where a bag is given what plays it. Parameters given on the command line are laid over the file's."""
     given = {name: context.perform_substitution(LaunchConfiguration(name)) for name in (
-        "namespace", "name", "mapper_name", "mapper_config", "map_file", "map_frame", "use_sim_time", "log_level", "bag", "bag_rate", "bag_pose",
-        "bag_listeners",
-        "image", "camera_info", "depth", "map_objects")}
+        "namespace", "name", "mapper_name", "mapper_config", "map_file", "map_frame", "use_sim_time", "log_level", "bag", "bag_rate",
+        "bag_pose", "bag_listeners", "image", "camera_info", "depth", "map_objects", "pose", "pose_source")}
     if not os.path.isfile(given["mapper_config"]):
         raise FileNotFoundError(f"mapper_config:={given['mapper_config']} is no file; a copy of share/vos_ros/config/object_mapper.yaml is"
                                 " a good start")
     chosen = {"node.map_file": given["map_file"], "node.map_frame": given["map_frame"]}
+    if given["pose_source"]:  # without poses of the SLAM, those that the node used serve
+        chosen["node.pose_source"] = "used" if given["pose_source"] == "none" else given["pose_source"]
     parameters = {key: value for key, value in chosen.items() if value}
     parameters["use_sim_time"] = given["use_sim_time"] == "true"
     outputs = [(f"vos_ros/{topic}", f"{given['name']}/{topic}") for topic in ("labels", "instances", "associations")]
     logger = ".".join([*filter(None, given["namespace"].split("/")), given["mapper_name"]])
     mapper = Node(package="vos_ros", executable="object_mapper", name=given["mapper_name"], namespace=given["namespace"], output="screen",
                   parameters=[given["mapper_config"], parameters],
-                  remappings=[*remapped(given, "depth", "camera_info", "map_objects"), *(o for o in outputs if o[0] != o[1])],
+                  remappings=[*remapped(given, "depth", "camera_info", "map_objects", "pose"), *(o for o in outputs if o[0] != o[1])],
                   ros_arguments=["--log-level", f"{logger}:={given['log_level']}"],
                   # It saves the map and ends within 5 s of a signal.
                   sigterm_timeout="6", sigkill_timeout="5")

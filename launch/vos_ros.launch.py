@@ -27,9 +27,10 @@ def argument(name: str, default: object, text: str, choices: list[str] | None = 
 def node(context: LaunchContext) -> list[Node]:
     """The node. Parameters given on the command line are laid over the file's."""
     given = {name: context.perform_substitution(LaunchConfiguration(name)) for name in (
-        "config", "namespace", "name", "method", "pose_source", "map_frame", "use_sim_time", "autostart", "log_level",
+        "config", "namespace", "name", "method", "proposals", "pose_source", "map_frame", "use_sim_time", "autostart", "log_level",
         "pose_wait_s", *TOPICS)}
-    chosen = {"segmentation.method": given["method"], "node.pose_source": given["pose_source"], "node.map_frame": given["map_frame"]}
+    chosen = {"segmentation.method": given["method"], "proposals.mode": given["proposals"],
+              "node.pose_source": given["pose_source"], "node.map_frame": given["map_frame"]}
     parameters = {key: value for key, value in chosen.items() if value}
     parameters["use_sim_time"] = given["use_sim_time"] == "true"
     if given["autostart"]:
@@ -55,6 +56,8 @@ def generate_launch_description() -> LaunchDescription:
         argument("namespace", "", "namespace of the node and its topics"),
         argument("name", "vos_ros", "name of the node; its outputs are below it, as /vos_ros/labels"),
         argument("method", "", "segmenter; empty = as the config says"),
+        argument("proposals", "", "depth: what nobody knows yet is followed too, so that an empty map can start; off; empty = as the config"
+                 " says", ["", "off", "depth"]),
         argument("pose_source", "", "tf, pose, pose_with_covariance, odometry or none; empty = as the config says"),
         argument("pose_wait_s", "", "longest wait for the pose of an image, s; empty = as the config says"),
         argument("map_frame", "", "frame of the map; empty = as the config says"),
