@@ -299,6 +299,42 @@ def test_objects_of_the_map_are_seeded_followed_and_named(method: str) -> None:
     assert result.T_map_camera is not None and result.pose_cov is not None
 
 
+def test_looks_are_compared_with_what_was_sure_before() -> None:
+    pipeline = started(segmentation__lwl__model="plain")
+    looks = []
+    for i in range(8):
+        result = step(pipeline, frame(i))
+        looks.append([a.appearance_similarity for a in result.associations])
+    assert np.isnan(looks[0]).all(), "nothing was seen before"
+    assert min(looks[-1]) > 0.8
+    away = [step(pipeline, frame(i, shift=5.0)) for i in range(8, 10)]
+    assert all(math.isnan(a.appearance_similarity) for a in away[-1].associations), "no pixels, no looks"
+    off = started(segmentation__lwl__model="plain", association__views=0)
+    assert all(math.isnan(a.appearance_similarity) for i in range(8) for a in step(off, frame(i)).associations)
+
+
+def test_a_mapper_that_starts_over_means_other_objects_by_its_ids() -> None:
+    pipeline = started(segmentation__lwl__model="plain")
+    for i in range(8):
+        step(pipeline, frame(i))
+    assert pipeline.update_map(snapshot([square(i) for i in SQUARES], session="another")) == ""
+    assert np.isnan([a.appearance_similarity for a in step(pipeline, frame(8)).associations]).all()
+
+
+def test_a_class_that_differs_speaks_against_an_object() -> None:
+    """A prompt says what it is; the map has something else at the same place. Where the pair would match, it is said with less certainty,
+    and not at all where classes are trusted fully."""
+    scores = {}
+    for conflict in (0.0, 2.0, 100.0):
+        pipeline = started([replace(square(1), class_id=3)], association__class_conflict=conflict)
+        (track,) = pipeline.add_objects([(prompts()["Mask"], 42)], frame(0, shift=0.0))
+        for i in range(2):  # then the track is held to be the object, and so of its class
+            result = step(pipeline, frame(i, shift=0.0))
+        (said,) = [a for a in result.associations if a.track_id == track]
+        scores[conflict] = said.score if said.map_object_id else said.runner_up_score
+    assert scores[0.0] > scores[2.0] > scores[100.0] and scores[100.0] < 1e-6
+
+
 def test_a_track_is_tentative_before_it_is_matched() -> None:
     pipeline = started()
     said = [status_of(step(pipeline, frame(i)), 1) for i in range(5)]

@@ -42,6 +42,7 @@ from vos_ros.types import (
     Segmentation,
     TrackSource,
 )
+from vos_ros.witness import Witness
 
 _FREE = 0.5  # share of a silhouette seen through, from which nothing but the object's absence explains that it isn't found
 _CELL = 8  # px, side of the cells in which projections and segmenter are laid over one another
@@ -82,8 +83,9 @@ class Pipeline:
         lifted = self._beside.submit(self._lift, frame, scene, found)
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
-        matches, pairs = self._associate(scene.view(frame, found, self._tracks))
+        matches, pairs = self._associate(self._witness.view(frame, scene, found, self._tracks, self.object_map, self._segmenter))
         self._advance(frame, scene, found, matches)
+        self._witness.learn(matches, self._tracks, scene)
         doubts = self._doubt(frame, scene, matches, pairs)
         watch.lap("association")
         self._propose(frame, scene, found, watch)
@@ -104,6 +106,7 @@ class Pipeline:
                               or np.linalg.norm(o.T_map_object[:3, 3] - place) > self.config.mapping.depth_tolerance_m])
         if before != self.object_map.session_id:  # the mapper started over: its ids mean other objects now
             self._end([r.track_id for r in self._tracks if r.map_object_id])
+            self._witness = Witness(self.config)
         survivors: dict[int, int] = {}
         gone = []
         for record in self._tracks:
@@ -151,7 +154,9 @@ class Pipeline:
     def _start_session(self, session_id: str) -> None:
         self.session_id = session_id or uuid.uuid4().hex[:12]
         self._tracks = TrackBook(self.config.tracking)
-        self._absence, self._identity = AbsenceBook(self.config.association), IdentityBook(self.config.association)
+        self._witness = Witness(self.config)
+        self._absence = AbsenceBook(self.config.association)
+        self._identity = IdentityBook(self.config.association)
         self._proposer = self._given_proposer or proposer_of(self.config.proposals)
         self._asked: list[tuple[int, Prompt, int]] = []
         self._last: Frame | None = None

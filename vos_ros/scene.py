@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from vos_ros.association.expectation import Expectation, expect
-from vos_ros.association.interface import View
 from vos_ros.config import Config, MappingConfig
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.mapping.align import align
@@ -20,8 +19,10 @@ from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
 from vos_ros.segmentation.fusion import Prior, projection_prior
-from vos_ros.tracking.book import TrackBook, TrackRecord
+from vos_ros.tracking.book import TrackRecord
 from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track
+
+_EVERY_PX, _LEAST = 6, 4  # lattice of the points that are sampled of a track, and the fewest that say where it is
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,10 +40,6 @@ class Scene:
     aligned: bool = False
     liftable: Bool[np.ndarray, "H W"] | None = None
 
-    def view(self, frame: Frame, found: Found, tracks: TrackBook) -> View:
-        """The frame for an associator."""
-        measured = None if frame.depth is None else frame.depth > 0
-        return View(found.owner, found.track_ids, self.expectations, measured, {t: tracks[t].map_object_id for t in found.track_ids})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,6 +70,25 @@ def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     areas[0], sums[0] = owner.size - areas.sum(), prob.sum(dtype=np.float64) - sums.sum()
     found = Found(segmentation.object_ids, owner, prob, areas, sums / np.maximum(areas, 1), boxes)
     return replace(segmentation, winner=winner, best=best), found
+
+
+def sampled(frame: Frame, scene: Scene, found: Found) -> dict[int, Float32[np.ndarray, "P 3"]]:
+    """Some measured points of each track in the map frame, those at a depth step left out where they are known; nothing without depth or
+    pose."""
+    if frame.depth is None or scene.T_map_camera is None or not found.boxes:
+        return {}
+    depth = frame.depth[::_EVERY_PX, ::_EVERY_PX]
+    rows = np.where(depth > 0, found.owner[::_EVERY_PX, ::_EVERY_PX], 0)
+    if scene.liftable is not None:
+        rows *= scene.liftable[::_EVERY_PX, ::_EVERY_PX]
+    y, x = np.nonzero(rows)
+    order = np.argsort(rows[y, x], kind="stable")
+    y, x = y[order], x[order]
+    z, k = depth[y, x], frame.intrinsics
+    camera = np.stack([(x * _EVERY_PX - k.cx) / k.fx * z, (y * _EVERY_PX - k.cy) / k.fy * z, z], 1)
+    points = (camera @ scene.T_map_camera[:3, :3].T + scene.T_map_camera[:3, 3]).astype(np.float32)
+    ends = np.searchsorted(rows[y, x], np.arange(1, len(found.track_ids) + 2))
+    return {t: points[a:b] for t, a, b in zip(found.track_ids, ends, ends[1:], strict=False) if b - a >= _LEAST}
 
 
 def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -165,3 +166,20 @@ def test_the_null_twin_says_what_a_track_was_seeded_from() -> None:
     matches = SeedAssociator()(view(tracks, [], bound={9: 3, 2: 0})).matches
     assert [m.evidence.map_object_id if m.evidence else 0 for m in matches] == [3, 0]
     assert all(m.runner_up is None for m in matches)
+
+
+def test_the_foot_of_a_removed_object_is_no_match() -> None:
+    """The lower fifth of a standing object's place is table at about its depth; through the rest the wall is seen. Something that covers
+    just that fifth is not the object."""
+    place, foot = rect(20, 10, 40, 50), rect(20, 42, 40, 50)
+    depth = np.full((H, W), 4.0, np.float32)
+    depth[foot] = 2.0
+    p = projection(9, place)
+    seen = replace(p, mask_roi=foot[10:50, 20:40], visible=0.2, occluded=0.8, free=0.8)
+    (e,) = evidence(view({5: foot}, [seen], depth=depth))
+    assert e.mask_iou == pytest.approx(0.2) and e.tolerant_iou == pytest.approx(0.2)
+    (e,) = evidence(view({5: place}, [seen], depth=depth))
+    assert e.mask_iou == pytest.approx(0.2) and e.tolerant_iou == pytest.approx(0.2), "a mask over what is seen through is as wrong"
+    (e,) = evidence(view({5: foot}, [seen], depth=depth, sigma=3.0))
+    assert e.tolerant_iou < 0.35
+    assert found(view({5: foot}, [seen], depth=depth)) == {5: 0}

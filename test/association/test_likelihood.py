@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vos_ros.association.interface import Evidence
-from vos_ros.association.likelihood import FEATURES, features, log_odds, marginals
+from vos_ros.association.likelihood import FEATURES, features, log_odds, marginals, preferences
 from vos_ros.config import AssociationConfig
 
 
@@ -77,16 +77,46 @@ def test_in_a_crowd_the_marginals_are_near_those_of_a_crowd_that_can_be_counted(
 
 def test_log_odds_are_the_weighted_evidence_and_a_missing_depth_has_a_weight_of_its_own() -> None:
     config = AssociationConfig(weight_bias=-1.0, weight_tolerant_iou=2.0, weight_mask_iou=3.0, weight_depth_inliers=4.0,
-                               weight_no_depth=0.5)
-    pairs = [Evidence(1, 7, 0.0, 0.5, 0.6, 0.9), Evidence(1, 8, 0.0, 0.5, 0.6, math.nan)]
-    assert features(pairs).shape == (2, len(FEATURES)) and features([]).shape == (0, len(FEATURES))
-    assert log_odds(pairs, config) == pytest.approx([-1 + 1.2 + 1.5 + 3.6, -1 + 1.2 + 1.5 + 0.5])
+                               weight_overlap_3d=5.0, weight_no_depth=0.5, weight_similarity=2.5, weight_no_similarity=0.25,
+                               class_conflict=6.0)
+    pairs = [Evidence(1, 7, 0.0, 0.5, 0.6, 0.9, overlap_3d=0.4, similarity=0.8), Evidence(1, 8, 0.0, 0.5, 0.6, math.nan),
+             Evidence(1, 9, 0.0, 0.5, 0.6, math.nan, similarity=-0.7, conflict=True)]
+    assert features(pairs).shape == (3, len(FEATURES)) and features([]).shape == (0, len(FEATURES))
+    masks = -1 + 1.2 + 1.5
+    assert log_odds(pairs, config) == pytest.approx([masks + 3.6 + 2.0 + 2.0, masks + 0.5 + 0.25, masks + 0.5 - 6.0])
     assert np.isfinite(log_odds(pairs, AssociationConfig(weight_bias=100.0, weight_tolerant_iou=100.0))).all()
 
 
-def test_the_shipped_weights_say_what_people_would() -> None:
-    def p(tolerant: float, iou: float, inliers: float) -> float:
-        return float(marginals(np.exp(log_odds([Evidence(1, 7, 0.0, iou, tolerant, inliers)], AssociationConfig()))[None])[0, 0])
+def test_looks_never_make_a_track_another_object() -> None:
+    """Object 8 looks just like the track and object 7, which it was held to be, does not: where both fit alike, 7 stays preferred."""
+    config = AssociationConfig(continuity=0.5, weight_similarity=9.0, weight_no_similarity=2.0)
+    kept, other, unseen = (Evidence(1, o, 0.0, 0.5, 0.5, 0.5, similarity=s) for o, s in ((7, 0.1), (8, 0.9), (7, math.nan)))
+    for pairs in ([kept, other], [unseen, other]):
+        odds = log_odds(pairs, config)
+        assert odds[1] > odds[0]
+        said = preferences(pairs, odds, {1: 7}, {}, config)
+        assert said[0] == pytest.approx(said[1] + 0.5), "continuity alone is between them"
+        assert preferences(pairs, odds, {}, {}, config) == pytest.approx(odds), "who was nothing yet goes by all that there is"
+    nearer = [kept, Evidence(1, 8, 0.0, 0.9, 0.9, 0.9, similarity=0.1)]
+    said = preferences(nearer, log_odds(nearer, config), {1: 7}, {}, config)
+    assert said[1] > said[0], "the place decides"
 
-    assert p(0.95, 0.9, 0.95) > 0.95 and p(0.9, 0.9, math.nan) > 0.8
-    assert p(0.25, 0.25, 0.3) < 0.5 and p(0.2, 0.1, math.nan) < 0.5
+
+def test_a_track_that_jumped_has_no_claim_to_its_object() -> None:
+    config = AssociationConfig()
+    pairs = [Evidence(1, 7, 0.0, 0.5, 0.5, 0.5)]
+    odds = log_odds(pairs, config)
+    assert preferences(pairs, odds, {1: 7}, {1: 0.0}, config) == pytest.approx(odds)
+    assert preferences(pairs, odds, {1: 7}, {1: 1.0}, config) == pytest.approx(odds + config.continuity)
+
+
+def test_the_shipped_weights_say_what_people_would() -> None:
+    def p(tolerant: float, iou: float, inliers: float, overlap: float, similarity: float) -> float:
+        e = Evidence(1, 7, 0.0, iou, tolerant, inliers, overlap_3d=overlap, similarity=similarity)
+        return float(marginals(np.exp(log_odds([e], AssociationConfig()))[None])[0, 0])
+
+    assert p(0.95, 0.9, 0.95, 1.0, 0.9) > 0.98 and p(0.9, 0.9, math.nan, math.nan, math.nan) > 0.8
+    assert p(0.25, 0.25, 0.3, 0.3, 0.2) < 0.5 and p(0.2, 0.1, math.nan, math.nan, math.nan) < 0.5
+    assert p(0.3, 0.2, 0.9, 1.0, 0.9) < 0.9, "a sliver at the right place is no sure match"
+    looks = [p(0.6, 0.5, 0.6, 0.6, s) for s in (0.0, 0.5, 1.0)]
+    assert looks[0] < looks[1] < looks[2] < looks[0] + 0.2, "looks help; they don't decide"

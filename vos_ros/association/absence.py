@@ -46,11 +46,13 @@ class AbsenceBook:
             free, seen = p.free * size, int(np.count_nonzero(expected[p.object_id].codes & AGREES))
             if p.object_id in matched or (seen >= self._config.absent_px and free < seen):
                 self._cases.pop(p.object_id, None)
-            elif (free >= self._config.absent_px and free >= self._config.absent_free * (free + seen)
-                  and sigma_px.get(p.object_id, np.inf) <= _CERTAIN * np.sqrt(size)):
-                case = self._cases.setdefault(p.object_id, _Case(stamp_ns))
-                case.frames += 1
-                self._now.add(p.object_id)
+            elif free >= self._config.absent_px and sigma_px.get(p.object_id, np.inf) <= _CERTAIN * np.sqrt(size):
+                if free >= self._config.absent_free * (free + seen):
+                    case = self._cases.setdefault(p.object_id, _Case(stamp_ns))
+                    case.frames += 1
+                    self._now.add(p.object_id)
+                elif p.object_id in self._cases:  # less of its place is seen through than it takes to begin with, and more than not
+                    self._now.add(p.object_id)
 
     def absent(self, stamp_ns: int) -> frozenset[int]:
         """The objects whose places were seen empty in the frame just observed, and long enough before."""

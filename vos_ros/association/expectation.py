@@ -10,20 +10,22 @@ from jaxtyping import Float32, UInt8
 
 from vos_ros.types import Projection
 
-MASK, NEAR, CORE, AGREES = 1, 2, 4, 8
-"""Bits of an expectation's codes: in the projection; in it dilated by sigma; in it eroded by sigma; measured depth agrees."""
+MASK, NEAR, CORE, AGREES, FREE = 1, 2, 4, 8, 16
+"""Bits of an expectation's codes: in the projection; in it dilated by sigma; in it eroded by sigma; measured depth agrees; in the
+silhouette and seen through (then not dilated into)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expectation:
     """One map object in one frame: ``codes`` holds the bits above for the pixels of ``roi`` (x0 y0 x1 y1), outside which none is set;
-    areas in px."""
+    areas in px. ``free_px`` were measured to be behind all depths that the object shows within reach: it should be there and isn't."""
 
     object_id: int
     roi: tuple[int, int, int, int]
     codes: UInt8[np.ndarray, "h w"]
     mask_px: int
     core_px: int
+    free_px: int = 0
 
 
 def expect(projection: Projection, sigma_px: float, depth: Float32[np.ndarray, "H W"] | None, tolerance_m: float) -> Expectation:
@@ -52,5 +54,10 @@ def expect(projection: Projection, sigma_px: float, depth: Float32[np.ndarray, "
             farthest, nearest = np.asarray(cv2.dilate(farthest, window)), np.asarray(cv2.erode(nearest, window))
         measured = depth[by0:by1, bx0:bx1]
         agrees = (farthest > 0) & (measured > 0) & (measured >= nearest - tolerance_m) & (measured <= farthest + tolerance_m)
-        codes += agrees * np.uint8(AGREES)
-    return Expectation(projection.object_id, roi, codes, int(np.count_nonzero(mask)), int(np.count_nonzero(core)))
+        silhouette = np.zeros(mask.shape, bool)
+        silhouette[inner] = projection.silhouette_roi
+        free = silhouette & (mask == 0) & (farthest > 0) & (measured > farthest + tolerance_m)
+        codes[free] &= ~np.uint8(NEAR)
+        codes += agrees * np.uint8(AGREES) + free * np.uint8(FREE)
+    return Expectation(projection.object_id, roi, codes, int(np.count_nonzero(mask)), int(np.count_nonzero(core)),
+                       int(np.count_nonzero(codes & FREE)))

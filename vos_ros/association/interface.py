@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +18,10 @@ class View:
     """One frame as an associator sees it.
 
     ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``. ``measured`` marks the pixels with a measured
-    depth, None where there is no depth image. ``bound`` is the object each track was last held to be.
+    depth, None where there is no depth image. ``bound`` is the object each track was last held to be. Further, by track and object, where
+    they are known: ``overlaps``, the share of the track's measured points that lies on the object's surface in space; ``similarities`` of
+    their looks, -1..1; ``conflicts``, pairs whose classes are known to differ; and by track ``steadiness``, 0..1: how well it stayed in its
+    place (1: it did).
     """
 
     owner: Int32[np.ndarray, "H W"]
@@ -26,13 +29,18 @@ class View:
     expectations: Sequence[Expectation]
     measured: Bool[np.ndarray, "H W"] | None
     bound: Mapping[int, int]
+    overlaps: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    similarities: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    conflicts: Collection[tuple[int, int]] = frozenset()
+    steadiness: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """One pair of a track and a map object. ``mask_iou`` is the plain one; ``tolerant_iou`` leaves out what the pose's uncertainty
     explains; ratios are NaN without depth. ``surface_px`` are the pixels where measured depth shows the object's surface, of which the
-    track has the share ``surface_covered``: 0 and NaN without depth."""
+    track has the share ``surface_covered``: 0 and NaN without depth. ``overlap_3d`` and ``similarity`` as in ``View``, NaN where
+    unknown."""
 
     track_id: int
     map_object_id: int
@@ -42,6 +50,9 @@ class Evidence:
     depth_inlier_ratio: float
     surface_px: int = 0
     surface_covered: float = math.nan
+    overlap_3d: float = math.nan
+    similarity: float = math.nan
+    conflict: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from vos_ros.association.interface import Match
+from vos_ros.association.interface import Evidence, Match
 from vos_ros.config import Config
 from vos_ros.types import Association, AssociationStatus, MapObject, Projection, TrackState
 
@@ -70,7 +70,7 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
                 said = AssociationStatus.MATCHED
         if said is not None:
             p = projections.get(e.map_object_id)
-            return Association(m.track_id, e.map_object_id, said, e.score, e.mask_iou, e.depth_inlier_ratio, math.nan, *runner_up,
+            return Association(m.track_id, e.map_object_id, said, e.score, e.mask_iou, e.depth_inlier_ratio, _looks(e), *runner_up,
                                p.visible if p else math.nan, track.n_observations, tuple(sorted(related)))
     p = projections.get(track.map_object_id)
     visible = p.visible if p else (0.0 if track.map_object_id and projections else math.nan)
@@ -85,8 +85,13 @@ def _of_track(m: Match, track: Followed, projections: Mapping[int, Projection], 
         status = AssociationStatus.LOST
     else:
         status = _unseen(p, config)
-    iou, inliers = (e.mask_iou, e.depth_inlier_ratio) if e else (math.nan, math.nan)
-    return Association(m.track_id, track.map_object_id, status, score, iou, inliers, math.nan, *runner_up, visible, track.n_observations)
+    iou, inliers, looks = (e.mask_iou, e.depth_inlier_ratio, _looks(e)) if e else (math.nan, math.nan, math.nan)
+    return Association(m.track_id, track.map_object_id, status, score, iou, inliers, looks, *runner_up, visible, track.n_observations)
+
+
+def _looks(e: Evidence) -> float:
+    """Similarity of looks, 0..1, NaN where it isn't known: what is less than unlike is unlike."""
+    return e.similarity if math.isnan(e.similarity) else max(0.0, e.similarity)
 
 
 def _of_object(o: MapObject, p: Projection | None, config: Config, doubts: Doubts) -> Association:

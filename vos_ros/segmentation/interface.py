@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Float
+
 from vos_ros.types import Frame, Mask, Scribble, Seed, Segmentation
 
 
@@ -36,6 +39,15 @@ class VideoSegmenter(Protocol):
 
     def drop(self, object_ids: Collection[int]) -> None:
         """Stops following. KeyError: an unknown id; then nothing is dropped."""
+        ...
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """A segmenter that can say what it sees by: what looks are compared with."""
+
+    def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
+        """Deep features of the whole image of a frame just stepped, seeded or updated; None where it was not seen whole."""
         ...
 
 

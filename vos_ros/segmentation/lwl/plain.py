@@ -134,6 +134,9 @@ class PlainLwl:
         self._memory = [m for m in self._memory if m.targets]
         self._last = None if object_ids else self._last
 
+    def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
+        return self._current[1] if self._current is not None and self._current[0] is frame else None
+
     # -- the frame -------------------------------------------------------------------------------------------------------------
 
     def _features(self, frame: Frame) -> Float[torch.Tensor, "C h w"]:

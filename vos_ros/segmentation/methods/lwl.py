@@ -133,6 +133,11 @@ class Lwl:
         self._memory.drop(set(object_ids))
         self._last = None if object_ids else self._last
 
+    def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
+        if self._current is None or self._current[0] is not frame:
+            return None
+        return next((s.look.features[0] for s in self._current[2] if s.views is None), None)
+
     # -- the frame -------------------------------------------------------------------------------------------------------------
 
     def _segment(self, frame: Frame, *, annotate: bool) -> Segmentation:

@@ -133,6 +133,9 @@ class Meta:
             self._to_learn.discard(i)
         self._last = None if object_ids else self._last
 
+    def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
+        return self._current[1][0] if self._current is not None and self._current[0] is frame else None
+
     # -- the frame -------------------------------------------------------------------------------------------------------------
 
     def _segment(self, frame: Frame, *, moves: bool) -> Segmentation:
