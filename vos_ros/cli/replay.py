@@ -144,7 +144,7 @@ def open_source(args: argparse.Namespace) -> FrameSource:
     else:
         topics = BagTopics(args.image, args.depth, args.camera_info, args.map_objects, args.pose)
         source = BagSource(path, topics, map_frame=args.map_frame)
-        print("vos-ros replay: reading " + ", ".join(f"{f.name} {getattr(source.topics, f.name)}" for f in fields(source.topics)),
+        print(f"vos-ros {args.command}: reading " + ", ".join(f"{f.name} {getattr(source.topics, f.name)}" for f in fields(source.topics)),
               file=sys.stderr)
     if args.pose_noise_m or args.pose_noise_deg:
         source = PoseNoise(source, args.pose_noise_m, args.pose_noise_deg, args.seed)
