@@ -24,12 +24,12 @@ class Audience:
             self._asked_s = now_s
         self._published.append((revision, now_s))
 
-    def is_behind(self, revision: int, now_s: float) -> bool:
-        """Whether a reader that speaks of a revision (0 = of none of this session) needs a whole map: a later one was published
-        ``patience_s`` ago. Says so once in that time."""
+    def is_behind(self, revision: int, came_s: float) -> bool:
+        """Whether a reader that speaks of a revision (0 = of none of this session), of an image that came to it at a time, needs a whole
+        map: a later revision was published ``patience_s`` before that. Says so once in that time."""
         while self._published and self._published[0][0] <= revision:
             self._published.popleft()
-        if not self._published or now_s - self._published[0][1] < self._patience_s or now_s - self._asked_s < self._patience_s:
+        if not self._published or came_s - self._published[0][1] < self._patience_s or came_s - self._asked_s < self._patience_s:
             return False
-        self._asked_s = now_s
+        self._asked_s = came_s
         return True

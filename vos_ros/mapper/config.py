@@ -85,8 +85,8 @@ class MapperNodeConfig:
                                low=0.0, high=86400.0)
     publish_period_s: float = option(0.5, "changes of the map are published this often", unit="s", low=0.02, high=60.0)
     snapshot_every: int = option(50, "so many changes are followed by a whole map, for those who lost one ...", low=1, high=100000)
-    behind_s: float = option(2.0, "... as it is published when the perception node still speaks of an older revision so long after the"
-                             " change", unit="s", low=0.1, high=600.0)
+    behind_s: float = option(2.0, "... as it is published when the perception node speaks of an older revision of an image that came so"
+                             " long after the change", unit="s", low=0.1, high=600.0)
     depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
     depth_reliability: str = option("best_effort", "QoS of depth and camera_info", choices=("best_effort", "reliable"))
     reliability: str = option("reliable", "QoS of labels, instances and associations", choices=("best_effort", "reliable"))

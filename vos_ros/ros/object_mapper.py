@@ -218,7 +218,8 @@ class ObjectMapperNode(Node):
             return
         self._conditions.end("frame content", "is right again")
         known = frame.map_revision if frame.map_session_id == self.mapper.session_id else 0
-        if self._audience.is_behind(known, time.monotonic()):
+        came_s = parts.since - parts.instances.latency_ms / 1e3  # the image: only what was published before it can be in its answer
+        if self._audience.is_behind(known, came_s):
             self.asked_for += 1
             self._events.say(f"the perception node speaks of revision {known or 'none'} of this map, which is at {self.mapper.revision}: it"
                              " has lost a change, so the whole map is sent again")
