@@ -16,7 +16,8 @@ from vos_ros.config import AssociationConfig
 
 _CODES = 32
 _NEVER = 1e6  # cost of a pair that isn't a candidate
-_BITS = np.array([[bool(code & bit) for bit in (MASK, NEAR, CORE, AGREES, FREE)] for code in range(_CODES)], int)
+_BITS = np.array([[bool(code & bit) for bit in (MASK, NEAR, CORE, AGREES, FREE)] for code in range(_CODES)],
+                 np.float64)  # products of integers aren't BLAS's
 
 
 def evidence(view: View) -> list[Evidence]:
@@ -35,9 +36,10 @@ def evidence(view: View) -> list[Evidence]:
         unknown_known = np.bincount((2 * view.owner + view.measured).ravel(), minlength=2 * rows).reshape(rows, 2)
         area, with_depth = unknown_known.sum(1), unknown_known[:, 1]
     out = []
+    owner = view.owner.astype(np.intp) * _CODES
     for e in view.expectations:
         x0, y0, x1, y1 = e.roi
-        counts = np.bincount((view.owner[y0:y1, x0:x1] * _CODES + e.codes).ravel(), minlength=rows * _CODES).reshape(rows, _CODES)
+        counts = np.bincount((owner[y0:y1, x0:x1] + e.codes).ravel(), minlength=rows * _CODES).reshape(rows, _CODES)
         both, near, core, agree, through = (counts @ _BITS).T
         surface = int(agree.sum())
         for row in np.flatnonzero(near[1:]) + 1:

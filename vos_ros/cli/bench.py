@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 render_*     the map's objects into one z-buffer with the depth test (50 objects of 5,000 points, 640x480)
-associate_*  50 tracks against 200 map objects in view; expect_200: what the map lets it expect, which runs beside the segmenter
+associate_*  50 tracks against 200 map objects in view, all evidence included; gather_*, in it: surfaces in space, looks, motion;
+             expect_200: what the map lets it expect, which runs beside the segmenter
 segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects at 640x480
 node_*       from the image's callback in the node to its last publication, at 640x480, over DDS, with 14 map objects:
              latency_ms all of it; overhead_ms without the segmenter; outside_ms without the whole pipeline
@@ -126,17 +127,32 @@ def _render() -> dict[str, Figure]:
 
 
 def _associate(config: Any) -> dict[str, Figure]:
-    """50 tracks against 200 map objects in view: the assignment, and what the map lets it expect (which runs beside the segmenter)."""
+    """50 tracks against 200 map objects in view: evidence and assignment, and what the map lets it expect (which runs beside the
+    segmenter)."""
     import numpy as np
+    import torch
 
     from vos_ros.association.expectation import expect
     from vos_ros.association.hungarian import HungarianAssociator
-    from vos_ros.association.interface import View
+    from vos_ros.geometry.boxes import boxes_of
+    from vos_ros.mapping.object_map import ObjectMap
     from vos_ros.mapping.render import render
-    from vos_ros.types import Intrinsics
+    from vos_ros.scene import Found, Scene
+    from vos_ros.segmentation.methods.null import NullSegmenter
+    from vos_ros.tracking.book import TrackBook
+    from vos_ros.types import Frame, Intrinsics, MapUpdate, TrackSource
+    from vos_ros.witness import Witness
 
-    camera = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
-    projections = render(_ellipsoids(200, 500), np.eye(4), camera)
+    class Seeing(NullSegmenter):
+        """Features of the size that lwl has."""
+
+        def features(self, frame: Frame) -> torch.Tensor:
+            return seen
+
+    camera, seen = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480), torch.rand(256, 31, 41)
+    objects, object_map = _ellipsoids(200, 500), ObjectMap()
+    object_map.apply(MapUpdate(0, "bench", 1, True, tuple(objects)))
+    projections = render(objects, np.eye(4), camera)
     depth, owner = np.full((480, 640), 3.0, np.float32), np.zeros((480, 640), np.int32)
     for k, p in enumerate(projections):
         x0, y0, x1, y1 = p.roi
@@ -144,9 +160,19 @@ def _associate(config: Any) -> dict[str, Figure]:
         if k % 4 == 0 and k < 200:
             owner[y0:y1, x0:x1][p.mask_roi] = k // 4 + 1
     expectations = [expect(p, 2.0, depth, 0.04) for p in projections]
-    view = View(owner, tuple(range(1, 51)), expectations, depth > 0, {t: 4 * t - 3 for t in range(1, 51)})
-    associate = HungarianAssociator(config.association)
-    return {**_times_ms(lambda: associate(view), _RENDER_RUNS, "associate_50x200"),
+    tracks = TrackBook(config.tracking)
+    for t in range(1, 51):
+        tracks.start(tracks.reserve(), 0, map_object_id=4 * t - 3, class_id=0, source=TrackSource.MAP)
+    nothing = np.zeros(51)
+    frame = Frame(0, 0, np.zeros((480, 640, 3), np.uint8), depth, camera, np.eye(4))
+    scene = Scene(np.eye(4), np.diag([1e-4] * 3 + [3e-5] * 3), {p.object_id: p for p in projections}, {}, {}, tuple(expectations))
+    found = Found(tuple(range(1, 51)), owner, np.ones((480, 640), np.float32), nothing.astype(int), nothing, boxes_of(owner, 50))
+    witness, segmenter, associate = Witness(config), Seeing(config.segmentation), HungarianAssociator(config.association)
+
+    def gather() -> Any:
+        return witness.view(frame, scene, found, tracks, object_map, segmenter)
+
+    return {**_times_ms(lambda: associate(gather()), _RENDER_RUNS, "associate_50x200"), **_times_ms(gather, _RENDER_RUNS, "gather_50x200"),
             **_times_ms(lambda: [expect(p, 2.0, depth, 0.04) for p in projections], 8, "expect_200")}
 
 
