@@ -44,8 +44,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("slam_config", default_value=PathJoinSubstitution([share, "config", "rgbd_slam.yaml"]),
                               description="parameter file of the tracker"),
         DeclareLaunchArgument("slam_name", default_value="rgbd_slam", description="name of the tracker"),
-        DeclareLaunchArgument("pose_source", default_value="odometry", description="how the node gets the tracker's poses; odometry says how"
-                              " sure they are, tf doesn't", choices=["odometry", "tf"]),
+        DeclareLaunchArgument("pose_source", default_value="odometry", description="how the node gets the tracker's poses; odometry"
+                              " says how sure they are, tf doesn't", choices=["odometry", "tf"]),
         DeclareLaunchArgument("pose", default_value=[LaunchConfiguration("slam_name"), "/odometry"], description="the tracker's odometry"),
         DeclareLaunchArgument("pose_wait_s", default_value="1.0", description="longest wait for the pose of an image, s"),
         DeclareLaunchArgument("bag_pose", default_value="none", description="how the bag's poses are played; none = left out",

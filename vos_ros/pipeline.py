@@ -106,7 +106,7 @@ class Pipeline:
                               or np.linalg.norm(o.T_map_object[:3, 3] - place) > self.config.mapping.depth_tolerance_m])
         if before != self.object_map.session_id:  # the mapper started over: its ids mean other objects now
             self._end([r.track_id for r in self._tracks if r.map_object_id])
-            self._witness = Witness(self.config)
+            self._witness.forget_objects()
         survivors: dict[int, int] = {}
         gone = []
         for record in self._tracks:
@@ -155,8 +155,7 @@ class Pipeline:
         self.session_id = session_id or uuid.uuid4().hex[:12]
         self._tracks = TrackBook(self.config.tracking)
         self._witness = Witness(self.config)
-        self._absence = AbsenceBook(self.config.association)
-        self._identity = IdentityBook(self.config.association)
+        self._absence, self._identity = AbsenceBook(self.config.association), IdentityBook(self.config.association)
         self._proposer = self._given_proposer or proposer_of(self.config.proposals)
         self._asked: list[tuple[int, Prompt, int]] = []
         self._last: Frame | None = None

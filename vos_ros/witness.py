@@ -27,6 +27,10 @@ class Witness:
         self._surfaces, self._places = Surfaces(), Places()
         self._descriptors: Descriptors = {}
 
+    def forget_objects(self) -> None:
+        """The map's ids mean other objects from now on."""
+        self._looks.keep_only(())
+
     def view(self, frame: Frame, scene: Scene, found: Found, tracks: TrackBook, objects: ObjectMap, segmenter: VideoSegmenter) -> View:
         """The frame for an associator."""
         by_id = {o.id: o for o in objects}

@@ -115,5 +115,6 @@ def test_images_that_do_not_fit_are_refused(captures):
     frame = captures[0].frame
     with pytest.raises(ValueError, match="registered to colour"):
         RgbdSlam().track(1, frame.rgb, frame.depth[:100], frame.intrinsics)
+    slam = RgbdSlam(changed(SlamConfig(), {"image.width_px": 80}))
     with pytest.raises(ValueError, match="too small"):
-        RgbdSlam(changed(SlamConfig(), {"image.width_px": 80})).track(1, frame.rgb[:90], frame.depth[:90], replace(frame.intrinsics, height=90))
+        slam.track(1, frame.rgb[:90], frame.depth[:90], replace(frame.intrinsics, height=90))

@@ -141,7 +141,8 @@ class _Tracker:
         p50, p95 = np.percentile(self.times_ms, (50, 95))
         way = np.diff([r.T_map_camera[:3, 3] for r in self.results], axis=0)
         out: dict[str, Figure] = {
-            "frames": len(states), "frames_lost": states.count(TrackingState.LOST), "frames_by_corners": states.count(TrackingState.CORNERS),
+            "frames": len(states), "frames_lost": states.count(TrackingState.LOST),
+            "frames_by_corners": states.count(TrackingState.CORNERS),
             "times_found_again": sum(r.why == "found again" for r in self.results), "new_starts": self._slam.run,
             "keyframes": len(self._slam.keyframes), "way_m": float(np.linalg.norm(way, axis=1).sum()), "track_ms_p50": float(p50),
             "track_ms_p95": float(p95), "fps": 1e3 * len(states) / sum(self.times_ms)}

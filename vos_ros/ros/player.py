@@ -202,8 +202,8 @@ def play(
     """Plays the source to its end, or its first ``frames`` > 0; with ``answers`` it returns when the last frame is answered.
 
     ``rate_hz`` > 0: frames at that rate; else at the pace of their stamps times ``speed``. ``with_map``: the source's map too.
-    Colour images wait for ``listeners`` subscribers. TimeoutError where a topic of the first frame finds no subscriber, or the last frame no answer, within ``wait_s``. ``played`` is
-    filled in as it goes, for whoever interrupts.
+    Colour images wait for ``listeners`` subscribers. TimeoutError where a topic of the first frame finds no subscriber, or the last frame
+    no answer, within ``wait_s``. ``played`` is filled in as it goes, for whoever interrupts.
     """
     done = played if played is not None else Played()
     items = iter(source) if with_map else (item for item in source if isinstance(item, Frame))

@@ -134,8 +134,8 @@ class RgbdSlamNode(Node):
     def _forget_time(self, from_ns: int, to_ns: int) -> None:
         self._last_ns = None
         self.slam.interrupt()
-        self._events.say(f"time went back from {from_ns / NS_PER_S:.3f} s to {to_ns / NS_PER_S:.3f} s (a bag that loops?): the camera is looked"
-                         " for among the keyframes")
+        self._events.say(f"time went back from {from_ns / NS_PER_S:.3f} s to {to_ns / NS_PER_S:.3f} s (a bag that loops?): the camera is"
+                         " looked for among the keyframes")
 
     def _process(self, bundle: Bundle) -> None:
         """One frame: convert, track, publish."""

@@ -21,7 +21,8 @@ class ImageConfig:
 class FollowConfig:
     """When a motion is believed, and when a frame becomes a keyframe."""
 
-    keyframe_m: float = option(0.15, "a frame becomes a keyframe when it is this far from each other one ...", unit="m", low=0.01, high=10.0)
+    keyframe_m: float = option(0.15, "a frame becomes a keyframe when it is this far from each other one ...", unit="m", low=0.01,
+                               high=10.0)
     keyframe_deg: float = option(10.0, "... or turned by this, or by a share of both", unit="deg", low=0.5, high=90.0)
     max_keyframes: int = option(250, "most keyframes kept (about 0.5 MB each); then the one with the nearest neighbour goes", low=4,
                                 high=10000)

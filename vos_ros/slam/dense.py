@@ -112,8 +112,8 @@ class VolumetricModel:
         model.update_frame_pose(self.integrated, tensor(self._o3d, T_map_camera))
         criteria = [odometry.OdometryConvergenceCriteria(n, 1e-6, 1e-6) for n in _MODEL_ITERATIONS]
         try:
-            model.synthesize_model_frame(self._cast, DEPTH_SCALE, self._image.min_depth_m, self._image.max_depth_m, _MODEL_TRUNCATION, False,
-                                         1.0)
+            model.synthesize_model_frame(self._cast, DEPTH_SCALE, self._image.min_depth_m, self._image.max_depth_m, _MODEL_TRUNCATION,
+                                         False, 1.0)
             found = model.track_frame_to_model(self._input, self._cast, DEPTH_SCALE, self._image.max_depth_m, _TRUNCATION_M,
                                                odometry.Method.PointToPlane, criteria)
         except RuntimeError:

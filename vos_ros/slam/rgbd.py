@@ -1,10 +1,10 @@
 """Where an RGB-D camera is: frame by frame, with a covariance, and an honest word when it isn't known.
 
-A frame is aligned with the oldest keyframe near it, by colour and depth (``dense``), from where the corners followed since the frame before say
-it is (``features``). It is believed where enough of the image fits, the motion is possible, and both agree; else the frame before is
-tried, then the corners alone; else the camera is lost. Who is lost is found by a keyframe that looks alike, whose matched corners give a
-place and whose images align there; after a while a new run of keyframes starts from the last pose. Errors add up from keyframe
-to keyframe, each with the covariance of its alignment; to come back to an old keyframe takes its pose and its certainty.
+A frame is aligned with the oldest keyframe near it, by colour and depth (``dense``), from where the corners followed since the frame
+before say it is (``features``). It is believed where enough of the image fits, the motion is possible, and both agree; else the frame
+before is tried, then the corners alone; else the camera is lost. Who is lost is found by a keyframe that looks alike, whose matched
+corners give a place and whose images align there; after a while a new run of keyframes starts from the last pose. Errors add up from
+keyframe to keyframe, each with the covariance of its alignment; to come back to an old keyframe takes its pose and its certainty.
 """
 
 from __future__ import annotations
@@ -97,15 +97,15 @@ class RgbdSlam:
     def interrupt(self) -> None:
         """What comes next has no relation in time to what came before (a recording that loops): the place must be found anew."""
         if self._last is not None:
-            self._since_ns = None
-            self._start = self._last.found
-            self._last = None
+            found, self._since_ns, self._last = self._last.found, None, None
+            self._start = _Found(found.T_map_camera, found.cov + self._astray(self.config.lost.restart_s))
 
-    def track(self, stamp_ns: int, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"] | None, intrinsics: Intrinsics) -> Tracked:
-        """The pose of a frame; depth in m, 0 unknown. ValueError: sizes that don't fit together, a stamp that is not later than the last."""
+    def track(self, stamp_ns: int, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"] | None, intrinsics: Intrinsics
+              ) -> Tracked:
+        """The pose of a frame; depth in m, 0 unknown. ValueError: sizes that don't fit together, a stamp not later than the last."""
         if self._last is not None and stamp_ns <= self._last.view.stamp_ns:
-            raise ValueError(f"stamp {stamp_ns} ns is not later than the last one, {self._last.view.stamp_ns} ns; call interrupt() where time"
-                             " has gone back")
+            raise ValueError(f"stamp {stamp_ns} ns is not later than the last one, {self._last.view.stamp_ns} ns; call interrupt() where"
+                             " time has gone back")
         empty = np.zeros(rgb.shape[:2], np.float32)
         view = view_of(stamp_ns, rgb, empty if depth is None else depth, intrinsics, self.config.image)
         if self._camera is not None and not _same(view.intrinsics, self._camera):
@@ -118,7 +118,8 @@ class RgbdSlam:
         images = self._dense.images(view)
         if not len(self.keyframes):
             return self._keep(view, images, self._start)
-        found = self._follow(view, images) if self._last is not None and self._since_ns is None else "nothing came before"
+        following = self._last is not None and self._since_ns is None
+        found = self._follow(view, images) if following else "no keyframe shows what is seen"
         if isinstance(found, _Found):
             if self.run and stamp_ns >= self._retry_ns:
                 self._retry_ns = stamp_ns + round(self.config.lost.retry_s * NS_PER_S)
@@ -130,7 +131,8 @@ class RgbdSlam:
         lost = self._lost(view, found)
         if self._since_ns is not None and stamp_ns - self._since_ns >= self.config.lost.restart_s * NS_PER_S:
             run = 1 + max(k.run for k in self.keyframes)
-            return self._keep(view, images, _Found(lost.T_map_camera, lost.cov, run=run, why="lost for too long: started anew from the last pose"))
+            why = "lost for too long: started anew from the last pose"
+            return self._keep(view, images, _Found(lost.T_map_camera, lost.cov, run=run, why=why))
         return lost
 
     # --- one frame after another -------------------------------------------------------------------------------------------------
@@ -165,12 +167,11 @@ class RgbdSlam:
         """The pose by a reference, or why it isn't believed."""
         follow, last = self.config.follow, self._last
         assert last is not None
-        R_ref = reference.T_map_camera[:3, :3]
         found = self._dense.align(images, reference.images, view, se3.compose(se3.inverse(reference.T_map_camera), guess))
         if found is None or found.inliers < follow.min_inliers:
             return f"only {0 if found is None else found.inliers:.0%} of the image fits"
         T = se3.compose(reference.T_map_camera, found.T_a_b)
-        cov = carried(reference.cov, point_covariance(view, found.T_a_b[:3, :3], self.config.covariance.relative), R_ref, found.T_a_b[:3, 3])
+        cov = self._chained(view, reference, found.T_a_b)
         before = last.found
         # To come back to an old keyframe undoes what has drifted since: that may look like a jump.
         drift = 3 * np.sqrt(np.maximum(np.diag(before.cov) - np.diag(reference.cov), 0))
@@ -184,6 +185,11 @@ class RgbdSlam:
             if m > follow.agree_m + drift_m or deg > follow.agree_deg + drift_deg:
                 return f"image and corners differ by {m * 100:.1f} cm and {deg:.1f} degrees"
         return _Found(T, cov)
+
+    def _chained(self, view: View, reference: Keyframe, T_ref_camera: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6 6"]:
+        """The covariance of a pose by a reference: that of the reference, and of the alignment with it."""
+        aligned = point_covariance(view, T_ref_camera[:3, :3], self.config.covariance.relative)
+        return carried(reference.cov, aligned, reference.T_map_camera[:3, :3], T_ref_camera[:3, 3])
 
     def _impossible(self, step: Float64[np.ndarray, "4 4"], seconds: float, more_m: float = 0.0, more_deg: float = 0.0) -> str:
         """Why a motion can't be, or ""."""
@@ -243,13 +249,17 @@ class RgbdSlam:
 
     def _lost(self, view: View, why: str) -> Tracked:
         """The last pose, less and less sure."""
-        lost, since_ns = self.config.lost, self._last.view.stamp_ns if self._last is not None else view.stamp_ns
         if self._since_ns is None:
-            self._since_ns = since_ns
-        seconds = max((view.stamp_ns - self._since_ns) / NS_PER_S, 0.0)
+            self._since_ns = self._last.view.stamp_ns if self._last is not None else view.stamp_ns
         found = self._last.found if self._last is not None else self._start
+        cov = found.cov + self._astray(max((view.stamp_ns - self._since_ns) / NS_PER_S, 0.0))
+        return Tracked(view.stamp_ns, found.T_map_camera, cov, TrackingState.LOST, why)
+
+    def _astray(self, seconds: float) -> Float64[np.ndarray, "6 6"]:
+        """How far the camera may have gone while nothing was known of it."""
+        lost = self.config.lost
         sigma = np.repeat([lost.speed_m_s * seconds, min(np.radians(lost.turn_deg_s) * seconds, np.pi)], 3)
-        return Tracked(view.stamp_ns, found.T_map_camera, found.cov + np.diag(sigma**2), TrackingState.LOST, why)
+        return np.diag(sigma**2)
 
     def _place(self, view: View, images: Any, allowed: Any) -> _Found | None:
         """The pose by the keyframes that look alike: matched corners first, then the whole images from there."""
@@ -266,7 +276,5 @@ class RgbdSlam:
             if np.linalg.norm(apart[:3]) > 2 * follow.agree_m or np.degrees(np.linalg.norm(apart[3:])) > 2 * follow.agree_deg:
                 continue
             T = se3.compose(candidate.T_map_camera, found.T_a_b)
-            cov = carried(candidate.cov, point_covariance(view, found.T_a_b[:3, :3], self.config.covariance.relative),
-                          candidate.T_map_camera[:3, :3], found.T_a_b[:3, 3])
-            return _Found(T, cov, why="found again", run=candidate.run)
+            return _Found(T, self._chained(view, candidate, found.T_a_b), why="found again", run=candidate.run)
         return None

@@ -40,7 +40,8 @@ def trajectory_error(stamps_ns: Sequence[int], poses: Float64[np.ndarray, "N 4 4
     aligned = np.linalg.norm(se3.transform(T, poses[:, :3, 3]) - truth[:, :3, 3], axis=1)
     ways, turns = _relative(np.asarray(stamps_ns, np.int64), poses, truth)
     nees = np.mean([d @ np.linalg.solve(c, d) for d, c in zip(e, covs, strict=True)]) if covs is not None else np.nan
-    return TrajectoryError(_rms(away), _rms(aligned), float(away.max()), _rms(turned), float(turned.max()), _rms(ways), _rms(turns), float(nees))
+    return TrajectoryError(_rms(away), _rms(aligned), float(away.max()), _rms(turned), float(turned.max()), _rms(ways), _rms(turns),
+                           float(nees))
 
 
 def aligning(points: Float64[np.ndarray, "N 3"], onto: Float64[np.ndarray, "N 3"]) -> Float64[np.ndarray, "4 4"]:

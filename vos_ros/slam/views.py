@@ -55,13 +55,13 @@ def view_of(stamp_ns: int, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.nd
     """A rectified frame (depth in m, 0 unknown, registered to colour) as a view. ValueError: images whose sizes don't fit together."""
     size = (intrinsics.height, intrinsics.width)
     if rgb.shape[:2] != size or depth.shape != size:
-        raise ValueError(f"colour is {rgb.shape[1]}x{rgb.shape[0]} px, depth {depth.shape[1]}x{depth.shape[0]} px, the camera's calibration for"
-                         f" {size[1]}x{size[0]} px: wanted all of one size, depth registered to colour")
+        raise ValueError(f"colour is {rgb.shape[1]}x{rgb.shape[0]} px, depth {depth.shape[1]}x{depth.shape[0]} px, the camera's calibration"
+                         f" for {size[1]}x{size[0]} px: wanted all of one size, depth registered to colour")
     step = -(-size[1] // config.width_px)
     h, w = size[0] // step // _BLOCK * _BLOCK, size[1] // step // _BLOCK * _BLOCK
     if min(h, w) < _FEWEST:
-        raise ValueError(f"images of {size[1]}x{size[0]} px at 1/{step} of that (image.width_px {config.width_px}) are too small to be tracked:"
-                         f" wanted at least {_FEWEST} px each way")
+        raise ValueError(f"images of {size[1]}x{size[0]} px at 1/{step} of that (image.width_px {config.width_px}) are too small to be"
+                         f" tracked: wanted at least {_FEWEST} px each way")
     known = np.isfinite(depth) & (depth >= config.min_depth_m) & (depth <= config.max_depth_m)
     depth_mm = np.where(known, np.rint(np.where(known, depth, 0) * DEPTH_SCALE), 0).astype(np.uint16)
     small = np.ascontiguousarray(cv2.resize(rgb[: h * step, : w * step], (w, h), interpolation=cv2.INTER_AREA))
