@@ -54,6 +54,7 @@ def test_figures_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert all(f"\n{s}" in printed for s in STAGES) and "lwl_4_over_1" in printed and "1 object " in printed
 
 
+@pytest.mark.slow
 def test_rules_of_the_published_program(tmp_path: Path) -> None:
     """A pass of everything per object, learning on every frame: here the work, unlike the time, can be foretold."""
     out = tmp_path / "lwl.json"
@@ -68,6 +69,7 @@ def test_rules_of_the_published_program(tmp_path: Path) -> None:
         assert figures[f"lwl_3_{stage}_gflop"] == pytest.approx(3 * figures[f"lwl_1_{stage}_gflop"])
 
 
+@pytest.mark.slow
 def test_settings_reach_the_segmenter(tmp_path: Path) -> None:
     """A gate that stays shut means no learning; without one object there is nothing to compare with."""
     out = tmp_path / "lwl.json"

@@ -84,11 +84,11 @@ def small(name: str, **sides: int) -> list[str]:
 
 @pytest.mark.parametrize(("name", "side", "more"), [
     ("lwl_mnv2.yaml", 65, ()),
-    ("lwl_resnet50.yaml", 64, ()),
+    pytest.param("lwl_resnet50.yaml", 64, (), marks=pytest.mark.slow),
     ("embedding_mnv2.yaml", 65, ("data.rooms.worlds=1",)),
-    ("embedding_scenenet.yaml", 64, ()),
+    pytest.param("embedding_scenenet.yaml", 64, (), marks=pytest.mark.slow),
     ("meta_mnv2.yaml", 65, ("data.rooms.worlds=1",)),
-    ("meta_davis.yaml", 64, ("options.iterations=3",)),
+    pytest.param("meta_davis.yaml", 64, ("options.iterations=3",), marks=pytest.mark.slow),
 ])
 def test_two_steps_of_each_schedule(name: str, side: int, more: tuple[str, ...], root: Path, tmp_path: Path,
                                     capsys: pytest.CaptureFixture[str]) -> None:
