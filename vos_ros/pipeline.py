@@ -24,7 +24,7 @@ from vos_ros.mapping.proposals import SeedProposer, Sight, proposer_of
 from vos_ros.mapping.register import register
 from vos_ros.mapping.seeds import seed_of
 from vos_ros.scene import Found, Scene, Stopwatch, find, look, public_track, survey
-from vos_ros.segmentation.fusion import Prior, fuse, overlaps
+from vos_ros.segmentation.fusion import Prior, burst, fuse, overlaps
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.methods.null import NullSegmenter
 from vos_ros.segmentation.prompts import check_prompt
@@ -293,7 +293,8 @@ class Pipeline:
         """Image and map together. The null method has no image evidence: with it the projection stands alone."""
         if not isinstance(self._segmenter, NullSegmenter):
             sigma_px = max(scene.sigma_px.values(), default=0.0)
-            return fuse(segmentation, self._priors(scene), self._boxes, sigma_px)
+            free = {t: box for t, box in self._boxes.items() if t in self._tracks and not self._tracks[t].map_object_id}
+            return fuse(segmentation, {**self._priors(scene), **burst(segmentation, free)}, self._boxes, sigma_px)
         if scene.T_map_camera is None:
             return segmentation
         nothing = np.zeros(frame.shape, bool)

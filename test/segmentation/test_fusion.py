@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vos_ros.segmentation import fusion
-from vos_ros.segmentation.fusion import Prior, fuse, projection_prior
+from vos_ros.segmentation.fusion import Prior, burst, fuse, projection_prior
 from vos_ros.types import Projection, Segmentation
 
 H, W = 48, 64
@@ -211,3 +211,21 @@ def test_outlines_that_are_exact_and_a_prior_that_is_sure_or_worthless(sigma: fl
     for priors in ({1: projection_prior(projection(mask), sigma, None, 0.05)}, {1: None}):
         probs = fuse(exact, priors, {1: (20, 10, 40, 30)}, 0.0).probs
         assert torch.isfinite(probs).all() and torch.allclose(probs.sum(0), torch.ones(H, W))
+
+
+# -- masks that burst ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_mask_that_becomes_the_whole_image_keeps_what_is_about_its_last_place() -> None:
+    s = segmentation(0.9 * np.ones((H, W)), ids=(3,))
+    last = {3: (20, 16, 30, 26)}
+    gate = burst(s, last)
+    assert gate[3].roi == (12, 8, 38, 34)
+    won = winner(fuse(s, gate, last, 0.0)) == 1
+    assert won[8:34, 12:38].all() and won.sum() == 26 * 26
+
+
+def test_what_was_large_or_grows_by_little_or_is_new_may_be_large() -> None:
+    s = segmentation(0.9 * np.ones((H, W)), ids=(3,))
+    assert burst(s, {3: (0, 0, 60, 30)}) == {} and burst(s, {}) == {} and burst(s, {4: (20, 16, 30, 26)}) == {}
+    assert burst(segmentation(0.9 * rect(16, 12, 40, 40)), {1: (20, 16, 30, 26)}) == {}

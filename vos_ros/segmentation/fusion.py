@@ -32,6 +32,7 @@ _LEAK = 0.05  # prior of an object about where it was just followed; with _DOUBT
 _DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
 _FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
+_MOST = 0.5  # of the image
 
 _Box = tuple[int, int, int, int]
 
@@ -132,6 +133,23 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
     for row, (x0, y0, x1, y1) in boxes.items():
         posterior[row, y0:y1, x0:x1] /= total[y0:y1, x0:x1]
     return replace(segmentation, probs=posterior, winner=winner, best=best.div_(total))
+
+
+def burst(segmentation: Segmentation, previous: Mapping[int, _Box]) -> dict[int, Prior]:
+    """Priors for followed objects that all at once cover ``_MOST`` of the image and did not fill half of that before: of these pixels, only
+    those about their last place can be theirs. ``previous`` are the boxes of the objects that are to be looked at."""
+    height, width = segmentation.probs.shape[1:]
+    most, out = _MOST * height * width, {}
+    rows = {row: i for row, i in enumerate(segmentation.object_ids, start=1) if i in previous}
+    if not rows:
+        return {}
+    areas = (segmentation.probs[list(rows)] > 0.5).sum((1, 2)).tolist()
+    for i, area in zip(rows.values(), areas, strict=True):
+        x0, y0, x1, y1 = previous[i]
+        if 2 * (x1 - x0) * (y1 - y0) < most < area:
+            x0, y0, x1, y1 = box = _grow(previous[i], height, width)
+            out[i] = Prior(box, float(width), np.full((y1 - y0, x1 - x0), 0.5, np.float32))
+    return out
 
 
 def _zeros(like: Float[torch.Tensor, "N1 H W"]) -> Float[torch.Tensor, "N1 H W"]:
