@@ -319,3 +319,17 @@ def test_a_change_that_matters_to_nobody_is_not_published_until_a_while_has_pass
     story.say((1, i, S.MATCHED, points), times=45)
     update = story.mapper.update()
     assert not update.full and [o.id for o in update.objects] == [i], "after five seconds its count of observations is told"
+
+
+def test_what_leaked_into_free_space_goes_when_it_is_seen_through(story):
+    thing = story.new(1, (0, 0, 1))
+    leak = np.random.default_rng(0).normal((0.0, 0.0, 0.9), 0.01, (300, 3)).astype(np.float32)  # flying pixels before it
+    both = np.concatenate([story.surface((0, 0, 1)), leak])
+    story.say((1, thing, S.MATCHED, both), times=6)
+    model = story.mapper.config.model
+    assert story.mapper.objects[thing].extent(model)[0, 2] < 0.9
+    camera = Intrinsics(500.0, 500.0, 319.5, 239.5, 640, 480)
+    sight = Sight(np.full((480, 640), 7, np.uint16), {1: 7}, np.full((480, 640), 1.0, np.float32), camera)
+    story.say((1, thing, S.MATCHED, story.surface((0, 0, 1))), times=20, sight=sight)
+    low, high = story.mapper.objects[thing].extent(model)
+    assert low[2] > 0.93 and high[2] > 1.0, "what lies at the measured depth stays"

@@ -83,3 +83,30 @@ def test_a_grid_is_made_again_of_its_points() -> None:
     # float32 a hundred metres from the map's origin is good to 8 um: a mean on the side of its cube may change sides
     assert abs(len(again) - len(grid)) <= 2
     assert again.weights.sum() == grid.weights.sum() and again.hits.max() == grid.hits.max()
+
+
+def test_a_surface_is_one_layer_in_the_middle_of_what_noise_fills() -> None:
+    rng = np.random.default_rng(3)
+    grid = empty_grid(0.01, np.zeros(3))
+    normal = np.array([0.0, 0.6, 0.8])
+    across = np.stack([[1.0, 0.0, 0.0], [0.0, 0.8, -0.6]])
+    for _ in range(60):  # a slanted plate of 30 cm, measured with 1.2 cm of noise along its normal
+        plate = rng.uniform(-0.15, 0.15, (600, 2)) @ across + rng.normal(0, 0.012, (600, 1)) * normal
+        grid = grid.with_points(plate.astype(np.float32), 100000)
+    points, surface = grid.points(4), grid.surface(4)
+    thick, thin = (np.ptp(np.percentile(p @ normal, [2, 98])) for p in (points, surface))
+    assert thick > 0.035 and thin < 0.5 * thick
+    assert abs(float(np.median(surface @ normal))) < 0.002 and len(surface) < 0.7 * len(points)
+    for axis in across:  # it is as large as it was
+        assert 0.28 < np.ptp(surface @ axis) < 0.32
+
+
+def test_a_thin_surface_stays_where_it_is_also_where_it_is_round() -> None:
+    directions = np.random.default_rng(1).normal(size=(40000, 3))
+    ball = (0.06 * directions / np.linalg.norm(directions, axis=1, keepdims=True)).astype(np.float32)
+    grid = empty_grid(0.01, np.zeros(3)).with_points(ball, 100000)
+    radius = np.linalg.norm(grid.surface(1), axis=1)
+    assert radius.min() > 0.055 and radius.max() < 0.061
+    assert len(empty_grid(0.01, np.zeros(3)).surface(1)) == 0
+    few = grid_of(0.01, np.zeros(3), ball[:3], np.ones(3), np.ones(3, np.int32), np.zeros(3, np.int32))
+    np.testing.assert_array_equal(few.surface(1), few.points(1))
