@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILE = ROOT / "launch/vos_ros.launch.py"
 BOTH = ROOT / "launch/node_and_mapper.launch.py"
+ALL = ROOT / "launch/slam_node_mapper.launch.py"
 SERVE = """
 import sys
 from launch import LaunchDescription, LaunchService
@@ -88,6 +90,36 @@ def test_node_and_mapper_run_on_a_bag_and_end_with_it(tmp_path, scene):
         process.wait(5)
     said = log.read_text()
     assert f"0 objects saved to {map_file}" in said and "image on /cam/image" in said and said.count("finished cleanly") == 3, said
+    assert load(map_file).stamp_ns == scene.START + 9 * scene.STEP, "the last frame of the bag came through node and mapper"
+
+
+def test_tracker_node_and_mapper_run_on_a_bag_of_colour_and_depth_alone(tmp_path, scene):
+    pytest.importorskip("launch_ros", reason="no launch_ros on this machine")
+    pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
+    pytest.importorskip("open3d", reason="tracking needs Open3D")
+    from vos_ros.mapper.store import load
+    from vos_ros.sinks.mcap import McapFile
+    from vos_ros.sinks.recording import Recorder
+    bag, map_file, log = tmp_path / "squares.mcap", tmp_path / "map.json", tmp_path / "out.txt"
+    with McapFile(bag, {}) as out:
+        recorder = Recorder(out, "camera_optical", "map")
+        for index in range(10):
+            recorder.frame(replace(scene.frame_at(scene.START + index * scene.STEP, 0), T_map_camera=None))
+    environment = os.environ | {"ROS_DOMAIN_ID": str(random.SystemRandom().randrange(100, 200)), "ROS_LOG_DIR": str(tmp_path),
+                                "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    arguments = ["method:=null", "namespace:=robot", "slam_name:=where", "image:=/cam/image", "depth:=/cam/depth", "camera_info:=/cam/info",
+                 f"config:={ROOT / 'config/vos_ros.yaml'}", f"mapper_config:={ROOT / 'config/object_mapper.yaml'}",
+                 f"slam_config:={ROOT / 'config/rgbd_slam.yaml'}", f"bag:={bag}", "bag_rate:=4", f"map_file:={map_file}"]
+    with log.open("w") as stream:
+        process = subprocess.Popen([sys.executable, "-c", SERVE, str(ALL), *arguments], stdout=stream, stderr=subprocess.STDOUT,
+                                   env=environment)
+    try:
+        assert process.wait(100) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait(5)
+    said = log.read_text()
+    assert "pose from odometry" in said and said.count("finished cleanly") == 4 and "camera pose:" not in said, said
     assert load(map_file).stamp_ns == scene.START + 9 * scene.STEP, "the last frame of the bag came through node and mapper"
 
 

@@ -25,6 +25,7 @@ from tf2_msgs.msg import TFMessage
 
 from vos_ros.geometry import se3
 from vos_ros.ros.conversions import covariance_from_message, matrix_from_pose, ns_from_stamp, transform_message
+from vos_ros.slam.config import CovarianceConfig
 from vos_ros.sources.synthetic import Capture, SyntheticSource, SyntheticSpec
 
 OPTICAL = "camera_color_optical_frame"
@@ -155,7 +156,15 @@ def test_the_pose_of_the_base_that_carries_the_camera(start_tracker, captures):
     tracker.robot.spin(0.5)
     odometry = tracker.step(captures[0])
     assert odometry.child_frame_id == "base_link"
-    np.testing.assert_allclose(matrix_from_pose(odometry.pose.pose), np.linalg.inv(T_base_camera), atol=1e-6)
+    T_map_base = matrix_from_pose(odometry.pose.pose)
+    T_map_camera = T_map_base @ T_base_camera
+    np.testing.assert_allclose(T_map_camera[:3, 3], 0, atol=1e-6)
+    right, down, ahead = T_map_camera[:3, :3].T
+    np.testing.assert_allclose([right, down, ahead], [[0, -1, 0], [0, 0, -1], [1, 0, 0]], atol=1e-6, err_msg="of a level camera")
+    cov, start = covariance_from_message(odometry.pose.covariance), CovarianceConfig()
+    np.testing.assert_allclose(cov[3:, 3:], np.eye(3) * np.radians(start.start_deg) ** 2, atol=1e-12)
+    lever = np.linalg.norm(T_map_base[:3, 3])
+    assert np.trace(cov[:3, :3]) == pytest.approx(3 * start.start_m**2 + 2 * (lever * np.radians(start.start_deg)) ** 2)
     assert not tracker.transforms
 
 
@@ -168,6 +177,7 @@ def test_what_is_missing_is_said(start_tracker, captures):
 
 
 def test_a_wrong_parameter_ends_it_with_a_sentence(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "vos_ros.ros.rgbd_slam", "--ros-args", "-p", "node.initial_qw:=0.0"], capture_output=True,
-                          text=True, timeout=60, env=os.environ | {"ROS_DOMAIN_ID": "99"})
+    zero = [word for k in "xyzw" for word in ("-p", f"node.initial_q{k}:=0.0")]
+    done = subprocess.run([sys.executable, "-m", "vos_ros.ros.rgbd_slam", "--ros-args", *zero], capture_output=True, text=True,
+                          timeout=60, env=os.environ | {"ROS_DOMAIN_ID": "99"})
     assert done.returncode == 1 and "node.initial_q" in done.stderr and "Traceback" not in done.stderr

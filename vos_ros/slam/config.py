@@ -24,7 +24,7 @@ class FollowConfig:
     keyframe_m: float = option(0.15, "a frame becomes a keyframe when it is this far from each other one ...", unit="m", low=0.01,
                                high=10.0)
     keyframe_deg: float = option(10.0, "... or turned by this, or by a share of both", unit="deg", low=0.5, high=90.0)
-    max_keyframes: int = option(250, "most keyframes kept (about 0.5 MB each); then the one with the nearest neighbour goes", low=4,
+    max_keyframes: int = option(250, "most keyframes kept (about 0.9 MB each); then the one with the nearest neighbour goes", low=4,
                                 high=10000)
     min_inliers: float = option(0.4, "least share of the pixels with depth that must fit the keyframe's", low=0.05, high=1.0)
     min_features: int = option(20, "least number of tracked corners that agree on a motion, for it to count", low=6, high=1000)
@@ -79,10 +79,11 @@ class SlamNodeConfig:
     initial_x: float = option(0.0, "first position of the camera in the map", unit="m", low=-1e6, high=1e6)
     initial_y: float = option(0.0, "first position of the camera in the map", unit="m", low=-1e6, high=1e6)
     initial_z: float = option(0.0, "first position of the camera in the map", unit="m", low=-1e6, high=1e6)
-    initial_qx: float = option(0.0, "first rotation of the camera's optical frame in the map, a quaternion", low=-1.0, high=1.0)
-    initial_qy: float = option(0.0, "first rotation of the camera's optical frame in the map, a quaternion", low=-1.0, high=1.0)
-    initial_qz: float = option(0.0, "first rotation of the camera's optical frame in the map, a quaternion", low=-1.0, high=1.0)
-    initial_qw: float = option(1.0, "first rotation of the camera's optical frame in the map, a quaternion", low=-1.0, high=1.0)
+    initial_qx: float = option(-0.5, "first rotation of the camera's optical frame in the map, a quaternion x y z w; the default is that"
+                               " of a level camera that looks along the map's x, z up", low=-1.0, high=1.0)
+    initial_qy: float = option(0.5, "y of it", low=-1.0, high=1.0)
+    initial_qz: float = option(-0.5, "z of it", low=-1.0, high=1.0)
+    initial_qw: float = option(0.5, "w of it", low=-1.0, high=1.0)
     image_transport: str = option("raw", "how colour images arrive", choices=("raw", "compressed"))
     depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
     input_reliability: str = option("best_effort", "QoS of images, depth and camera_info", choices=("best_effort", "reliable"))
