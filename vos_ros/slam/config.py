@@ -26,8 +26,10 @@ class FollowConfig:
     keyframe_deg: float = option(10.0, "... or turned by this, or by a share of both", unit="deg", low=0.5, high=90.0)
     max_keyframes: int = option(250, "most keyframes kept (about 0.9 MB each); then the one with the nearest neighbour goes", low=4,
                                 high=10000)
-    min_inliers: float = option(0.4, "least share of the pixels with depth that must fit the keyframe's", low=0.05, high=1.0)
-    min_features: int = option(20, "least number of tracked corners that agree on a motion, for it to count", low=6, high=1000)
+    min_inliers: float = option(0.4, "least share of the pixels with depth that must fit the keyframe's ...", low=0.05, high=1.0)
+    min_inliers_alone: float = option(0.6, "... and where there are no corners to bear witness", low=0.05, high=1.0)
+    min_features: int = option(10, "least number of followed corners that agree on a motion, for it to count, ...", low=6, high=1000)
+    min_feature_share: float = option(0.4, "... and least share of all that could be followed", low=0.0, high=1.0)
     agree_m: float = option(0.03, "the images' motion and that of the corners may differ by this, ...", unit="m", low=0.001, high=1.0)
     agree_deg: float = option(2.0, "... and by this", unit="deg", low=0.05, high=45.0)
     max_speed_m_s: float = option(2.0, "no camera moves faster ...", unit="m/s", low=0.05, high=100.0)

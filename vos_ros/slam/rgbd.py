@@ -143,7 +143,7 @@ class RgbdSlam:
         assert last is not None
         before, seconds = last.found, (view.stamp_ns - last.view.stamp_ns) / NS_PER_S
         corners = motion(last.view, view)
-        if corners is not None and (corners.inliers < self.config.follow.min_features or self._impossible(corners.T_a_b, seconds)):
+        if corners is not None and (not self._agreed(corners) or self._impossible(corners.T_a_b, seconds)):
             corners = None
         steady = last.step if seconds < 1.5 * last.step_s else np.eye(4)
         step = corners.T_a_b if corners is not None else steady
@@ -168,7 +168,8 @@ class RgbdSlam:
         follow, last = self.config.follow, self._last
         assert last is not None
         found = self._dense.align(images, reference.images, view, se3.compose(se3.inverse(reference.T_map_camera), guess))
-        if found is None or found.inliers < follow.min_inliers:
+        enough = follow.min_inliers if corners is not None else max(follow.min_inliers, follow.min_inliers_alone)
+        if found is None or found.inliers < enough:
             return f"only {0 if found is None else found.inliers:.0%} of the image fits"
         T = se3.compose(reference.T_map_camera, found.T_a_b)
         cov = self._chained(view, reference, found.T_a_b)
@@ -185,6 +186,11 @@ class RgbdSlam:
             if m > follow.agree_m + drift_m or deg > follow.agree_deg + drift_deg:
                 return f"image and corners differ by {m * 100:.1f} cm and {deg:.1f} degrees"
         return _Found(T, cov)
+
+    def _agreed(self, corners: FeatureMotion) -> bool:
+        """Whether enough corners agree on a motion."""
+        follow = self.config.follow
+        return corners.inliers >= max(follow.min_features, follow.min_feature_share * corners.tried)
 
     def _chained(self, view: View, reference: Keyframe, T_ref_camera: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6 6"]:
         """The covariance of a pose by a reference: that of the reference, and of the alignment with it."""
