@@ -1,6 +1,6 @@
 """Starts tracker, node and reference mapper: colour and depth alone, live or of a bag, become poses, masks and an object map.
 
-    ros2 launch vos_ros slam_node_mapper.launch.py bag:=run.mcap map_file:=$HOME/kitchen.json config:=$HOME/vos_ros.yaml
+    ros2 launch vos_ros slam_node_mapper.launch.py bag:=run.mcap map_file:=$HOME/kitchen.json proposals:=depth
     ros2 launch vos_ros slam_node_mapper.launch.py image:=/camera/color/image_raw camera_info:=/camera/color/camera_info \
         depth:=/camera/aligned_depth_to_color/image_raw
 

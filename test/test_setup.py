@@ -389,7 +389,7 @@ def test_modules_come_from_the_checkout_and_messages_from_the_overlay(tmp_path: 
 def test_launch_finds_executables_and_share() -> None:
     from ament_index_python.packages import get_package_prefix, get_package_share_directory
 
-    for program in ("vos_ros_node", "object_mapper", "vos-ros"):
+    for program in ("vos_ros_node", "object_mapper", "rgbd_slam", "vos-ros"):
         assert os.access(Path(get_package_prefix("vos_ros")) / "lib" / "vos_ros" / program, os.X_OK)
     assert (Path(get_package_share_directory("vos_ros")) / "launch").is_dir()
 
