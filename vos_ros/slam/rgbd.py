@@ -9,6 +9,7 @@ keyframe to keyframe, each with the covariance of its alignment; to come back to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -267,7 +268,7 @@ class RgbdSlam:
         sigma = np.repeat([lost.speed_m_s * seconds, min(np.radians(lost.turn_deg_s) * seconds, np.pi)], 3)
         return np.diag(sigma**2)
 
-    def _place(self, view: View, images: Any, allowed: Any) -> _Found | None:
+    def _place(self, view: View, images: Any, allowed: Callable[[Keyframe], bool]) -> _Found | None:
         """The pose by the keyframes that look alike: matched corners first, then the whole images from there."""
         lost, follow = self.config.lost, self.config.follow
         landmarks = describe(view)
