@@ -85,6 +85,7 @@ def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
     assert [k.T_map_camera[0, 3] for k in frames] == [0.0, 1.0, 2.0, 3.0, 4.0], "the one beside another has gone"
     frames.add(at(0.0, run=1))
     assert frames.reference(at(0.0).T_map_camera, 1).run == 1
+    assert frames.near(at(2.1).T_map_camera, 0) and not frames.near(at(2.1).T_map_camera, 1) and not frames.near(at(2.5).T_map_camera, 0)
     frames.drop(1)
     assert len(frames) == 4
 

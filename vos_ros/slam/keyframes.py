@@ -52,6 +52,10 @@ class Keyframes:
         cosine = (np.einsum("kij,ij->k", T[:, :3, :3], T_map_camera[:3, :3]) - 1) / 2
         return np.asarray(way / self._config.keyframe_m + np.degrees(np.arccos(np.clip(cosine, -1, 1))) / self._config.keyframe_deg)
 
+    def near(self, T_map_camera: Float64[np.ndarray, "4 4"], run: int) -> bool:
+        """Whether one of a run is near. (Those of another may lie there by mistake.)"""
+        return any(d < 1 and k.run == run for d, k in zip(self.distances(T_map_camera), self._items, strict=True))
+
     def reference(self, T_map_camera: Float64[np.ndarray, "4 4"], run: int) -> Keyframe:
         """The oldest near one of a run, so that who comes back to a place finds the pose that it had; the nearest where none is near."""
         mine = [(d, k) for d, k in zip(self.distances(T_map_camera), self._items, strict=True) if k.run == run]

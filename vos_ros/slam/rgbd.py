@@ -215,7 +215,7 @@ class RgbdSlam:
             self.run = found.run
             self.model = None
         first = not any(k.run == self.run for k in self.keyframes)
-        if first or (found.state is TrackingState.TRACKED and float(self.keyframes.distances(found.T_map_camera).min()) > 1):
+        if first or (found.state is TrackingState.TRACKED and not self.keyframes.near(found.T_map_camera, self.run)):
             if not first:
                 found = self._refined(view, images, found)
             self.keyframes.add(keyframe(view, images, found.T_map_camera, found.cov, self.run))
