@@ -194,17 +194,17 @@ class AssociationConfig:
                             " are not considered", low=0.0, high=1.0)
     min_depth_inliers: float = option(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
     min_overlap_3d: float = option(0.5, "... unless so much of the track's measured points lies on the object's surface", low=0.0, high=1.0)
-    weight_bias: float = option(-3.24, "log-odds of a pair against the track's being no object of the map: with no overlap at all; this"
+    weight_bias: float = option(-7.99, "log-odds of a pair against the track's being no object of the map: with no overlap at all; this"
                                 " and the next seven are fitted (vos-ros eval association --fit)", low=-100.0, high=100.0)
-    weight_tolerant_iou: float = option(2.75, "... times the mask IoU after the pose's uncertainty is allowed for", low=-100.0, high=100.0)
-    weight_mask_iou: float = option(3.34, "... times the plain mask IoU", low=-100.0, high=100.0)
-    weight_depth_inliers: float = option(0.36, "... times the share of pixels with agreeing depth", low=-100.0, high=100.0)
-    weight_overlap_3d: float = option(2.07, "... times the share of measured points that lies on the object's surface in space",
+    weight_tolerant_iou: float = option(5.28, "... times the mask IoU after the pose's uncertainty is allowed for", low=-100.0, high=100.0)
+    weight_mask_iou: float = option(5.25, "... times the plain mask IoU", low=-100.0, high=100.0)
+    weight_depth_inliers: float = option(0.92, "... times the share of pixels with agreeing depth", low=-100.0, high=100.0)
+    weight_overlap_3d: float = option(1.59, "... times the share of measured points that lies on the object's surface in space",
                                       low=-100.0, high=100.0)
-    weight_no_depth: float = option(1.54, "... where no pixel has depth", low=-100.0, high=100.0)
-    weight_similarity: float = option(0.82, "... times the similarity of looks to the most similar view of the object", low=-100.0,
+    weight_no_depth: float = option(1.08, "... where no pixel has depth", low=-100.0, high=100.0)
+    weight_similarity: float = option(3.69, "... times the similarity of looks to the most similar view of the object", low=-100.0,
                                       high=100.0)
-    weight_no_similarity: float = option(-0.21, "... where the looks of one of them aren't known", low=-100.0, high=100.0)
+    weight_no_similarity: float = option(2.11, "... where the looks of one of them aren't known", low=-100.0, high=100.0)
     class_conflict: float = option(4.0, "log-odds that speak against a pair whose classes are known and differ", low=0.0, high=100.0)
     views: int = option(8, "views kept of each object's looks; 0 = looks are no evidence", low=0, high=1000)
     view_score: float = option(0.9, "a match with this score (probability) shows what the object looks like", low=0.0, high=1.0)

@@ -118,5 +118,6 @@ def test_the_shipped_weights_say_what_people_would() -> None:
     assert p(0.95, 0.9, 0.95, 1.0, 0.9) > 0.98 and p(0.9, 0.9, math.nan, math.nan, math.nan) > 0.8
     assert p(0.25, 0.25, 0.3, 0.3, 0.2) < 0.5 and p(0.2, 0.1, math.nan, math.nan, math.nan) < 0.5
     assert p(0.3, 0.2, 0.9, 1.0, 0.9) < 0.9, "a sliver at the right place is no sure match"
-    looks = [p(0.6, 0.5, 0.6, 0.6, s) for s in (0.0, 0.5, 1.0)]
-    assert looks[0] < looks[1] < looks[2] < looks[0] + 0.2, "looks help; they don't decide"
+    looks = [p(0.8, 0.7, 0.8, 0.8, s) for s in (0.0, 0.5, 1.0)]
+    assert 0.5 < looks[0] < looks[1] < looks[2], "looks help; they don't decide where the place is right"
+    assert p(0.1, 0.0, 0.0, 0.0, 1.0) < 0.05, "nor where it is wrong"

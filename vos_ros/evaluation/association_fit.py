@@ -20,7 +20,8 @@ from vos_ros.pipeline import Pipeline
 from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapUpdate, Mask
 
-_RIDGE = 1e-3  # on the weights: keeps them finite where the cases can be told apart without error
+_RIDGE = 1e-4  # on the weights: keeps them finite where the cases can be told apart without error
+_ANY_SIGN = ("bias", "no_depth", "no_similarity")  # of the others more is never less: what they share is shared out, not played off
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -108,4 +109,5 @@ def fit(cases: Sequence[Case]) -> Float64[np.ndarray, "F"]:
         slope = ((odds / total[:, None])[:, :, None] * x).sum((0, 1)) - chosen
         return float(value / len(cases) + 0.5 * _RIDGE * (w @ w)), slope / len(cases) + _RIDGE * w
 
-    return np.asarray(minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B").x)
+    bounds = [(None if name in _ANY_SIGN else 0.0, None) for name in FEATURES]
+    return np.asarray(minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B", bounds=bounds).x)
