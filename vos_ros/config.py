@@ -211,7 +211,7 @@ class AssociationConfig:
     continuity: float = option(2.0, "added to the log-odds of the object that a track was held to be, in the assignment only; less where"
                                " the track has jumped", low=0.0, high=100.0)
     match_score: float = option(0.5, "score (probability) from which a pair counts as matched", low=0.0, high=1.0)
-    absent_free: float = option(0.8, "free space is measured where an object should be: on this share of the pixels that show its place",
+    absent_free: float = option(0.6, "free space is measured where an object should be: on this share of the pixels that show its place",
                                 low=0.0, high=1.0)
     absent_px: int = option(50, "... and on at least so many", unit="px", low=1, high=10**6)
     absent_s: float = option(0.5, "... for so long, before it is said to be absent", unit="s", low=0.0, high=60.0)
