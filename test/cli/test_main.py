@@ -19,8 +19,8 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("words", [[], ["convert"], ["replay"], ["slam"], ["eval"], ["eval", "bag"], ["eval", "davis"], ["eval", "ytvos"], ["demo"],
-                                   ["train"], ["bench"], ["bench", "lwl"], ["weights", "import"], ["weights", "show"]])
+@pytest.mark.parametrize("words", [[], ["convert"], ["replay"], ["slam"], ["eval"], ["eval", "bag"], ["eval", "davis"], ["eval", "ytvos"],
+                                   ["demo"], ["train"], ["bench"], ["bench", "lwl"], ["weights", "import"], ["weights", "show"]])
 def test_help_needs_nothing_heavy(words: list[str]) -> None:
     code = f"""
 import sys
