@@ -43,7 +43,7 @@ def test_it_takes_frames_and_time(stamps: list[float], known: bool) -> None:
 @pytest.mark.parametrize(("said", "known"), [
     ({"free": 0.85}, True),
     ({"free": 0.1}, False),  # 40 px of 400: too few to say anything
-    ({"free": 0.6, "agreeing": 0.4}, False),  # two fifths of it stand there
+    ({"free": 0.55, "agreeing": 0.45}, False),  # nearly half of it stands there
     ({"sigma_px": 6.0}, False),  # the pose can't tell the place from the one beside it
     ({"matched": (7,)}, False),
 ])
@@ -58,6 +58,13 @@ def test_what_is_hidden_says_nothing_and_what_is_measured_there_speaks_against_i
     assert watch(b, [0.5]), "nor to be there"
     assert not watch(b, [0.6], free=0.0, agreeing=0.9)
     assert not watch(b, [0.7, 0.8]) and watch(b, [0.9, 1.0])
+
+
+def test_what_is_known_to_be_absent_stays_so_on_less_until_more_speaks_against_it() -> None:
+    b = book()
+    assert watch(b, [0.0, 0.1, 0.3])
+    assert watch(b, [0.4, 0.5], free=0.5, agreeing=0.45)
+    assert not watch(b, [0.6], free=0.4, agreeing=0.5) and not watch(b, [0.7, 0.8])
 
 
 def test_what_is_forgotten_starts_anew() -> None:
