@@ -68,8 +68,6 @@ class Witness:
 
     def _conflicts(self, records: Iterable[TrackRecord], by_id: dict[int, MapObject]) -> frozenset[tuple[int, int]]:
         """Pairs whose classes are known and differ. A track's class is that of the object it is held to be, or what a prompt said."""
-        out = []
-        for r in records:
-            own = by_id[r.map_object_id].class_id if r.map_object_id in by_id else r.class_id
-            out += [(r.track_id, o.id) for o in by_id.values() if own and o.class_id and o.class_id != own]
-        return frozenset(out)
+        classes = {o.id: o.class_id for o in by_id.values() if o.class_id}
+        own = {r.track_id: by_id[r.map_object_id].class_id if r.map_object_id in by_id else r.class_id for r in records}
+        return frozenset((t, i) for t, c in own.items() if c for i, other in classes.items() if other != c)
