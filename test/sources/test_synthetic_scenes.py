@@ -44,6 +44,7 @@ def test_twins_pass_each_other_while_the_box_hides_them() -> None:
     assert hidden >= 1, "both are hidden between"
 
 
+@pytest.mark.slow
 def test_what_is_taken_away_was_seen_and_stays_in_the_map(tmp_path: Path) -> None:
     source = SyntheticSource(SyntheticSpec(seed=12, frames=14, rate_hz=2.0, scene="removed", **SMALL))
     gone_ns = source.removed_ns

@@ -119,6 +119,7 @@ def test_legs_equal_one_run(finished: Path, tmp_path: Path, clips_folder: Path, 
     assert [(r["step"], r["loss"]) for r in whole] == [(r["step"], r["loss"]) for r in legs]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(finished: Path, tmp_path: Path, clips_folder: Path) -> None:
     process = start(tmp_path, clips_folder, "--slow", "0.1")
     wait_for(process, tmp_path / "log.jsonl", 9)
@@ -157,6 +158,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, clips_folder: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_processes_equal_one(two: Path, tmp_path: Path, clips_folder: Path, runner: ModuleType) -> None:
     """But for the order of sums."""
     train(runner.config(clips_folder), runner.TinyTask(dropout=0.0), tmp_path, device="cpu", show=False)
