@@ -416,6 +416,15 @@ def test_an_object_whose_place_is_seen_to_be_empty_is_absent_and_welcome_back() 
     assert status_of(result, 1) == S.MATCHED and object_of(result) == before
 
 
+def test_an_absent_object_that_the_map_moves_is_followed_at_once() -> None:
+    pipeline = started([plate(1, 0.3, 0.2), square(2)])
+    for i in range(12):
+        result = step(pipeline, frame(i, shift=0.0))
+    assert status_of(result, 1) == S.ABSENT and not mask_of(result, 1).any()
+    pipeline.update_map(MapUpdate(600, "map", 2, False, (square(1),)))
+    assert iou(mask_of(step(pipeline, frame(12, shift=0.0)), 1), truth(1)) > 0.7
+
+
 def test_an_object_that_the_map_invents_is_absent() -> None:
     invented = plate(9, -0.3, 0.15, side=0.25)
     pipeline = started([square(1), square(2), invented])

@@ -157,7 +157,6 @@ class Pipeline:
         self._witness = Witness(self.config)
         self._absence, self._identity = AbsenceBook(self.config.association), IdentityBook(self.config.association)
         self._proposer = self._given_proposer or proposer_of(self.config.proposals)
-        self._missing: frozenset[int] = frozenset()  # objects that the last frame showed to be absent
         self._asked: list[tuple[int, Prompt, int]] = []
         self._last: Frame | None = None
         self._start_segmenter()
@@ -280,9 +279,13 @@ class Pipeline:
         self._segmenter.drop(leaving)
         return len(leaving)
 
+    def _missing(self) -> frozenset[int]:
+        """Objects that were last seen to be absent from where the map has them still."""
+        return self._absence.absent(self._last.stamp_ns) if self._last is not None else frozenset()
+
     def _should_see(self, p: Projection) -> bool:
         """The projection promises enough pixels of the object, and enough of the part that is inside the image."""
-        if p.object_id in self._missing:
+        if p.object_id in self._missing():
             return False
         inside = max(1.0 - p.truncated, 1e-6)
         return p.area_px >= self.config.tracking.seed_min_px and p.visible / inside >= self.config.tracking.seed_min_visible
@@ -310,7 +313,8 @@ class Pipeline:
         if scene.T_map_camera is None:
             return {}
         # what is left of the projection of an object that isn't there belongs to whatever stands behind it
-        return {r.track_id: None if r.map_object_id in self._missing else scene.priors.get(r.map_object_id)
+        missing = self._missing()
+        return {r.track_id: None if r.map_object_id in missing else scene.priors.get(r.map_object_id)
                 for r in self._tracks if r.map_object_id}
 
     def _teach(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found) -> None:
@@ -359,8 +363,7 @@ class Pipeline:
                  and m.evidence.score >= self.config.association.match_score}
         self._absence.observe(scene.projections.values(), scene.expectations, scene.sigma_px, frame.stamp_ns, found)
         bound = {r.track_id: r.map_object_id for r in self._tracks}
-        self._missing = self._absence.absent(frame.stamp_ns)
-        return Doubts(self._missing, *self._identity.observe(pairs, bound, frame.stamp_ns))
+        return Doubts(self._absence.absent(frame.stamp_ns), *self._identity.observe(pairs, bound, frame.stamp_ns))
 
     def _propose(self, frame: Frame, scene: Scene, found: Found, watch: Stopwatch) -> None:
         """Starts what stands in view and nobody knows; it is in the results from the next frame on. A proposed track that has lost its

@@ -41,7 +41,6 @@ class Scene:
     liftable: Bool[np.ndarray, "H W"] | None = None
 
 
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Found:
     """Where each track is: ``owner`` holds 0 or 1 + its index in ``track_ids``, ``prob`` the owner's probability; areas (px), mean

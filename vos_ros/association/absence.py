@@ -26,7 +26,8 @@ class AbsenceBook:
     """Who is missing. A frame speaks for an object's absence where the depth camera sees through its place: measured depth lies behind
     the predicted surface on ``absent_px`` pixels and more, and on ``absent_free`` of those that nothing nearer hides. It speaks against
     it where the object's surface is measured on as much. What is hidden or out of view says nothing. An object is absent once frames have
-    spoken for it, and none against it, for ``absent_s`` and at least ``absent_frames`` times."""
+    spoken for it, and none against it, for ``absent_s`` and at least ``absent_frames`` times; then it stays so while more of its place
+    is seen through than shows its surface."""
 
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config

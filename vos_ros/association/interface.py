@@ -37,10 +37,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One pair of a track and a map object. ``mask_iou`` is the plain one; ``tolerant_iou`` leaves out what the pose's uncertainty
-    explains; ratios are NaN without depth. ``surface_px`` are the pixels where measured depth shows the object's surface, of which the
-    track has the share ``surface_covered``: 0 and NaN without depth. ``overlap_3d`` and ``similarity`` as in ``View``, NaN where
-    unknown."""
+    """One pair of a track and a map object. ``mask_iou`` is the plain one, where the object should be seen and is seen through counts as
+    missed; ``tolerant_iou`` leaves out what the pose's uncertainty explains; ratios are NaN without depth. ``surface_px`` are the pixels
+    where measured depth shows the object's surface, of which the track has the share ``surface_covered``: 0 and NaN without depth.
+    ``overlap_3d`` and ``similarity`` as in ``View``, NaN where unknown."""
 
     track_id: int
     map_object_id: int
