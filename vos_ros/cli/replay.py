@@ -68,15 +68,20 @@ def add_parser(subparsers: Any) -> None:
     noise.add_argument("--pose-noise-m", type=float, default=0.0, metavar="RMS", help="RMS length of the shift of the camera, m")
     noise.add_argument("--pose-noise-deg", type=float, default=0.0, metavar="RMS", help="RMS angle of the turn of the camera, degrees")
     noise.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    add_frames(p, "registered depth, or none", "pose of the camera, or tf, or none")
+    p.add_argument("--overlays", metavar="DIR", help="write an overlay of every frame and a contact sheet there")
+    p.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+
+def add_frames(p: argparse.ArgumentParser, depth: str, pose: str) -> None:
+    """Which frames of a recording, and its topics where it is a bag; ``depth`` and ``pose`` say what those are for."""
     topics = p.add_argument_group("topics of a bag (found by their type where there is no choice)")
-    for name, text in (("image", "colour image"), ("depth", "registered depth, or none"), ("camera-info", "of the colour image"),
-                       ("map-objects", "the object map, or none"), ("pose", "pose of the camera, or tf, or none")):
+    for name, text in (("image", "colour image"), ("depth", depth), ("camera-info", "of the colour image"),
+                       ("map-objects", "the object map, or none"), ("pose", pose)):
         topics.add_argument(f"--{name}", default="", metavar="TOPIC", help=text)
     topics.add_argument("--map-frame", default="", metavar="NAME", help="frame of the map (default: that of the object map, else map)")
     p.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
     p.add_argument("--stop", type=int, metavar="N", help="frame before which to stop (default: the end)")
-    p.add_argument("--overlays", metavar="DIR", help="write an overlay of every frame and a contact sheet there")
-    p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
+from vos_ros.cli.replay import add_frames
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,13 +40,7 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--initial-pose", choices=("truth", "identity"), default="truth", help="the first pose: the recording's, so that its"
                    " objects lie where they are seen, or the map's origin (default: truth; identity where there is none)")
     p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one parameter of the tracker; may be repeated")
-    topics = p.add_argument_group("topics of a bag (found by their type where there is no choice)")
-    for name, text in (("image", "colour image"), ("depth", "registered depth"), ("camera-info", "of the colour image"),
-                       ("map-objects", "the object map, or none"), ("pose", "pose of the camera to compare with, or tf, or none")):
-        topics.add_argument(f"--{name}", default="", metavar="TOPIC", help=text)
-    topics.add_argument("--map-frame", default="", metavar="NAME", help="frame of the map (default: that of the object map, else map)")
-    p.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
-    p.add_argument("--stop", type=int, metavar="N", help="frame before which to stop (default: the end)")
+    add_frames(p, "registered depth", "pose of the camera to compare with, or tf, or none")
     p.add_argument("--plot", metavar="FILE.png", help="draw the trajectory, the true one beside it, and the error with what is said of it")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
