@@ -17,7 +17,7 @@ ROOM = [([-3.0, -1.0, -1.05], [3.0, 3.0, -1.0]), ([-3.0, 2.5, -1.0], [3.0, 2.6, 
 
 def planes_of(depth: np.ndarray, camera: Intrinsics, min_area: float = 0.2, guesses: Sequence = ()) -> list[np.ndarray]:
     grid = grid_of(depth, camera, CONFIG)
-    return find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, min_area, guesses)
+    return [flat.plane for flat in find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, min_area, guesses)]
 
 
 def test_table_floor_and_wall_are_found(camera: Intrinsics, cut_boxes: Callable[..., np.ndarray], table_top) -> None:
@@ -74,3 +74,15 @@ def test_where_there_is_no_plane_none_is_found(camera: Intrinsics, depth: np.nda
 def test_the_same_image_gives_the_same_planes(camera: Intrinsics, table_top) -> None:
     a, b = (planes_of(table_top.depth(), camera) for _ in range(2))
     assert np.array_equal(a, b)
+
+
+def test_a_plane_is_what_lies_in_one_patch(camera: Intrinsics, cut_boxes: Callable[..., np.ndarray]) -> None:
+    """Two shelves level with one another, each smaller than what counts, make no plane; a wall beside them keeps to itself."""
+    left, right = ([-0.75, -0.2, 1.0], [-0.45, 0.2, 1.1]), ([0.25, -0.2, 1.0], [0.55, 0.2, 1.1])  # 0.12 m^2 each
+    assert planes_of(cut_boxes([left, right], np.eye(4), camera), camera, 0.2) == []
+    near = ([-0.1, -0.2, 1.0], [0.2, 0.2, 1.1])  # as large, and next to the right one
+    grid = grid_of(cut_boxes([left, near, right], np.eye(4), camera), camera, CONFIG)
+    (flat,) = find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, 0.2)
+    x = grid.vertices[..., 0]
+    on_wall = grid.vertices[..., 2] > 0
+    assert flat.cells[on_wall & (x > -0.08)].mean() > 0.95 and not flat.cells[on_wall & (x < -0.4)].any() and (on_wall & (x < -0.4)).any()

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from vos_ros.config import ProposalsConfig
 from vos_ros.geometry.points import vertex_map
-from vos_ros.mapping.planes import Plane, find_planes, on_plane, smooth_normals
+from vos_ros.mapping.planes import Flat, Plane, find_planes, smooth_normals
 from vos_ros.types import Intrinsics
 
 _COLUMNS = 160
@@ -90,22 +90,22 @@ def tolerance_at(z: Float32[np.ndarray, "*S"], config: ProposalsConfig) -> Float
     return np.asarray(np.float32(config.plane_tolerance_m) + np.float32(config.plane_tolerance_per_m2) * z * z)
 
 
-def planes_of(grid: Grid, config: ProposalsConfig, guesses: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]] = ()) -> list[Plane]:
+def planes_of(grid: Grid, config: ProposalsConfig, guesses: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]] = ()) -> list[Flat]:
     """The large planes in view (camera frame); see ``find_planes``."""
     return find_planes(grid.vertices, grid.normals, grid.tolerance, grid.cell_m2, config.plane_min_m2, guesses)
 
 
-def pieces(grid: Grid, planes: Sequence[Plane], config: ProposalsConfig) -> Int32[np.ndarray, "h w"]:
+def pieces(grid: Grid, planes: Sequence[Flat], config: ProposalsConfig) -> Int32[np.ndarray, "h w"]:
     """All that stands off the planes, nearer than ``far_m``: each connected surface a number from 1, 0 elsewhere. Neighbouring cells
     are connected where no jump of the range separates them."""
     z = grid.vertices[..., 2]
     off = (z > 0) & (z <= config.far_m)
     for plane in planes:
-        off &= ~on_plane(plane, grid.vertices, grid.normals, grid.tolerance)
+        off &= ~plane.cells
     return _connected(off, grid, config)
 
 
-def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Plane], known: Bool[np.ndarray, "h w"],
+def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Flat], known: Bool[np.ndarray, "h w"],
              reach: Bool[np.ndarray, "h w"], config: ProposalsConfig) -> list[Cluster]:
     """The pieces that may be objects which nobody knows yet, the largest first.
 
@@ -164,7 +164,7 @@ def _border(share: Float64[np.ndarray, "L"]) -> int:
 
 
 def full_mask(
-    cluster: Cluster, grid: Grid, planes: Sequence[Plane], depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics,
+    cluster: Cluster, grid: Grid, planes: Sequence[Flat], depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics,
     taken: Bool[np.ndarray, "H W"], config: ProposalsConfig,
 ) -> tuple[Bool[np.ndarray, "H W"], Float32[np.ndarray, "H W"]]:
     """A cluster in full resolution, and how much each pixel of it can be trusted: 0 in a band along the outline, which is as wide outside
@@ -187,7 +187,7 @@ def full_mask(
     z = vertex_map(depth[y0:y1, x0:x1], Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, x1 - x0, y1 - y0))
     tolerance = tolerance_at(z[..., 2], config)
     mask = (z[..., 2] > 0) & (z[..., 2] >= up(low) - tolerance) & (z[..., 2] <= up(high) + tolerance)
-    for plane in planes:
+    for plane in (f.plane for f in planes if f.cells[near].any()):
         mask &= np.abs(z @ plane[:3].astype(np.float32) + np.float32(plane[3])) > tolerance
     free = ~taken[y0:y1, x0:x1]
     mask = np.asarray(cv2.morphologyEx((mask & free).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)))
@@ -265,9 +265,9 @@ def _solid(cells: Bool[np.ndarray, "h w"]) -> bool:
     return len(rows) >= _MIN_SOLID * area
 
 
-def _rises(points: Float32[np.ndarray, "P 3"], tolerance: Float32[np.ndarray, "P"], planes: Sequence[Plane]) -> bool:
+def _rises(points: Float32[np.ndarray, "P 3"], tolerance: Float32[np.ndarray, "P"], planes: Sequence[Flat]) -> bool:
     """A tenth of the points lie clearly off every plane."""
-    heights = (np.abs(points @ p[:3].astype(np.float32) + np.float32(p[3])) for p in planes)
+    heights = (np.abs(points @ f.plane[:3].astype(np.float32) + np.float32(f.plane[3])) for f in planes)
     return all(10 * np.count_nonzero(height >= _MIN_RISE * tolerance) >= len(points) for height in heights)
 
 

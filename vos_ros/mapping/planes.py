@@ -1,12 +1,15 @@
 """The large planes of a depth image (table tops, floor, walls): what objects stand on and in front of.
 
 RANSAC (Fischler and Bolles, 1981) on a decimated vertex map, one plane after the other. Three nearby cells make a hypothesis; a cell
-supports it where it lies near the plane and its normal, where it has one, agrees. Planes known from before may be smaller.
+supports it where it lies near the plane and its normal, where it has one, agrees. A plane goes on without end, a table top doesn't: what
+counts is how much of it is seen in one patch, and only what lies in or beside such patches is a part of it. Planes known from before may
+be smaller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,11 +27,24 @@ _MIN_CELLS = 40
 _GUESSED = 0.1
 """A plane known from before may show so much less of itself than a new one must."""
 _MAX_PLANES = 8
+_MAX_TRIES = 12
+"""Hypotheses that are looked into, those that turn out to be no plane among them."""
+_PATCH_M, _MAX_RASTER = 0.1, 1024
+"""Side of the squares that a plane is divided into, and the most squares along one side. What lies in the same square or the next but one
+is one patch: things stand between, and far away the cells are far apart."""
 _GRAZING = 0.15
 """Sine of the angle under which a plane is looked along, not at: what a cell covers of it is not known, and not counted in full."""
 
 Plane = Float64[np.ndarray, "4"]
 """Unit normal and offset (m) of the plane n . p + d = 0."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Flat:
+    """A plane and the cells that are a part of it: on the plane and in or beside a patch of it that is large enough."""
+
+    plane: Plane
+    cells: Bool[np.ndarray, "h w"]
 
 
 def smooth_normals(vertices: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
@@ -47,31 +63,39 @@ def find_planes(
     cell_m2: Float32[np.ndarray, "h w"],
     min_area_m2: float,
     guesses: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]] = (),
-) -> list[Plane]:
-    """The planes, at most 8, that show at least ``min_area_m2`` of themselves, the best supported first; then those near ``guesses`` of
-    which what is left shows at least a tenth of that. A guess is a plane and the cells where it may be.
+) -> list[Flat]:
+    """The planes, at most 8, that show at least ``min_area_m2`` of themselves in one patch, the best supported first; then those near
+    ``guesses`` of which what is left shows at least a tenth of that. A guess is a plane and the cells where it may be.
 
     ``vertices`` m, 0 0 0 where unknown, and their ``normals``, 0 0 0 where there is none; ``tolerance`` is the distance (m) within which
     a reading lies on a plane, ``cell_m2`` the area that a cell covers at its depth, seen face to face. Camera frame. Deterministic.
     """
-    left = vertices[..., 2] > 0
-    planes: list[Plane] = []
+    measured = vertices[..., 2] > 0
+    left, untried = measured.copy(), measured.copy()
+    flats: list[Flat] = []
     rng = np.random.default_rng(1)  # the same draws each time: the planes are a function of the arguments
-    while len(planes) < _MAX_PLANES:
-        best = _hypothesis(vertices, normals, tolerance, left, cell_m2, rng)
-        if best is None:
+
+    def seen(near: Plane, among: Bool[np.ndarray, "h w"], least_m2: float) -> Bool[np.ndarray, "h w"]:
+        """Adds the plane where there is enough of it in one patch. What supports it; nothing where that is too little all in all."""
+        plane, on = _refine(near, vertices, normals, tolerance, among)
+        if plane is None or (areas := _areas(plane, vertices, cell_m2, on)).sum() < least_m2:
+            return np.zeros_like(on)
+        cells = _in_patches(plane, vertices, areas, measured & on_plane(plane, vertices, normals, tolerance), least_m2)
+        if cells.any():
+            flats.append(Flat(plane, cells))
+            left[cells] = False
+        return on
+
+    for _ in range(_MAX_TRIES):
+        best = _hypothesis(vertices, normals, tolerance, left & untried, cell_m2, rng)
+        if best is None or not (support := seen(best, left & untried, min_area_m2)).any():
             break
-        plane, on = _refine(best, vertices, normals, tolerance, left)
-        if plane is None or _area(plane, vertices, cell_m2, on) < min_area_m2:
+        untried &= ~support
+        if len(flats) == _MAX_PLANES:
             break
-        planes.append(plane)
-        left &= ~on
     for guess, there in guesses:
-        plane, on = _refine(guess, vertices, normals, tolerance, left & there)
-        if plane is not None and _area(plane, vertices, cell_m2, on) >= _GUESSED * min_area_m2:
-            planes.append(plane)
-            left &= ~on
-    return planes
+        seen(guess, left & there, _GUESSED * min_area_m2)
+    return flats
 
 
 def on_plane(
@@ -146,11 +170,33 @@ def _refine(
     return plane, on
 
 
-def _area(
+def _areas(
     plane: Plane, vertices: Float32[np.ndarray, "h w 3"], cell_m2: Float32[np.ndarray, "h w"], on: Bool[np.ndarray, "h w"]
-) -> float:
-    """Area (m^2) of the plane that is seen: a cell covers more of it the flatter it is looked at. Scattered cells are no plane."""
+) -> Float32[np.ndarray, "h w"]:
+    """What each cell of ``on`` shows of the plane (m^2), the more the flatter it is looked at. Scattered cells show nothing."""
     on = dense(on)
     rays = vertices[on]
     sine = np.abs(rays @ plane[:3].astype(np.float32)) / np.maximum(rays[:, 2], 1e-6)
-    return float((cell_m2[on] / np.maximum(sine, _GRAZING)).sum())
+    out = np.zeros(on.shape, np.float32)
+    out[on] = cell_m2[on] / np.maximum(sine, _GRAZING)
+    return out
+
+
+def _in_patches(plane: Plane, vertices: Float32[np.ndarray, "h w 3"], areas: Float32[np.ndarray, "h w"], whole: Bool[np.ndarray, "h w"],
+                least_m2: float) -> Bool[np.ndarray, "h w"]:
+    """Which cells of ``whole``, all that lie on the plane, are in or beside a patch whose ``areas`` are ``least_m2`` together."""
+    across = np.linalg.svd(plane[None, :3])[2][1:].astype(np.float32)  # two directions in the plane
+    flat = vertices[whole] @ across.T
+    low = flat.min(0)
+    side = max(_PATCH_M, float((flat.max(0) - low).max()) / _MAX_RASTER)
+    squares = ((flat - low) / side).astype(np.int64)
+    columns, rows = squares.max(0) + 1
+    index = squares[:, 1] * columns + squares[:, 0]
+    area = np.bincount(index, areas[whole], rows * columns)
+    beside = cv2.dilate((area > 0).astype(np.uint8).reshape(rows, columns), np.ones((3, 3), np.uint8))
+    patch = cv2.connectedComponents(beside)[1].ravel()
+    large = np.bincount(patch, area) >= least_m2
+    large[0] = False
+    out = np.zeros(whole.shape, bool)
+    out[whole] = large[patch[index]]
+    return out

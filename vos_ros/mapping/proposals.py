@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
 from vos_ros.config import ProposalsConfig
 from vos_ros.geometry.points import known_depth
 from vos_ros.mapping.clusters import Cluster, Grid, clusters, full_mask, grid_of, pieces, planes_of
-from vos_ros.mapping.planes import Plane, dense, moved, on_plane
+from vos_ros.mapping.planes import Flat, Plane, dense, moved
 from vos_ros.types import Frame, Mask, Projection, Seed
 
 _VOXEL_M = 0.025
@@ -141,7 +141,7 @@ class DepthProposer:
         in_map = np.tensordot(pose[:3, :3], grid.vertices, (1, 2)) + pose[:3, 3, None, None]
         guesses = [(moved(b.plane, np.linalg.inv(pose)), _within(in_map, b)) for b in self._backgrounds]
         planes = planes_of(grid, config, guesses)
-        self._remember(planes, grid, in_map, pose)
+        self._remember(planes, in_map, pose)
         labels = pieces(grid, planes, config)
         owner = sight.owner[grid.step // 2 :: grid.step, grid.step // 2 :: grid.step]
         self._learn_places(sight.track_ids, owner, labels, grid, pose)
@@ -194,13 +194,13 @@ class DepthProposer:
         best = max(shares, key=lambda t: shares[t], default=0)
         return best if best and shares[best] >= _HELD else 0
 
-    def _remember(self, planes: list[Plane], grid: Grid, in_map: Float64[np.ndarray, "3 h w"], pose: Float64[np.ndarray, "4 4"]) -> None:
+    def _remember(self, planes: list[Flat], in_map: Float64[np.ndarray, "3 h w"], pose: Float64[np.ndarray, "4 4"]) -> None:
         """Adds a look's planes (camera frame) to those known in the map; one that is the same and nearby becomes a part of the new one."""
-        for plane in planes:
-            points = in_map[:, dense((grid.vertices[..., 2] > 0) & on_plane(plane, grid.vertices, grid.normals, grid.tolerance))]
+        for flat in planes:
+            points = in_map[:, dense(flat.cells)]
             if not points.size:
                 continue
-            new, rest = moved(plane, pose), []
+            new, rest = moved(flat.plane, pose), []
             points = np.sort(points, axis=1)
             strays = points.shape[1] // 100
             low, high = points[:, strays] - _AROUND_M, points[:, -1 - strays] + _AROUND_M
