@@ -18,6 +18,7 @@ from vos_ros.association.interface import Associator, Evidence, Match
 from vos_ros.association.report import Doubts, associations
 from vos_ros.config import Config
 from vos_ros.intake import jumped, sound
+from vos_ros.mapping.growth import Growth, Part
 from vos_ros.mapping.lift import lift
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.proposals import SeedProposer, Sight, proposer_of
@@ -33,6 +34,7 @@ from vos_ros.tracking.book import TrackBook
 from vos_ros.types import (
     Frame,
     FrameResult,
+    MapObject,
     MapUpdate,
     Mask,
     Observation,
@@ -71,7 +73,7 @@ class Pipeline:
         """Everything that one frame tells."""
         watch = Stopwatch()
         frame, warnings = self._check(frame)
-        surveyed = self._beside.submit(survey, list(self.object_map), frame, self.config)
+        surveyed = self._beside.submit(survey, list(self.object_map), self._whole(), frame, self.config)
         segmentation = self._segmenter.step(frame)
         watch.lap("segmentation")
         scene = self._register(frame, surveyed.result(), segmentation, watch)
@@ -83,7 +85,7 @@ class Pipeline:
         lifted = self._beside.submit(self._lift, frame, scene, found)
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
-        matches, pairs = self._associate(self._witness.view(frame, scene, found, self._tracks, self.object_map, self._segmenter))
+        matches, pairs = self._associate(self._witness.view(frame, scene, found, self._tracks, self._whole(), self._segmenter))
         self._advance(frame, scene, found, matches)
         self._witness.learn(matches, self._tracks, scene)
         doubts = self._doubt(frame, scene, matches, pairs)
@@ -102,8 +104,11 @@ class Pipeline:
         reason = self.object_map.apply(update)
         if reason:
             return reason
-        self._absence.forget([i for i, place in places.items() if (o := self.object_map.get(i)) is None
-                              or np.linalg.norm(o.T_map_object[:3, 3] - place) > self.config.mapping.depth_tolerance_m])
+        moved = [i for i, place in places.items() if (o := self.object_map.get(i)) is None
+                 or np.linalg.norm(o.T_map_object[:3, 3] - place) > self.config.mapping.depth_tolerance_m]
+        self._absence.forget(moved)
+        self._growth.forget(places if before != self.object_map.session_id else moved)
+        self._growth.learnt(list(self.object_map))
         if before != self.object_map.session_id:  # the mapper started over: its ids mean other objects now
             self._end([r.track_id for r in self._tracks if r.map_object_id])
             self._witness.forget_objects()
@@ -154,7 +159,7 @@ class Pipeline:
     def _start_session(self, session_id: str) -> None:
         self.session_id = session_id or uuid.uuid4().hex[:12]
         self._tracks = TrackBook(self.config.tracking)
-        self._witness = Witness(self.config)
+        self._witness, self._growth = Witness(self.config), Growth()
         self._absence, self._identity = AbsenceBook(self.config.association), IdentityBook(self.config.association)
         self._proposer = self._given_proposer or proposer_of(self.config.proposals)
         self._asked: list[tuple[int, Prompt, int]] = []
@@ -208,7 +213,7 @@ class Pipeline:
             registered = self._registered_pose(frame, scene, segmentation)
             watch.lap("pose")
             if registered is not None:
-                scene = replace(look(list(self.object_map), frame, *registered, self.config.mapping), liftable=scene.liftable)
+                scene = replace(look(self._whole(), frame, *registered, self.config.mapping), liftable=scene.liftable)
                 watch.lap("render")
         return scene
 
@@ -278,6 +283,10 @@ class Pipeline:
         leaving = [r.track_id for r in sorted(gone, key=lambda r: -r.misses)[: max(0, count)]]
         self._segmenter.drop(leaving)
         return len(leaving)
+
+    def _whole(self) -> list[MapObject]:
+        """The map's objects with those parts that it does not have yet."""
+        return list(self._growth.objects(self.object_map))
 
     def _missing(self) -> frozenset[int]:
         """Objects that were last seen to be absent from where the map has them still."""
@@ -371,16 +380,18 @@ class Pipeline:
         again. The null method could not follow any of it."""
         if isinstance(self._segmenter, NullSegmenter):
             return
-        nameless = [r.track_id for r in self._tracks if not r.map_object_id]
-        sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, nameless, scene.projections.values(), scene.sigma_px)
+        sight = Sight(frame, scene.T_map_camera, found.owner, found.track_ids, {r.track_id: r.map_object_id for r in self._tracks},
+                      scene.projections.values(), scene.sigma_px)
         lost = self._tracks.lost_proposals()
         room = self.config.tracking.max_objects - len(set(self._segmenter.object_ids) - set(lost))
         proposals = self._proposer(sight, self._tracks.reserve, room)
         watch.lap("proposals")
         self._tracks.lose(proposals.astray, frame.stamp_ns)
         self._segmenter.drop([t for t in self._segmenter.object_ids if t in {*lost, *proposals.astray}])
+        grown = self._grow(frame, scene, found, proposals.parts)
+        watch.lap("proposals")
         followed = set(self._segmenter.object_ids)
-        if again := [s for s in proposals.seeds if s.object_id in followed]:
+        if again := [s for s in (*grown, *proposals.seeds) if s.object_id in followed]:
             self._segmenter.update(frame, again)
         if new := [s for s in proposals.seeds if s.object_id not in followed]:
             self._segmenter.seed(frame, new)
@@ -388,6 +399,16 @@ class Pipeline:
             if s.object_id not in self._tracks:
                 self._tracks.start(s.object_id, frame.stamp_ns, map_object_id=0, class_id=0, source=TrackSource.PROPOSAL)
         watch.lap("segmentation")
+
+    def _grow(self, frame: Frame, scene: Scene, found: Found, parts: Sequence[Part]) -> list[Seed]:
+        """Adds parts to what is known of their objects, and says what the tracks look like with them."""
+        if frame.depth is None or scene.T_map_camera is None:
+            return []
+        self._growth.check(frame, scene.T_map_camera, self.config.mapping)
+        self._growth.add(parts, frame, scene.T_map_camera, self.config.mapping, liftable=scene.liftable)
+        tracks = [(self._tracks.followed_objects().get(p.object_id), p) for p in parts]
+        return [Seed(t, Mask(p.mask | (found.owner == found.track_ids.index(t) + 1)), p.weight) for t, p in tracks
+                if t is not None and t in found.track_ids]
 
     def _result(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, observations: tuple[Observation, ...],
                 matches: Sequence[Match], doubts: Doubts, warnings: list[str], watch: Stopwatch) -> FrameResult:

@@ -98,9 +98,10 @@ def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:
                  int(found.areas[row]), found.boxes.get(row, (0, 0, 0, 0)), *fractions)
 
 
-def survey(objects: Sequence[MapObject], frame: Frame, config: Config) -> tuple[Scene, dict[str, float]]:
-    """All that map, pose and depth say before the image is asked: the pose aligned with the depth, the map as seen from it, the pixels
-    that can be lifted; and the milliseconds that each took. Needs no segmentation, so that it can run beside it."""
+def survey(objects: Sequence[MapObject], whole: Sequence[MapObject], frame: Frame, config: Config) -> tuple[Scene, dict[str, float]]:
+    """All that map, pose and depth say before the image is asked: the pose at which ``objects`` (as the map has them) lie on the depth,
+    these objects with all that is known of them (``whole``) as seen from it, the pixels that can be lifted; and the milliseconds that each
+    took. Needs no segmentation, so that it can run beside it."""
     watch = Stopwatch()
     if frame.T_map_camera is None:
         return Scene(None, frame.pose_cov, {}, {}, {}, ()), watch.done()
@@ -113,7 +114,7 @@ def survey(objects: Sequence[MapObject], frame: Frame, config: Config) -> tuple[
             alignment = align(objects, pose, cov, frame.depth, frame.intrinsics, config=config.mapping)
             pose, cov, aligned = alignment.T_map_camera, alignment.pose_cov, alignment.accepted
             watch.lap("pose")
-        scene = replace(look(objects, frame, pose, cov, config.mapping), aligned=aligned)
+        scene = replace(look(whole, frame, pose, cov, config.mapping), aligned=aligned)
         watch.lap("render")
     if frame.depth is not None:
         scene = replace(scene, liftable=liftable_pixels(frame.depth, frame.intrinsics, config.mapping))

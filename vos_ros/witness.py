@@ -11,7 +11,6 @@ from vos_ros.association.appearance import AppearanceBook, Descriptors
 from vos_ros.association.interface import Match, View
 from vos_ros.association.surfaces import Places, Points, Surfaces
 from vos_ros.config import Config
-from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.scene import Found, Scene, sampled
 from vos_ros.segmentation.interface import Describing, VideoSegmenter
 from vos_ros.tracking.book import TrackBook, TrackRecord
@@ -31,7 +30,8 @@ class Witness:
         """The map's ids mean other objects from now on."""
         self._looks.keep_only(())
 
-    def view(self, frame: Frame, scene: Scene, found: Found, tracks: TrackBook, objects: ObjectMap, segmenter: VideoSegmenter) -> View:
+    def view(self, frame: Frame, scene: Scene, found: Found, tracks: TrackBook, objects: Iterable[MapObject], segmenter: VideoSegmenter
+             ) -> View:
         """The frame for an associator."""
         by_id = {o.id: o for o in objects}
         self._looks.keep_only(by_id)

@@ -208,6 +208,17 @@ def test_two_tracks_that_share_one_thing_give_one_object(story):
     assert set(story.mapper.objects) == {i}
 
 
+def test_a_part_of_a_known_body_is_that_body(story):
+    """One end of a bar; frames show both masks beside one another, and the boxes are not alike. The bar's own mask has lost that end."""
+    size = (0.4, 0.1, 0.1)
+    bar = story.new(1, (0, 0, 1), size=size, count=4000)
+    end = story.surface((0.15, 0, 1), (0.1, 0.1, 0.1), count=1500)
+    kept = end[(end[:, 0] > 0.11) & (end[:, 0] < 0.19)]  # without the faces across the bar
+    for k in range(8):
+        story.say((1, bar, S.MATCHED, story.surface((-0.05, 0, 1), (0.3, 0.1, 0.1), seed=50 + k)), (2, 0, S.NEW, kept))
+    assert set(story.mapper.objects) == {bar} and story.events[-1] == f"track 2 is object {bar}: they share their surface"
+
+
 def test_two_objects_that_grow_to_be_one_are_joined(story):
     whole = {"size": (0.2, 0.1, 0.1), "count": 1600}
     left = story.new(1, (-0.07, 0, 1), size=(0.06, 0.1, 0.1))

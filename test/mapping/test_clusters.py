@@ -20,7 +20,7 @@ def found(depth: np.ndarray, camera: Intrinsics, known: np.ndarray | None = None
     grid = grid_of(depth, camera, config)
     planes = planes_of(grid, config)
     labels = pieces(grid, planes, config)
-    known_cells = np.zeros(labels.shape, bool) if known is None else grid.sample(known)
+    known_cells = np.zeros(labels.shape, np.int32) if known is None else grid.sample(known).astype(np.int32)
     return clusters(grid, labels, planes, known_cells, grid.vertices[..., 2] > 0, config)
 
 
@@ -87,7 +87,24 @@ def test_known_pixels_are_taken_out_with_the_rims_that_they_leave(camera: Intrin
         assert not (left.cells & grid_of(depth, camera, CONFIG).sample(own)).any()
     half = own.copy()
     half[:, : int(np.flatnonzero(own.any(0)).mean())] = False
-    assert len(found(depth, camera, half)) == 1, "half of an object is not another object"
+    rest, alone = sorted(found(depth, camera, half), key=lambda c: -c.part_of)
+    assert rest.part_of == 1 and not alone.part_of, "half of an object is not another object, but more of it"
+    assert (rest.cells & grid_of(depth, camera, CONFIG).sample(own & ~half)).sum() >= 0.9 * rest.cells.sum()
+
+
+def test_a_part_belongs_to_what_it_goes_on_from(camera: Intrinsics, view, truth) -> None:
+    """A long box of which the left third is known; then one that only stands beside something known, in its corner."""
+    long = ([-0.3, 1.4, 0.0], [0.3, 1.5, 0.15])
+    depth, own = view(long), truth(long)
+    columns = np.flatnonzero(own.any(0))
+    third = own.copy()
+    third[:, columns[len(columns) // 3] :] = False
+    (rest,) = found(depth, camera, third)
+    assert rest.part_of == 1
+    low, tall = ([-0.15, 1.2, 0.0], [0.15, 1.4, 0.1]), ([-0.15, 1.4, 0.0], [0.15, 1.5, 0.3])
+    assert not [c for c in found(view(low, tall), camera, truth(low)) if c.part_of], "a crease lies between them"
+    nameless = third * np.int32(-1)
+    assert not [c for c in found(view(long), camera, nameless) if c.part_of]
 
 
 def test_an_object_that_touches_a_known_one_in_the_image_only_is_new(camera: Intrinsics, view, truth) -> None:

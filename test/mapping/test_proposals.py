@@ -14,6 +14,7 @@ from vos_ros.config import MappingConfig, ProposalsConfig
 from vos_ros.geometry import se3
 from vos_ros.geometry.camera import scale_intrinsics
 from vos_ros.mapping import proposals
+from vos_ros.mapping.growth import Part
 from vos_ros.mapping.proposals import DepthProposer, MaskProposer, Sight, no_proposals, proposer_of, share, voxels_of, widened
 from vos_ros.mapping.render import render
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
@@ -33,6 +34,7 @@ class World:
         self.tracks: dict[int, int] = {}  # track -> thing
         self.blind: set[int] = set()  # tracks that have lost what they followed
         self.told_astray: list[int] = []
+        self.told_parts: list[tuple[Part, np.ndarray]] = []  # with the things at the pixels
         self.named: set[int] = set()  # tracks that are objects of the map
         self.offset = 0.0  # m, error of the pose that is told
         self.ids = itertools.count(1)
@@ -65,10 +67,11 @@ class World:
         for row, (track, thing) in enumerate(self.tracks.items(), start=1):
             if track not in self.blind and thing:
                 owner[ids == thing] = row
-        nameless = self.tracks.keys() - self.named
-        sight = Sight(frame, frame.T_map_camera, owner, tuple(self.tracks), nameless, projections, {})
+        object_of = {t: t if t in self.named else 0 for t in self.tracks}
+        sight = Sight(frame, frame.T_map_camera, owner, tuple(self.tracks), object_of, projections, {})
         proposed = proposer(sight, lambda: next(self.ids), room)  # type: ignore[operator]
         self.told_astray += proposed.astray
+        self.told_parts += [(part, ids) for part in proposed.parts]
         self.blind.update(proposed.astray)  # as the pipeline does, which no longer segments them
         for s in proposed.seeds:
             assert isinstance(s.prompt, Mask)
@@ -283,3 +286,16 @@ def test_it_costs_less_than_the_time_that_it_has(world: World) -> None:
 
     world.run(timed, 12)
     assert 1e3 * spent / 12 < 30.0
+
+
+def test_the_rest_of_a_known_object_is_its_part(world: World, make_box: Callable[..., object]) -> None:
+    """The map has the left half of a box."""
+    (low, high), proposer = THINGS[2], DepthProposer(CONFIG)
+    half = make_box(7, low, [0.5 * (low[0] + high[0]), *high[1:]])
+    for _ in range(12):
+        depth, _ = world.owner_of_pixels(world.pose())
+        world.look(proposer, projections=render([half], world.pose(), world.camera, depth=depth))  # type: ignore[list-item]
+    assert sorted(world.tracks.values()) == [1, 3], "half of a box is not another box"
+    assert world.told_parts and {p.object_id for p, _ in world.told_parts} == {7}
+    for part, ids in world.told_parts:
+        assert (ids[part.mask] == 2).mean() > 0.8  # a border of one of these small pixels

@@ -15,6 +15,9 @@ from vos_ros.mapper.model import ObjectModel
 from vos_ros.mapper.overlap import share_near, surface_overlap
 
 Pair = tuple[int, int]
+_BODY = 3.0
+"""What is thinner than this times the distance at which surfaces count as one is no body: a card's surface is that of the box below it."""
+_ALL_AROUND = 0.95
 
 
 @dataclass(eq=False, slots=True)
@@ -33,11 +36,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How much two objects are the same in space: share of the smaller one's surface that is the other's too, and whether their boxes
-    overlap by ``rules.join_box_iou``."""
+    """How much two objects are the same in space: share of the smaller one's surface that is the other's too, whether their boxes
+    overlap by ``rules.join_box_iou``, and whether one is ``within`` the other's surface all around."""
 
     shared: float
     alike: bool
+    within: bool = False
 
     def same_as_new(self, beside: bool, rules: RulesConfig) -> bool:
         """A new object is the known one. Two things that most frames showed ``beside`` one another are hardly the same, even where they
@@ -45,8 +49,9 @@ class Likeness:
         return self.same_as_known(beside, rules) or (not beside and (self.shared >= rules.join_overlap or (self.alike and self.shared > 0)))
 
     def same_as_known(self, beside: bool, rules: RulesConfig) -> bool:
-        """Two objects of the map are one: surfaces and boxes must be alike, whatever the frames showed."""
-        return self.alike and self.shared >= (rules.join_overlap_beside if beside else rules.join_overlap)
+        """Two objects of the map are one: surfaces and boxes must be alike, whatever the frames showed, or one is all within the other's
+        surface: two bodies can't be, however little one has grown or however much the other has leaked."""
+        return self.within or (self.alike and self.shared >= (rules.join_overlap_beside if beside else rules.join_overlap))
 
 
 def likeness(a: ObjectModel, b: ObjectModel, model: ModelConfig, rules: RulesConfig) -> Likeness:
@@ -55,7 +60,11 @@ def likeness(a: ObjectModel, b: ObjectModel, model: ModelConfig, rules: RulesCon
     # coarse cubes are farther apart than the noise is wide
     distance_m = max(rules.join_distance_m, a.grid.point_radius_m, b.grid.point_radius_m)
     shared = surface_overlap(mine, theirs, distance_m)
-    return Likeness(shared, shared > 0 and box_iou_3d(extent_of(mine), extent_of(theirs), least_m=distance_m) >= rules.join_box_iou)
+    if not shared:
+        return Likeness(0.0, alike=False)
+    boxes = extent_of(mine), extent_of(theirs)
+    thick = min(float((box[1] - box[0]).min()) for box in boxes) >= _BODY * distance_m
+    return Likeness(shared, box_iou_3d(*boxes, least_m=distance_m) >= rules.join_box_iou, thick and shared >= _ALL_AROUND)
 
 
 @dataclass(eq=False, slots=True)

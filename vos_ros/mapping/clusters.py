@@ -42,6 +42,21 @@ _MIN_SOLID = 0.5
 """Share of its convex outline that a piece fills: what fills less is what other things leave to be seen of a surface."""
 _MIN_RISE = 1.5
 """Tolerances by which a tenth of a piece must rise over every plane; what rises less is the plane's own unevenness."""
+_BACK, _FORTH = 1, 3
+"""Cells before and behind an edge towards something known, at which the surface's normals are compared: the rim lies between."""
+_MAX_CREASE = 0.5
+"""Largest share of the edges between a part and its object that may be creases: two things that touch meet in a crease."""
+_CREASE = 0.87
+"""Cosine of the normals on both sides of a crease: 30 degrees, and hollow."""
+_OF_ONE = 0.8
+"""Least share of a part's edges towards known things that must be towards its object."""
+_WITHIN = 0.7
+"""Least share of an object's cells off the planes that must lie in the piece of which a part is to be its own."""
+_MIN_PART, _MAX_PART = 0.2, 3.0
+"""Least and largest size of a part, in that of what is known of its object there: less is what masks and poses err by, and of more the
+known object is rather a part itself."""
+_TOLD_APART_M = 0.06
+"""Parts are told where the depth separates surfaces that are so far apart: farther away it runs together what only stands close by."""
 _MIN_LEFT = 0.7
 """Share of a piece that must be left when the known objects are taken out of it, else it is one of them."""
 _BAND_PX = (2, 3)
@@ -69,10 +84,12 @@ class Grid:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Cluster:
-    """A piece that stands by itself: its cells (a mask of the grid) and their points (m, camera frame)."""
+    """A piece that stands by itself, or (``part_of`` its id) what a known object has not got of itself: its cells (a mask of the grid) and
+    their points (m, camera frame)."""
 
     cells: Bool[np.ndarray, "h w"]
     points: Float32[np.ndarray, "P 3"]
+    part_of: int = 0
 
 
 def grid_of(depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, config: ProposalsConfig) -> Grid:
@@ -105,45 +122,94 @@ def pieces(grid: Grid, planes: Sequence[Flat], config: ProposalsConfig) -> Int32
     return _connected(off, grid, config)
 
 
-def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Flat], known: Bool[np.ndarray, "h w"],
+def clusters(grid: Grid, labels: Int32[np.ndarray, "h w"], planes: Sequence[Flat], known: Int32[np.ndarray, "h w"],
              reach: Bool[np.ndarray, "h w"], config: ProposalsConfig) -> list[Cluster]:
-    """The pieces that may be objects which nobody knows yet, the largest first.
+    """The pieces that may be objects which nobody knows yet, and the parts that known objects have besides, the largest first.
 
-    ``labels`` as of ``pieces``; ``known`` marks the cells of known objects; ``reach`` those where the sensor ever measured anything.
-    Left out is what is too small, too large, too thin, too flat or too ragged, and what is a part of something: hidden by something
-    nearer, cut off where the measured depth ends, beside a known object on the same surface or mostly one itself.
+    ``labels`` as of ``pieces``; ``known`` says which known object a cell is: its id, -1 one without an id, 0 none; ``reach`` marks the
+    cells where the sensor ever measured anything. Left out is what is too small, too large, too thin, too flat or too ragged, and what is
+    hidden by something nearer, cut off where the measured depth ends, or mostly a known object. What lies beside a known object on the
+    same surface is a part of that, where no crease lies between them, and no object in any case.
     """
     whole = np.bincount(labels.ravel())
     origin = labels
     if known.any():
         # and a cell around them, of the same piece: masks are not that exact
-        rim = np.asarray(cv2.dilate(np.where(known, labels, 0).astype(np.float32), np.ones((3, 3), np.uint8)))
-        labels = _connected((labels > 0) & ~known & (rim != labels), grid, config)
+        rim = np.asarray(cv2.dilate(np.where(known != 0, labels, 0).astype(np.float32), np.ones((3, 3), np.uint8)))
+        labels = _connected((labels > 0) & (known == 0) & (rim != labels), grid, config)
     boxes = find_objects(labels)
     if not boxes:
         return []
     cells = np.bincount(labels.ravel())
     outline, open_, hidden, touching, cut = _outline(labels, origin, reach, grid, config)
     share = 1.0 / np.maximum(outline, 1)
-    good = (cells * grid.step**2 >= config.min_px) & (cells >= _MIN_CELLS) & (2.0 * cells * share >= _MIN_WIDTH)
-    good &= (open_ * share >= _MIN_OPEN) & (hidden * share <= _MAX_HIDDEN) & (touching * share <= _MAX_TOUCHING) & (cut * share <= _MAX_CUT)
-    good[0] = False
+    large = (cells * grid.step**2 >= config.min_px) & (cells >= _MIN_CELLS) & (2.0 * cells * share >= _MIN_WIDTH)
+    large[0] = False
+    alone = (open_ * share >= _MIN_OPEN) & (hidden * share <= _MAX_HIDDEN) & (touching * share <= _MAX_TOUCHING) & (cut * share <= _MAX_CUT)
+    parts = _parts(large & (touching * share > _MAX_TOUCHING), labels, origin, known, grid, config)
     found = []
-    for label in np.flatnonzero(good):
+    for label in np.flatnonzero(large & alone).tolist() + list(parts):
         box = boxes[label - 1]
         own = labels[box] == label
-        if cells[label] < _MIN_LEFT * whole[origin[box][own][0]]:
-            continue
         points = grid.vertices[box][own]
         length, breadth = _extents(points)
-        if not config.min_size_m <= length <= config.max_size_m or breadth < _MIN_BREADTH * length:
+        if not config.min_size_m <= length <= config.max_size_m or not _rises(points, grid.tolerance[box][own], planes):
             continue
-        if not _solid(own) or not _rises(points, grid.tolerance[box][own], planes):
-            continue
+        if label not in parts:
+            rest = cells[label] < _MIN_LEFT * whole[origin[box][own][0]]
+            if rest or breadth < _MIN_BREADTH * length or not _solid(own):
+                continue
         mask = np.zeros(labels.shape, bool)
         mask[box] = own
-        found.append(Cluster(mask, points))
+        found.append(Cluster(mask, points, parts.get(label, 0)))
     return sorted(found, key=lambda c: -len(c.points))
+
+
+def _parts(candidates: Bool[np.ndarray, "N"], labels: Int32[np.ndarray, "h w"], origin: Int32[np.ndarray, "h w"],
+           known: Int32[np.ndarray, "h w"], grid: Grid, config: ProposalsConfig) -> dict[int, int]:
+    """Of the candidates (by label) those that are more of a known object, and its id: nothing else touches them, and no crease is between.
+
+    Convexity as in Stein et al. 2014 (LCCP): where two things touch, the surface is hollow."""
+    if not candidates.any():
+        return {}
+    h, w = labels.shape
+    pad = _FORTH
+    images = {"labels": labels, "known": known, "origin": origin, "points": grid.vertices, "normals": grid.normals}
+    padded = {name: np.pad(a, [(pad, pad), (pad, pad)] + [(0, 0)] * (a.ndim - 2)) for name, a in images.items()}
+
+    def at(name: str, dy: int, dx: int) -> np.ndarray:
+        return padded[name][pad + dy : pad + dy + h, pad + dx : pad + dx + w]
+
+    of, whose, crease = [], [], []
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        beside = np.zeros((h, w), np.int32)
+        for k in range(_FORTH, 0, -1):  # the nearest counts
+            there = (at("known", k * dy, k * dx) != 0) & (at("origin", k * dy, k * dx) == origin)
+            beside = np.where(there, at("known", k * dy, k * dx), beside)
+        edge = candidates[labels] & (at("labels", dy, dx) != labels) & (at("origin", dy, dx) == origin) & (beside != 0)
+        back, forth = (-_BACK * dy, -_BACK * dx), (_FORTH * dy, _FORTH * dx)
+        n, m = at("normals", *back)[edge], at("normals", *forth)[edge]
+        across = at("points", *forth)[edge] - at("points", *back)[edge]
+        bent = np.einsum("ki,ki->k", n, m) < _CREASE
+        hollow = np.einsum("ki,ki->k", across, m - n) < 0
+        of.append(labels[edge])
+        whose.append(beside[edge])
+        crease.append(bent & hollow & n.any(1) & m.any(1) & (at("origin", *forth) == origin)[edge])
+    label, object_id, creased = (np.concatenate(a) for a in (of, whose, crease))
+    out = {}
+    for part in np.flatnonzero(candidates).tolist():
+        mine = label == part
+        ids, counts = np.unique(object_id[mine], return_counts=True)
+        if not len(ids) or (best := int(ids[counts.argmax()])) <= 0 or counts.max() < _OF_ONE * counts.sum():
+            continue
+        piece = origin[labels == part][0]
+        own = (known == best) & (origin > 0)
+        within = int(np.count_nonzero(own & (origin == piece)))
+        ranges = grid.vertices[labels == part][:, 2]
+        if (within >= _WITHIN * np.count_nonzero(own) and _MIN_PART * within <= len(ranges) <= _MAX_PART * within
+                and creased[mine].mean() <= _MAX_CREASE and _jump(np.median(ranges), grid, config) <= _TOLD_APART_M):
+            out[part] = best
+    return out
 
 
 def inside(reach: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -3,13 +3,15 @@
 A candidate is a piece of surface off the large planes (``clusters``). It is remembered by the voxels of the map that it fills, so that
 looks from different poses add up; once it has been seen often and long enough it becomes a seed for a new track. The places of the
 tracks that came of it are remembered in the same way: where one of them has lost its object, the object starts that track anew, not a
-second one, and a track that has jumped somewhere else is named.
+second one, and a track that has jumped somewhere else is named. What turns out to be more of a map object than the map has of it is
+told as its part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import cv2
@@ -19,6 +21,7 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Integer
 from vos_ros.config import ProposalsConfig
 from vos_ros.geometry.points import known_depth
 from vos_ros.mapping.clusters import Cluster, Grid, clusters, full_mask, grid_of, pieces, planes_of
+from vos_ros.mapping.growth import Part
 from vos_ros.mapping.planes import Flat, Plane, dense, moved
 from vos_ros.types import Frame, Mask, Projection, Seed
 
@@ -58,7 +61,8 @@ class Sight:
     """One frame as a proposer sees it.
 
     ``T_map_camera`` is the pose used, None where there is none. ``owner`` says whose a pixel is: 0 background, else 1 + the index into
-    ``track_ids``. ``nameless`` are all live tracks that are held to be no object of the map, also those that are not followed at present.
+    ``track_ids``. ``object_of`` says of all live tracks, also of those that are not followed at present, which map object they are held to
+    be, 0 = none.
     ``projections`` are the map objects in view and ``sigma_px`` their standard deviations in the image, by object id.
     """
 
@@ -66,18 +70,24 @@ class Sight:
     T_map_camera: Float64[np.ndarray, "4 4"] | None
     owner: Int32[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
-    nameless: Collection[int]
+    object_of: Mapping[int, int]
     projections: Collection[Projection]
     sigma_px: dict[int, float]
+
+    @property
+    def nameless(self) -> set[int]:
+        """The tracks that are held to be no object of the map."""
+        return {t for t, i in self.object_of.items() if not i}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Proposals:
     """``seeds`` start tracks under new ids, or go on with nameless tracks that had lost their objects; ``astray`` are nameless tracks that
-    follow something which is not their object."""
+    follow something which is not their object. ``parts`` are map objects', and were not known to be."""
 
     seeds: tuple[Seed, ...] = ()
     astray: tuple[int, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 class SeedProposer(Protocol):
@@ -102,13 +112,20 @@ class _Background:
 
 @dataclass(eq=False, slots=True)
 class _Candidate:
-    """A place where something stood in ``looks`` looks: the voxels of the first one, alone and with their neighbours."""
+    """A place where something stood in ``looks`` looks: the voxels of the first one, alone and with their neighbours; and in how many of
+    them it was a part of which map object."""
 
     voxels: Voxels
     wide: Voxels
     first_ns: int
     last_ns: int
     looks: int = 1
+    parts: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def part_of(self) -> int:
+        """The map object of which it was a part in most looks, 0 = none."""
+        return max((i for i, n in self.parts.items() if 2 * n > self.looks), default=0)
 
 
 class DepthProposer:
@@ -151,7 +168,14 @@ class DepthProposer:
         astray = self._astray(sight, owner, grid, pose)
         seen = {sight.track_ids[row - 1] for row in np.unique(owner) if row} - set(astray)
         seeds: list[Seed] = []
+        parts: list[Part] = []
         for cluster, candidate in self._matched(found, frame.stamp_ns, pose):
+            if candidate.part_of or cluster.part_of:
+                if candidate.part_of == cluster.part_of and self._is_sure(candidate):
+                    mask, weight = full_mask(cluster, grid, planes, depth, frame.intrinsics, sight.owner > 0, config)
+                    self._candidates.remove(candidate)
+                    parts.append(Part(cluster.part_of, mask, weight))
+                continue
             track_id = self._track_at(candidate.voxels)
             if track_id and (track_id in seen or track_id not in sight.nameless):
                 continue  # it is followed, and this is what it did not take; or the map tells where it is; or it has only now begun
@@ -166,7 +190,7 @@ class DepthProposer:
                 self._own.add(track_id)
                 self._places[track_id] = candidate.wide
             seeds.append(Seed(track_id, Mask(mask), weight))
-        return Proposals(tuple(seeds), tuple(t for t in astray if t not in {s.object_id for s in seeds}))
+        return Proposals(tuple(seeds), tuple(t for t in astray if t not in {s.object_id for s in seeds}), tuple(parts))
 
     def _matched(self, found: list[Cluster], stamp_ns: int, pose: Float64[np.ndarray, "4 4"]) -> list[tuple[Cluster, _Candidate]]:
         """Books a look's clusters under the candidates that they show, and returns those that were seen before."""
@@ -175,12 +199,17 @@ class DepthProposer:
         for cluster in found:
             voxels = voxels_of(cluster.points, pose)
             wide = widened(voxels)
-            candidate = next((c for c in self._candidates if c.last_ns < stamp_ns
-                              and min(share(c.voxels, wide), share(voxels, c.wide)) >= _SAME), None)
+            candidate = next((c for c in self._candidates if c.last_ns < stamp_ns and share(c.voxels, wide) >= _SAME
+                              and (share(voxels, c.wide) >= _SAME or 0 < cluster.part_of in c.parts)), None)
             if candidate is None:
-                self._candidates.append(_Candidate(voxels, wide, stamp_ns, stamp_ns))
-                continue
+                candidate = _Candidate(voxels, wide, stamp_ns, stamp_ns, 0)
+                self._candidates.append(candidate)
             candidate.last_ns, candidate.looks = stamp_ns, candidate.looks + 1
+            if cluster.part_of:  # the more of it comes into view, the larger it is
+                candidate.parts[cluster.part_of] += 1
+                candidate.voxels, candidate.wide = voxels, wide
+            if candidate.looks == 1:
+                continue
             again.append((cluster, candidate))
         return again
 
@@ -303,9 +332,10 @@ def _key(cells: Int64[np.ndarray, "*S 3"]) -> Int64[np.ndarray, "*S"]:
 _STEPS = _key(_NEIGHBOURS)
 
 
-def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Bool[np.ndarray, "h w"]:
-    """Cells of followed tracks and of the map's objects, these widened by how uncertain the projection is."""
-    known = (owner > 0).astype(np.uint8)
+def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Int32[np.ndarray, "h w"]:
+    """Whose the cells of followed tracks and of the map's objects are, these widened by how uncertain the projection is: an object's id,
+    -1 for a nameless track, 0 where nothing is known."""
+    known: Int32[np.ndarray, "h w"] = np.array([0, *(sight.object_of.get(t, 0) or -1 for t in sight.track_ids)], np.int32)[owner]
     step = grid.step
     for p in sight.projections:
         x0, y0, x1, y1 = p.roi
@@ -314,9 +344,10 @@ def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Bool[np
         crop = p.mask_roi[top * step + step // 2 - y0 :: step, left * step + step // 2 - x0 :: step]
         radius = int(np.ceil(_KNOWN_SIGMAS * sight.sigma_px.get(p.object_id, 0.0) / step))
         if radius:
-            whole = np.zeros_like(known)
+            whole = np.zeros(known.shape, np.uint8)
             whole[rows, columns] = crop
-            known |= np.asarray(cv2.dilate(whole, np.ones((2 * radius + 1,) * 2, np.uint8)))
+            known[(known == 0) & (np.asarray(cv2.dilate(whole, np.ones((2 * radius + 1,) * 2, np.uint8))) > 0)] = p.object_id
         else:
-            known[rows, columns] |= crop
-    return known > 0
+            region = known[rows, columns]
+            region[(region == 0) & crop] = p.object_id
+    return known
