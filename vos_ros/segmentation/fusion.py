@@ -29,6 +29,7 @@ _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
 _CORE = 0.25  # of the root of the object's area: the widest blur that leaves it a core
 _ASTRAY = 0.5  # of the root of the object's area: a projection farther off lies rather beside its object than on it
 _LEAK = 0.05  # prior of an object about where it was just followed; with _DOUBT it wins only pixels that others have claimed
+_STAYS = 0.3  # beta up to which that wins no pixel: it is at most _LEAK / _DOUBT^beta = .1, and so much is the background's or a claimant's
 _DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
 _FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
@@ -116,12 +117,12 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
             posterior[row] = probs[row] / probs[0].clamp_min(1e-6)
         else:
             prior = priors[i]
-            plane = _plane(prior, _grow(previous[i], height, width) if i in previous else None)
+            sigma = prior.sigma_px if prior is not None else sigma_px
+            beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
+            plane = _plane(prior, _grow(previous[i], height, width) if i in previous and beta > _STAYS else None)
             if plane is None:
                 continue
             x0, y0, x1, y1 = boxes[row] = plane.roi
-            sigma = prior.sigma_px if prior is not None else sigma_px
-            beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
             odds = (probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]).pow_(beta)
             torch.mul(odds, torch.from_numpy(plane.prob).to(probs), out=posterior[row, y0:y1, x0:x1])
         here = (slice(y0, y1), slice(x0, x1))
