@@ -19,6 +19,7 @@ from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
 from vos_ros.segmentation.fusion import Prior, projection_prior
+from vos_ros.segmentation.threads import one_thread
 from vos_ros.tracking.book import TrackRecord
 from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track
 
@@ -54,6 +55,7 @@ class Found:
     boxes: dict[int, tuple[int, int, int, int]]
 
 
+@one_thread()
 def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
     winner, best = segmentation.winner, segmentation.best

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 
+from vos_ros.segmentation.threads import one_thread
 from vos_ros.types import Projection, Segmentation
 
 _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
@@ -86,6 +87,7 @@ def overlaps(projection: Projection, sigma_px: float) -> bool:
     return sigma_px <= _ASTRAY * float(np.sqrt(projection.area_px))
 
 
+@one_thread()
 def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]],
          sigma_px: float) -> Segmentation:
     """Posterior of a segmentation under the objects' priors.
