@@ -111,7 +111,8 @@ class Segmentation:
     """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device.
 
     ``boundary_px`` is how far (1 sigma) an outline of the segmenter may be from the true one, what its resolution and upsampling
-    allow. ``winner`` is the most probable row of each pixel and ``best`` its probability, where somebody has computed them already.
+    allow. ``winner`` is the row that each pixel is held to be of, and ``best`` its probability: the largest of ``probs``, or, where
+    the map was heard too, of the two together; None where nobody has asked yet.
     """
 
     object_ids: tuple[int, ...]

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from vos_ros.segmentation.threads import one_thread
 from vos_ros.types import Projection, Segmentation
@@ -90,7 +90,8 @@ def overlaps(projection: Projection, sigma_px: float) -> bool:
 @one_thread()
 def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]],
          sigma_px: float) -> Segmentation:
-    """Posterior of a segmentation under the objects' priors.
+    """The segmentation with ``winner`` and ``best`` of the posterior under the objects' priors; ``probs`` stay what the image says. (The
+    posterior itself is not kept: to write it, mostly zeros, takes longer than all the rest.)
 
     ``priors[id]`` None means that the map predicts the object nowhere in the image; an id not in ``priors`` is one that the map says
     nothing of: it keeps its odds. ``previous`` are the boxes of the objects in the frame before, around which they keep a small
@@ -108,15 +109,11 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
     background = probs[0].clamp_min(_DOUBT)
     total = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
     best, winner = total.clone(), torch.zeros((height, width), dtype=torch.int16, device=probs.device)
-    posterior = _zeros(probs)
-    posterior[0] = total
-
-    # An object's row is zero outside the boxes of its prior and of its last place: all that follows looks only there.
-    boxes: dict[int, _Box] = {}
+    # An object has nothing outside the boxes of its prior and of its last place: all that follows looks only there.
     for row, i in enumerate(segmentation.object_ids, start=1):
         if i not in priors:
-            x0, y0, x1, y1 = boxes[row] = (0, 0, width, height)
-            posterior[row] = probs[row] / probs[0].clamp_min(1e-6)
+            x0, y0, x1, y1 = 0, 0, width, height
+            mine = probs[row] / probs[0].clamp_min(1e-6)
         else:
             prior = priors[i]
             sigma = prior.sigma_px if prior is not None else sigma_px
@@ -124,18 +121,14 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
             plane = _plane(prior, _grow(previous[i], height, width) if i in previous and beta > _STAYS else None)
             if plane is None:
                 continue
-            x0, y0, x1, y1 = boxes[row] = plane.roi
-            odds = (probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]).pow_(beta)
-            torch.mul(odds, torch.from_numpy(plane.prob).to(probs), out=posterior[row, y0:y1, x0:x1])
-        here = (slice(y0, y1), slice(x0, x1))
-        region = posterior[row][here]
-        total[here] += region
-        winner[here].masked_fill_(region > best[here], row)
-        torch.maximum(best[here], region, out=best[here])
-    posterior[0] /= total
-    for row, (x0, y0, x1, y1) in boxes.items():
-        posterior[row, y0:y1, x0:x1] /= total[y0:y1, x0:x1]
-    return replace(segmentation, probs=posterior, winner=winner, best=best.div_(total))
+            x0, y0, x1, y1 = plane.roi
+            mine = (probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]).pow_(beta)
+            mine *= torch.from_numpy(plane.prob).to(probs)
+        total[y0:y1, x0:x1] += mine
+        so_far = best[y0:y1, x0:x1]
+        winner[y0:y1, x0:x1].masked_fill_(mine > so_far, row)
+        torch.maximum(so_far, mine, out=so_far)
+    return replace(segmentation, winner=winner, best=best.div_(total))
 
 
 def burst(segmentation: Segmentation, previous: Mapping[int, _Box]) -> dict[int, Prior]:
@@ -153,13 +146,6 @@ def burst(segmentation: Segmentation, previous: Mapping[int, _Box]) -> dict[int,
             x0, y0, x1, y1 = box = _grow(previous[i], height, width)
             out[i] = Prior(box, float(width), np.full((y1 - y0, x1 - x0), 0.5, np.float32))
     return out
-
-
-def _zeros(like: Float[torch.Tensor, "N1 H W"]) -> Float[torch.Tensor, "N1 H W"]:
-    """Zeros; on the CPU from pages that the system clears when they are first written, and most never are."""
-    if like.device.type == "cpu" and like.dtype == torch.float32:
-        return torch.from_numpy(np.zeros(like.shape, np.float32))
-    return torch.zeros_like(like)
 
 
 def _plane(prior: Prior | None, last: _Box | None) -> Prior | None:
