@@ -277,6 +277,26 @@ def test_two_runs_agree_to_the_bit(rendered: Rendered) -> None:
         assert np.array_equal(a.T_map_camera, b.T_map_camera)
 
 
+def test_the_rest_of_an_object_joins_its_mask() -> None:
+    """The map has the left half of a square; its mapper learns the rest later, or never."""
+    whole = square(1)
+    half = replace(whole, points=whole.points[whole.points[:, 0] < SQUARES[1][0] + SIDE / 2])
+
+    def covered(pipeline: Pipeline, frames: range) -> float:
+        for k in frames:
+            result = pipeline.step(frame(k, shift=0.0))
+        (track,) = [a.track_id for a in result.associations if a.map_object_id == 1]
+        mask = result.labels() == next(t.label_value for t in result.tracks if t.track_id == track)
+        return float((mask & truth(1)).sum() / (mask | truth(1)).sum())
+
+    off, on = (started([half, square(2)], proposals__mode=mode) for mode in ("off", "depth"))
+    assert covered(off, range(25)) < 0.6
+    assert covered(on, range(25)) > 0.9
+    moved = plate(1, SQUARES[1][0], SQUARES[1][1] - 0.2)
+    assert len(on._whole()[0].points) > len(half.points)
+    assert on.update_map(snapshot([moved, square(2)], 2)) == "" and len(on._whole()[0].points) == len(moved.points)
+
+
 # -- the life of a stream --------------------------------------------------------------------------------------------------------------
 
 
