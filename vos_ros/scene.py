@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 
 from vos_ros.association.expectation import Expectation, expect
+from vos_ros.association.surfaces import Samples
 from vos_ros.config import Config, MappingConfig
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.mapping.align import align
@@ -73,23 +74,20 @@ def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     return replace(segmentation, winner=winner, best=best), found
 
 
-def sampled(frame: Frame, scene: Scene, found: Found) -> dict[int, Float32[np.ndarray, "P 3"]]:
+def sampled(frame: Frame, scene: Scene, found: Found) -> Samples:
     """Some measured points of each track in the map frame, those at a depth step left out where they are known; nothing without depth or
     pose."""
-    if frame.depth is None or scene.T_map_camera is None or not found.boxes:
-        return {}
+    if frame.depth is None or scene.T_map_camera is None:
+        return Samples.of(np.zeros((0, 3), np.float32), np.zeros(0, int), ())
     depth = frame.depth[::_EVERY_PX, ::_EVERY_PX]
-    rows = np.where(depth > 0, found.owner[::_EVERY_PX, ::_EVERY_PX], 0)
+    row = found.owner[::_EVERY_PX, ::_EVERY_PX] * (depth > 0)
     if scene.liftable is not None:
-        rows *= scene.liftable[::_EVERY_PX, ::_EVERY_PX]
-    y, x = np.nonzero(rows)
-    order = np.argsort(rows[y, x], kind="stable")
-    y, x = y[order], x[order]
+        row *= scene.liftable[::_EVERY_PX, ::_EVERY_PX]
+    y, x = row.nonzero()
     z, k = depth[y, x], frame.intrinsics
     camera = np.stack([(x * _EVERY_PX - k.cx) / k.fx * z, (y * _EVERY_PX - k.cy) / k.fy * z, z], 1)
     points = (camera @ scene.T_map_camera[:3, :3].T + scene.T_map_camera[:3, 3]).astype(np.float32)
-    ends = np.searchsorted(rows[y, x], np.arange(1, len(found.track_ids) + 2))
-    return {t: points[a:b] for t, a, b in zip(found.track_ids, ends, ends[1:], strict=False) if b - a >= _LEAST}
+    return Samples.of(points, row[y, x], found.track_ids, _LEAST)
 
 
 def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:

@@ -20,7 +20,7 @@ def scene(free: float, agreeing: float = 0.0) -> tuple[Projection, Expectation]:
     mask = codes > 0
     visible = float(mask.mean())
     p = Projection(7, (100, 100), (0, 0, SIDE, SIDE), mask, silhouette, np.ones((SIDE, SIDE), np.float32), visible, 1 - visible, 0.0, free)
-    return p, Expectation(7, p.roi, codes, int(mask.sum()), int(mask.sum()))
+    return p, Expectation(7, p.roi, codes, int(mask.sum()), int(mask.sum()), int(mask.sum()))
 
 
 def book() -> AbsenceBook:

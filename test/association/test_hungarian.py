@@ -14,6 +14,7 @@ from vos_ros.association.expectation import expect
 from vos_ros.association.hungarian import HungarianAssociator, SeedAssociator, evidence
 from vos_ros.association.interface import View
 from vos_ros.config import AssociationConfig
+from vos_ros.geometry.boxes import boxes_of
 from vos_ros.types import Projection
 
 H, W = 60, 80
@@ -40,7 +41,7 @@ def view(tracks: Mapping[int, np.ndarray], projections: Sequence[Projection], *,
     for row, mask in enumerate(tracks.values(), start=1):
         owner[mask] = row
     expectations = [expect(p, sigma, depth, 0.05) for p in projections]
-    return View(owner, tuple(tracks), expectations, None if depth is None else depth > 0, bound or {})
+    return View(owner, tuple(tracks), boxes_of(owner, len(tracks)), expectations, depth, bound or {})
 
 
 def found(v: View, config: AssociationConfig = CONFIG) -> dict[int, int]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.association.surfaces import Places, Surfaces
+from vos_ros.association.surfaces import Places, Samples, Surfaces
 from vos_ros.types import MapObject
 
 
@@ -16,10 +16,15 @@ def plate(object_id: int, x: float, z: float = 1.0, n: int = 21) -> MapObject:
     return MapObject(object_id, 0, T, np.array([0.2, 0.2, 0.01]), points, 0.006)
 
 
+def samples(points: dict[int, np.ndarray]) -> Samples:
+    rows = np.repeat(np.arange(1, len(points) + 1), [len(p) for p in points.values()])
+    return Samples.of(np.concatenate(list(points.values())), rows, tuple(points))
+
+
 def test_the_share_of_points_that_lie_on_the_surface() -> None:
     two = [plate(1, 0.0), plate(2, 1.0)]
     on, beside = two[0].points, two[0].points + np.array([0.1, 0, 0], np.float32)
-    got = Surfaces().overlaps({5: on, 6: beside, 7: on + np.array([0, 0, 0.3], np.float32)}, two, dict.fromkeys((5, 6, 7), 0.01))
+    got = Surfaces().overlaps(samples({5: on, 6: beside, 7: on + np.array([0, 0, 0.3], np.float32)}), two, np.full(3, 0.01))
     assert got[5, 1] == 1.0 and got[6, 1] == pytest.approx(0.55, abs=0.2)
     assert set(got) == {(5, 1), (6, 1)}
 
@@ -27,29 +32,28 @@ def test_the_share_of_points_that_lie_on_the_surface() -> None:
 def test_the_reach_of_the_pose_brings_points_to_their_surface() -> None:
     off = plate(1, 0.0).points + np.array([0, 0, 0.05], np.float32)
     surfaces = Surfaces()
-    assert surfaces.overlaps({5: off}, [plate(1, 0.0)], {5: 0.02}) == {}
-    assert surfaces.overlaps({5: off}, [plate(1, 0.0)], {5: 0.06}) == {(5, 1): 1.0}
+    assert surfaces.overlaps(samples({5: off}), [plate(1, 0.0)], np.array([0.02])) == {}
+    assert surfaces.overlaps(samples({5: off}), [plate(1, 0.0)], np.array([0.06])) == {(5, 1): 1.0}
 
 
 def test_a_dense_object_is_thinned_without_holes() -> None:
     dense = plate(1, 0.0, n=151)
-    assert Surfaces().overlaps({5: dense.points[3::7]}, [dense], {5: 0.005})[5, 1] == 1.0
+    assert Surfaces().overlaps(samples({5: dense.points[3::7]}), [dense], np.array([0.005]))[5, 1] == 1.0
 
 
 def test_an_object_that_has_moved_is_looked_at_anew() -> None:
     surfaces, points = Surfaces(), plate(1, 0.0).points
     before, after = plate(1, 0.0), plate(1, 2.0)
-    assert surfaces.overlaps({5: points}, [before], {5: 0.01}) == {(5, 1): 1.0}
-    assert surfaces.overlaps({5: points}, [after], {5: 0.01}) == {}
-    assert surfaces.overlaps({5: points}, [MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)], {5: 1.0}) == {}
+    assert surfaces.overlaps(samples({5: points}), [before], np.array([0.01])) == {(5, 1): 1.0}
+    assert surfaces.overlaps(samples({5: points}), [after], np.array([0.01])) == {}
+    assert surfaces.overlaps(samples({5: points}), [MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)], np.array([1.0])) == {}
 
 
 def test_what_stays_is_steady_and_what_jumps_is_not() -> None:
-    places, here = Places(), plate(1, 0.0).points
-    reach = {5: 0.0}
-    assert places.steadiness({5: here}, reach) == {5: 1.0}
-    assert places.steadiness({5: here + np.array([0.02, 0, 0], np.float32)}, reach)[5] > 0.95
-    assert places.steadiness({5: here + np.array([0.6, 0, 0], np.float32)}, reach)[5] < 0.01
-    assert places.steadiness({5: here + np.array([0.6, 0, 0], np.float32)}, reach)[5] == 1.0, "it is there now"
+    places, here, reach = Places(), plate(1, 0.0).points, np.zeros(1)
+    assert places.steadiness(samples({5: here}), reach) == {5: 1.0}
+    assert places.steadiness(samples({5: here + np.array([0.02, 0, 0], np.float32)}), reach)[5] > 0.95
+    assert places.steadiness(samples({5: here + np.array([0.6, 0, 0], np.float32)}), reach)[5] < 0.01
+    assert places.steadiness(samples({5: here + np.array([0.6, 0, 0], np.float32)}), reach)[5] == 1.0, "it is there now"
     places.keep_only([6])
-    assert places.steadiness({5: here}, reach) == {5: 1.0}
+    assert places.steadiness(samples({5: here}), reach) == {5: 1.0}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vos_ros.association.expectation import AGREES, Expectation
+from vos_ros.association.expectation import Expectation
 from vos_ros.config import AssociationConfig
 from vos_ros.types import Projection
 
@@ -44,7 +44,7 @@ class AbsenceBook:
             if not p.free and p.object_id not in self._cases:
                 continue  # nothing to begin with, nothing to speak against
             size = int(np.count_nonzero(p.silhouette_roi))
-            free, seen = p.free * size, int(np.count_nonzero(expected[p.object_id].codes & AGREES))
+            free, seen = p.free * size, expected[p.object_id].agrees_px
             if p.object_id in matched or (seen >= self._config.absent_px and free < seen):
                 self._cases.pop(p.object_id, None)
             elif free >= self._config.absent_px and sigma_px.get(p.object_id, np.inf) <= _CERTAIN * np.sqrt(size):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int32
+from scipy.sparse import csr_array
 
 _LATTICE = 4  # px between the samples of masks that a coarse feature map is pooled with, about
 _MEMORY = 0.05  # weight of a new frame in the mean of all features
-_KNOWN = 0.95  # a view as similar as this to one that is kept shows nothing new
+KNOWN = 0.95
+"""A view as similar as this to one that is kept shows nothing new."""
 _EPS = 1e-12
 
 Descriptors = Mapping[int, Float32[np.ndarray, "C"]]
@@ -34,26 +38,23 @@ class AppearanceBook:
         wait for the device is for all of them."""
         if features is None or not track_ids:
             return {}
-        share = _shares(owner, len(track_ids), (int(features.shape[1]), int(features.shape[2])))
-        cells = features.flatten(1).float()
-        weights = torch.from_numpy(np.concatenate([np.full((1, share.shape[1]), 1 / share.shape[1], np.float32), share]))
-        pooled = (weights.to(cells.device) @ cells.T).cpu().numpy()
-        if self._mean is None or self._mean.shape != pooled[0].shape:
-            self._mean, self._views = pooled[0], {}
+        count = _counts(owner, len(track_ids) + 1, (int(features.shape[1]), int(features.shape[2])))
+        # masks are a few of the cells each; and a sparse product leaves the other cores alone
+        sums = csr_array(count) @ features.flatten(1).float().cpu().numpy().T
+        mean, pixels = sums.sum(0) / count.sum(), count.sum(1)
+        if self._mean is None or self._mean.shape != mean.shape:
+            self._mean, self._views = mean, {}
         else:
-            self._mean = (1 - _MEMORY) * self._mean + _MEMORY * pooled[0]
-        seen = np.asarray(share.any(1))
-        return {t: pooled[row] for row, t in enumerate(track_ids, start=1) if seen[row - 1]}
+            self._mean = (1 - _MEMORY) * self._mean + _MEMORY * mean
+        return {t: sums[row] / pixels[row] for row, t in enumerate(track_ids, start=1) if pixels[row]}
 
-    def similarities(self, descriptors: Descriptors) -> dict[tuple[int, int], float]:
+    def similarities(self, descriptors: Descriptors) -> Mapping[tuple[int, int], float]:
         """(track, object) -> -1..1, of every object that has a view."""
         if not descriptors or not self._views:
             return {}
-        owners = [i for i, views in self._views.items() for _ in views]
-        first = np.flatnonzero(np.diff([-1, *owners]))
+        first = np.cumsum([0, *(len(views) for views in self._views.values())])[:-1]
         cosines = self._towards(list(descriptors.values())) @ self._towards([v for views in self._views.values() for v in views]).T
-        best = np.maximum.reduceat(cosines, first, axis=1)
-        return {(t, o): float(best[row, column]) for row, t in enumerate(descriptors) for column, o in enumerate(self._views)}
+        return _Table(*({i: k for k, i in enumerate(ids)} for ids in (descriptors, self._views)), np.maximum.reduceat(cosines, first, axis=1))
 
     def learn(self, object_id: int, descriptor: Float32[np.ndarray, "C"]) -> None:
         """A sure view of an object. Where there are as many as may be, it takes the place of the one that is most like another."""
@@ -64,7 +65,7 @@ class AppearanceBook:
         towards = self._towards([*views, descriptor])
         cosines = towards @ towards.T
         np.fill_diagonal(cosines, -1.0)
-        if cosines[-1].max() >= _KNOWN:
+        if cosines[-1].max() >= KNOWN:
             return
         views.append(descriptor)
         if len(views) > self._most:
@@ -79,13 +80,30 @@ class AppearanceBook:
         return np.asarray(away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), _EPS))
 
 
-def _shares(owner: Int32[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]) -> Float32[np.ndarray, "N hw"]:
-    """Per track, the weight of each cell of the grid: its share of the track's pixels. Zeros for a track without any."""
+@dataclass(frozen=True, eq=False, slots=True)
+class _Table(Mapping[tuple[int, int], float]):
+    """A matrix by the ids of its rows and columns: few of its values are asked for."""
+
+    rows: dict[int, int]
+    columns: dict[int, int]
+    values: Float32[np.ndarray, "R C"]
+
+    def __getitem__(self, pair: tuple[int, int]) -> float:
+        return float(self.values[self.rows[pair[0]], self.columns[pair[1]]])
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return product(self.rows, self.columns)
+
+    def __len__(self) -> int:
+        return self.values.size
+
+
+def _counts(owner: Int32[np.ndarray, "H W"], rows: int, grid: tuple[int, int]) -> Float32[np.ndarray, "rows hw"]:
+    """How many samples in each cell of the grid each row owns, row 0 being the background."""
     (height, width), (h, w) = owner.shape, grid
     m = max(1, round(height / h / _LATTICE))
     y = ((np.arange(h * m) + 0.5) * height / (h * m)).astype(int)
     x = ((np.arange(w * m) + 0.5) * width / (w * m)).astype(int)
     cell = (np.arange(h * m)[:, None] // m) * w + np.arange(w * m)[None] // m
-    count = np.bincount((owner[y[:, None], x[None]] * (h * w) + cell).ravel(), minlength=(tracks + 1) * h * w)
-    out = count.reshape(tracks + 1, h * w)[1:].astype(np.float32)
-    return np.asarray(out / np.maximum(out.sum(1, keepdims=True), 1))
+    count = np.bincount((owner[y[:, None], x[None]] * (h * w) + cell).ravel(), minlength=rows * h * w)
+    return count.reshape(rows, h * w).astype(np.float32)

@@ -18,13 +18,15 @@ silhouette and seen through (then not dilated into)."""
 @dataclass(frozen=True, eq=False, slots=True)
 class Expectation:
     """One map object in one frame: ``codes`` holds the bits above for the pixels of ``roi`` (x0 y0 x1 y1), outside which none is set;
-    areas in px. ``free_px`` were measured to be behind all depths that the object shows within reach: it should be there and isn't."""
+    areas in px. Measured depth agrees on ``agrees_px``. ``free_px`` were measured to be behind all depths that the object shows within
+    reach: it should be there and isn't."""
 
     object_id: int
     roi: tuple[int, int, int, int]
     codes: UInt8[np.ndarray, "h w"]
     mask_px: int
     core_px: int
+    agrees_px: int = 0
     free_px: int = 0
 
 
@@ -45,6 +47,7 @@ def expect(projection: Projection, sigma_px: float, depth: Float32[np.ndarray, "
         # outside the crop lies nothing of the object; outside the image it may go on
         core = np.asarray(cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1))
     codes = mask * np.uint8(MASK) + near * np.uint8(NEAR) + core * np.uint8(CORE)
+    agrees_px = free_px = 0
     if depth is not None:
         predicted = np.zeros(mask.shape, np.float32)
         predicted[inner] = projection.depth_roi
@@ -59,5 +62,5 @@ def expect(projection: Projection, sigma_px: float, depth: Float32[np.ndarray, "
         free = silhouette & (mask == 0) & (farthest > 0) & (measured > farthest + tolerance_m)
         codes[free] &= ~np.uint8(NEAR)
         codes += agrees * np.uint8(AGREES) + free * np.uint8(FREE)
-    return Expectation(projection.object_id, roi, codes, int(np.count_nonzero(mask)), int(np.count_nonzero(core)),
-                       int(np.count_nonzero(codes & FREE)))
+        agrees_px, free_px = int(np.count_nonzero(agrees)), int(np.count_nonzero(free))
+    return Expectation(projection.object_id, roi, codes, int(np.count_nonzero(mask)), int(np.count_nonzero(core)), agrees_px, free_px)

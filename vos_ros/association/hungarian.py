@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TypedDict
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.optimize import linear_sum_assignment
 
+from vos_ros.association.counting import shared_px
 from vos_ros.association.expectation import AGREES, CORE, FREE, MASK, NEAR
 from vos_ros.association.interface import Evidence, Match, Verdicts, View
 from vos_ros.association.likelihood import log_odds, marginals, preferences
 from vos_ros.config import AssociationConfig
 
-_CODES = 32
 _NEVER = 1e6  # cost of a pair that isn't a candidate
-_BITS = np.array([[bool(code & bit) for bit in (MASK, NEAR, CORE, AGREES, FREE)] for code in range(_CODES)],
-                 np.float64)  # products of integers aren't BLAS's
 
 
 def evidence(view: View) -> list[Evidence]:
-    """Every pair whose masks meet, or whose surfaces do in space, not yet scored. Work is one pass over each expectation's crop, whatever
+    """Every pair whose masks meet, or whose surfaces do in space, not yet scored. Work is one pass over the expectations' crops, whatever
     the number of tracks.
 
     The tolerant IoU of a mask M and a projection P that may be off by sigma px counts as error only the part of M outside P dilated by
@@ -29,42 +27,48 @@ def evidence(view: View) -> list[Evidence]:
     should be and free space was measured, it is missed in both: else what is left of a removed object's projection, its foot on the table,
     would go on being matched.
     """
-    rows = len(view.track_ids) + 1
-    if view.measured is None:
-        area, with_depth = np.bincount(view.owner.ravel(), minlength=rows), np.zeros(rows, int)
-    else:
-        unknown_known = np.bincount((2 * view.owner + view.measured).ravel(), minlength=2 * rows).reshape(rows, 2)
-        area, with_depth = unknown_known.sum(1), unknown_known[:, 1]
+    area, with_depth = _areas(view)
+    counts = shared_px(view.owner, len(view.track_ids) + 1, [(e.roi, e.codes) for e in view.expectations], (MASK, NEAR, CORE, AGREES, FREE))
+    column, row = counts[1].nonzero()
+    both, near, core, agrees, through = counts[:, column, row]
+    expected = np.array([(e.mask_px, e.core_px, e.agrees_px, e.free_px) for e in view.expectations], np.float64).reshape(-1, 4)
+    mask_px, core_px, surface_px, free_px = expected[column].T
+    missing = free_px - through
+    union = area[row] + mask_px - both + missing
+    wrong = (area[row] - near) + (core_px - core) + missing
+    numbers = zip(row.tolist(), column.tolist(), (both / union).tolist(), (1.0 - wrong / union).clip(0.0).tolist(),
+                  _share(agrees, with_depth[row]).tolist(), surface_px.astype(int).tolist(), _share(agrees, surface_px).tolist(), strict=True)
     out = []
-    owner = view.owner.astype(np.intp) * _CODES
-    for e in view.expectations:
-        x0, y0, x1, y1 = e.roi
-        counts = np.bincount((owner[y0:y1, x0:x1] + e.codes).ravel(), minlength=rows * _CODES).reshape(rows, _CODES)
-        both, near, core, agree, through = (counts @ _BITS).T
-        surface = int(agree.sum())
-        for row in np.flatnonzero(near[1:]) + 1:
-            missing = e.free_px - through[row]
-            union = area[row] + e.mask_px - both[row] + missing
-            wrong = (area[row] - near[row]) + (e.core_px - core[row]) + missing
-            inliers = agree[row] / with_depth[row] if with_depth[row] > 0 else math.nan
-            pair = view.track_ids[row - 1], e.object_id
-            out.append(Evidence(*pair, 0.0, float(both[row] / union), max(0.0, float(1.0 - wrong / union)), float(inliers), surface,
-                                agree[row] / surface if surface else math.nan, **_beyond_masks(view, pair, with_depth[row] > 0)))
+    for r, c, iou, tolerant, inliers, surface, covered in numbers:
+        pair = view.track_ids[r - 1], view.expectations[c].object_id
+        out.append(Evidence(*pair, 0.0, iou, tolerant, inliers, surface, covered, *_beyond_masks(view, pair, not math.isnan(inliers))))
     met = {(e.track_id, e.map_object_id) for e in out}
-    out.extend(Evidence(*pair, 0.0, 0.0, 0.0, 0.0, **_beyond_masks(view, pair, True)) for pair in view.overlaps if pair not in met)
+    out.extend(Evidence(*pair, 0.0, 0.0, 0.0, 0.0, 0, math.nan, *_beyond_masks(view, pair, True)) for pair in view.overlaps
+               if pair not in met)
     return out
 
 
-class _BeyondMasks(TypedDict):
-    overlap_3d: float
-    similarity: float
-    conflict: bool
+def _areas(view: View) -> Float64[np.ndarray, "2 rows"]:
+    """Pixels of each row of ``owner`` but the background, and those of them with measured depth."""
+    out = np.zeros((2, len(view.track_ids) + 1))
+    for row, (x0, y0, x1, y1) in view.boxes.items():
+        own = view.owner[y0:y1, x0:x1] == row
+        out[0, row] = np.count_nonzero(own)
+        if view.depth is not None:
+            out[1, row] = np.count_nonzero(own & (view.depth[y0:y1, x0:x1] > 0))
+    return out
 
 
-def _beyond_masks(view: View, pair: tuple[int, int], measured: bool) -> _BeyondMasks:
-    """What is known of a pair besides its masks. Surfaces that aren't named as overlapping don't, where any depth was measured."""
-    return {"overlap_3d": view.overlaps.get(pair, 0.0 if measured else math.nan),
-            "similarity": view.similarities.get(pair, math.nan), "conflict": pair in view.conflicts}
+def _share(part: Float64[np.ndarray, "n"], whole: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
+    """NaN of nothing."""
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+
+
+def _beyond_masks(view: View, pair: tuple[int, int], measured: bool) -> tuple[float, float, bool]:
+    """What is known of a pair besides its masks: overlap in space, similarity, conflict of classes. Surfaces that aren't named as
+    overlapping don't, where any depth was measured."""
+    own, other = view.track_classes.get(pair[0], 0), view.object_classes.get(pair[1], 0)
+    return (view.overlaps.get(pair, 0.0 if measured else math.nan), view.similarities.get(pair, math.nan), bool(own and other and own != other))
 
 
 class HungarianAssociator:

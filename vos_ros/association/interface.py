@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Float32, Int32
 
 from vos_ros.association.expectation import Expectation
 
@@ -17,21 +17,23 @@ from vos_ros.association.expectation import Expectation
 class View:
     """One frame as an associator sees it.
 
-    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``. ``measured`` marks the pixels with a measured
-    depth, None where there is no depth image. ``bound`` is the object each track was last held to be. Further, by track and object, where
-    they are known: ``overlaps``, the share of the track's measured points that lies on the object's surface in space; ``similarities`` of
-    their looks, -1..1; ``conflicts``, pairs whose classes are known to differ; and by track ``steadiness``, 0..1: how well it stayed in its
-    place (1: it did).
+    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``; ``boxes`` where each owner's pixels are (x0 y0 x1
+    y1). ``depth`` is in m, 0 where it is unknown, None where there is no depth image. ``bound`` is the object each track was last held to
+    be. Further, where they are known: by track and object ``overlaps``, the share of the track's measured points that lies on the object's
+    surface in space, and ``similarities`` of their looks, -1..1; by track and by object their classes (0: unknown); and by track ``steadiness``, 0..1:
+    how well it stayed in its place (1: it did).
     """
 
     owner: Int32[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
+    boxes: Mapping[int, tuple[int, int, int, int]]
     expectations: Sequence[Expectation]
-    measured: Bool[np.ndarray, "H W"] | None
+    depth: Float32[np.ndarray, "H W"] | None
     bound: Mapping[int, int]
     overlaps: Mapping[tuple[int, int], float] = field(default_factory=dict)
     similarities: Mapping[tuple[int, int], float] = field(default_factory=dict)
-    conflicts: Collection[tuple[int, int]] = frozenset()
+    track_classes: Mapping[int, int] = field(default_factory=dict)
+    object_classes: Mapping[int, int] = field(default_factory=dict)
     steadiness: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -40,7 +42,7 @@ class Evidence:
     """One pair of a track and a map object. ``mask_iou`` is the plain one, where the object should be seen and is seen through counts as
     missed; ``tolerant_iou`` leaves out what the pose's uncertainty explains; ratios are NaN without depth. ``surface_px`` are the pixels
     where measured depth shows the object's surface, of which the track has the share ``surface_covered``: 0 and NaN without depth.
-    ``overlap_3d`` and ``similarity`` as in ``View``, NaN where unknown."""
+    ``overlap_3d`` and ``similarity`` as in ``View``, NaN where unknown; ``conflict``: their classes are known and differ."""
 
     track_id: int
     map_object_id: int

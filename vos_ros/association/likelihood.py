@@ -16,9 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from jaxtyping import Float64, Int
 
 from vos_ros.association.interface import Evidence
 from vos_ros.config import AssociationConfig
@@ -78,18 +76,29 @@ def marginals(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
     edges = odds > 0
     if odds.size == 0 or not (edges.sum(0) > 1).any() or not (edges.sum(1) > 1).any():
         return out
-    tracks, objects = odds.shape
     i, j = edges.nonzero()
-    graph = coo_array((np.ones(len(i)), (i, tracks + j)), (tracks + objects, tracks + objects))
-    _, group = connected_components(graph, directed=False)
-    nodes, pairs = np.bincount(group), np.bincount(group[i])
-    pairs.resize(len(nodes), refcheck=False)
-    for cyclic in np.flatnonzero(pairs >= nodes):
-        at = np.ix_(np.flatnonzero(group[:tracks] == cyclic), np.flatnonzero(group[tracks:] == cyclic))
+    of_track, of_object = _groups(i, j, odds.shape)
+    pairs = np.bincount(of_track[i])
+    nodes = np.bincount(np.concatenate([of_track, of_object]))[: len(pairs)]
+    for cyclic in np.flatnonzero((pairs > 0) & (pairs >= nodes)):
+        at = np.ix_(np.flatnonzero(of_track == cyclic), np.flatnonzero(of_object == cyclic))
         part = odds[at]
         if min(part.shape) <= _COUNTED:
             out[at] = _counted(part) if part.shape[0] >= part.shape[1] else _counted(part.T).T
     return out
+
+
+def _groups(i: Int[np.ndarray, "E"], j: Int[np.ndarray, "E"], shape: tuple[int, int]) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "O"]]:
+    """Which tracks and objects are connected by candidates: each is named by the first track of its group, an object of none by T."""
+    tracks, objects = shape
+    of_track = np.arange(tracks)
+    while True:
+        of_object = np.full(objects, tracks)
+        np.minimum.at(of_object, j, of_track[i])
+        before = of_track.copy()
+        np.minimum.at(of_track, i, of_object[j])
+        if (before == of_track).all():
+            return of_track, of_object
 
 
 def _propagated(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
