@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int32
-from scipy.sparse import csr_array
+from jaxtyping import Float, Float32, Int, Int32
 
 _LATTICE = 4  # px between the samples of masks that a coarse feature map is pooled with, about
 _MEMORY = 0.05  # weight of a new frame in the mean of all features
@@ -38,15 +38,16 @@ class AppearanceBook:
         wait for the device is for all of them."""
         if features is None or not track_ids:
             return {}
-        count = _counts(owner, len(track_ids) + 1, (int(features.shape[1]), int(features.shape[2])))
-        # masks are a few of the cells each; and a sparse product leaves the other cores alone
-        sums = csr_array(count) @ features.flatten(1).float().cpu().numpy().T
-        mean, pixels = sums.sum(0) / count.sum(), count.sum(1)
+        cells = features.flatten(1).float().cpu().numpy().T
+        row, cell, share = _shares(owner, len(track_ids), (int(features.shape[1]), int(features.shape[2])))
+        # no product of matrices: it would wait for the other cores, which are busy
+        pooled = np.add.reduceat(cells[cell] * share[:, None], np.flatnonzero(np.diff(row, prepend=0)))
+        mean = cells.mean(0)
         if self._mean is None or self._mean.shape != mean.shape:
             self._mean, self._views = mean, {}
         else:
             self._mean = (1 - _MEMORY) * self._mean + _MEMORY * mean
-        return {t: sums[row] / pixels[row] for row, t in enumerate(track_ids, start=1) if pixels[row]}
+        return {track_ids[r - 1]: own for r, own in zip(np.unique(row).tolist(), pooled, strict=True)}
 
     def similarities(self, descriptors: Descriptors) -> Mapping[tuple[int, int], float]:
         """(track, object) -> -1..1, of every object that has a view."""
@@ -59,6 +60,7 @@ class AppearanceBook:
     def learn(self, object_id: int, descriptor: Float32[np.ndarray, "C"]) -> None:
         """A sure view of an object. Where there are as many as may be, it takes the place of the one that is most like another."""
         views = self._views.setdefault(object_id, [])
+        descriptor = descriptor.copy()  # it lies in an array of all tracks
         if not views:
             views.append(descriptor)
             return
@@ -98,12 +100,25 @@ class _Table(Mapping[tuple[int, int], float]):
         return self.values.size
 
 
-def _counts(owner: Int32[np.ndarray, "H W"], rows: int, grid: tuple[int, int]) -> Float32[np.ndarray, "rows hw"]:
-    """How many samples in each cell of the grid each row owns, row 0 being the background."""
-    (height, width), (h, w) = owner.shape, grid
+def _shares(owner: Int32[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]
+            ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], Float32[np.ndarray, "n"]]:
+    """Row (1 + index of a track), cell of the grid, and the share of the row's pixels that lies in the cell, row after row."""
+    pixel, cell = _lattice(owner.shape, grid)
+    own = owner.ravel()[pixel]
+    taken = np.flatnonzero(own)
+    cells = grid[0] * grid[1]
+    count = np.bincount(own[taken] * cells + cell[taken], minlength=(tracks + 1) * cells)
+    where = np.flatnonzero(count)
+    row, count = where // cells, count[where]
+    return row, where % cells, (count / np.bincount(row, count)[row]).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _lattice(size: tuple[int, int], grid: tuple[int, int]) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """The pixels of an image that are looked at, the same number in each cell of a grid that covers it; and their cells."""
+    (height, width), (h, w) = size, grid
     m = max(1, round(height / h / _LATTICE))
     y = ((np.arange(h * m) + 0.5) * height / (h * m)).astype(int)
     x = ((np.arange(w * m) + 0.5) * width / (w * m)).astype(int)
     cell = (np.arange(h * m)[:, None] // m) * w + np.arange(w * m)[None] // m
-    count = np.bincount((owner[y[:, None], x[None]] * (h * w) + cell).ravel(), minlength=rows * h * w)
-    return count.reshape(rows, h * w).astype(np.float32)
+    return (y[:, None] * width + x).ravel(), cell.ravel()

@@ -31,7 +31,7 @@ def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop],
     crop = np.repeat(np.arange(len(crops)), np.diff(np.searchsorted(at, ends), prepend=0))
     run, length = pixels[at], np.diff(at, prepend=-1)
     owned = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
-    run, length, crop = run[owned], length[owned], crop[owned]
-    place = crop * rows + (run >> shift)
-    counts = [np.bincount(place[k], length[k], len(crops) * rows) for k in ((run & bit).nonzero()[0] for bit in bits)]
+    run, length = run[owned], length[owned].astype(np.float64)
+    place = crop[owned] * rows + (run >> shift)
+    counts = [np.bincount(place, length * (run & bit > 0), len(crops) * rows) for bit in bits]
     return np.stack(counts).reshape(len(bits), len(crops), rows)

@@ -120,19 +120,15 @@ def _counted(odds: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
     """The marginals by summing over all assignments: rows one after the other, forwards and backwards, over the 2^k sets of columns that
     are taken already. Columns should be the fewer."""
     rows, columns = odds.shape
-    sets = np.arange(1 << columns)
-    free = [sets[(sets >> j) & 1 == 0] for j in range(columns)]
+    sets, column = np.arange(1 << columns)[:, None], 1 << np.arange(columns)
+    taken = sets & column > 0
     before, after = np.zeros((rows + 1, len(sets))), np.ones((rows + 1, len(sets)))
     before[0, 0] = 1.0
     for i in range(rows):
-        before[i + 1] = before[i]
-        for j in np.flatnonzero(odds[i]):
-            before[i + 1, free[j] | 1 << j] += odds[i, j] * before[i, free[j]]
+        before[i + 1] = before[i] + (taken * before[i, sets & ~column]) @ odds[i]
     out = np.zeros_like(odds)
     for i in reversed(range(rows)):
-        after[i] = after[i + 1]
-        for j in np.flatnonzero(odds[i]):
-            with_j = odds[i, j] * after[i + 1, free[j] | 1 << j]
-            after[i, free[j]] += with_j
-            out[i, j] = before[i, free[j]] @ with_j
+        then = ~taken * after[i + 1, sets | column]
+        out[i] = odds[i] * (before[i] @ then)
+        after[i] = after[i + 1] + then @ odds[i]
     return np.asarray(out / after[0, 0])

@@ -41,7 +41,7 @@ class Samples:
         exact = points.astype(np.float64)
         first = np.cumsum(count) - count
         middle = np.add.reduceat(exact, first) / count[:, None]
-        variance = np.add.reduceat((exact**2).sum(1), first) / count - (middle**2).sum(1)
+        variance = np.add.reduceat(np.einsum("ij,ij->i", exact, exact), first) / count - (middle**2).sum(1)
         return cls(tuple(track_ids[r - 1] for r in rows.tolist()), points, count, middle, np.sqrt(variance.clip(0.0)))
 
 
