@@ -65,4 +65,4 @@ class Witness:
         if scene.T_map_camera is None or scene.pose_cov is None:
             return np.zeros(len(samples.track_ids))
         moved, turned = (math.sqrt(float(np.trace(scene.pose_cov[k : k + 3, k : k + 3])) / 3) for k in (0, 3))
-        return np.hypot(moved, turned * np.linalg.norm(samples.middle - scene.T_map_camera[:3, 3], axis=1))
+        return np.asarray(np.hypot(moved, turned * np.linalg.norm(samples.middle - scene.T_map_camera[:3, 3], axis=1)))

@@ -52,6 +52,7 @@ def test_an_object_is_as_similar_as_its_most_similar_view() -> None:
     got = book.similarities(seen)
     assert got[1, 50] == pytest.approx(1) and got[2, 50] == pytest.approx(1) and got[3, 60] == pytest.approx(1)
     assert got[3, 50] < 0.5 and got[1, 60] < 0.5
+    assert set(got) == {(t, o) for t in (1, 2, 3) for o in (50, 60)} and got.get((4, 50)) is None and len(got) == len(list(got.values()))
     book.keep_only({60})
     assert {o for _, o in book.similarities(seen)} == {60}
 

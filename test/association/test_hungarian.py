@@ -107,6 +107,23 @@ def test_depth_inliers_allow_for_the_pose_uncertainty_on_a_slanted_surface() -> 
     assert e.depth_inlier_ratio > 0.8
 
 
+@pytest.mark.parametrize(("own", "other", "conflict"), [(1, 2, True), (1, 1, False), (0, 2, False), (1, 0, False)])
+def test_classes_conflict_where_both_are_known_and_differ(own: int, other: int, conflict: bool) -> None:
+    v = view({5: rect(10, 10, 30, 30)}, [projection(9, rect(10, 10, 30, 30))])
+    (e,) = evidence(replace(v, track_classes={5: own}, object_classes={9: other}))
+    assert e.conflict is conflict
+    (e,) = evidence(v)
+    assert not e.conflict
+
+
+def test_surfaces_that_meet_beside_the_masks_are_evidence_too() -> None:
+    v = view({5: rect(10, 10, 30, 30)}, [projection(9, rect(40, 10, 60, 30))])
+    (e,) = evidence(replace(v, overlaps={(5, 9): 0.5}))
+    assert (e.track_id, e.map_object_id, e.overlap_3d, e.mask_iou) == (5, 9, 0.5, 0.0)
+    (e,) = evidence(replace(v, expectations=[], overlaps={(5, 9): 0.5}))
+    assert e.overlap_3d == 0.5
+
+
 def test_lookalikes_beside_each_other_are_assigned_one_to_one() -> None:
     left, right = rect(10, 10, 26, 30), rect(30, 10, 46, 30)
     # both tracks overlap the left projection most; only one can be it

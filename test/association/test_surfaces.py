@@ -46,7 +46,41 @@ def test_an_object_that_has_moved_is_looked_at_anew() -> None:
     before, after = plate(1, 0.0), plate(1, 2.0)
     assert surfaces.overlaps(samples({5: points}), [before], np.array([0.01])) == {(5, 1): 1.0}
     assert surfaces.overlaps(samples({5: points}), [after], np.array([0.01])) == {}
-    assert surfaces.overlaps(samples({5: points}), [MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)], np.array([1.0])) == {}
+    bare = MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)
+    assert surfaces.overlaps(samples({5: points}), [bare], np.array([1.0])) == {}
+
+
+def test_many_objects_are_told_apart_and_one_that_changed_is_looked_at_anew() -> None:
+    """More than one tree holds, against distances to all points."""
+    rng = np.random.default_rng(0)
+    objects = [plate(i, 0.15 * i, z=1.0 + 0.02 * (i % 3)) for i in range(1, 41)]
+    points = {t: (objects[t - 1].points[::30] + rng.normal(0, 0.02, (15, 3))).astype(np.float32) for t in (1, 7, 16, 17, 33)}
+    reach, surfaces = rng.uniform(0.005, 0.05, 5), Surfaces()
+
+    def listed() -> dict[tuple[int, int], float]:
+        shares = {(t, o.id): float(np.mean(np.linalg.norm(own[:, None] - o.points, axis=2).min(1) < r + o.point_radius))
+                  for (t, own), r in zip(points.items(), reach, strict=True) for o in objects}
+        return {pair: share for pair, share in shares.items() if share}
+
+    assert surfaces.overlaps(samples(points), objects, reach) == pytest.approx(listed())
+    assert len(listed()) > 8
+    objects[16] = plate(17, 0.15)
+    del objects[30]
+    got = surfaces.overlaps(samples(points), objects, reach)
+    assert got == pytest.approx(listed()) and (1, 17) in got and (17, 17) not in got
+
+
+def test_samples_are_grouped_by_track() -> None:
+    rng = np.random.default_rng(0)
+    points, row = rng.normal(size=(60, 3)).astype(np.float32), rng.permutation(np.repeat([1, 2, 4], [30, 25, 5]))
+    got = Samples.of(points, row, (50, 60, 70, 80), least=10)
+    assert got.track_ids == (50, 60)
+    for k, r in enumerate((1, 2)):
+        own = points[row == r]
+        first = got.count[:k].sum()
+        assert (got.points[first : first + got.count[k]] == own).all()
+        assert np.allclose(got.middle[k], own.mean(0)) and got.spread[k] == pytest.approx(np.sqrt(own.var(0).sum()))
+    assert Samples.of(points, row, (50, 60, 70, 80), least=99).track_ids == ()
 
 
 def test_what_stays_is_steady_and_what_jumps_is_not() -> None:

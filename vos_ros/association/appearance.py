@@ -55,7 +55,8 @@ class AppearanceBook:
             return {}
         first = np.cumsum([0, *(len(views) for views in self._views.values())])[:-1]
         cosines = self._towards(list(descriptors.values())) @ self._towards([v for views in self._views.values() for v in views]).T
-        return _Table(*({i: k for k, i in enumerate(ids)} for ids in (descriptors, self._views)), np.maximum.reduceat(cosines, first, axis=1))
+        rows, columns = ({i: k for k, i in enumerate(ids)} for ids in (descriptors, self._views))
+        return _Table(rows, columns, np.maximum.reduceat(cosines, first, axis=1))
 
     def learn(self, object_id: int, descriptor: Float32[np.ndarray, "C"]) -> None:
         """A sure view of an object. Where there are as many as may be, it takes the place of the one that is most like another."""
@@ -88,16 +89,16 @@ class _Table(Mapping[tuple[int, int], float]):
 
     rows: dict[int, int]
     columns: dict[int, int]
-    values: Float32[np.ndarray, "R C"]
+    matrix: Float32[np.ndarray, "R C"]
 
     def __getitem__(self, pair: tuple[int, int]) -> float:
-        return float(self.values[self.rows[pair[0]], self.columns[pair[1]]])
+        return float(self.matrix[self.rows[pair[0]], self.columns[pair[1]]])
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return product(self.rows, self.columns)
 
     def __len__(self) -> int:
-        return self.values.size
+        return self.matrix.size
 
 
 def _shares(owner: Int32[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]

@@ -36,15 +36,12 @@ def evidence(view: View) -> list[Evidence]:
     missing = free_px - through
     union = area[row] + mask_px - both + missing
     wrong = (area[row] - near) + (core_px - core) + missing
-    numbers = zip(row.tolist(), column.tolist(), (both / union).tolist(), (1.0 - wrong / union).clip(0.0).tolist(),
-                  _share(agrees, with_depth[row]).tolist(), surface_px.astype(int).tolist(), _share(agrees, surface_px).tolist(), strict=True)
-    out = []
-    for r, c, iou, tolerant, inliers, surface, covered in numbers:
-        pair = view.track_ids[r - 1], view.expectations[c].object_id
-        out.append(Evidence(*pair, 0.0, iou, tolerant, inliers, surface, covered, *_beyond_masks(view, pair, not math.isnan(inliers))))
-    met = {(e.track_id, e.map_object_id) for e in out}
-    out.extend(Evidence(*pair, 0.0, 0.0, 0.0, 0.0, 0, math.nan, *_beyond_masks(view, pair, True)) for pair in view.overlaps
-               if pair not in met)
+    numbers = np.stack([both / union, (1.0 - wrong / union).clip(0.0), _share(agrees, with_depth[row]), _share(agrees, surface_px)])
+    pairs = [(view.track_ids[r - 1], view.expectations[c].object_id) for r, c in zip(row.tolist(), column.tolist(), strict=True)]
+    out = [_judged(view, pair, iou, tolerant, inliers, covered, int(px))
+           for pair, (iou, tolerant, inliers, covered), px in zip(pairs, numbers.T.tolist(), surface_px.tolist(), strict=True)]
+    met = set(pairs)
+    out.extend(_judged(view, pair, 0.0, 0.0, 0.0, math.nan, 0) for pair in view.overlaps if pair not in met)
     return out
 
 
@@ -61,14 +58,15 @@ def _areas(view: View) -> Float64[np.ndarray, "2 rows"]:
 
 def _share(part: Float64[np.ndarray, "n"], whole: Float64[np.ndarray, "n"]) -> Float64[np.ndarray, "n"]:
     """NaN of nothing."""
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
 
 
-def _beyond_masks(view: View, pair: tuple[int, int], measured: bool) -> tuple[float, float, bool]:
-    """What is known of a pair besides its masks: overlap in space, similarity, conflict of classes. Surfaces that aren't named as
-    overlapping don't, where any depth was measured."""
+def _judged(view: View, pair: tuple[int, int], iou: float, tolerant: float, inliers: float, covered: float, surface_px: int) -> Evidence:
+    """What masks say of a pair and what is known besides. Surfaces that aren't named as overlapping don't, where any depth was measured."""
     own, other = view.track_classes.get(pair[0], 0), view.object_classes.get(pair[1], 0)
-    return (view.overlaps.get(pair, 0.0 if measured else math.nan), view.similarities.get(pair, math.nan), bool(own and other and own != other))
+    overlap = view.overlaps.get(pair, math.nan if math.isnan(inliers) else 0.0)
+    return Evidence(*pair, 0.0, iou, tolerant, inliers, surface_px, covered, overlap, view.similarities.get(pair, math.nan),
+                    bool(own and other and own != other))
 
 
 class HungarianAssociator:

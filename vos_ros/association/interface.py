@@ -17,11 +17,11 @@ from vos_ros.association.expectation import Expectation
 class View:
     """One frame as an associator sees it.
 
-    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``; ``boxes`` where each owner's pixels are (x0 y0 x1
-    y1). ``depth`` is in m, 0 where it is unknown, None where there is no depth image. ``bound`` is the object each track was last held to
+    ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``; ``boxes`` where each owner's pixels are (x0 y0
+    x1 y1, px). ``depth`` is in m, 0 where unknown, None where there is no depth image. ``bound`` is the object each track was last held to
     be. Further, where they are known: by track and object ``overlaps``, the share of the track's measured points that lies on the object's
-    surface in space, and ``similarities`` of their looks, -1..1; by track and by object their classes (0: unknown); and by track ``steadiness``, 0..1:
-    how well it stayed in its place (1: it did).
+    surface in space, and ``similarities`` of their looks, -1..1; classes by track and by object, 0 unknown; and by track ``steadiness``,
+    0..1: how well it stayed in its place (1: it did).
     """
 
     owner: Int32[np.ndarray, "H W"]

@@ -85,9 +85,9 @@ class Surfaces:
         for k in np.unique(shelf).tolist():
             distance[shelf == k] = self._shelves[k].tree.query(asked[shelf == k], distance_upper_bound=reach.max())[0]
         near = np.bincount(pair[distance < reach[track, column][pair]], minlength=len(track))
+        share = (near / taken[track]).tolist()
         ids = [o.id for s in self._shelves for o in s.of]
-        return {(samples.track_ids[t], ids[c]): share for t, c, share in zip(track.tolist(), column.tolist(), (near / taken[track]).tolist(),
-                                                                             strict=True) if share}
+        return {(samples.track_ids[t], ids[c]): s for t, c, s in zip(track.tolist(), column.tolist(), share, strict=True) if s}
 
     def _arrange(self, objects: Sequence[MapObject]) -> None:
         known, self._shelves = self._shelves, []
