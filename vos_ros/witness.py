@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -15,7 +15,7 @@ from vos_ros.config import Config
 from vos_ros.scene import Found, Scene, sampled
 from vos_ros.segmentation.interface import Describing, VideoSegmenter
 from vos_ros.tracking.book import TrackBook
-from vos_ros.types import Frame, TrackState
+from vos_ros.types import Frame, MapObject, TrackState
 
 
 class Witness:

@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int32, UInt8
 
 Crop = tuple[tuple[int, int, int, int], UInt8[np.ndarray, "h w"]]
 """A box of the image, x0 y0 x1 y1, and the bits that hold at each of its pixels."""
+_AT_ONCE = 96_000  # px: larger arrays are given back to the system each time, and new ones cost more than what is done with them
 
 
 def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop], bits: Sequence[int]) -> Float64[np.ndarray, "B K rows"]:
@@ -17,21 +18,26 @@ def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop],
 
     Masks are of few pieces: what is counted are runs of pixels in which nothing changes, a few per cent of all pixels.
     """
-    if not crops:
-        return np.zeros((len(bits), 0, rows))
     shift = max(bits).bit_length()
-    ends = np.cumsum([code.size for _, code in crops])
-    pixels = np.concatenate([owner[y0:y1, x0:x1] for (x0, y0, x1, y1), _ in crops], axis=None, casting="unsafe",
-                            dtype=np.min_scalar_type((rows << shift) - 1))
-    pixels <<= shift
-    pixels |= np.concatenate([code for _, code in crops], axis=None)
-    last = np.append(pixels[1:] != pixels[:-1], True)  # pixel of its run
-    last[ends - 1] = True
-    at = np.flatnonzero(last)
-    crop = np.repeat(np.arange(len(crops)), np.diff(np.searchsorted(at, ends), prepend=0))
-    run, length = pixels[at], np.diff(at, prepend=-1)
-    owned = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
-    run, length = run[owned], length[owned].astype(np.float64)
-    place = crop[owned] * rows + (run >> shift)
-    counts = [np.bincount(place, length * (run & bit > 0), len(crops) * rows) for bit in bits]
-    return np.stack(counts).reshape(len(bits), len(crops), rows)
+    kind = np.min_scalar_type((rows << shift) - 1)
+    out = np.zeros((len(bits), len(crops), rows))
+    size = np.cumsum([code.size for _, code in crops], dtype=int)
+    start = 0
+    while start < len(crops):
+        stop = max(start + 1, int(np.searchsorted(size, size[start] - crops[start][1].size + _AT_ONCE, "right")))
+        some = crops[start:stop]
+        pixels = np.concatenate([owner[y0:y1, x0:x1] for (x0, y0, x1, y1), _ in some], axis=None, casting="unsafe", dtype=kind)
+        pixels <<= shift
+        pixels |= np.concatenate([code for _, code in some], axis=None)
+        ends = size[start:stop] - size[start] + crops[start][1].size
+        last = np.append(pixels[1:] != pixels[:-1], True)  # pixel of its run
+        last[ends - 1] = True
+        at = np.flatnonzero(last)
+        run, length = pixels[at], np.diff(at, prepend=-1)
+        owned = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
+        run, length = run[owned], length[owned].astype(np.float64)
+        place = np.searchsorted(ends, at[owned], "right") * rows + (run >> shift)
+        for k, bit in enumerate(bits):
+            out[k, start:stop] = np.bincount(place, length * (run & bit > 0), len(some) * rows).reshape(len(some), rows)
+        start = stop
+    return out
