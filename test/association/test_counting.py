@@ -43,4 +43,5 @@ def test_background_and_what_is_of_no_object_count_nothing(rows: int) -> None:
     nothing = np.zeros((H, W), np.uint8)
     assert shared_px(np.zeros((H, W), np.int32), rows, [(box, nothing + 31)], BITS).sum() == 0
     assert shared_px(np.full((H, W), rows - 1, np.int32), rows, [(box, nothing)], BITS).sum() == 0
+    assert shared_px(np.zeros((H, W), np.int32), rows, [((3, 3, 3, 9), nothing[3:9, 3:3])], BITS).sum() == 0
     assert shared_px(np.zeros((H, W), np.int32), rows, [], BITS).shape == (5, 0, rows)

@@ -30,8 +30,9 @@ def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop],
         pixels <<= shift
         pixels |= np.concatenate([code for _, code in some], axis=None)
         ends = size[start:stop] - size[start] + crops[start][1].size
-        last = np.append(pixels[1:] != pixels[:-1], True)  # pixel of its run
-        last[ends - 1] = True
+        last = np.zeros(pixels.size, bool)  # pixel of its run
+        np.not_equal(pixels[1:], pixels[:-1], out=last[:-1])
+        last[ends[ends > 0] - 1] = True
         at = np.flatnonzero(last)
         run, length = pixels[at], np.diff(at, prepend=-1)
         owned = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
