@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -29,7 +28,7 @@ from vos_ros.srv import AddObjects, RemoveObjects
 EXIT_S = 1.8
 """Longest time from SIGINT or SIGTERM to the end of the process."""
 TRIM_S = 5.0
-"""Memory that is free inside the process is given back this often, so that a burst of messages is not held for ever."""
+"""Memory that is free inside the process is given back when nothing was published for so long; while frames come, the next one takes it."""
 
 
 class VosNode(LifecycleNode):
@@ -48,7 +47,7 @@ class VosNode(LifecycleNode):
         # Diagnostics tell of silence, so they must not hang on a simulated clock that may stand still.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._timer: Any = None
-        self._trimmed = time.monotonic()
+        self._trimmed = -1  # frames published before memory was given back
         self._start_timer(1.0)
         # Services wait for the worker; in a group of their own they don't hold up the subscriptions meanwhile.
         group = ReentrantCallbackGroup()
@@ -132,9 +131,10 @@ class VosNode(LifecycleNode):
     def _on_timer(self) -> None:
         if self._stream is not None:
             self._stream.inputs.check()
-        if time.monotonic() - self._trimmed > TRIM_S:
-            memory.trim()
-            self._trimmed = time.monotonic()
+            published = self._stream.published
+            if published.silent_s > TRIM_S and published.count != self._trimmed:
+                memory.trim()
+                self._trimmed = published.count
         head = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(report(self.get_name(), self.state, self._stream, self._conditions, self.parameters.unknown, head))
 

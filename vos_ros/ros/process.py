@@ -40,7 +40,7 @@ def run(args: Sequence[str] | None, make: Callable[[], N], begin: Callable[[N], 
 
 def _run(args: Sequence[str] | None, make: Callable[[], N], begin: Callable[[N], None], end: Callable[[N], None], exit_s: float) -> int:
     fastdds.prepare()
-    memory.give_back_large_blocks()
+    memory.keep_blocks()
     memory.share_heaps()
     # rclpy's own handlers take the context away under the node, which could then not release anything in order.
     rclpy.init(args=list(args) if args is not None else None, signal_handler_options=SignalHandlerOptions.NO)
