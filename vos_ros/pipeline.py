@@ -82,7 +82,6 @@ class Pipeline:
         segmentation = self._fuse(frame, scene, segmentation)
         segmentation, found = find(segmentation)
         watch.lap("fusion")
-        lifted = self._beside.submit(self._lift, frame, scene, found)
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
         matches, pairs = self._associate(self._witness.view(frame, scene, found, self._tracks, self._whole(), self._segmenter))
@@ -90,9 +89,9 @@ class Pipeline:
         self._witness.learn(matches, self._tracks, scene)
         doubts = self._doubt(frame, scene, matches, pairs)
         watch.lap("association")
-        self._propose(frame, scene, found, watch)
-        observations = lifted.result()
+        observations = self._lift(frame, scene, found)
         watch.lap("lift")
+        self._propose(frame, scene, found, watch)
         return self._result(frame, scene, segmentation, found, observations, matches, doubts, warnings, watch)
 
     # -- what the outside says ---------------------------------------------------------------------------------------------------
