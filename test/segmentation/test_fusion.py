@@ -130,11 +130,13 @@ def oracle(s: Segmentation, priors: Mapping[int, Prior]) -> np.ndarray:
     return out / out.sum(0)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["as on the CPU", "as elsewhere"])
 @pytest.mark.parametrize("sigmas", [(0.0, 0.0), (2.0, 5.0), (6.0, 0.5), (15.0, 15.0)])
-def test_the_formula(sigmas: tuple[float, float]) -> None:
+def test_the_formula(sigmas: tuple[float, float], kind: torch.dtype) -> None:
     rng = np.random.default_rng(0)
     p = rng.dirichlet((1, 1, 1), (H, W)).transpose(2, 0, 1)
     s = segmentation(p[1], p[2], ids=(4, 9))
+    s = replace(s, probs=s.probs.to(kind))
     priors = {i: projection_prior(projection(m), sigma, None, 0.05)
               for i, m, sigma in zip((4, 9), (rect(8, 8, 30, 30), rect(34, 12, 60, 40)), sigmas, strict=True)}
     got = fuse(s, priors, {}, 0.0)
@@ -160,9 +162,11 @@ def test_an_unsure_pose_follows_the_image() -> None:
     assert (found & shifted).sum() / (found | shifted).sum() > 0.8
 
 
-def test_an_object_that_the_map_says_nothing_of_keeps_its_odds() -> None:
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["as on the CPU", "as elsewhere"])
+def test_an_object_that_the_map_says_nothing_of_keeps_its_odds(kind: torch.dtype) -> None:
     p = np.random.default_rng(0).uniform(0.1, 0.4, (2, H, W))
     s = segmentation(p[0], p[1], ids=(4, 9))
+    s = replace(s, probs=s.probs.to(kind))
     mask = rect(20, 10, 40, 30)
     got = fuse(s, {9: projection_prior(projection(mask), 2.0, None, 0.05)}, {}, 0.0)
     away = ~rect(4, 0, 56, 46)  # where object 9's prior doesn't reach

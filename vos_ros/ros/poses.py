@@ -84,14 +84,14 @@ class TfPose:
         # To TF, stamp 0 means "the latest"; 1 ns later is the same pose and means what it says.
         when = Time(nanoseconds=max(stamp_ns, 1))
         while True:
-            ready, why = self._buffer.can_transform(target, source, when, return_debug_tuple=True)
-            if ready:
-                try:
-                    return matrix_from_pose(self._buffer.lookup_transform(target, source, when).transform), ""
-                except (tf2_ros.TransformException, ValueError) as e:
-                    return None, str(e)
+            try:
+                return matrix_from_pose(self._buffer.lookup_transform(target, source, when).transform), ""
+            except ValueError as e:
+                return None, str(e)
+            except tf2_ros.TransformException as e:
+                why = str(e) or "no such transform"
             if time.monotonic() >= deadline or give_up():
-                return None, why or "no such transform"
+                return None, why
             time.sleep(POLL_S)
 
     def at(self, stamp_ns: int, camera_frame: str, wait_s: float, give_up: Callable[[], bool]) -> PoseAnswer:

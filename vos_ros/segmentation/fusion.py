@@ -15,13 +15,13 @@ segmenter was seeded beside it too, and beta_n is 0 (``overlaps``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int
 
 from vos_ros.segmentation.threads import one_thread
 from vos_ros.types import Projection, Segmentation
@@ -36,7 +36,11 @@ _FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
 _MOST = 0.5  # of the image
 
+_LEAST = 1e-6  # probability of the background, against which odds are taken
+
 _Box = tuple[int, int, int, int]
+_Plane = tuple[int, _Box, Float32[np.ndarray, "h w"] | None, float]
+"""A row, where it may be, its prior there (None: the map says nothing of it) and the exponent of its odds."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -106,29 +110,64 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
         if (prior := priors.get(i)) is not None:
             x0, y0, x1, y1 = prior.roi
             claimed[y0:y1, x0:x1] += prior.prob
-    background = probs[0].clamp_min(_DOUBT)
-    total = torch.from_numpy(np.clip(1.0 - claimed, _FLOOR, 1.0)).to(probs)
-    best, winner = total.clone(), torch.zeros((height, width), dtype=torch.int16, device=probs.device)
+    total = np.clip(1.0 - claimed, np.float32(_FLOOR), np.float32(1.0))
     # An object has nothing outside the boxes of its prior and of its last place: all that follows looks only there.
+    planes: list[_Plane] = []
     for row, i in enumerate(segmentation.object_ids, start=1):
         if i not in priors:
-            x0, y0, x1, y1 = 0, 0, width, height
-            mine = probs[row] / probs[0].clamp_min(1e-6)
+            planes.append((row, (0, 0, width, height), None, 1.0))
+            continue
+        prior = priors[i]
+        sigma = prior.sigma_px if prior is not None else sigma_px
+        beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
+        plane = _plane(prior, _grow(previous[i], height, width) if i in previous and beta > _STAYS else None)
+        if plane is not None:
+            planes.append((row, plane.roi, plane.prob, beta))
+    of = _posterior_cpu if probs.device.type == "cpu" and probs.dtype == torch.float32 else _posterior
+    winner, best = of(probs, planes, total)
+    return replace(segmentation, winner=winner, best=best)
+
+
+def _posterior(probs: Float[torch.Tensor, "N1 H W"], planes: Sequence[_Plane], background: Float32[np.ndarray, "H W"]
+               ) -> tuple[Int[torch.Tensor, "H W"], Float[torch.Tensor, "H W"]]:
+    """The most probable row of each pixel and its probability, wherever the segmenter's probabilities are."""
+    total = torch.from_numpy(background).to(probs)
+    best, winner = total.clone(), torch.zeros(total.shape, dtype=torch.int16, device=probs.device)
+    nobody = probs[0].clamp_min(_DOUBT)
+    for row, (x0, y0, x1, y1), prior, beta in planes:
+        if prior is None:
+            mine = probs[row] / probs[0].clamp_min(_LEAST)
         else:
-            prior = priors[i]
-            sigma = prior.sigma_px if prior is not None else sigma_px
-            beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
-            plane = _plane(prior, _grow(previous[i], height, width) if i in previous and beta > _STAYS else None)
-            if plane is None:
-                continue
-            x0, y0, x1, y1 = plane.roi
-            mine = (probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / background[y0:y1, x0:x1]).pow_(beta)
-            mine *= torch.from_numpy(plane.prob).to(probs)
+            mine = (probs[row, y0:y1, x0:x1].clamp_min(_DOUBT) / nobody[y0:y1, x0:x1]).pow_(beta)
+            mine *= torch.from_numpy(prior).to(probs)
         total[y0:y1, x0:x1] += mine
         so_far = best[y0:y1, x0:x1]
         winner[y0:y1, x0:x1].masked_fill_(mine > so_far, row)
         torch.maximum(so_far, mine, out=so_far)
-    return replace(segmentation, winner=winner, best=best.div_(total))
+    return winner, best.div_(total)
+
+
+def _posterior_cpu(probs: Float32[torch.Tensor, "N1 H W"], planes: Sequence[_Plane], background: Float32[np.ndarray, "H W"]
+                   ) -> tuple[Int[torch.Tensor, "H W"], Float32[torch.Tensor, "H W"]]:
+    """The same on the CPU: of operations so small, torch takes half as long again."""
+    p, total = probs.numpy(), background.copy()
+    best, winner = background.copy(), np.zeros(background.shape, np.int16)
+    nobody = np.maximum(p[0], np.float32(_DOUBT))
+    for row, (x0, y0, x1, y1), prior, beta in planes:
+        here = (slice(y0, y1), slice(x0, x1))
+        if prior is None:
+            mine = p[row] / np.maximum(p[0], np.float32(_LEAST))
+        else:
+            mine = np.maximum(p[row][here], np.float32(_DOUBT))
+            mine /= nobody[here]
+            mine = np.asarray(cv2.pow(mine, beta, mine))
+            mine *= prior
+        total[here] += mine
+        so_far = best[here]
+        np.copyto(winner[here], row, where=mine > so_far)
+        np.maximum(so_far, mine, out=so_far)
+    best /= total
+    return torch.from_numpy(winner), torch.from_numpy(best)
 
 
 def burst(segmentation: Segmentation, previous: Mapping[int, _Box]) -> dict[int, Prior]:
