@@ -25,8 +25,8 @@ def keep_blocks() -> bool:
             and bool(_LIBC.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)))
 
 
-def share_heaps(arenas: int = 2) -> bool:
-    """All threads allocate from so few heaps. False where the C library can't (it isn't glibc).
+def share_heaps(arenas: int = 1) -> bool:
+    """All threads allocate from so few heaps. Only the first is given back whole by ``trim``. False where the C library can't (it isn't glibc).
 
     By itself, glibc gives the threads of DDS, of the executor, of torch and of the pipeline up to eight heaps per core, and what is free in
     one of them serves no other.
