@@ -26,7 +26,8 @@ def keep_blocks() -> bool:
 
 
 def share_heaps(arenas: int = 1) -> bool:
-    """All threads allocate from so few heaps. Only the first is given back whole by ``trim``. False where the C library can't (it isn't glibc).
+    """All threads allocate from so few heaps; only of the first does all that is free go back by ``trim``. False where the C library can't
+    (it isn't glibc).
 
     By itself, glibc gives the threads of DDS, of the executor, of torch and of the pipeline up to eight heaps per core, and what is free in
     one of them serves no other.
