@@ -99,15 +99,13 @@ class Pipeline:
     def update_map(self, update: MapUpdate) -> str:
         """Applies a snapshot or a delta; "" or the reason why it was not applied."""
         before = self.object_map.session_id
-        places = {o.id: o.T_map_object[:3, 3] for o in self.object_map}
+        objects = {o.id: o for o in self.object_map}
         reason = self.object_map.apply(update)
         if reason:
             return reason
-        moved = [i for i, place in places.items() if (o := self.object_map.get(i)) is None
-                 or np.linalg.norm(o.T_map_object[:3, 3] - place) > self.config.mapping.depth_tolerance_m]
-        self._absence.forget(moved)
-        self._growth.forget(places if before != self.object_map.session_id else moved)
-        self._growth.learnt(list(self.object_map))
+        self._absence.forget([i for i, old in objects.items() if (o := self.object_map.get(i)) is None
+                              or np.linalg.norm((o.T_map_object - old.T_map_object)[:3, 3]) > self.config.mapping.depth_tolerance_m])
+        self._growth.learnt(objects if before == self.object_map.session_id else {}, {o.id: o for o in self.object_map})
         if before != self.object_map.session_id:  # the mapper started over: its ids mean other objects now
             self._end([r.track_id for r in self._tracks if r.map_object_id])
             self._witness.forget_objects()

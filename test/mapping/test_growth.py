@@ -50,15 +50,24 @@ def test_an_object_has_its_parts_and_is_the_same_value_until_they_change(half: M
 def test_what_the_map_has_learnt_is_no_part_any_more(half: MapObject, frame: Frame, part: Part, make_box: Callable[..., MapObject]) -> None:
     growth = Growth()
     growth.add([part], frame, np.eye(4), CONFIG)
-    some = make_box(7, [-0.2, -0.1, 1.0], [0.08, 0.1, 1.0])
-    growth.learnt([some])
+    some, all_ = (make_box(7, [-0.2, -0.1, 1.0], [right, 0.1, 1.0]) for right in (0.08, 0.2))  # its middle moves, it doesn't
+    growth.learnt({7: half}, {7: some})
     (whole,) = growth.objects([some])
     assert whole.points[len(some.points) :, 0].min() > 0.08
-    growth.learnt([make_box(7, [-0.2, -0.1, 1.0], [0.2, 0.1, 1.0])])
+    growth.learnt({7: some}, {7: all_})
     assert list(growth.objects([some])) == [some]
-    growth.add([part], frame, np.eye(4), CONFIG)
-    growth.learnt([])
-    assert list(growth.objects([half])) == [half], "the object is gone"
+
+
+def test_what_is_gone_or_elsewhere_or_another_has_no_parts(half: MapObject, frame: Frame, part: Part,
+                                                           make_box: Callable[..., MapObject]) -> None:
+    moved = make_box(7, [-0.2, -0.1, 1.3], [0.0, 0.1, 1.3])
+    for before, after in (({7: half}, {}), ({7: half}, {7: moved}), ({}, {7: replace(half)})):
+        growth = Growth()
+        growth.add([part], frame, np.eye(4), CONFIG)
+        growth.learnt({7: half}, {7: half, 8: moved})
+        assert list(growth.objects([half])) != [half], "another object's change is none of its own"
+        growth.learnt(before, after)
+        assert list(growth.objects([half])) == [half]
 
 
 def test_a_part_that_is_seen_through_was_none(half: MapObject, frame: Frame, part: Part) -> None:
@@ -71,13 +80,6 @@ def test_a_part_that_is_seen_through_was_none(half: MapObject, frame: Frame, par
     growth.check(replace(frame, depth=np.full_like(frame.depth, 0.5)), np.eye(4), CONFIG)
     assert next(growth.objects([half])) is before, "hidden is not gone"
     growth.check(replace(frame, depth=np.full_like(frame.depth, 2.0)), np.eye(4), CONFIG)
-    assert list(growth.objects([half])) == [half]
-
-
-def test_what_moved_has_no_parts(half: MapObject, frame: Frame, part: Part) -> None:
-    growth = Growth()
-    growth.add([part], frame, np.eye(4), CONFIG)
-    growth.forget([3, 7])
     assert list(growth.objects([half])) == [half]
 
 

@@ -7,7 +7,7 @@ here, so that projections, and with them masks, cover the whole object; the mapp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -65,27 +65,24 @@ class Growth:
             _, first = np.unique(np.floor(points / _SPACING_M).astype(np.int64), axis=0, return_index=True)
             self._set(part.object_id, points[first[:: max(1, -(-len(first) // _MOST))]])
 
-    def learnt(self, known: Collection[MapObject]) -> None:
-        """After a change of the map: what it holds itself now is no part any more, nor is anything of objects that are gone."""
-        by_id = {o.id: o for o in known}
+    def learnt(self, before: Mapping[int, MapObject], known: Mapping[int, MapObject]) -> None:
+        """After a change of the map, by id: what it holds itself now is no part any more, nor is anything of objects that are gone, or that
+        are elsewhere now. (An object that has grown has another middle, and is where it was.)"""
         for i, part in list(self._parts.items()):
-            if (o := by_id.get(i)) is None:
+            old, new = before.get(i), known.get(i)
+            if new is old:
+                continue
+            if old is None or new is None or not _same_place(old, new):
                 self._set(i, part[:0])
-            elif len(o.points):
-                distance, _ = cKDTree(o.points).query(part, distance_upper_bound=2.0 * max(o.point_radius, _SPACING_M))
-                self._set(i, part[np.isinf(distance)])
-
-    def forget(self, object_ids: Iterable[int]) -> None:
-        """Nothing is known of these any more: they moved, or are others now."""
-        for i in object_ids:
-            self._set(i, np.zeros((0, 3), np.float32))
+            else:
+                self._set(i, part[~_near(part, new)])
 
     def check(self, frame: Frame, T_map_camera: Float64[np.ndarray, "4 4"], config: MappingConfig) -> None:
         """Drops what the frame sees through: a part that isn't there was none, or is gone."""
-        if frame.depth is None:
+        if frame.depth is None or not self._parts:
             return
         camera, reach = frame.intrinsics, 2 * config.edge_px + 1
-        nearest = np.asarray(cv2.erode(frame.depth, np.ones((reach, reach), np.uint8))) if self._parts else frame.depth  # 0: one is unknown
+        nearest = np.asarray(cv2.erode(frame.depth, np.ones((reach, reach), np.uint8)))  # 0 where one is unknown
         for i, part in list(self._parts.items()):
             seen = (part - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
             z = np.maximum(seen[:, 2], config.near_m)
@@ -103,3 +100,16 @@ class Growth:
             self._parts[object_id] = part
         else:
             self._parts.pop(object_id, None)
+
+
+def _same_place(old: MapObject, new: MapObject) -> bool:
+    """Most of what was known of an object is where it was."""
+    return bool(len(old.points) and len(new.points) and 2 * np.count_nonzero(_near(old.points, new)) >= len(old.points))
+
+
+def _near(points: Float32[np.ndarray, "P 3"], surface: MapObject) -> Bool[np.ndarray, "P"]:
+    """Which points lie on an object's surface, as far as its points are apart."""
+    if not len(surface.points):
+        return np.zeros(len(points), bool)
+    distance, _ = cKDTree(surface.points).query(points, distance_upper_bound=2.0 * max(surface.point_radius, _SPACING_M))
+    return np.asarray(np.isfinite(distance))

@@ -148,9 +148,8 @@ class DepthProposer:
         if self._last_ns is not None and frame.stamp_ns - self._last_ns < config.period_s * 1e9:
             return Proposals()
         self._last_ns = frame.stamp_ns
-        live = {*sight.track_ids, *sight.nameless}
-        self._places = {t: place for t, place in self._places.items() if t in live}
-        self._own &= live
+        self._places = {t: place for t, place in self._places.items() if t in sight.object_of}
+        self._own &= sight.object_of.keys()
         depth = known_depth(frame.depth)
         if not depth.any():
             return Proposals()
@@ -200,7 +199,7 @@ class DepthProposer:
             voxels = voxels_of(cluster.points, pose)
             wide = widened(voxels)
             candidate = next((c for c in self._candidates if c.last_ns < stamp_ns and share(c.voxels, wide) >= _SAME
-                              and (share(voxels, c.wide) >= _SAME or 0 < cluster.part_of in c.parts)), None)
+                              and (share(voxels, c.wide) >= _SAME or cluster.part_of in c.parts)), None)
             if candidate is None:
                 candidate = _Candidate(voxels, wide, stamp_ns, stamp_ns, 0)
                 self._candidates.append(candidate)
