@@ -18,6 +18,7 @@ SMALL = ["bench", "lwl", "--size", "64x96", "--backbone", "mobilenet_v2", "--fra
          "--set", "segmentation.lwl.memory_size=3", "--set", "segmentation.lwl.update_every=2"]
 
 
+@pytest.mark.slow
 def test_figures_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     out, plot = tmp_path / "deep" / "lwl.json", tmp_path / "plots" / "lwl.png"

@@ -188,6 +188,7 @@ def squares(scene: Any) -> SavedMap:
     return SavedMap("kept", 7, scene.START, "map", 4, {}, tuple(objects))
 
 
+@pytest.mark.slow
 def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, scene, tmp_path):
     file, bag = tmp_path / "map.json", tmp_path / "squares.mcap"
     save(squares(scene), file)

@@ -109,6 +109,7 @@ def test_frozen_groups_stay(finished: Path, runner: ModuleType, tmp_path: Path, 
     assert not torch.equal(weights(finished)["first.weight"], fresh["first.weight"])
 
 
+@pytest.mark.slow
 def test_legs_equal_one_run(finished: Path, tmp_path: Path, clips_folder: Path, runner: ModuleType, read_log: Callable) -> None:
     for leg in (3, 3, 5, 20):  # one ends where a stage does
         done = train(runner.config(clips_folder, workers=int(leg == 5)), runner.TinyTask(), tmp_path, device="cpu", most_steps=leg,
