@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vos_ros.association import appearance
 from vos_ros.association.appearance import AppearanceBook
 
 H, W = 48, 64
@@ -75,3 +76,13 @@ def test_features_of_another_size_start_over() -> None:
     book = AppearanceBook(8)
     book.learn(1, book.describe(*scene(RED), (1,))[1])
     assert book.similarities(book.describe(torch.ones((5, 6, 8)), scene(RED)[1], (1,))) == {}
+
+
+def test_on_a_device_the_means_are_the_same() -> None:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(16, 6, 8)).astype(np.float32))
+    owner = rng.integers(0, 4, (H, W)).astype(np.int32)
+    owner[owner == 2] = 0  # a track without pixels
+    shares = appearance._shares(owner, 3, (6, 8))
+    for here, there in zip(appearance._pooled(features, *shares), appearance._pooled_there(features, *shares), strict=True):
+        assert here.shape == there.shape and np.allclose(here, there, atol=1e-5)

@@ -38,11 +38,8 @@ class AppearanceBook:
         wait for the device is for all of them."""
         if features is None or not track_ids:
             return {}
-        cells = features.flatten(1).float().cpu().numpy().T
         row, cell, share = _shares(owner, len(track_ids), (int(features.shape[1]), int(features.shape[2])))
-        # no product of matrices: it would wait for the other cores, which are busy
-        pooled = np.add.reduceat(cells[cell] * share[:, None], np.flatnonzero(np.diff(row, prepend=0)))
-        mean = cells.mean(0)
+        pooled, mean = (_pooled if features.device.type == "cpu" else _pooled_there)(features, row, cell, share)
         if self._mean is None or self._mean.shape != mean.shape:
             self._mean, self._views = mean, {}
         else:
@@ -99,6 +96,26 @@ class _Table(Mapping[tuple[int, int], float]):
 
     def __len__(self) -> int:
         return self.matrix.size
+
+
+def _pooled(features: Float[torch.Tensor, "C h w"], row: Int[np.ndarray, "n"], cell: Int[np.ndarray, "n"], share: Float32[np.ndarray, "n"]
+            ) -> tuple[Float32[np.ndarray, "R C"], Float32[np.ndarray, "C"]]:
+    """The features' mean over each row that occurs (as of ``_shares``), and over all cells."""
+    cells = features.flatten(1).float().numpy().T
+    # no product of matrices: it would wait for the other cores, which are busy
+    return np.add.reduceat(cells[cell] * share[:, None], np.flatnonzero(np.diff(row, prepend=0))), cells.mean(0)
+
+
+def _pooled_there(features: Float[torch.Tensor, "C h w"], row: Int[np.ndarray, "n"], cell: Int[np.ndarray, "n"],
+                  share: Float32[np.ndarray, "n"]) -> tuple[Float32[np.ndarray, "R C"], Float32[np.ndarray, "C"]]:
+    """The same on the features' device: only the means come to the host."""
+    cells = features.flatten(1).float()
+    rows = np.unique(row)
+    weights = np.zeros((len(rows) + 1, cells.shape[1]), np.float32)
+    weights[np.searchsorted(rows, row), cell] = share
+    weights[-1] = 1.0 / cells.shape[1]
+    pooled = (torch.from_numpy(weights).to(cells.device) @ cells.T).cpu().numpy()
+    return pooled[:-1], pooled[-1]
 
 
 def _shares(owner: Int32[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]
