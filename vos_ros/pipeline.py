@@ -19,7 +19,7 @@ from vos_ros.association.report import Doubts, associations
 from vos_ros.config import Config
 from vos_ros.intake import jumped, sound
 from vos_ros.mapping.growth import Growth, Part
-from vos_ros.mapping.lift import lift
+from vos_ros.mapping.lift import lift_labels
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.proposals import SeedProposer, Sight, proposer_of
 from vos_ros.mapping.register import register
@@ -74,10 +74,11 @@ class Pipeline:
         watch = Stopwatch()
         frame, warnings = self._check(frame)
         surveyed = self._beside.submit(survey, list(self.object_map), self._whole(), frame, self.config)
+        watch.lap("intake")
         segmentation = self._segmenter.step(frame)
         watch.lap("segmentation")
         scene = self._register(frame, surveyed.result(), segmentation, watch)
-        segmentation = self._seed(frame, scene, segmentation, warnings)
+        segmentation = self._seed(frame, scene, segmentation, warnings, watch)
         watch.lap("segmentation")
         segmentation = self._fuse(frame, scene, segmentation)
         segmentation, found = find(segmentation)
@@ -210,7 +211,8 @@ class Pipeline:
             registered = self._registered_pose(frame, scene, segmentation)
             watch.lap("pose")
             if registered is not None:
-                scene = replace(look(self._whole(), frame, *registered, self.config.mapping), liftable=scene.liftable)
+                seen = look(self._whole(), frame, *registered, self.config.mapping)
+                scene = replace(seen, liftable=scene.liftable, lattice=scene.lattice)
                 watch.lap("render")
         return scene
 
@@ -235,7 +237,7 @@ class Pipeline:
         return register(list(self.object_map), scene.projections, dict(zip(surely, odds, strict=True)), _CELL, scene.T_map_camera,
                         scene.pose_cov, frame.intrinsics, self._poses)
 
-    def _seed(self, frame: Frame, scene: Scene, segmentation: Segmentation, warnings: list[str]) -> Segmentation:
+    def _seed(self, frame: Frame, scene: Scene, segmentation: Segmentation, warnings: list[str], watch: Stopwatch) -> Segmentation:
         """Starts what the map shows and nobody follows, the largest first, and what people asked for."""
         followed = set(self._segmenter.object_ids)
         track_of = self._tracks.followed_objects()
@@ -260,6 +262,7 @@ class Pipeline:
             self._tracks.start(track_id, frame.stamp_ns, map_object_id=0, class_id=class_id, source=TrackSource.PROMPT)
             seeds.append(Seed(track_id, prompt))
         self._asked = []
+        watch.lap("seeds")
         return self._segmenter.seed(frame, seeds) if seeds else segmentation
 
     def _without_claimed(self, wanted: list[Projection], segmentation: Segmentation) -> list[Projection]:
@@ -340,17 +343,10 @@ class Pipeline:
         """Each track's pixels in the map frame."""
         if frame.depth is None or scene.T_map_camera is None:
             return ()
-        out = []
-        for row, (x0, y0, x1, y1) in found.boxes.items():
-            crop = replace(frame.intrinsics, cx=frame.intrinsics.cx - x0, cy=frame.intrinsics.cy - y0, width=x1 - x0, height=y1 - y0)
-            points = lift(found.owner[y0:y1, x0:x1] == row, frame.depth[y0:y1, x0:x1], scene.T_map_camera, crop, self.config.mapping,
-                          liftable=None if scene.liftable is None else scene.liftable[y0:y1, x0:x1])
-            if len(points) >= 3:
-                centroid = points.mean(0, dtype=np.float64)
-                centred = points - centroid
-                cov = centred.T @ centred / (len(points) - 1)
-                out.append(Observation(found.track_ids[row - 1], points, centroid, cov, None, float(found.scores[row])))
-        return tuple(out)
+        lifted = lift_labels(found.owner, found.boxes, frame.depth, scene.T_map_camera, frame.intrinsics, self.config.mapping,
+                             liftable=scene.liftable)
+        return tuple(Observation.of(found.track_ids[row - 1], points, float(found.scores[row])) for row, points in lifted.items()
+                     if len(points) >= 3)
 
     def _advance(self, frame: Frame, scene: Scene, found: Found, matches: Sequence[Match]) -> None:
         """One frame of every track's life."""

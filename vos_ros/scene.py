@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, Integer
 
 from vos_ros.association.expectation import Expectation, expect
 from vos_ros.association.surfaces import Samples
@@ -20,7 +21,6 @@ from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
 from vos_ros.segmentation.fusion import Prior, projection_prior
-from vos_ros.segmentation.threads import one_thread
 from vos_ros.tracking.book import TrackRecord
 from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track
 
@@ -31,7 +31,7 @@ _EVERY_PX, _LEAST = 6, 4  # lattice of the points that are sampled of a track, a
 class Scene:
     """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px, what it
     says of each pixel for the fusion with the image, and what it lets the associator expect. ``aligned``: the measured depth confirmed
-    the pose. ``liftable``: the pixels whose depth can be lifted."""
+    the pose. ``liftable``: the pixels whose depth can be lifted; ``lattice``: some of them in space."""
 
     T_map_camera: Float64[np.ndarray, "4 4"] | None
     pose_cov: Float64[np.ndarray, "6 6"] | None
@@ -41,6 +41,26 @@ class Scene:
     expectations: tuple[Expectation, ...]
     aligned: bool = False
     liftable: Bool[np.ndarray, "H W"] | None = None
+    lattice: Lattice | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Lattice:
+    """Measured points of pixels that lie apart: their indices in the flattened image, and their places in the camera frame, m."""
+
+    pixel: Int64[np.ndarray, "P"]
+    camera: Float32[np.ndarray, "P 3"]
+
+    @classmethod
+    def of(cls, frame: Frame, liftable: Bool[np.ndarray, "H W"] | None) -> Lattice:
+        """Those at a depth step are left out where they are known."""
+        assert frame.depth is not None
+        known = frame.depth[::_EVERY_PX, ::_EVERY_PX] > 0
+        if liftable is not None:
+            known &= liftable[::_EVERY_PX, ::_EVERY_PX]
+        y, x = (_EVERY_PX * index for index in known.nonzero())
+        z, k = frame.depth[y, x], frame.intrinsics
+        return cls(y * frame.depth.shape[1] + x, np.stack([(x - k.cx) / k.fx * z, (y - k.cy) / k.fy * z, z], 1).astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,45 +69,41 @@ class Found:
     probabilities and boxes go by that row."""
 
     track_ids: tuple[int, ...]
-    owner: Int32[np.ndarray, "H W"]
+    owner: Integer[np.ndarray, "H W"]
     prob: Float32[np.ndarray, "H W"]
     areas: Int64[np.ndarray, "N1"]
     scores: Float64[np.ndarray, "N1"]
     boxes: dict[int, tuple[int, int, int, int]]
 
 
-@one_thread()
 def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     """The most probable track of every pixel; also kept in the segmentation, so that its labels cost nothing more."""
     winner, best = segmentation.winner, segmentation.best
+    rows = len(segmentation.object_ids) + 1
     if winner is None or best is None:
         best, winner = segmentation.probs.max(0)
-    owner, prob = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
-    rows = len(segmentation.object_ids) + 1
+        winner = winner.to(torch.uint8 if rows <= 256 else torch.int16)
+    owner, prob = winner.cpu().numpy(), best.float().cpu().numpy()
     boxes = boxes_of(owner, rows - 1)
-    areas, sums = np.zeros(rows, np.int64), np.zeros(rows)
+    areas, means = np.zeros(rows, np.int64), np.zeros(rows)
     for row, (x0, y0, x1, y1) in boxes.items():
-        own = owner[y0:y1, x0:x1] == row
-        areas[row], sums[row] = np.count_nonzero(own), prob[y0:y1, x0:x1].sum(where=own, dtype=np.float64)
-    areas[0], sums[0] = owner.size - areas.sum(), prob.sum(dtype=np.float64) - sums.sum()
-    found = Found(segmentation.object_ids, owner, prob, areas, sums / np.maximum(areas, 1), boxes)
+        own = (owner[y0:y1, x0:x1] == row).view(np.uint8)
+        areas[row], means[row] = cv2.countNonZero(own), cv2.mean(prob[y0:y1, x0:x1], own)[0]
+    areas[0] = owner.size - areas.sum()
+    means[0] = (cv2.sumElems(prob)[0] - means @ areas) / max(areas[0], 1)
+    found = Found(segmentation.object_ids, owner, prob, areas, means, boxes)
     return replace(segmentation, winner=winner, best=best), found
 
 
 def sampled(frame: Frame, scene: Scene, found: Found) -> Samples:
-    """Some measured points of each track in the map frame, those at a depth step left out where they are known; nothing without depth or
-    pose."""
+    """Some measured points of each track in the map frame; nothing without depth or pose."""
     if frame.depth is None or scene.T_map_camera is None:
         return Samples.of(np.zeros((0, 3), np.float32), np.zeros(0, int), ())
-    depth = frame.depth[::_EVERY_PX, ::_EVERY_PX]
-    row = found.owner[::_EVERY_PX, ::_EVERY_PX] * (depth > 0)
-    if scene.liftable is not None:
-        row *= scene.liftable[::_EVERY_PX, ::_EVERY_PX]
-    y, x = row.nonzero()
-    z, k = depth[y, x], frame.intrinsics
-    camera = np.stack([(x * _EVERY_PX - k.cx) / k.fx * z, (y * _EVERY_PX - k.cy) / k.fy * z, z], 1)
-    points = (camera @ scene.T_map_camera[:3, :3].T + scene.T_map_camera[:3, 3]).astype(np.float32)
-    return Samples.of(points, row[y, x], found.track_ids, _LEAST)
+    lattice = scene.lattice if scene.lattice is not None else Lattice.of(frame, scene.liftable)
+    row = found.owner.ravel().take(lattice.pixel)
+    own = row.nonzero()[0]
+    points = lattice.camera[own] @ scene.T_map_camera[:3, :3].T + scene.T_map_camera[:3, 3]
+    return Samples.of(points.astype(np.float32), row[own], found.track_ids, _LEAST)
 
 
 def public_track(r: TrackRecord, row: int, found: Found, scene: Scene) -> Track:
@@ -117,7 +133,8 @@ def survey(objects: Sequence[MapObject], whole: Sequence[MapObject], frame: Fram
         scene = replace(look(whole, frame, pose, cov, config.mapping), aligned=aligned)
         watch.lap("render")
     if frame.depth is not None:
-        scene = replace(scene, liftable=liftable_pixels(frame.depth, frame.intrinsics, config.mapping))
+        liftable = liftable_pixels(frame.depth, frame.intrinsics, config.mapping)
+        scene = replace(scene, liftable=liftable, lattice=Lattice.of(frame, liftable))
         watch.lap("lift")
     return scene, watch.done()
 

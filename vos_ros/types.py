@@ -236,6 +236,14 @@ class Observation:
     embedding: Float32[np.ndarray, "D"] | None
     score: float
 
+    @classmethod
+    def of(cls, track_id: int, points: Float32[np.ndarray, "P 3"], score: float) -> Observation:
+        """What ``points`` say, two at least."""
+        exact = np.array(points.T, np.float64, order="C")
+        centroid = exact.sum(1) / len(points)
+        exact -= centroid[:, None]
+        return cls(track_id, points, centroid, exact @ exact.T / (len(points) - 1), None, score)
+
 
 class TrackState(IntEnum):
     """Life of a track; values are those of msg/Instance."""

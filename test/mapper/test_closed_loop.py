@@ -9,7 +9,7 @@ import pytest
 
 from vos_ros.config import Config
 from vos_ros.mapper.config import MapperConfig
-from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, Sight, lift_labels
+from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, Sight, lift_tracks
 from vos_ros.mapper.object_mapper import ObjectMapper
 from vos_ros.mapping.align import align
 from vos_ros.mapping.object_map import ObjectMap
@@ -39,7 +39,7 @@ def test_in_a_loop_with_the_pose_correction_the_map_stays_where_the_poses_have_i
         status = {i: AssociationStatus.MATCHED if i in object_of else AssociationStatus.NEW for i in seen}
         said = [Association(i, object_of.get(i, 0), status[i], 0.9) for i in seen]
         sight = Sight(ids, {i: i for i in seen}, depth, frame.intrinsics)
-        points = lift_labels(sight, seen, frame.T_map_camera, mapper.lifting)
+        points = lift_tracks(sight, seen, frame.T_map_camera, mapper.lifting)
         none = np.zeros((0, 3), np.float32)
         before = set(mapper.objects)
         mapper.integrate(AssociatedFrame(

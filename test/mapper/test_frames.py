@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vos_ros.config import MappingConfig
-from vos_ros.mapper.frames import Sight, contradicted, lift_labels, wanted_tracks
+from vos_ros.mapper.frames import Sight, contradicted, lift_tracks, wanted_tracks
 from vos_ros.types import Association, AssociationStatus, Intrinsics
 
 K = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
@@ -19,13 +19,13 @@ def test_wanted_tracks_are_lifted_to_the_map_frame():
     T = np.eye(4)
     T[:3, 3] = 0, 0, 10
     sight = Sight(labels, {1: 7, 2: 9, 3: 300}, depth, K)
-    points = lift_labels(sight, {1, 2}, T, MappingConfig())
+    points = lift_tracks(sight, {1, 2}, T, MappingConfig())
     assert list(points) == [1], "9 isn't in the image"
     np.testing.assert_allclose(points[1][:, 2], 11.0, atol=1e-5)
     np.testing.assert_allclose(points[1][:, :2].mean(0), [(14.5 - 31.5) / 100, (19.5 - 23.5) / 100], atol=0.005)
-    assert lift_labels(sight, (), T, MappingConfig()) == {}
+    assert lift_tracks(sight, (), T, MappingConfig()) == {}
     with pytest.raises(ValueError, match="labels are 64x48 px, depth is 32x48 px"):
-        lift_labels(Sight(labels, {1: 7}, depth[:, ::2], K), {1}, T, MappingConfig())
+        lift_tracks(Sight(labels, {1: 7}, depth[:, ::2], K), {1}, T, MappingConfig())
 
 
 def test_what_is_measured_as_something_else_is_told_and_nothing_more():

@@ -10,7 +10,7 @@ import pytest
 
 from vos_ros.config import changed
 from vos_ros.mapper.config import MapperConfig
-from vos_ros.mapper.frames import Sight, lift_labels
+from vos_ros.mapper.frames import Sight, lift_tracks
 from vos_ros.mapper.object_mapper import ObjectMapper
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.types import AssociationStatus as S
@@ -237,7 +237,7 @@ def test_an_object_whose_surface_is_measured_as_something_else_goes(story):
     camera = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
     depth, labels = np.full((48, 64), 2.0, np.float32), np.zeros((48, 64), np.uint16)
     labels[10:40, 10:30] = 7
-    wall = lift_labels(Sight(labels, {1: 7}, depth, camera), {1}, np.eye(4), story.mapper.lifting)[1]
+    wall = lift_tracks(Sight(labels, {1: 7}, depth, camera), {1}, np.eye(4), story.mapper.lifting)[1]
     story.say((1, 0, S.NEW, wall), times=8, sight=Sight(labels, {1: 7}, depth, camera))
     (i,) = story.mapper.objects
     story.mapper.update()

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Float, Float32, Int, Integer
 
 _LATTICE = 4  # px between the samples of masks that a coarse feature map is pooled with, about
 _MEMORY = 0.05  # weight of a new frame in the mean of all features
@@ -31,8 +31,9 @@ class AppearanceBook:
         self._most = views
         self._mean: Float32[np.ndarray, "C"] | None = None
         self._views: dict[int, list[Float32[np.ndarray, "C"]]] = {}
+        self._stacked: Float32[np.ndarray, "V C"] | None = None  # all views, while they stay the same
 
-    def describe(self, features: Float[torch.Tensor, "C h w"] | None, owner: Int32[np.ndarray, "H W"], track_ids: Sequence[int]
+    def describe(self, features: Float[torch.Tensor, "C h w"] | None, owner: Integer[np.ndarray, "H W"], track_ids: Sequence[int]
                  ) -> Descriptors:
         """A descriptor per track that has pixels; none without features. ``owner`` holds 0 or 1 + the index into ``track_ids``. The one
         wait for the device is for all of them."""
@@ -41,7 +42,7 @@ class AppearanceBook:
         row, cell, share = _shares(owner, len(track_ids), (int(features.shape[1]), int(features.shape[2])))
         pooled, mean = (_pooled if features.device.type == "cpu" else _pooled_there)(features, row, cell, share)
         if self._mean is None or self._mean.shape != mean.shape:
-            self._mean, self._views = mean, {}
+            self._mean, self._views, self._stacked = mean, {}, None
         else:
             self._mean = (1 - _MEMORY) * self._mean + _MEMORY * mean
         return {track_ids[r - 1]: own for r, own in zip(np.unique(row).tolist(), pooled, strict=True)}
@@ -50,8 +51,10 @@ class AppearanceBook:
         """(track, object) -> -1..1, of every object that has a view."""
         if not descriptors or not self._views:
             return {}
+        if self._stacked is None:
+            self._stacked = np.stack([v for views in self._views.values() for v in views])
         first = np.cumsum([0, *(len(views) for views in self._views.values())])[:-1]
-        cosines = self._towards(list(descriptors.values())) @ self._towards([v for views in self._views.values() for v in views]).T
+        cosines = self._towards(np.stack(list(descriptors.values()))) @ self._towards(self._stacked).T
         rows, columns = ({i: k for k, i in enumerate(ids)} for ids in (descriptors, self._views))
         return _Table(rows, columns, np.maximum.reduceat(cosines, first, axis=1))
 
@@ -61,23 +64,27 @@ class AppearanceBook:
         descriptor = descriptor.copy()  # it lies in an array of all tracks
         if not views:
             views.append(descriptor)
+            self._stacked = None
             return
-        towards = self._towards([*views, descriptor])
+        towards = self._towards(np.stack([*views, descriptor]))
         cosines = towards @ towards.T
         np.fill_diagonal(cosines, -1.0)
         if cosines[-1].max() >= KNOWN:
             return
         views.append(descriptor)
+        self._stacked = None
         if len(views) > self._most:
             del views[int(cosines.max(1).argmax())]
 
     def keep_only(self, object_ids: Collection[int]) -> None:
         """Forgets objects that are no more."""
-        self._views = {i: v for i, v in self._views.items() if i in object_ids}
+        if not self._views.keys() <= set(object_ids):
+            self._views, self._stacked = {i: v for i, v in self._views.items() if i in object_ids}, None
 
-    def _towards(self, descriptors: Sequence[Float32[np.ndarray, "C"]]) -> Float32[np.ndarray, "n C"]:
-        away = np.stack(descriptors) - self._mean
-        return np.asarray(away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), _EPS))
+    def _towards(self, descriptors: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
+        away = np.asarray(descriptors - self._mean)
+        away /= np.maximum(np.sqrt(np.einsum("ij,ij->i", away, away)), _EPS)[:, None]
+        return away
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -118,14 +125,14 @@ def _pooled_there(features: Float[torch.Tensor, "C h w"], row: Int[np.ndarray, "
     return pooled[:-1], pooled[-1]
 
 
-def _shares(owner: Int32[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]
+def _shares(owner: Integer[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]
             ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], Float32[np.ndarray, "n"]]:
     """Row (1 + index of a track), cell of the grid, and the share of the row's pixels that lies in the cell, row after row."""
     pixel, cell = _lattice(owner.shape, grid)
     own = owner.ravel()[pixel]
     taken = np.flatnonzero(own)
     cells = grid[0] * grid[1]
-    count = np.bincount(own[taken] * cells + cell[taken], minlength=(tracks + 1) * cells)
+    count = np.bincount(own[taken].astype(int) * cells + cell[taken], minlength=(tracks + 1) * cells)
     where = np.flatnonzero(count)
     row, count = where // cells, count[where]
     return row, where % cells, (count / np.bincount(row, count)[row]).astype(np.float32)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float64, Int32, UInt8
+from jaxtyping import Float64, Integer, UInt8
 
 Crop = tuple[tuple[int, int, int, int], UInt8[np.ndarray, "h w"]]
 """A box of the image, x0 y0 x1 y1, and the bits that hold at each of its pixels."""
 _AT_ONCE = 96_000  # px: larger arrays are given back to the system each time, and new ones cost more than what is done with them
 
 
-def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop], bits: Sequence[int]) -> Float64[np.ndarray, "B K rows"]:
+def shared_px(owner: Integer[np.ndarray, "H W"], rows: int, crops: Sequence[Crop], bits: Sequence[int]) -> Float64[np.ndarray, "B K rows"]:
     """By bit, crop and row: how many pixels of the crop that have the bit the row owns, whole numbers. ``owner`` is less than ``rows``; of
     row 0, the background, nothing is counted.
 
@@ -26,7 +27,7 @@ def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop],
     while start < len(crops):
         stop = max(start + 1, int(np.searchsorted(size, size[start] - crops[start][1].size + _AT_ONCE, "right")))
         some = crops[start:stop]
-        pixels = np.concatenate([owner[y0:y1, x0:x1] for (x0, y0, x1, y1), _ in some], axis=None, casting="unsafe", dtype=kind)
+        pixels = np.concatenate([owner[y0:y1, x0:x1] for (x0, y0, x1, y1), _ in some], axis=None).astype(kind)
         pixels <<= shift
         pixels |= np.concatenate([code for _, code in some], axis=None)
         ends = size[start:stop] - size[start] + crops[start][1].size
@@ -34,11 +35,17 @@ def shared_px(owner: Int32[np.ndarray, "H W"], rows: int, crops: Sequence[Crop],
         np.not_equal(pixels[1:], pixels[:-1], out=last[:-1])
         last[ends[ends > 0] - 1] = True
         at = np.flatnonzero(last)
-        run, length = pixels[at], np.diff(at, prepend=-1)
+        run, length = pixels[at], at + 1
+        length[1:] -= at[:-1] + 1
         owned = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
-        run, length = run[owned], length[owned].astype(np.float64)
-        place = np.searchsorted(ends, at[owned], "right") * rows + (run >> shift)
-        for k, bit in enumerate(bits):
-            out[k, start:stop] = np.bincount(place, length * (run & bit > 0), len(some) * rows).reshape(len(some), rows)
+        place = (np.searchsorted(ends, at[owned], "right") * rows << shift) + run[owned]
+        by_code = np.bincount(place, length[owned], len(some) * rows << shift).reshape(-1, 1 << shift)
+        out[:, start:stop] = (by_code @ _holds(tuple(bits))).T.reshape(len(bits), len(some), rows)
         start = stop
     return out
+
+
+@lru_cache(maxsize=4)
+def _holds(bits: tuple[int, ...]) -> Float64[np.ndarray, "C B"]:
+    """Which code has which bit."""
+    return np.asarray(np.arange(1 << max(bits).bit_length())[:, None] & np.array(bits) > 0).astype(np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -96,7 +95,7 @@ class HungarianAssociator:
         scores = marginals(odds)
         judged: list[list[tuple[int, Evidence]]] = [[] for _ in row]
         for (i, j), e in zip(places, gated, strict=True):
-            judged[i].append((j, replace(e, score=float(scores[i, j]))))
+            judged[i].append((j, e._replace(score=float(scores[i, j]))))
         chosen = np.zeros(len(row), int)
         rows, columns = linear_sum_assignment(cost)
         chosen[rows] = columns

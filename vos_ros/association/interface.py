@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Integer
 
 from vos_ros.association.expectation import Expectation
 
@@ -24,7 +24,7 @@ class View:
     0..1: how well it stayed in its place (1: it did).
     """
 
-    owner: Int32[np.ndarray, "H W"]
+    owner: Integer[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
     boxes: Mapping[int, tuple[int, int, int, int]]
     expectations: Sequence[Expectation]
@@ -37,8 +37,7 @@ class View:
     steadiness: Mapping[int, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """One pair of a track and a map object. ``mask_iou`` is the plain one, where the object should be seen and is seen through counts as
     missed; ``tolerant_iou`` leaves out what the pose's uncertainty explains; ratios are NaN without depth. ``surface_px`` are the pixels
     where measured depth shows the object's surface, of which the track has the share ``surface_covered``: 0 and NaN without depth.

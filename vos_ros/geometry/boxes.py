@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Bool, Integer
 from scipy.ndimage import find_objects
 
 _FEW = 31
@@ -18,10 +18,15 @@ def boxes_of(labels: Integer[np.ndarray, "H W"], highest: int) -> dict[int, tupl
     # a bit per label: which of them occur in each line
     kind = np.min_scalar_type(2**highest).type
     bits = np.left_shift(kind(1), np.where(labels > highest, 0, labels).astype(kind) if labels.max() > highest else labels.astype(kind))
-    rows, columns = np.bitwise_or.reduce(bits, 1), np.bitwise_or.reduce(bits, 0)
-    out = {}
-    for v in range(1, highest + 1):
-        ys, xs = np.flatnonzero(rows & kind(1 << v)), np.flatnonzero(columns & kind(1 << v))
-        if len(ys):
-            out[v] = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
-    return out
+    one = np.left_shift(kind(1), np.arange(1, highest + 1, dtype=kind))[:, None]
+    y0, y1 = _span(np.bitwise_or.reduce(bits, 1) & one > 0)
+    x0, x1 = _span(np.bitwise_or.reduce(bits, 0) & one > 0)
+    return {v: box for v, box in enumerate(zip(x0, y0, x1, y1, strict=True), start=1) if box[2]}
+
+
+def _span(there: Bool[np.ndarray, "V n"]) -> tuple[list[int], list[int]]:
+    """First true of each row and one past the last; 0 and 0 where there is none."""
+    none = ~there.any(1)
+    first, last = there.argmax(1), there.shape[1] - there[:, ::-1].argmax(1)
+    first[none] = last[none] = 0
+    return first.tolist(), last.tolist()

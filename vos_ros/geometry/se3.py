@@ -159,12 +159,8 @@ def is_se3(T: object, *, tolerance: float = 1e-6) -> bool:
     """Whether T is a finite (4,4) array with an orthonormal rotation of determinant 1 and a last row 0 0 0 1."""
     if not isinstance(T, np.ndarray) or T.shape != (4, 4) or not np.issubdtype(T.dtype, np.floating) or not np.isfinite(T).all():
         return False
-    R = T[:3, :3]
-    return bool(
-        np.allclose(R @ R.T, np.eye(3), rtol=0.0, atol=tolerance)
-        and np.linalg.det(R) > 0.0
-        and np.allclose(T[3], [0.0, 0.0, 0.0, 1.0], rtol=0.0, atol=tolerance)
-    )
+    R, last = T[:3, :3], np.array([0.0, 0.0, 0.0, 1.0])
+    return bool(np.abs(R @ R.T - np.eye(3)).max() <= tolerance and np.linalg.det(R) > 0.0 and np.abs(T[3] - last).max() <= tolerance)
 
 
 def transform(T_a_b: Float64[np.ndarray, "4 4"], points_b: np.ndarray) -> np.ndarray:

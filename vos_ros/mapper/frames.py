@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float32, Float64, UInt16
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.boxes import boxes_of
-from vos_ros.mapping.lift import lift, liftable_pixels
+from vos_ros.mapping.lift import lift_labels
 from vos_ros.types import UNKNOWN_LABEL, Association, AssociationStatus, Intrinsics
 
 USED = frozenset({AssociationStatus.MATCHED, AssociationStatus.REIDENTIFIED, AssociationStatus.NEW, AssociationStatus.SPLIT})
@@ -57,7 +57,7 @@ class AssociatedFrame:
     sight: Sight | None = None
 
 
-def lift_labels(sight: Sight, tracks: Collection[int], T_map_camera: Float64[np.ndarray, "4 4"], config: MappingConfig
+def lift_tracks(sight: Sight, tracks: Collection[int], T_map_camera: Float64[np.ndarray, "4 4"], config: MappingConfig
                 ) -> dict[int, Float32[np.ndarray, "P 3"]]:
     """Points (map frame, m) of some of the tracks. ValueError where labels and depth differ in size."""
     labels, depth, intrinsics = sight.labels, sight.depth, sight.intrinsics
@@ -67,19 +67,10 @@ def lift_labels(sight: Sight, tracks: Collection[int], T_map_camera: Float64[np.
                          " registered to the colour image that was segmented")
     if not values:
         return {}
-    good = liftable_pixels(depth, intrinsics, config)
-    boxes = boxes_of(labels, max(values.values()))
-    out = {}
-    for track_id, value in values.items():
-        if value not in boxes:
-            continue
-        x0, y0, x1, y1 = boxes[value]
-        crop = Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, x1 - x0, y1 - y0)
-        where = (slice(y0, y1), slice(x0, x1))
-        points = lift(labels[where] == value, depth[where], T_map_camera, crop, config, liftable=good[where])
-        if len(points):
-            out[track_id] = points
-    return out
+    wanted = set(values.values())
+    boxes = {value: box for value, box in boxes_of(labels, max(wanted)).items() if value in wanted}
+    lifted = lift_labels(labels, boxes, depth, T_map_camera, intrinsics, config)
+    return {track_id: lifted[value] for track_id, value in values.items() if value in lifted}
 
 
 def contradicted(points: Float32[np.ndarray, "P 3"], track_id: int, sight: Sight, T_map_camera: Float64[np.ndarray, "4 4"],

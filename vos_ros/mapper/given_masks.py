@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from vos_ros.config import MappingConfig
 from vos_ros.mapper.config import ModelConfig, RulesConfig
-from vos_ros.mapper.frames import Sight, lift_labels
+from vos_ros.mapper.frames import Sight, lift_tracks
 from vos_ros.mapper.model import ObjectModel, measurement_cov, new_model
 from vos_ros.types import Frame, MapObject
 
@@ -32,7 +32,7 @@ def map_from_masks(views: Iterable[tuple[Frame, UInt8[np.ndarray, "H W"]]], clas
         if frame.depth is None or frame.T_map_camera is None:
             continue
         sight = Sight(mask.astype(np.uint16), {i: i for i in class_ids}, frame.depth, frame.intrinsics)
-        for i, points in lift_labels(sight, class_ids, frame.T_map_camera, _MAPPING).items():
+        for i, points in lift_tracks(sight, class_ids, frame.T_map_camera, _MAPPING).items():
             measured[i].append((frame.stamp_ns, points, measurement_cov(points, frame.T_map_camera, frame.pose_cov, _MODEL)))
     objects = (replace(_model(some), id=i).named(class_ids[i]).map_object(1, _MODEL) for i, some in sorted(measured.items()) if some)
     return tuple(o for o in objects if len(o.points) >= RulesConfig().new_points)

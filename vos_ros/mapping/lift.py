@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int16, UInt8, UInt16
 
 from vos_ros.config import MappingConfig
+from vos_ros.geometry.boxes import boxes_of
 from vos_ros.geometry.points import MAD_TO_SIGMA, known_depth, lift_at
 from vos_ros.types import Intrinsics
 
 _MAX_SLOPE = 6.0
 """Range may change by so many times the lateral distance of neighbouring pixels: a surface seen at 80 degrees."""
 _OUTLIER_SIGMAS = 4.0
+_ENOUGH = 400  # ranges, to tell a median by
+
+Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"] | Int16[np.ndarray, "H W"]
+"""Whose each pixel is."""
 
 
 def lift(
@@ -38,29 +45,66 @@ def lift(
     if mask.shape != depth.shape or mask.shape != (intrinsics.height, intrinsics.width):
         raise ValueError(f"mask {mask.shape}, depth {depth.shape} and intrinsics ({intrinsics.height}, {intrinsics.width}) differ in size:"
                          " wanted three of one image or crop")
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(ys) == 0:
-        return np.zeros((0, 3), np.float32)
-    # One pixel around the mask is enough for its borders and the depth's slopes.
-    y0, y1, x0, x1 = max(int(ys[0]) - 1, 0), int(ys[-1]) + 2, max(int(xs[0]) - 1, 0), int(xs[-1]) + 2
-    mask, z = mask[y0:y1, x0:x1], depth[y0:y1, x0:x1]
-    crop = Intrinsics(intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, z.shape[1], z.shape[0])
-    good = liftable_pixels(z, crop, config) if liftable is None else liftable[y0:y1, x0:x1]
-    flat = np.flatnonzero(_without_border(mask & good, mask, config.edge_px))
-    if len(flat) == 0:
-        return np.zeros((0, 3), np.float32)
-    count = min(len(flat), config.lift_max_points)
-    if count < len(flat):
-        flat = flat[np.arange(count) * len(flat) // count]
-    rows, columns = np.divmod(flat, z.shape[1])
-    ranges = z[rows, columns]
-    median = np.partition(ranges, count // 2)[count // 2]
-    deviation = np.abs(ranges - median)
+    labels = mask.view(np.uint8)
+    points = lift_labels(labels, boxes_of(labels, 1), depth, T_map_camera, intrinsics, config, liftable=liftable)
+    return points.get(1, np.zeros((0, 3), np.float32))
+
+
+def lift_labels(
+    labels: Labels,
+    boxes: Mapping[int, tuple[int, int, int, int]],
+    depth: Float32[np.ndarray, "H W"],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig = MappingConfig(),  # noqa: B008 (frozen)
+    *,
+    liftable: Bool[np.ndarray, "H W"] | None = None,
+) -> dict[int, Float32[np.ndarray, "P 3"]]:
+    """``lift`` of the mask of each label in ``boxes`` (x0 y0 x1 y1 px, exclusive upper corner, around all of its pixels) that leaves a
+    point. What can be done for all of them at once is."""
+    if not boxes:
+        return {}
+    # One line around the masks is enough for their borders and the depth's slopes.
+    top, bottom = max(min(y0 for _, y0, _, _ in boxes.values()) - 1, 0), max(y1 for _, _, _, y1 in boxes.values()) + 1
+    labels, z = labels[top:bottom], depth[top:bottom]
+    crop = replace(intrinsics, cy=intrinsics.cy - top, height=len(z))
+    good = liftable_pixels(z, crop, config) if liftable is None else liftable[top:bottom]
+    deep, measured = (_within(labels, config.edge_px) * good).ravel(), z.ravel()
+    places, ranges, found = [], [], {}
+    for value, (x0, y0, x1, y1) in boxes.items():
+        first, last = (y0 - top) * crop.width, (y1 - top) * crop.width
+        flat = np.flatnonzero(deep[first:last] == value) + first
+        if not len(flat):  # thin, or without depth
+            box = (slice(y0 - top, y1 - top), slice(x0, x1))
+            rows, columns = _middle(labels[box] == value, good[box], config.edge_px).nonzero()
+            flat = (rows + y0 - top) * crop.width + columns + x0
+            if not len(flat):
+                continue
+        if len(flat) > config.lift_max_points:
+            flat = flat.take(np.arange(config.lift_max_points) * len(flat) // config.lift_max_points)
+        here = measured.take(flat)
+        near = _near_median(here, config)
+        if not near.all():
+            flat, here = flat[near], here[near]
+        places.append(flat)
+        ranges.append(here)
+        found[value] = len(flat)
+    if not found:
+        return {}
+    rows, columns = np.divmod(np.concatenate(places), crop.width)
+    points = lift_at(columns, rows, np.concatenate(ranges), T_map_camera, crop)
+    return dict(zip(found, np.split(points, np.cumsum(list(found.values()))[:-1]), strict=True))
+
+
+def _near_median(ranges: Float32[np.ndarray, "P"], config: MappingConfig) -> Bool[np.ndarray, "P"]:
+    """Which ranges are of the one thing that most of them are of; one at least."""
+    some = ranges[:: max(1, len(ranges) // _ENOUGH)]
+    half = len(some) // 2
+    median = np.partition(some, half)[half]
+    spread = float(np.partition(np.abs(some - median), half)[half])
     # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
-    limit = max(_OUTLIER_SIGMAS * MAD_TO_SIGMA * float(np.partition(deviation, count // 2)[count // 2]),
-                config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
-    near = deviation <= limit
-    return lift_at(columns[near], rows[near], ranges[near], T_map_camera, crop)
+    limit = max(_OUTLIER_SIGMAS * MAD_TO_SIGMA * spread, config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
+    return np.asarray(np.abs(ranges - median) <= limit)
 
 
 def liftable_pixels(
@@ -89,17 +133,23 @@ def _beside_jump(z: Float32[np.ndarray, "h w"], intrinsics: Intrinsics, config: 
     return jump
 
 
-def _without_border(inner: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], edge_px: int) -> Bool[np.ndarray, "h w"]:
-    """``inner`` without the pixels within ``edge_px`` of the mask's border, or within as many px as leave some."""
+def _within(labels: Labels, edge_px: int) -> Labels:
+    """The labels without the pixels within ``edge_px`` of another label or of the array's edge."""
     if edge_px == 0:
+        return labels
+    least = cv2.erode(labels, _disk(edge_px), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inside = np.equal(least, cv2.dilate(labels, _disk(edge_px)))
+    return np.asarray(least * inside)
+
+
+def _middle(mask: Bool[np.ndarray, "h w"], good: Bool[np.ndarray, "h w"], edge_px: int) -> Bool[np.ndarray, "h w"]:
+    """The good pixels of a mask that has none ``edge_px`` inside, farther from its border than half of what any is."""
+    inner = np.asarray(mask & good)
+    if edge_px == 0 or not inner.any():
         return inner
-    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.uint8)
-    padded[1:-1, 1:-1] = mask
-    deep = inner & (cv2.erode(padded, _disk(edge_px))[1:-1, 1:-1] > 0)
-    if deep.any():
-        return np.asarray(deep)
+    padded = np.pad(mask.view(np.uint8), 1)
     distance = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5))[1:-1, 1:-1]
-    return np.asarray(inner & (distance > 0.5 * float(distance[inner].max(initial=0.0))))
+    return np.asarray(inner & (distance > 0.5 * float(distance[inner].max())))
 
 
 @lru_cache(maxsize=16)

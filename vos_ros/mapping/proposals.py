@@ -68,7 +68,7 @@ class Sight:
 
     frame: Frame
     T_map_camera: Float64[np.ndarray, "4 4"] | None
-    owner: Int32[np.ndarray, "H W"]
+    owner: Integer[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
     object_of: Mapping[int, int]
     projections: Collection[Projection]
@@ -239,7 +239,7 @@ class DepthProposer:
                     rest.append(b)
             self._backgrounds = [*rest, _Background(new, low, high)][-_MAX_PLANES:]
 
-    def _astray(self, sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid, pose: Float64[np.ndarray, "4 4"]) -> list[int]:
+    def _astray(self, sight: Sight, owner: Integer[np.ndarray, "h w"], grid: Grid, pose: Float64[np.ndarray, "4 4"]) -> list[int]:
         """The proposed tracks whose pixels lie somewhere else than their object. Where most do, it is the camera's pose that has jumped:
         then the places are forgotten."""
         out, measured = [], 0
@@ -254,7 +254,7 @@ class DepthProposer:
             self._places, out = {t: p for t, p in self._places.items() if t not in out}, []
         return out
 
-    def _learn_places(self, track_ids: tuple[int, ...], owner: Int32[np.ndarray, "h w"], labels: Int32[np.ndarray, "h w"], grid: Grid,
+    def _learn_places(self, track_ids: tuple[int, ...], owner: Integer[np.ndarray, "h w"], labels: Int32[np.ndarray, "h w"], grid: Grid,
                       pose: Float64[np.ndarray, "4 4"]) -> None:
         """Adds to each track's place what this frame shows of it, where its mask and one piece of the depth agree."""
         both = (labels > 0) & (owner > 0)
@@ -331,7 +331,7 @@ def _key(cells: Int64[np.ndarray, "*S 3"]) -> Int64[np.ndarray, "*S"]:
 _STEPS = _key(_NEIGHBOURS)
 
 
-def _known(sight: Sight, owner: Int32[np.ndarray, "h w"], grid: Grid) -> Int32[np.ndarray, "h w"]:
+def _known(sight: Sight, owner: Integer[np.ndarray, "h w"], grid: Grid) -> Int32[np.ndarray, "h w"]:
     """Whose the cells of followed tracks and of the map's objects are, these widened by how uncertain the projection is: an object's id,
     -1 for a nameless track, 0 where nothing is known."""
     known: Int32[np.ndarray, "h w"] = np.array([0, *(sight.object_of.get(t, 0) or -1 for t in sight.track_ids)], np.int32)[owner]

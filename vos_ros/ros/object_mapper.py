@@ -25,7 +25,7 @@ from vos_ros.config import ConfigError, params
 from vos_ros.geometry.camera import Rectifier
 from vos_ros.mapper.audience import Audience
 from vos_ros.mapper.config import MapperConfig
-from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, Sight, lift_labels, wanted_tracks
+from vos_ros.mapper.frames import AssociatedFrame, SeenInstance, Sight, lift_tracks, wanted_tracks
 from vos_ros.mapper.object_mapper import ObjectMapper
 from vos_ros.mapper.store import MapFileError, load, save
 from vos_ros.msg import Instance, MapObjectArray
@@ -242,7 +242,7 @@ class ObjectMapperNode(Node):
         associations = tuple(association_from_message(a) for a in said.associations)
         T, cov = self._stood(parts)
         sight = self._sight(parts)
-        points = lift_labels(sight, wanted_tracks(associations), T, self.mapper.lifting) if T is not None and sight is not None else {}
+        points = lift_tracks(sight, wanted_tracks(associations), T, self.mapper.lifting) if T is not None and sight is not None else {}
         instances = tuple(SeenInstance(i.track_id, i.class_id, i.state == Instance.CONFIRMED, points.get(i.track_id, _NO_POINTS))
                           for i in parts.instances.instances)
         return AssociatedFrame(parts.stamp_ns, said.session_id, said.map_session_id, said.map_revision, said.map_frame, T,

@@ -47,9 +47,11 @@ class Outputs:
 
     def publish(self, head: Header, labels: UInt16[np.ndarray, "H W"], result: FrameResult, session_id: str, arrival_s: float) -> float:
         """Labels, associations, instances. Returns the latency: from the image's arrival (perf_counter, s) to here, ms."""
-        self._publishers["labels"].publish(label_message(labels, head))
-        self._publishers["associations"].publish(association_array(result, head, session_id=session_id))
+        image, associations = label_message(labels, head), association_array(result, head, session_id=session_id)
         instances = instance_array(result, head, session_id=session_id, method=self._method, shape=(labels.shape[0], labels.shape[1]))
+        # From the first of them on, whoever listens wants the processor too.
+        self._publishers["labels"].publish(image)
+        self._publishers["associations"].publish(associations)
         # Last, so that whoever has the instances of a stamp knows that the rest is under way, and the latency counts everything.
         latency_ms = (time.perf_counter() - arrival_s) * 1e3
         instances.latency_ms = latency_ms

@@ -65,7 +65,8 @@ class Memory:
         for i in object_ids:
             for s in self.samples:
                 s.forget(i)
-        self._trim()
+        if object_ids:
+            self._trim()
 
     def having(self, object_id: int) -> list[Sample]:
         """What an object learns from, oldest first."""

@@ -31,16 +31,21 @@ Vector = NDArray[np.float64]
 IDENTITY = (np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
 
+# Written out: for three numbers, NumPy's functions take fifty times as long, and a node waits for this in every frame.
 def _rotate(q: Vector, v: Vector) -> Vector:
     """The vector rotated by the unit quaternion (x y z w)."""
-    u, w = q[:3], q[3]
-    return v + 2.0 * np.cross(u, np.cross(u, v) + w * v)
+    (x, y, z, w), (a, b, c) = q.tolist(), v.tolist()
+    # v + 2 u x (u x v + w v)
+    d, e, f = y * c - z * b + w * a, z * a - x * c + w * b, x * b - y * a + w * c
+    return np.array([a + 2.0 * (y * f - z * e), b + 2.0 * (z * d - x * f), c + 2.0 * (x * e - y * d)])
 
 
 def _multiply(a: Vector, b: Vector) -> Vector:
     """Quaternion product: the rotation b, then a."""
-    u, v = a[:3], b[:3]
-    return np.append(a[3] * v + b[3] * u + np.cross(u, v), a[3] * b[3] - u @ v)
+    (x, y, z, w), (i, j, k, r) = a.tolist(), b.tolist()
+    return np.array(
+        [w * i + r * x + y * k - z * j, w * j + r * y + z * i - x * k, w * k + r * z + x * j - y * i, w * r - x * i - y * j - z * k]
+    )
 
 
 def _compose(a: tuple[Vector, Vector], b: tuple[Vector, Vector]) -> tuple[Vector, Vector]:
@@ -240,7 +245,8 @@ class Buffer:
         Waits up to ``timeout`` for it. Raises LookupException (no such frame), ConnectivityException (no way between them),
         ExtrapolationException (not buffered at that time), InvalidArgumentException (malformed name).
         """
-        self.can_transform(target_frame, source_frame, time, timeout)
+        if timeout is not None:
+            self.can_transform(target_frame, source_frame, time, timeout)
         return self.lookup_transform_core(target_frame, source_frame, time)
 
     async def lookup_transform_async(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
