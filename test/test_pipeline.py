@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from vos_ros.types import (
     Points,
     Prompt,
     Scribble,
+    Seed,
     Segmentation,
     TrackSource,
     TrackState,
@@ -295,6 +297,45 @@ def test_the_rest_of_an_object_joins_its_mask() -> None:
     moved = plate(1, SQUARES[1][0], SQUARES[1][1] - 0.2)
     assert len(on._whole()[0].points) > len(half.points)
     assert on.update_map(snapshot([moved, square(2)], 2)) == "" and len(on._whole()[0].points) == len(moved.points)
+
+
+def test_a_result_is_told_before_anything_is_learned_from_it() -> None:
+    done: list[str] = []
+
+    class Noting:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def step(self, frame: Frame) -> Segmentation:
+            done.append("step")
+            return self.inner.step(frame)  # type: ignore[no-any-return]
+
+        def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
+            done.append("update")
+            return self.inner.update(frame, corrections)  # type: ignore[no-any-return]
+
+        def settle(self) -> None:
+            done.append("settle")
+            self.inner.settle()
+
+    pipelines = [started(tracking__teach_every=1, proposals__mode="depth") for _ in range(2)]
+    pipelines[0]._segmenter = Noting(pipelines[0]._segmenter)  # type: ignore[assignment]
+    for k in range(6):
+        told: list[FrameResult] = []
+        done.clear()
+
+        def tell(result: FrameResult, told: list[FrameResult] = told) -> None:
+            told.append(result)
+            done.append("told")
+
+        given, alone = pipelines[0].step(frame(k), tell), pipelines[1].step(frame(k))
+        assert done == ["step", "told", "update", "settle"]
+        assert told[0].tracks is given.tracks and told[0].associations is given.associations
+        assert told[0].timings_ms["total"] < given.timings_ms["total"]
+        assert np.array_equal(given.labels(), alone.labels()) and repr(given.associations) == repr(alone.associations)
 
 
 # -- the life of a stream --------------------------------------------------------------------------------------------------------------

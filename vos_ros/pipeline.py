@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ from vos_ros.mapping.register import register
 from vos_ros.mapping.seeds import seed_of
 from vos_ros.scene import Found, Scene, Stopwatch, find, look, public_track, survey
 from vos_ros.segmentation.fusion import Prior, burst, fuse, overlaps
-from vos_ros.segmentation.interface import VideoSegmenter
+from vos_ros.segmentation.interface import Learning, VideoSegmenter
 from vos_ros.segmentation.methods.null import NullSegmenter
 from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.segmentation.registry import create
@@ -69,8 +69,9 @@ class Pipeline:
         self._beside = ThreadPoolExecutor(1, "vos_ros-survey")
         self._start_session(session_id)
 
-    def step(self, frame: Frame) -> FrameResult:
-        """Everything that one frame tells."""
+    def step(self, frame: Frame, tell: Callable[[FrameResult], None] | None = None) -> FrameResult:
+        """Everything that one frame tells. ``tell`` gets it as soon as it stands, with the times so far; what the frame teaches for those
+        that follow is learned after that."""
         watch = Stopwatch()
         frame, warnings = self._check(frame)
         surveyed = self._beside.submit(survey, list(self.object_map), self._whole(), frame, self.config)
@@ -83,17 +84,18 @@ class Pipeline:
         segmentation = self._fuse(frame, scene, segmentation)
         segmentation, found = find(segmentation)
         watch.lap("fusion")
-        self._teach(frame, scene, segmentation, found)
-        watch.lap("segmentation")
         matches, pairs = self._associate(self._witness.view(frame, scene, found, self._tracks, self._whole(), self._segmenter))
         self._advance(frame, scene, found, matches)
-        self._witness.learn(matches, self._tracks, scene)
         doubts = self._doubt(frame, scene, matches, pairs)
         watch.lap("association")
         observations = self._lift(frame, scene, found)
         watch.lap("lift")
-        self._propose(frame, scene, found, watch)
-        return self._result(frame, scene, segmentation, found, observations, matches, doubts, warnings, watch)
+        result = self._result(frame, scene, segmentation, found, observations, matches, doubts, warnings, watch)
+        if tell is not None:
+            tell(result)
+            watch.lap("telling")
+        self._learn(frame, scene, segmentation, found, matches, watch)
+        return replace(result, timings_ms=watch.done())
 
     # -- what the outside says ---------------------------------------------------------------------------------------------------
 
@@ -326,6 +328,18 @@ class Pipeline:
         return {r.track_id: None if r.map_object_id in missing else scene.priors.get(r.map_object_id)
                 for r in self._tracks if r.map_object_id}
 
+    def _learn(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found, matches: Sequence[Match], watch: Stopwatch
+               ) -> None:
+        """What the frame teaches for those that follow."""
+        self._witness.learn(matches, self._tracks, scene)
+        watch.lap("association")
+        self._teach(frame, scene, segmentation, found)
+        watch.lap("segmentation")
+        self._propose(frame, scene, found, watch)
+        if isinstance(self._segmenter, Learning):
+            self._segmenter.settle()
+        watch.lap("segmentation")
+
     def _teach(self, frame: Frame, scene: Scene, segmentation: Segmentation, found: Found) -> None:
         """Corrects the segmenter with the fused masks, so that it learns from them and not from its own guess. An empty mask tells it
         that the object isn't in view."""
@@ -391,7 +405,6 @@ class Pipeline:
         for s in new:
             if s.object_id not in self._tracks:
                 self._tracks.start(s.object_id, frame.stamp_ns, map_object_id=0, class_id=0, source=TrackSource.PROPOSAL)
-        watch.lap("segmentation")
 
     def _grow(self, frame: Frame, scene: Scene, found: Found, parts: Sequence[Part]) -> list[Seed]:
         """Adds parts to what is known of their objects, and says what the tracks look like with them."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vos_ros.config import FeaturesConfig, LwlConfig, MetaConfig, SegmentationConfig
-from vos_ros.segmentation.interface import VideoSegmenter
+from vos_ros.segmentation.interface import Learning, VideoSegmenter
 from vos_ros.segmentation.registry import create, names
 from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble, Seed, Segmentation
 
@@ -291,16 +291,28 @@ def test_a_uniform_image_breaks_nothing(segmenter: VideoSegmenter, scene: Scene,
         check(segmenter.step(scene(index)), (3, 8, 9))
 
 
-def run(segmenter: VideoSegmenter, scene: Scene) -> list[torch.Tensor]:
+def run(segmenter: VideoSegmenter, scene: Scene, settle: bool = False) -> list[torch.Tensor]:
     out = [segmenter.seed(scene(0), [Seed(3, prompt("Points", 3)), Seed(8, prompt("Box", 8))]).probs]
-    for index in range(1, 6):
+    for index in range(1, 9):
         out.append(segmenter.step(scene(index)).probs)
-    out.append(segmenter.update(scene(5), [Seed(3, Mask(disk(3, 5)))]).probs)
-    return [*out, segmenter.step(scene(6)).probs]
+        if index == 5:
+            out.append(segmenter.update(scene(5), [Seed(3, Mask(disk(3, 5)))]).probs)
+        if settle:
+            assert isinstance(segmenter, Learning)
+            segmenter.settle()
+            segmenter.settle()
+    return out
 
 
 def test_two_runs_agree_to_the_bit(build: Build, scene: Scene) -> None:
     assert all(torch.equal(a, b) for a, b in zip(run(build(long_side=96), scene), run(build(long_side=96), scene), strict=True))
+
+
+def test_when_it_learns_from_a_frame_changes_nothing(build: Build, scene: Scene) -> None:
+    early, late = build(long_side=96), build(long_side=96)
+    if not isinstance(early, Learning):
+        pytest.skip("it learns nothing after a frame")
+    assert all(torch.equal(a, b) for a, b in zip(run(early, scene, settle=True), run(late, scene), strict=True))
 
 
 def test_inputs_are_left_as_they_were(segmenter: VideoSegmenter, scene: Scene) -> None:

@@ -42,7 +42,8 @@ def input_values(stream: Stream) -> dict[str, object]:
 
 
 def frame_values(stream: Stream) -> dict[str, object]:
-    """Counters, rates and times of frames. ``overhead_ms``: latency less segmentation. ``node_ms``: latency less the pipeline."""
+    """Counters, rates and times of frames. ``overhead_ms``: latency less segmentation. ``node_ms``: latency less the pipeline.
+    ``learning_ms``: what a frame takes after its results have left."""
     counts = stream.worker.counts
     out: dict[str, object] = {
         "frames_received": counts.offered, "frames_processed": stream.published.count, "frames_superseded": counts.superseded,

@@ -36,11 +36,12 @@ class Stream:
         self._node, self._log, self._events = node, log, events
         self.pipeline = make_pipeline(config)
         self.published = Traffic()
-        self.times = {n: Rolling() for n in ("latency_ms", "overhead_ms", "node_ms", "segmentation_ms", "pipeline_ms")}
+        self.times = {n: Rolling() for n in ("latency_ms", "overhead_ms", "node_ms", "segmentation_ms", "pipeline_ms", "learning_ms")}
         self.rejected = self.late = self.pose_failures = self.map_applied = self.map_refused = self.time_jumps = 0
         self.warnings: deque[tuple[float, str]] = deque(maxlen=8)
         self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)
         self._last_ns: int | None = None
+        self._told_s = 0.0  # when the last frame's results had been published (perf_counter)
         self._track_ids: set[int] = set()
         self._active = False
         self._builder = FrameBuilder(log)
@@ -142,7 +143,10 @@ class Stream:
         self._log.end("image content", "is right again")
         self._log.end("camera_info content", "is right again")
         self._note_pose(pose.why)
-        result = self.pipeline.step(frame)
+        self.pipeline.step(frame, lambda result: self._tell(bundle, frame, result))
+        self.times["learning_ms"].add((time.perf_counter() - self._told_s) * 1e3)
+
+    def _tell(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
         self._last_ns = frame.stamp_ns
         self._track_ids = {t.track_id for t in result.tracks}
         self._recent.append(frame)
@@ -151,6 +155,7 @@ class Stream:
         for text in result.warnings:
             self.warnings.append((time.monotonic(), text))
             self._events.say(text)
+        self._told_s = time.perf_counter()
 
     def _publish(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
         head, labels = bundle.image.header, result.labels()

@@ -51,6 +51,15 @@ class Describing(Protocol):
         ...
 
 
+@runtime_checkable
+class Learning(Protocol):
+    """A segmenter that learns from a frame when the next one comes, unless it is told that there is time before."""
+
+    def settle(self) -> None:
+        """Learns now what it would have learned then."""
+        ...
+
+
 def check_new(followed: Iterable[int], seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
     """ValueError where a seed's id is followed already, occurs twice or is no id, or its arrays don't fit the (H, W) frame."""
     known = set(followed)

@@ -134,6 +134,10 @@ class PlainLwl:
         self._memory = [m for m in self._memory if m.targets]
         self._last = None if object_ids else self._last
 
+    @torch.inference_mode()
+    def settle(self) -> None:
+        self._flush()
+
     def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
         return self._current[1] if self._current is not None and self._current[0] is frame else None
 
@@ -260,7 +264,7 @@ class PlainLwl:
         return target, _BALANCE * inside / total_in + (1 - _BALANCE) * outside / max(total_out, 1e-3)
 
     def _flush(self) -> None:
-        """Learns from the frame before, if it was kept; done when the next frame comes so that results leave first."""
+        """Learns from the frame before, if it was kept; not done with that frame, so that results leave first."""
         pending, self._pending = self._pending, None
         if pending is None or not pending.targets:
             return

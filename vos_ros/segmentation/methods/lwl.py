@@ -133,6 +133,10 @@ class Lwl:
         self._memory.drop(set(object_ids))
         self._last = None if object_ids else self._last
 
+    @torch.inference_mode()
+    def settle(self) -> None:
+        self._flush()
+
     def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
         if self._current is None or self._current[0] is not frame:
             return None
@@ -302,7 +306,7 @@ class Lwl:
         self._doubts = dict(zip(ids, torch.stack([confidence, error], 1), strict=True))
 
     def _flush(self) -> None:
-        """Learns from the frame before, if it was kept; done when the next frame comes so that results leave first."""
+        """Learns from the frame before, if it was kept; not done with that frame, so that results leave first."""
         pending, doubts = self._pending, self._doubts
         self._pending, self._doubts = [], {}
         wrong = {i for s in pending for i in s.labels if i not in doubts}  # corrected by others

@@ -133,6 +133,10 @@ class Meta:
             self._to_learn.discard(i)
         self._last = None if object_ids else self._last
 
+    @torch.inference_mode()
+    def settle(self) -> None:
+        self._flush()
+
     def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
         return self._current[1][0] if self._current is not None and self._current[0] is frame else None
 
@@ -277,7 +281,7 @@ class Meta:
                 self._to_learn.add(i)
 
     def _flush(self) -> None:
-        """Learns from the frame before, if it was kept; done when the next frame comes so that results leave first."""
+        """Learns from the frame before, if it was kept; not done with that frame, so that results leave first."""
         pending, wanted = self._pending, self._to_learn
         self._pending, self._to_learn = {}, set()
         if pending:
