@@ -130,7 +130,7 @@ class MappingConfig:
     far_m: float = option(20.0, "nothing farther is rendered", unit="m", low=0.1, high=1000.0)
     max_splat_px: int = option(12, "largest radius of a rendered map point", unit="px", low=1, high=64)
     edge_px: int = option(2, "pixels within this distance of a mask's border are not lifted to 3-D", unit="px", low=0, high=16)
-    lift_max_points: int = option(2000, "points kept per lifted mask", low=10, high=100000)
+    lift_max_points: int = option(500, "points lifted per mask, for where it is and how it extends", low=10, high=100000)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Growth:
             liftable: Bool[np.ndarray, "H W"] | None = None) -> None:
         """More of some objects, as a frame with depth shows them. ``liftable`` as of ``lift``."""
         assert frame.depth is not None
+        config = replace(config, lift_max_points=_MOST)
         for part in parts:
             points = lift(part.mask, frame.depth, T_map_camera, frame.intrinsics, config, liftable=liftable)
             points = np.concatenate([self._parts.get(part.object_id, points[:0]), points])

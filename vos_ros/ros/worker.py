@@ -14,6 +14,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+_YIELD_S = 0.001
+"""Who hands over a frame would keep the interpreter until it blocks or is made to give way, 5 ms later: so it steps back that long."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -64,8 +67,11 @@ class Worker(Generic[T]):
             self._frame = frame
             self._offered += 1
             self._superseded += replaced
+            idle = not self._busy
             self._condition.notify_all()
-            return replaced
+        if idle:
+            time.sleep(_YIELD_S)
+        return replaced
 
     def call(self, job: Callable[[], R]) -> Future[R]:
         """Queues a job; its result or exception comes in the future, which is cancelled where the worker stops first."""

@@ -112,7 +112,7 @@ def decode_depth(data: Any, encoding: str, height: int, width: int, step: int = 
 def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
     """16-bit millimetres or float metres to f32 metres; 0 (none), 65535 (overflow), NaN, infinite and negative become 0."""
     if raw.dtype == np.uint16:
-        depth = np.multiply(raw, np.float32(0.001), dtype=np.float32)
+        depth = np.asarray(np.multiply(raw, np.float32(0.001), dtype=np.float32))
         if raw.max(initial=0) == NO_DEPTH_U16:
             depth[raw == NO_DEPTH_U16] = 0.0
         return depth
