@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64, Int64, Integer
 
 from vos_ros.association.expectation import Expectation, expect
@@ -22,7 +21,7 @@ from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
 from vos_ros.segmentation.fusion import Prior, projection_prior
 from vos_ros.tracking.book import TrackRecord
-from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track
+from vos_ros.types import Frame, MapObject, Projection, Segmentation, Track, row_type
 
 _EVERY_PX, _LEAST = 6, 4  # lattice of the points that are sampled of a track, and the fewest that say where it is
 
@@ -82,7 +81,7 @@ def find(segmentation: Segmentation) -> tuple[Segmentation, Found]:
     rows = len(segmentation.object_ids) + 1
     if winner is None or best is None:
         best, winner = segmentation.probs.max(0)
-        winner = winner.to(torch.uint8 if rows <= 256 else torch.int16)
+    winner = winner.to(row_type(rows))
     owner, prob = winner.cpu().numpy(), best.float().cpu().numpy()
     boxes = boxes_of(owner, rows - 1)
     areas, means = np.zeros(rows, np.int64), np.zeros(rows)

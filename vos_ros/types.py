@@ -139,6 +139,11 @@ class Segmentation:
         return np.asarray(cv2.LUT(winner.to(torch.uint8).cpu().numpy(), table))  # four times as fast
 
 
+def row_type(rows: int) -> torch.dtype:
+    """The smallest integers that name so many rows of ``probs``: whatever is done with a winner is done the faster."""
+    return torch.uint8 if rows <= _TABLE else torch.int16
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Mesh:
     """Triangle mesh in the map frame: vertices m, triangles of vertex indices."""

@@ -61,7 +61,7 @@ def test_labels_instances_and_associations_of_each_image(start, scene):
     robot.wait(lambda: robot.values("frames")["frames_processed"] == "8", "the counters", 5)
     counts = robot.values("frames")
     assert (counts["frames_received"], counts["frames_superseded"], counts["frames_failed"]) == ("8", "0", "0")
-    assert float(counts["overhead_ms_p50"]) > 0
+    assert float(counts["overhead_ms_p50"]) > 0 and float(counts["learning_ms_p50"]) > 0
 
 
 def test_overlay_markers_and_cloud_only_while_somebody_listens(start, scene):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
-from vos_ros.types import Projection, Segmentation
+from vos_ros.types import Projection, Segmentation, row_type
 
 _OUTLIER = 0.05  # of the prior is left where depth contradicts the object
 _CORE = 0.25  # of the root of the object's area: the widest blur that leaves it a core
@@ -131,8 +131,7 @@ def _posterior(probs: Float[torch.Tensor, "N1 H W"], planes: Sequence[_Plane], b
                ) -> tuple[Int[torch.Tensor, "H W"], Float[torch.Tensor, "H W"]]:
     """The most probable row of each pixel and its probability, wherever the segmenter's probabilities are."""
     total = torch.from_numpy(background).to(probs)
-    kind = torch.uint8 if _rows_kind(len(probs)) == np.uint8 else torch.int16
-    best, winner = total.clone(), torch.zeros(total.shape, dtype=kind, device=probs.device)
+    best, winner = total.clone(), torch.zeros(total.shape, dtype=row_type(len(probs)), device=probs.device)
     nobody = probs[0].clamp_min(_DOUBT)
     for row, (x0, y0, x1, y1), prior, beta in planes:
         if prior is None:
@@ -151,7 +150,7 @@ def _posterior_cpu(probs: Float32[torch.Tensor, "N1 H W"], planes: Sequence[_Pla
                    ) -> tuple[Int[torch.Tensor, "H W"], Float32[torch.Tensor, "H W"]]:
     """The same on the CPU, in place of ``background``: of operations so small, torch takes twice as long, and NumPy for rows of crops."""
     p, total = probs.numpy(), background
-    best, winner = background.copy(), np.zeros(background.shape, _rows_kind(len(p)))
+    best, winner = background.copy(), torch.zeros(background.shape, dtype=row_type(len(p))).numpy()
     x0, y0, x1, y1 = _hull([box for _, box, _, _ in planes])
     nobody = np.empty_like(background)
     np.maximum(p[0, y0:y1, x0:x1], np.float32(_DOUBT), out=nobody[y0:y1, x0:x1])
@@ -178,11 +177,6 @@ def _hull(boxes: Sequence[_Box]) -> _Box:
         return 0, 0, 0, 0
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
-
-
-def _rows_kind(rows: int) -> type[np.uint8] | type[np.int16]:
-    """The smallest integers that name so many rows: what is done with a winner is done the faster."""
-    return np.uint8 if rows <= 256 else np.int16
 
 
 def burst(segmentation: Segmentation, previous: Mapping[int, _Box]) -> dict[int, Prior]:
