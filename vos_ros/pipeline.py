@@ -214,7 +214,7 @@ class Pipeline:
             watch.lap("pose")
             if registered is not None:
                 seen = look(self._whole(), frame, *registered, self.config.mapping)
-                scene = replace(seen, liftable=scene.liftable, lattice=scene.lattice)
+                scene = replace(seen, measured=scene.measured, liftable=scene.liftable, lattice=scene.lattice)
                 watch.lap("render")
         return scene
 

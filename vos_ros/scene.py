@@ -30,7 +30,8 @@ _EVERY_PX, _LEAST = 6, 4  # lattice of the points that are sampled of a track, a
 class Scene:
     """The map as seen in one frame: the pose used, and per map object in view its projection, its 1-sigma uncertainty in px, what it
     says of each pixel for the fusion with the image, and what it lets the associator expect. ``aligned``: the measured depth confirmed
-    the pose. ``liftable``: the pixels whose depth can be lifted; ``lattice``: some of them in space."""
+    the pose. Of the depth image, ``measured``: the pixels that have any; ``liftable``: those that can be lifted; ``lattice``: some of these
+    in space."""
 
     T_map_camera: Float64[np.ndarray, "4 4"] | None
     pose_cov: Float64[np.ndarray, "6 6"] | None
@@ -39,6 +40,7 @@ class Scene:
     priors: dict[int, Prior]
     expectations: tuple[Expectation, ...]
     aligned: bool = False
+    measured: Bool[np.ndarray, "H W"] | None = None
     liftable: Bool[np.ndarray, "H W"] | None = None
     lattice: Lattice | None = None
 
@@ -133,7 +135,7 @@ def survey(objects: Sequence[MapObject], whole: Sequence[MapObject], frame: Fram
         watch.lap("render")
     if frame.depth is not None:
         liftable = liftable_pixels(frame.depth, frame.intrinsics, config.mapping)
-        scene = replace(scene, liftable=liftable, lattice=Lattice.of(frame, liftable))
+        scene = replace(scene, measured=frame.depth > 0, liftable=liftable, lattice=Lattice.of(frame, liftable))
         watch.lap("lift")
     return scene, watch.done()
 

@@ -47,7 +47,8 @@ class Witness:
         classes = {o.id: o.class_id for o in by_id.values()}
         # a track's class is that of the object it is held to be, or what a prompt said
         own = {r.track_id: classes.get(r.map_object_id, r.class_id) for r in mine}
-        return View(found.owner, found.track_ids, found.boxes, scene.expectations, frame.depth, {r.track_id: r.map_object_id for r in mine},
+        measured = frame.depth > 0 if scene.measured is None and frame.depth is not None else scene.measured
+        return View(found.owner, found.track_ids, found.boxes, scene.expectations, measured, {r.track_id: r.map_object_id for r in mine},
                     overlaps, self._looks.similarities(self._descriptors), own, classes, self._places.steadiness(samples, sigma))
 
     def learn(self, matches: Sequence[Match], tracks: TrackBook, scene: Scene) -> None:

@@ -41,7 +41,8 @@ def view(tracks: Mapping[int, np.ndarray], projections: Sequence[Projection], *,
     for row, mask in enumerate(tracks.values(), start=1):
         owner[mask] = row
     expectations = [expect(p, sigma, depth, 0.05) for p in projections]
-    return View(owner, tuple(tracks), boxes_of(owner, len(tracks)), expectations, depth, bound or {})
+    measured = None if depth is None else depth > 0
+    return View(owner, tuple(tracks), boxes_of(owner, len(tracks)), expectations, measured, bound or {})
 
 
 def found(v: View, config: AssociationConfig = CONFIG) -> dict[int, int]:

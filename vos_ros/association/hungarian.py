@@ -50,8 +50,8 @@ def _areas(view: View) -> Float64[np.ndarray, "2 rows"]:
     for row, (x0, y0, x1, y1) in view.boxes.items():
         own = view.owner[y0:y1, x0:x1] == row
         out[0, row] = np.count_nonzero(own)
-        if view.depth is not None:
-            out[1, row] = np.count_nonzero(own & (view.depth[y0:y1, x0:x1] > 0))
+        if view.measured is not None:
+            out[1, row] = np.count_nonzero(own & view.measured[y0:y1, x0:x1])
     return out
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Bool, Integer
 
 from vos_ros.association.expectation import Expectation
 
@@ -18,17 +18,17 @@ class View:
     """One frame as an associator sees it.
 
     ``owner`` says whose a pixel is: 0 background, else 1 + the index into ``track_ids``; ``boxes`` where each owner's pixels are (x0 y0
-    x1 y1, px). ``depth`` is in m, 0 where unknown, None where there is no depth image. ``bound`` is the object each track was last held to
-    be. Further, where they are known: by track and object ``overlaps``, the share of the track's measured points that lies on the object's
-    surface in space, and ``similarities`` of their looks, -1..1; classes by track and by object, 0 unknown; and by track ``steadiness``,
-    0..1: how well it stayed in its place (1: it did).
+    x1 y1, px). ``measured`` are the pixels with depth, None where there is no depth image. ``bound`` is the object each track was last
+    held to be. Further, where they are known: by track and object ``overlaps``, the share of the track's measured points that lies on the
+    object's surface in space, and ``similarities`` of their looks, -1..1; classes by track and by object, 0 unknown; and by track
+    ``steadiness``, 0..1: how well it stayed in its place (1: it did).
     """
 
     owner: Integer[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
     boxes: Mapping[int, tuple[int, int, int, int]]
     expectations: Sequence[Expectation]
-    depth: Float32[np.ndarray, "H W"] | None
+    measured: Bool[np.ndarray, "H W"] | None
     bound: Mapping[int, int]
     overlaps: Mapping[tuple[int, int], float] = field(default_factory=dict)
     similarities: Mapping[tuple[int, int], float] = field(default_factory=dict)

@@ -102,8 +102,9 @@ def _shelf(of: tuple[MapObject, ...]) -> _Shelf:
     places = np.repeat(np.arange(len(of)), [len(s) for s in some])
     # points were left out: those that are kept stand for larger disks
     spacing = np.array([o.point_radius * np.sqrt(len(o.points) / len(s)) for o, s in zip(of, some, strict=True)])
-    # a balanced tree takes longer to make than it saves
-    return _Shelf(of, cKDTree(np.column_stack([np.concatenate(some), places * _APART]), balanced_tree=False), spacing,
+    # a balanced tree takes longer to make than it saves, and compact nodes cost each query more than they save
+    tree = cKDTree(np.column_stack([np.concatenate(some), places * _APART]), balanced_tree=False, compact_nodes=False)
+    return _Shelf(of, tree, spacing,
                   np.array([[s.min(0) for s in some], [s.max(0) for s in some]]))
 
 
