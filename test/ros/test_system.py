@@ -409,6 +409,19 @@ def test_a_latched_camera_info_is_enough(start, scene):
     assert len([robot.step(i, skip=("camera_info",)) for i in range(3)][-1].instances) == 3
 
 
+def test_the_first_camera_info_may_come_after_its_image(start, scene):
+    from vos_ros.ros.conversions import camera_info_message
+    robot = start(**{"node.tf_wait_s": 5.0})
+    robot.ready()
+    robot.send_map()
+    header = robot.send(scene.frame_at(scene.START, 0), skip=("camera_info",))
+    robot.spin(0.3)
+    robot.publishers["camera_info"].publish(camera_info_message(scene.CAMERA, header))
+    assert len(robot.answered(header, "instances").instances) == 3
+    robot.wait(lambda: robot.values("frames").get("frames_processed") == "1", "the counters")
+    assert robot.values("frames")["frames_rejected"] == "0"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
     robot = start()

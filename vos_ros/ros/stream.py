@@ -16,6 +16,7 @@ from vos_ros.ros.health import Rolling, Traffic
 from vos_ros.ros.inputs import Bundle, Inputs
 from vos_ros.ros.logging import ConditionLog, EventLog, Level
 from vos_ros.ros.outputs import Outputs
+from vos_ros.ros.poses import POLL_S
 from vos_ros.ros.worker import Worker
 from vos_ros.sources.sync import NS_PER_S
 from vos_ros.types import Frame, FrameResult
@@ -129,12 +130,19 @@ class Stream:
                                             float(self._node.parameters.live("node.tf_wait_s")),
                                             lambda: self.worker.stopping or not self._active)
 
+    def _camera_info(self) -> Any | None:
+        """The last one that came. The first may come a moment after its image, as poses do: it is waited for as long as they are."""
+        deadline = time.monotonic() + float(self._node.parameters.live("node.tf_wait_s"))
+        while self.inputs.camera_info is None and time.monotonic() < deadline and self._active and not self.worker.stopping:
+            time.sleep(POLL_S)
+        return self.inputs.camera_info
+
     def _process(self, bundle: Bundle) -> None:
         """One frame: convert, call, publish."""
         if not self._active or self._is_late(bundle.stamp_ns):
             return
         try:
-            frame, pose = self._builder.build(bundle, self.inputs.camera_info, self._pose(bundle))
+            frame, pose = self._builder.build(bundle, self._camera_info(), self._pose(bundle))
         except Rejected as e:
             self.rejected += 1
             if e.key != "camera_info":  # a missing one is said when it has been missing for a while
