@@ -24,6 +24,8 @@ from vos_ros.types import Intrinsics, MapObject, Projection
 
 EMPTY = np.float32(3.0e38)
 """Depth of an empty pixel while rendering; finite, as the filters of OpenCV promise nothing for infinities."""
+_AT_ONCE = 32_000
+"""Points: what is worked out of them stays in the processor's cache. Of many more, each step would wait for memory."""
 _RADII = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Radii of splats, px: an object that reaches from near to far costs one filter per radius that it needs."""
 
@@ -111,9 +113,21 @@ def splat(
     objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
 ) -> Iterator[Crop]:
     """The objects' crops from their points; objects without a sample on the image are left out."""
-    objects = [o for o in objects if len(o.points)]
-    if not objects:
-        return
+    some: list[MapObject] = []
+    for o in objects:
+        if not len(o.points):
+            continue
+        if some and sum(len(other.points) for other in some) + len(o.points) > _AT_ONCE:
+            yield from _splat(some, T_map_camera, intrinsics, config)
+            some = []
+        some.append(o)
+    if some:
+        yield from _splat(some, T_map_camera, intrinsics, config)
+
+
+def _splat(
+    objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
+) -> Iterator[Crop]:
     counts = np.array([len(o.points) for o in objects])
     # Relative to the camera before float32 arithmetic: maps may lie kilometres from their origin.
     points = np.concatenate([o.points for o in objects]) - T_map_camera[:3, 3].astype(np.float32)
