@@ -27,6 +27,7 @@ def test_the_table_is_set_out_as_ever() -> None:
     assert digest.startswith("caa28454156f")
 
 
+@pytest.mark.slow
 def test_twins_pass_each_other_while_the_box_hides_them() -> None:
     source = SyntheticSource(SyntheticSpec(seed=11, frames=30, rate_hz=4.0, scene="crossing", **SMALL))
     names = {o.name: o for o in source.objects}
@@ -59,6 +60,7 @@ def test_what_is_taken_away_was_seen_and_stays_in_the_map(tmp_path: Path) -> Non
     assert read_truth(tmp_path).removed_ns == gone_ns and read_truth(tmp_path).alike == {2: "mug", 3: "mug"}
 
 
+@pytest.mark.slow
 def test_nothing_is_taken_away_before_its_time_or_on_the_table(tmp_path: Path) -> None:
     assert SyntheticSource(SyntheticSpec(seed=12, frames=5, scene="removed", **SMALL)).removed_ns == {}
     source = SyntheticSource(SyntheticSpec(seed=3, frames=1, **SMALL))

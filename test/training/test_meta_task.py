@@ -154,6 +154,7 @@ def test_pictures_have_a_clip_per_row() -> None:
     assert meta.picture(fresh(meta), clips()).shape == (2 * 65, 3 * 65, 3)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, clips_folder: Path) -> None:
     clip = {"width": 65, "height": 65, "frames": 3, "gap": 4, "min_px": 20}
     config = build(TrainConfig, {
