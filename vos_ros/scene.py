@@ -15,6 +15,7 @@ from vos_ros.association.expectation import Expectation, expect
 from vos_ros.association.surfaces import Samples
 from vos_ros.config import Config, MappingConfig
 from vos_ros.geometry.boxes import boxes_of
+from vos_ros.geometry.points import lift_at
 from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
@@ -60,8 +61,7 @@ class Lattice:
         if liftable is not None:
             known &= liftable[::_EVERY_PX, ::_EVERY_PX]
         y, x = (_EVERY_PX * index for index in known.nonzero())
-        z, k = frame.depth[y, x], frame.intrinsics
-        return cls(y * frame.depth.shape[1] + x, np.stack([(x - k.cx) / k.fx * z, (y - k.cy) / k.fy * z, z], 1).astype(np.float32))
+        return cls(y * frame.depth.shape[1] + x, lift_at(x, y, frame.depth[y, x], np.eye(4), frame.intrinsics))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -155,7 +155,7 @@ def _associate(config: Any) -> dict[str, Figure]:
     objects, object_map = _ellipsoids(200, 500), ObjectMap()
     object_map.apply(MapUpdate(0, "bench", 1, True, tuple(objects)))
     projections = render(objects, np.eye(4), camera)
-    depth, owner = np.full((480, 640), 3.0, np.float32), np.zeros((480, 640), np.int32)
+    depth, owner = np.full((480, 640), 3.0, np.float32), np.zeros((480, 640), np.uint8)
     for k, p in enumerate(projections):
         x0, y0, x1, y1 = p.roi
         depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
