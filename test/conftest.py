@@ -42,7 +42,9 @@ def shared_data() -> Path:
 def shared_golden() -> Path:
     """Numbers made outside this project, to be matched."""
     if not (SHARED / "golden").is_dir():
-        pytest.skip("the golden numbers (shared/golden beside the checkout) are not on this machine")
+        pytest.skip(
+            "the golden numbers (shared/golden beside the checkout) are not on this machine"
+        )
     return SHARED / "golden"
 
 
@@ -50,7 +52,9 @@ def shared_golden() -> Path:
 def shared_tools() -> Path:
     """The team's independent checkers."""
     if not (SHARED / "tools").is_dir():
-        pytest.skip("the independent checkers (shared/tools beside the checkout) are not on this machine")
+        pytest.skip(
+            "the independent checkers (shared/tools beside the checkout) are not on this machine"
+        )
     return SHARED / "tools"
 
 
@@ -60,8 +64,14 @@ def make_frame() -> Callable[..., Frame]:
 
     def build(index: int = 0, height: int = 48, width: int = 64, **fields: object) -> Frame:
         rgb = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
-        given = {"index": index, "stamp_ns": index * 100_000_000, "rgb": rgb, "depth": np.full((height, width), 1.5, np.float32),
-                 "intrinsics": Intrinsics(50.0, 50.0, width / 2, height / 2, width, height), "T_map_camera": np.eye(4)}
+        given = {
+            "index": index,
+            "stamp_ns": index * 100_000_000,
+            "rgb": rgb,
+            "depth": np.full((height, width), 1.5, np.float32),
+            "intrinsics": Intrinsics(50.0, 50.0, width / 2, height / 2, width, height),
+            "T_map_camera": np.eye(4),
+        }
         return Frame(**{**given, **fields})  # type: ignore[arg-type]
 
     return build
@@ -71,20 +81,64 @@ def make_frame() -> Callable[..., Frame]:
 def make_result() -> Callable[..., FrameResult]:
     """``make_result(frame, labels, {label value: (track id, map object id)})``: what a pipeline says that paints exactly this."""
 
-    def build(frame: Frame, labels: np.ndarray, named: Mapping[int, tuple[int, int]]) -> FrameResult:
+    def build(
+        frame: Frame, labels: np.ndarray, named: Mapping[int, tuple[int, int]]
+    ) -> FrameResult:
         ids = tuple(track for track, _ in named.values())
-        probs = torch.from_numpy(np.stack([np.isin(labels, list(named), invert=True), *(labels == v for v in named)]).astype(np.float32))
+        probs = torch.from_numpy(
+            np.stack(
+                [np.isin(labels, list(named), invert=True), *(labels == v for v in named)]
+            ).astype(np.float32)
+        )
         tracks, associations = [], []
         for value, (track, map_object) in named.items():
             ys, xs = np.nonzero(labels == value)
-            roi = (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1) if len(xs) else (0, 0, 0, 0)
-            tracks.append(Track(track, value, 3, TrackState.CONFIRMED, TrackSource.MAP, 0.9, 5, 0, len(xs), roi, 0.7, 0.2, 0.1))
-            associations.append(Association(track, map_object, AssociationStatus.MATCHED, 0.8, related_ids=(track, 77)))
-        observations = tuple(Observation(i, np.zeros((1, 3), np.float32), np.array([1.0, 2.0, 3.0]), np.eye(3), None, 0.9)
-                             for i in ids[:1])
-        return FrameResult(frame.stamp_ns, Segmentation(ids, probs), tuple(tracks), (), observations, tuple(associations),
-                           map_session_id="kitchen", map_revision=7, T_map_camera=frame.T_map_camera, pose_cov=frame.pose_cov,
-                           timings_ms={"segmentation": 2.0, "total": 3.0})
+            roi = (
+                (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+                if len(xs)
+                else (0, 0, 0, 0)
+            )
+            tracks.append(
+                Track(
+                    track,
+                    value,
+                    3,
+                    TrackState.CONFIRMED,
+                    TrackSource.MAP,
+                    0.9,
+                    5,
+                    0,
+                    len(xs),
+                    roi,
+                    0.7,
+                    0.2,
+                    0.1,
+                )
+            )
+            associations.append(
+                Association(
+                    track, map_object, AssociationStatus.MATCHED, 0.8, related_ids=(track, 77)
+                )
+            )
+        observations = tuple(
+            Observation(
+                i, np.zeros((1, 3), np.float32), np.array([1.0, 2.0, 3.0]), np.eye(3), None, 0.9
+            )
+            for i in ids[:1]
+        )
+        return FrameResult(
+            frame.stamp_ns,
+            Segmentation(ids, probs),
+            tuple(tracks),
+            (),
+            observations,
+            tuple(associations),
+            map_session_id="kitchen",
+            map_revision=7,
+            T_map_camera=frame.T_map_camera,
+            pose_cov=frame.pose_cov,
+            timings_ms={"segmentation": 2.0, "total": 3.0},
+        )
 
     return build
 
@@ -104,8 +158,10 @@ def davis_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ground = rng.integers(90, 130, (64, 96, 3), np.uint8)
         for t in range(8):
             image, mask = ground.copy(), np.zeros((64, 96), np.uint8)
-            for i, (x, y, color) in enumerate(((20 + 2 * t, 12, (40, 60, 220)), (60 - 2 * t, 40, (60, 220, 40)))[:count], start=1):
-                mask[y:y + 18, x:x + 22] = i
+            for i, (x, y, color) in enumerate(
+                ((20 + 2 * t, 12, (40, 60, 220)), (60 - 2 * t, 40, (60, 220, 40)))[:count], start=1
+            ):
+                mask[y : y + 18, x : x + 22] = i
                 image[mask == i] = np.array(color) - rng.integers(0, 30, (18 * 22, 3))
             cv2.imwrite(str(images / f"{t:05d}.jpg"), image)
             cv2.imwrite(str(masks / f"{t:05d}.png"), mask)

@@ -8,7 +8,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_ros.config import Config, ConfigError, Param, check, dump, flat_keys, flatten, from_flat, load, params
+from vos_ros.config import (
+    Config,
+    ConfigError,
+    Param,
+    check,
+    dump,
+    flat_keys,
+    flatten,
+    from_flat,
+    load,
+    params,
+)
 
 PARAMS = {p.key: p for p in params()}
 
@@ -61,7 +72,11 @@ def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> Non
     path = write(tmp_path, "tracking:\n  confirm_s: 0.5\nsegmentation: {lwl: {memory_size: 4}}\n")
     base = from_flat({"tracking.lost_s": 7.0, "tracking.confirm_s": 9.0})
     config = load(path, base)
-    assert (config.tracking.confirm_s, config.tracking.lost_s, config.segmentation.lwl.memory_size) == (0.5, 7.0, 4)
+    assert (
+        config.tracking.confirm_s,
+        config.tracking.lost_s,
+        config.segmentation.lwl.memory_size,
+    ) == (0.5, 7.0, 4)
     assert load(path).tracking.lost_s == Config().tracking.lost_s
     assert load(write(tmp_path, dump(config))) == config
 
@@ -73,38 +88,50 @@ def test_a_ros_parameter_file_serves_too(tmp_path: Path, name: str) -> None:
     assert (config.tracking.confirm_s, config.tracking.min_px) == (2.0, 20)
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "/**:\n  ros__parameters:\n", "/**:\n  ros__parameters: {}\n"])
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "{}", "/**:\n  ros__parameters:\n", "/**:\n  ros__parameters: {}\n"]
+)
 def test_a_file_that_says_nothing_is_the_defaults(tmp_path: Path, text: str) -> None:
     assert load(write(tmp_path, text)) == Config()
 
 
 def test_an_unknown_key_is_told_with_the_nearest_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'tracking\.confirm'.*did you mean 'tracking\.confirm_s'"):
+    with pytest.raises(
+        ConfigError, match=r"'tracking\.confirm'.*did you mean 'tracking\.confirm_s'"
+    ):
         from_flat({"tracking.confirm": 1.0})
-    with pytest.raises(ConfigError, match=r"vos_ros\.yaml: unknown parameter 'segmentation\.methd'.*'segmentation\.method'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"vos_ros\.yaml: unknown parameter 'segmentation\.methd'.*'segmentation\.method'",
+    ):
         load(write(tmp_path, "segmentation:\n  methd: lwl\n"))
     with pytest.raises(ConfigError, match=r"known are segmentation\.method"):
         from_flat({"zzzzzzzzzzzzzzz": 1})
 
 
-@pytest.mark.parametrize(("key", "value", "words"), [
-    ("tracking.confirm_s", -0.1, r"got -0\.1 s, wanted 0\.\.60"),
-    ("tracking.confirm_s", float("nan"), "got nan"),
-    ("tracking.confirm_s", float("inf"), "got inf"),
-    ("segmentation.lwl.memory_size", 0, r"wanted 1\.\.256"),
-    ("segmentation.lwl.memory_size", 4.0, "wanted int"),
-    ("segmentation.lwl.memory_size", True, "wanted int"),
-    ("tracking.confirm_s", True, "wanted float"),
-    ("tracking.confirm_s", "1.0", "wanted float"),
-    ("tracking.confirm_s", None, "wanted float"),
-    ("node.use_depth", 1, "wanted bool"),
-    ("node.use_depth", "yes", "wanted bool"),
-    ("node.map_frame", 3, "wanted str"),
-    ("node.pose_source", "gps", "wanted one of tf, pose"),
-    ("segmentation.features.name", "resnet", "wanted one of classical, mobilenet_v2"),
-    ("tracking.confirm_s", [1.0], "wanted float"),
-])
-def test_wrong_values_are_told_with_the_key_and_what_was_wanted(key: str, value: object, words: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("tracking.confirm_s", -0.1, r"got -0\.1 s, wanted 0\.\.60"),
+        ("tracking.confirm_s", float("nan"), "got nan"),
+        ("tracking.confirm_s", float("inf"), "got inf"),
+        ("segmentation.lwl.memory_size", 0, r"wanted 1\.\.256"),
+        ("segmentation.lwl.memory_size", 4.0, "wanted int"),
+        ("segmentation.lwl.memory_size", True, "wanted int"),
+        ("tracking.confirm_s", True, "wanted float"),
+        ("tracking.confirm_s", "1.0", "wanted float"),
+        ("tracking.confirm_s", None, "wanted float"),
+        ("node.use_depth", 1, "wanted bool"),
+        ("node.use_depth", "yes", "wanted bool"),
+        ("node.map_frame", 3, "wanted str"),
+        ("node.pose_source", "gps", "wanted one of tf, pose"),
+        ("segmentation.features.name", "resnet", "wanted one of classical, mobilenet_v2"),
+        ("tracking.confirm_s", [1.0], "wanted float"),
+    ],
+)
+def test_wrong_values_are_told_with_the_key_and_what_was_wanted(
+    key: str, value: object, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words) as e:
         from_flat({key: value})
     assert key in str(e.value) and PARAMS[key].help in str(e.value)
@@ -128,7 +155,10 @@ def test_the_bare_word_off_is_the_choice_off(tmp_path: Path) -> None:
         load(write(tmp_path, "pose:\n  correction: on\n"))
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "text", "a: [", "tracking: 3\n", "1: 2\n", "tracking: {confirm_s: {deep: 1}}"])
+@pytest.mark.parametrize(
+    "text",
+    ["[1, 2]", "text", "a: [", "tracking: 3\n", "1: 2\n", "tracking: {confirm_s: {deep: 1}}"],
+)
 def test_files_that_cannot_be_used(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"vos_ros\.yaml"):
         load(write(tmp_path, text))
@@ -152,7 +182,10 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 def test_the_shipped_files_are_legal() -> None:
     folder = Path(__file__).resolve().parents[1] / "config"
-    of_other_trees = {folder / "object_mapper.yaml", folder / "rgbd_slam.yaml"}  # see test/ros/test_yaml_file.py
+    of_other_trees = {
+        folder / "object_mapper.yaml",
+        folder / "rgbd_slam.yaml",
+    }  # see test/ros/test_yaml_file.py
     files = sorted(set(folder.glob("*.yaml")) - of_other_trees)
     assert files, "config/ has no YAML"
     for path in files:

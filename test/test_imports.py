@@ -26,20 +26,38 @@ def imported_by(file: Path) -> set[str]:
 
 def test_the_layers_hold() -> None:
     command = "from importlinter.cli import lint_imports_command as main; main(['--no-cache'])"
-    result = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 broken" in result.stdout
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "vos_ros" / "segmentation" / "networks").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "file",
+    sorted((ROOT / "vos_ros" / "segmentation" / "networks").glob("*.py")),
+    ids=lambda p: p.stem,
+)
 def test_networks_import_nothing_of_ours(file: Path) -> None:
     ours = {name for name in imported_by(file) if name.split(".")[0] == "vos_ros"}
     assert not {name for name in ours if not name.startswith("vos_ros.segmentation.networks")}
 
 
 def test_pipeline_loads_neither_ros_nor_open3d() -> None:
-    code = "import sys, vos_ros.pipeline; print(*sorted({'rclpy', 'open3d', 'message_filters', 'tf2_ros'} & set(sys.modules)))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    code = "import sys, vos_ros.pipeline.pipeline; print(*sorted({'rclpy', 'open3d', 'message_filters', 'tf2_ros'} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == ""
 
@@ -59,5 +77,12 @@ for name in ("rclpy", "message_filters", "tf2_ros", "sensor_msgs", "std_msgs", "
 for module in {modules!r}:
     importlib.import_module(module)
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert result.returncode == 0, result.stderr

@@ -54,7 +54,9 @@ class Machine:
         self.checkout.mkdir()
         self.bin.mkdir()
         for name in ("tools", "msg", "srv", "launch", "config", "scripts"):
-            shutil.copytree(ROOT / name, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, self.checkout / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         for name in ("package.xml", "CMakeLists.txt", "pyproject.toml", "LICENSE"):
             shutil.copy(ROOT / name, self.checkout / name)
         for tool in TOOLS.split():
@@ -71,7 +73,12 @@ class Machine:
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs tools/env with the command; ``calls`` then tells what the fakes were asked."""
         self.calls_file.write_text("")
-        clean = {"PATH": str(self.bin), "HOME": str(self.checkout), "CALLS": str(self.calls_file), **env}
+        clean = {
+            "PATH": str(self.bin),
+            "HOME": str(self.checkout),
+            "CALLS": str(self.calls_file),
+            **env,
+        }
         return subprocess.run(
             [str(self.checkout / "tools" / "env"), *command],
             env=clean,
@@ -95,7 +102,9 @@ def machine(tmp_path: Path) -> Machine:
 def refusal(result: subprocess.CompletedProcess[str]) -> str:
     """The one sentence of a set-up that refused."""
     assert result.returncode != 0
-    said = [line for line in result.stderr.splitlines() if line.startswith("vos_ros set-up failed: ")]
+    said = [
+        line for line in result.stderr.splitlines() if line.startswith("vos_ros set-up failed: ")
+    ]
     assert len(said) == 1, result.stderr
     assert "Traceback" not in result.stderr
     return said[0]
@@ -103,7 +112,11 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 
 def test_a_wrong_python_is_named_with_the_way_out(machine: Machine) -> None:
     said = refusal(machine.run("true", FAKE_VERSION="3.9"))
-    assert "needs Python 3.11 or 3.12" in said and "python3 is 3.9" in said and "PYTHON=python3.12" in said
+    assert (
+        "needs Python 3.11 or 3.12" in said
+        and "python3 is 3.9" in said
+        and "PYTHON=python3.12" in said
+    )
 
 
 def test_no_python_at_all(machine: Machine) -> None:
@@ -152,11 +165,19 @@ def test_another_architecture(machine: Machine) -> None:
             "NewConnectionError: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
             "could not reach the package index",
         ),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-        ("ERROR: No matching distribution found for torch", "No matching distribution found for torch"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "disk is full",
+        ),
+        (
+            "ERROR: No matching distribution found for torch",
+            "No matching distribution found for torch",
+        ),
     ],
 )
-def test_pip_that_fails_and_the_next_run_that_resumes(machine: Machine, pip_says: str, expected: str) -> None:
+def test_pip_that_fails_and_the_next_run_that_resumes(
+    machine: Machine, pip_says: str, expected: str
+) -> None:
     said = refusal(machine.run("true", FAKE_PIP_FAILS_ON="ros-wheels.txt", FAKE_PIP_SAYS=pip_says))
     assert expected in said and "run this again" in said
     result = machine.run("true")
@@ -167,8 +188,14 @@ def test_pip_that_fails_and_the_next_run_that_resumes(machine: Machine, pip_says
 def test_pip_really_without_a_network(machine: Machine) -> None:
     """The sentence rests on what a real pip writes: a real interpreter, an index that nobody serves."""
     (machine.bin / "python3").unlink()
-    (machine.bin / "python3").symlink_to(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}")
-    nowhere = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_DEFAULT_TIMEOUT": "2"}
+    (machine.bin / "python3").symlink_to(
+        Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
+    )
+    nowhere = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_DEFAULT_TIMEOUT": "2",
+    }
     assert "could not reach the package index" in refusal(machine.run("true", **nowhere))
 
 
@@ -176,7 +203,11 @@ def test_a_finished_set_up_costs_nothing(machine: Machine) -> None:
     assert machine.run("true").returncode == 0
     result = machine.run("bash", "-c", "echo ran")
     assert (result.returncode, result.stdout) == (0, "ran\n")
-    assert "-m venv" not in machine.calls and "pip install" not in machine.calls and "colcon" not in machine.calls
+    assert (
+        "-m venv" not in machine.calls
+        and "pip install" not in machine.calls
+        and "colcon" not in machine.calls
+    )
 
 
 def test_a_changed_message_is_built_and_nothing_is_installed(machine: Machine) -> None:
@@ -216,7 +247,10 @@ def test_half_installed_packages_are_forgotten(machine: Machine) -> None:
     """An interruption in the middle of pip: the package looks installed and lacks files."""
     machine.run("true", FAKE_PIP_FAILS_ON="ros-wheels.txt", FAKE_PIP_SAYS="x")
     site = machine.checkout / ".venv" / "lib" / "python3.11" / "site-packages"
-    for name, files in (("whole", ("METADATA", "INSTALLER", "RECORD")), ("half", ("METADATA", "RECORD"))):
+    for name, files in (
+        ("whole", ("METADATA", "INSTALLER", "RECORD")),
+        ("half", ("METADATA", "RECORD")),
+    ):
         (site / f"{name}-1.0.dist-info").mkdir()
         for file in files:
             (site / f"{name}-1.0.dist-info" / file).touch()
@@ -227,7 +261,11 @@ def test_half_installed_packages_are_forgotten(machine: Machine) -> None:
 
 def test_without_a_command_it_says_how(machine: Machine) -> None:
     result = machine.run()
-    assert result.returncode == 2 and "usage: tools/env COMMAND" in result.stderr and machine.calls == ""
+    assert (
+        result.returncode == 2
+        and "usage: tools/env COMMAND" in result.stderr
+        and machine.calls == ""
+    )
 
 
 def test_inside_the_environment_it_only_runs_the_command(machine: Machine) -> None:
@@ -236,8 +274,14 @@ def test_inside_the_environment_it_only_runs_the_command(machine: Machine) -> No
 
 
 def test_a_sourced_distribution_is_used_and_nothing_of_the_underlay(machine: Machine) -> None:
-    sourced = {"ROS_DISTRO": "jazzy", "AMENT_PREFIX_PATH": "/opt/ros/jazzy", "PYTHONPATH": "/opt/ros/jazzy/lib/python"}
-    result = machine.run("bash", "-c", 'echo "$PYTHONPATH"; echo "$AMENT_PREFIX_PATH"; echo "$PATH"', **sourced)
+    sourced = {
+        "ROS_DISTRO": "jazzy",
+        "AMENT_PREFIX_PATH": "/opt/ros/jazzy",
+        "PYTHONPATH": "/opt/ros/jazzy/lib/python",
+    }
+    result = machine.run(
+        "bash", "-c", 'echo "$PYTHONPATH"; echo "$AMENT_PREFIX_PATH"; echo "$PATH"', **sourced
+    )
     assert result.returncode == 0, result.stderr
     pythonpath, prefixes, path = result.stdout.splitlines()
     assert pythonpath.split(":") == [str(machine.checkout), "/opt/ros/jazzy/lib/python"]
@@ -246,15 +290,27 @@ def test_a_sourced_distribution_is_used_and_nothing_of_the_underlay(machine: Mac
     assert "--system-site-packages" in machine.calls and "import rclpy" in machine.calls
     assert "ros-" not in machine.calls and "underlay" not in machine.calls
     assert not (machine.checkout / ".underlay").exists()
-    assert (machine.checkout / ".venv" / ".constraints").read_text() == "numpy==1.26.4\n"  # the distribution's NumPy stays
+    assert (
+        machine.checkout / ".venv" / ".constraints"
+    ).read_text() == "numpy==1.26.4\n"  # the distribution's NumPy stays
     assert "opencv" not in (machine.checkout / ".venv" / ".requirements").read_text()
     machine.run("true", **sourced)
     assert "pip install" not in machine.calls and "colcon" not in machine.calls
 
 
 def test_the_underlay_can_be_asked_for_on_any_machine(machine: Machine) -> None:
-    sourced = {"ROS_DISTRO": "humble", "AMENT_PREFIX_PATH": "/opt/ros/humble", "PYTHONPATH": "/opt/ros/humble/lib/python"}
-    result = machine.run("bash", "-c", 'echo "$PYTHONPATH $AMENT_PREFIX_PATH $ROS_DISTRO"', VOS_ROS_UNDERLAY="1", **sourced)
+    sourced = {
+        "ROS_DISTRO": "humble",
+        "AMENT_PREFIX_PATH": "/opt/ros/humble",
+        "PYTHONPATH": "/opt/ros/humble/lib/python",
+    }
+    result = machine.run(
+        "bash",
+        "-c",
+        'echo "$PYTHONPATH $AMENT_PREFIX_PATH $ROS_DISTRO"',
+        VOS_ROS_UNDERLAY="1",
+        **sourced,
+    )
     assert result.returncode == 0, result.stderr
     assert "humble" not in result.stdout and "ros-wheels.txt" in machine.calls
 
@@ -278,7 +334,9 @@ def test_the_builders_folders_are_repaired_once(tmp_path: Path) -> None:
     (share / "y.cmake").write_text(text)
     for _ in range(2):
         subprocess.run(
-            [sys.executable, str(ROOT / "tools" / "underlay" / "repair_cmake.py"), str(tmp_path)], check=True, timeout=60
+            [sys.executable, str(ROOT / "tools" / "underlay" / "repair_cmake.py"), str(tmp_path)],
+            check=True,
+            timeout=60,
         )
     repaired = (share / "y.cmake").read_text()
     assert "/opt/python" not in repaired and repaired.endswith(';/x/include"')
@@ -300,7 +358,9 @@ def test_what_is_said_of_the_package_agrees() -> None:
     package = ET.parse(ROOT / "package.xml").getroot()
     assert package.findtext("version") == vos_ros.__version__
     declared = {e.text for e in package if e.tag.endswith("depend")}
-    assert set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text())) <= declared
+    assert (
+        set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text())) <= declared
+    )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = names(project["dependencies"] + extras["dev"] + extras["train"] + extras["meshes"][:1])
@@ -308,7 +368,9 @@ def test_what_is_said_of_the_package_agrees() -> None:
     assert wanted == installed
     pinned = names((ROOT / "tools" / "underlay" / "constraints.txt").read_text().splitlines())
     assert installed <= pinned
-    assert names((ROOT / "tools" / "underlay" / "ros-wheels.txt").read_text().splitlines()) <= pinned
+    assert (
+        names((ROOT / "tools" / "underlay" / "ros-wheels.txt").read_text().splitlines()) <= pinned
+    )
 
 
 def test_pip_installs_modules_weights_and_command(tmp_path: Path) -> None:
@@ -343,11 +405,17 @@ def test_pip_installs_modules_weights_and_command(tmp_path: Path) -> None:
         entry_points = next(f for f in files if f.endswith("entry_points.txt"))
         assert "vos-ros = vos_ros.cli.main:main" in wheel.read(entry_points).decode()
     assert any(f.endswith(".data/data/share/vos_ros/msg/MapObjectArray.msg") for f in files)
-    assert {"vos_ros/types.py", "vos_ros/segmentation/networks/__init__.py", "vos_ros/weights/some.safetensors"} <= files
+    assert {
+        "vos_ros/types.py",
+        "vos_ros/segmentation/networks/__init__.py",
+        "vos_ros/weights/some.safetensors",
+    } <= files
 
 
 @pytest.mark.parametrize(("lint", "tests"), [(0, 0), (1, 0), (0, 1)])
-def test_ci_ends_with_the_closing_line_and_the_right_status(machine: Machine, lint: int, tests: int) -> None:
+def test_ci_ends_with_the_closing_line_and_the_right_status(
+    machine: Machine, lint: int, tests: int
+) -> None:
     """A failed lint is no reason to hide the tests' result, and no failure is lost in a pipe."""
     shutil.copytree(ROOT / ".ci", machine.checkout / ".ci")
     closing = "======= 3 passed in 71.20s (0:01:11) ======="
@@ -367,19 +435,34 @@ case $1 in lint) exit {lint} ;; test) echo "{closing}"; exit {tests} ;; esac
         timeout=60,
         check=False,
     )
-    assert result.stdout.splitlines() == ["make lint", "make test TESTS=-m slow", closing, "make test", closing, closing]
+    assert result.stdout.splitlines() == [
+        "make lint",
+        "make test TESTS=-m slow",
+        closing,
+        "make test",
+        closing,
+        closing,
+    ]
     assert bool(result.returncode) == bool(lint or tests)
 
 
 needs_ros = pytest.mark.skipif(
-    os.environ.get("VOS_ROS_ENV") != str(ROOT), reason="needs this checkout's environment: run through tools/env"
+    os.environ.get("VOS_ROS_ENV") != str(ROOT),
+    reason="needs this checkout's environment: run through tools/env",
 )
 
 
 @needs_ros
 def test_modules_come_from_the_checkout_and_messages_from_the_overlay(tmp_path: Path) -> None:
     code = "import rclpy, vos_ros.types, vos_ros.msg, vos_ros.srv; print(vos_ros.types.__file__); print(vos_ros.msg.__file__)"
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     types, msg = run.stdout.split()
     assert Path(types) == ROOT / "vos_ros" / "types.py"
     assert not Path(msg).is_relative_to(ROOT / "vos_ros")
@@ -413,11 +496,19 @@ def test_an_installed_copy_needs_no_checkout(tmp_path: Path) -> None:
         f"-DPython3_EXECUTABLE={sys.executable}",
         "-DBUILD_TESTING=OFF",
     ]
-    subprocess.run(build, cwd=tmp_path / "ws", env=env, check=True, timeout=380, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        build, cwd=tmp_path / "ws", env=env, check=True, timeout=380, stdout=subprocess.DEVNULL
+    )
     code = "import vos_ros.types as t, vos_ros.msg as m, vos_ros.srv; m.Instance(); print(t.__file__); print(m.__file__)"
     script = f". install/local_setup.bash && cd / && python -c '{code}'"
     run = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path / "ws", env=env, capture_output=True, text=True, timeout=60, check=True
+        ["bash", "-c", script],
+        cwd=tmp_path / "ws",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     types, msg = (Path(line) for line in run.stdout.split())
     assert types.parent == msg.parent.parent and types.is_relative_to(tmp_path)

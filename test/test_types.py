@@ -27,7 +27,9 @@ MSG = Path(__file__).resolve().parents[1] / "msg"
 
 
 def segmentation(ids: tuple[int, ...], winner: np.ndarray) -> Segmentation:
-    probs = torch.nn.functional.one_hot(torch.from_numpy(winner), len(ids) + 1).permute(2, 0, 1).float()
+    probs = (
+        torch.nn.functional.one_hot(torch.from_numpy(winner), len(ids) + 1).permute(2, 0, 1).float()
+    )
     return Segmentation(ids, probs)
 
 
@@ -35,8 +37,14 @@ def test_values_are_frozen_slotted_and_compared_by_identity() -> None:
     classes = [c for _, c in inspect.getmembers(vos_ros.types, dataclasses.is_dataclass)]
     assert len(classes) > 12
     for c in classes:
-        assert hasattr(c, "__slots__") and c.__dataclass_params__.frozen and not c.__dataclass_params__.eq, c
-        assert c.__doc__ and not c.__doc__.startswith(c.__name__ + "("), f"{c} has no docstring of its own"
+        assert (
+            hasattr(c, "__slots__")
+            and c.__dataclass_params__.frozen
+            and not c.__dataclass_params__.eq
+        ), c
+        assert c.__doc__ and not c.__doc__.startswith(c.__name__ + "("), (
+            f"{c} has no docstring of its own"
+        )
 
 
 def test_the_camera_matrix() -> None:
@@ -49,7 +57,10 @@ def test_labels_are_object_ids_or_the_values_asked_for() -> None:
     s = segmentation((70, 9), winner)
     assert s.labels().tolist() == [[0, 70, 9], [9, 9, 0]]
     assert s.labels().dtype == np.uint16
-    assert s.labels({70: 1, 9: MAX_LABEL}).tolist() == [[0, 1, MAX_LABEL], [MAX_LABEL, MAX_LABEL, 0]]
+    assert s.labels({70: 1, 9: MAX_LABEL}).tolist() == [
+        [0, 1, MAX_LABEL],
+        [MAX_LABEL, MAX_LABEL, 0],
+    ]
     # a winner that is known is taken
     other = dataclasses.replace(s, winner=torch.from_numpy(np.ones((2, 3), np.int64)))
     assert set(other.labels().ravel()) == {70}
@@ -68,7 +79,17 @@ def test_label_values_that_do_not_fit_are_refused(value: int) -> None:
 
 def test_a_projection_s_crop_lies_where_its_roi_says() -> None:
     mask = np.array([[True, False], [True, True]])
-    p = Projection(3, (5, 6), (4, 2, 6, 4), mask, np.ones((2, 2), bool), np.full((2, 2), 1.5, np.float32), 0.75, 0.25, 0.0)
+    p = Projection(
+        3,
+        (5, 6),
+        (4, 2, 6, 4),
+        mask,
+        np.ones((2, 2), bool),
+        np.full((2, 2), 1.5, np.float32),
+        0.75,
+        0.25,
+        0.0,
+    )
     assert p.area_px == 3 and p.mask.shape == p.depth.shape == (5, 6)
     assert np.array_equal(p.mask[2:4, 4:6], mask) and p.mask.sum() == 3
     assert p.depth[2:4, 4:6].min() == 1.5 and np.count_nonzero(p.depth) == 4
@@ -76,16 +97,44 @@ def test_a_projection_s_crop_lies_where_its_roi_says() -> None:
 
 def test_the_label_image_of_a_result_has_the_tracks_values() -> None:
     s = segmentation((70, 9), np.array([[0, 1, 2]]))
-    tracks = tuple(Track(i, v, 1, TrackState.CONFIRMED, TrackSource.MAP, 1.0, 1, 0, 1, (0, 0, 1, 1), 1.0, 0.0, 0.0)
-                   for i, v in ((70, 4), (9, 5)))
+    tracks = tuple(
+        Track(
+            i,
+            v,
+            1,
+            TrackState.CONFIRMED,
+            TrackSource.MAP,
+            1.0,
+            1,
+            0,
+            1,
+            (0, 0, 1, 1),
+            1.0,
+            0.0,
+            0.0,
+        )
+        for i, v in ((70, 4), (9, 5))
+    )
     assert FrameResult(0, s, tracks, (), (), ()).labels().tolist() == [[0, 4, 5]]
 
 
-@pytest.mark.parametrize(("enum", "message", "prefix"), [
-    (TrackState, "Instance", ""), (TrackSource, "Instance", ""), (AssociationStatus, "Association", "")])
-def test_enumerations_have_the_values_of_the_messages(enum: type, message: str, prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("enum", "message", "prefix"),
+    [
+        (TrackState, "Instance", ""),
+        (TrackSource, "Instance", ""),
+        (AssociationStatus, "Association", ""),
+    ],
+)
+def test_enumerations_have_the_values_of_the_messages(
+    enum: type, message: str, prefix: str
+) -> None:
     text = (MSG / f"{message}.msg").read_text()
-    constants = {name: int(value) for name, value in re.findall(r"^uint8\s+(\w+)\s*=\s*(\d+)", text, re.M)}
+    constants = {
+        name: int(value) for name, value in re.findall(r"^uint8\s+(\w+)\s*=\s*(\d+)", text, re.M)
+    }
     for member in enum:  # type: ignore[attr-defined]
-        matching = [v for n, v in constants.items() if n == member.name or n.endswith("_" + member.name)]
+        matching = [
+            v for n, v in constants.items() if n == member.name or n.endswith("_" + member.name)
+        ]
         assert member.value in matching, f"{member!r} is not in {message}.msg: {constants}"

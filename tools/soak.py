@@ -33,9 +33,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from vos_ros.msg import AssociationArray, InstanceArray
-from vos_ros.ros import fastdds
-from vos_ros.ros.conversions import ns_from_stamp
-from vos_ros.ros.player import Player, open_source
+from vos_ros.ros.common import fastdds
+from vos_ros.ros.common.conversions import ns_from_stamp
+from vos_ros.ros.tools.player import Player, open_source
 from vos_ros.types import Frame, MapUpdate
 
 SETTLED = 100
@@ -49,13 +49,26 @@ class Listener:
 
     def __init__(self, node: Any, process: psutil.Process) -> None:
         self.process = process
-        self.headers: dict[str, list[tuple[int, str]]] = {"labels": [], "instances": [], "associations": []}
+        self.headers: dict[str, list[tuple[int, str]]] = {
+            "labels": [],
+            "instances": [],
+            "associations": [],
+        }
         self.latency_ms: list[float] = []
         self.settled: dict[str, float] = {}
         self.values: dict[str, str] = {}
         self.state = ""
-        for name, kind in {"labels": Image, "instances": InstanceArray, "associations": AssociationArray}.items():
-            node.create_subscription(kind, f"/vos_ros/{name}", lambda msg, name=name: self.answer(name, msg), QoSProfile(depth=50))
+        for name, kind in {
+            "labels": Image,
+            "instances": InstanceArray,
+            "associations": AssociationArray,
+        }.items():
+            node.create_subscription(
+                kind,
+                f"/vos_ros/{name}",
+                lambda msg, name=name: self.answer(name, msg),
+                QoSProfile(depth=50),
+            )
         node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnose, 10)
 
     def answer(self, name: str, msg: Any) -> None:
@@ -72,7 +85,11 @@ class Listener:
         """Resident memory of the node and what it is made of, MiB: its own data (anon), pages of files (file: code, which the system drops
         and reads again as it likes), shared memory (shmem: the middleware's)."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
-        values = {key: text.split()[0] for key, _, text in (line.partition(":") for line in lines) if "rss" in key.lower()}
+        values = {
+            key: text.split()[0]
+            for key, _, text in (line.partition(":") for line in lines)
+            if "rss" in key.lower()
+        }
         names = {"rss": "VmRSS", "anon": "RssAnon", "file": "RssFile", "shmem": "RssShmem"}
         return {name: int(values[key]) / 1024 for name, key in names.items()}
 
@@ -109,7 +126,16 @@ def play(options: argparse.Namespace, player: Player, listener: Listener) -> lis
                     start = time.monotonic()
                 continue
             stamp_ns = item.stamp_ns + shift_ns
-            frame = Frame(item.index, stamp_ns, item.rgb, item.depth, item.intrinsics, item.T_map_camera, item.pose_cov, item.frame_id)
+            frame = Frame(
+                item.index,
+                stamp_ns,
+                item.rgb,
+                item.depth,
+                item.intrinsics,
+                item.T_map_camera,
+                item.pose_cov,
+                item.frame_id,
+            )
             messages = player.prepare(frame)
             time.sleep(max(0.0, start + len(sent) / options.rate - time.monotonic()))
             player.send(messages)
@@ -118,12 +144,19 @@ def play(options: argparse.Namespace, player: Player, listener: Listener) -> lis
             if options.frames and len(sent) >= options.frames:
                 return sent
             if not listener.settled and len(listener.latency_ms) >= SETTLED:
-                wait(lambda: sent[-1] in listener.headers["instances"], "the answer to the last frame", 30)
+                wait(
+                    lambda: sent[-1] in listener.headers["instances"],
+                    "the answer to the last frame",
+                    30,
+                )
                 time.sleep(REST_S)
                 listener.settled = listener.memory()
                 start += time.monotonic() - (start + len(sent) / options.rate)
             if len(sent) % 50 == 0:
-                print(f"sent {len(sent)}, answered {len(listener.latency_ms)}, RSS {listener.rss():.0f} MiB", flush=True)
+                print(
+                    f"sent {len(sent)}, answered {len(listener.latency_ms)}, RSS {listener.rss():.0f} MiB",
+                    flush=True,
+                )
         shift_ns += last_ns + int(1e9 / options.rate)
     return sent
 
@@ -131,59 +164,120 @@ def play(options: argparse.Namespace, player: Player, listener: Listener) -> lis
 def judge(sent: list[tuple[int, str]], listener: Listener) -> tuple[dict[str, Any], list[str]]:
     """Figures, and what is wrong with them."""
     faults = []
-    count = {k: int(listener.values[f"frames_{k}"]) for k in ("received", "processed", "superseded", "failed", "rejected", "late")}
+    count = {
+        k: int(listener.values[f"frames_{k}"])
+        for k in ("received", "processed", "superseded", "failed", "rejected", "late")
+    }
     known = set(sent)
     for name, headers in listener.headers.items():
         if strange := [h for h in headers if h not in known]:
-            faults.append(f"{len(strange)} {name} have a header that was not sent, the first {strange[0]}")
+            faults.append(
+                f"{len(strange)} {name} have a header that was not sent, the first {strange[0]}"
+            )
         if twice := [h for h, n in Counter(headers).items() if n > 1]:
             faults.append(f"{len(twice)} images have two {name}")
         if len(headers) != count["processed"]:
-            faults.append(f"{len(headers)} {name} came of {count['processed']} frames that were processed")
-    if count["received"] != count["processed"] + count["superseded"] + count["failed"] + count["rejected"] + count["late"]:
+            faults.append(
+                f"{len(headers)} {name} came of {count['processed']} frames that were processed"
+            )
+    if (
+        count["received"]
+        != count["processed"]
+        + count["superseded"]
+        + count["failed"]
+        + count["rejected"]
+        + count["late"]
+    ):
         faults.append(f"the counters don't add up: {count}")
     if count["failed"] or count["rejected"] or count["late"]:
         faults.append(f"frames failed, were rejected or late: {count}")
     latency = np.array(listener.latency_ms)
     part = max(len(latency) // 5, 1)
     if np.median(latency[-part:]) > 3 * np.median(latency[:part]) + 100:
-        faults.append(f"the latency grew from {np.median(latency[:part]):.0f} to {np.median(latency[-part:]):.0f} ms: something queues")
+        faults.append(
+            f"the latency grew from {np.median(latency[:part]):.0f} to {np.median(latency[-part:]):.0f} ms: something queues"
+        )
     settled, end = listener.settled, listener.memory()
     growth = 100 * (end["rss"] / settled["rss"] - 1) if settled else float("nan")
     if abs(growth) > 5:
-        faults.append(f"RSS changed by {growth:+.1f} % after {SETTLED} frames: from {settled['rss']:.0f} to {end['rss']:.0f} MiB")
+        faults.append(
+            f"RSS changed by {growth:+.1f} % after {SETTLED} frames: from {settled['rss']:.0f} to {end['rss']:.0f} MiB"
+        )
     return {
-        "frames_sent": len(sent), **{f"frames_{k}": v for k, v in count.items()}, "frames_lost_in_transport": len(sent) - count["received"],
-        "headers_equal": not any(h not in known for headers in listener.headers.values() for h in headers),
-        "latency_ms_p50": float(np.percentile(latency, 50)), "latency_ms_p95": float(np.percentile(latency, 95)),
-        "latency_ms_max": float(latency.max()), "overhead_ms_p50": float(listener.values["overhead_ms_p50"]),
-        "node_ms_p50": float(listener.values["node_ms_p50"]), **{f"{name}_after_100_frames_mib": mib for name, mib in settled.items()},
-        **{f"{name}_end_mib": mib for name, mib in end.items()}, "rss_growth_percent": growth}, faults
+        "frames_sent": len(sent),
+        **{f"frames_{k}": v for k, v in count.items()},
+        "frames_lost_in_transport": len(sent) - count["received"],
+        "headers_equal": not any(
+            h not in known for headers in listener.headers.values() for h in headers
+        ),
+        "latency_ms_p50": float(np.percentile(latency, 50)),
+        "latency_ms_p95": float(np.percentile(latency, 95)),
+        "latency_ms_max": float(latency.max()),
+        "overhead_ms_p50": float(listener.values["overhead_ms_p50"]),
+        "node_ms_p50": float(listener.values["node_ms_p50"]),
+        **{f"{name}_after_100_frames_mib": mib for name, mib in settled.items()},
+        **{f"{name}_end_mib": mib for name, mib in end.items()},
+        "rss_growth_percent": growth,
+    }, faults
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recording", type=Path, help="bag or folder")
-    parser.add_argument("--rate", type=float, default=5.0, metavar="HZ", help="frames per second (default: 5)")
+    parser.add_argument(
+        "--rate", type=float, default=5.0, metavar="HZ", help="frames per second (default: 5)"
+    )
     parser.add_argument("--loops", type=int, default=1, help="play it so often, stamps going on")
-    parser.add_argument("--frames", type=int, default=0, help="stop after so many frames (default: all)")
+    parser.add_argument(
+        "--frames", type=int, default=0, help="stop after so many frames (default: all)"
+    )
     parser.add_argument("--method", default="lwl", help="segmenter (default: lwl)")
-    parser.add_argument("--best-effort", action="store_true", help="send images best effort (default: reliable both ways)")
-    parser.add_argument("-p", "--param", action="append", default=[], metavar="KEY:=VALUE", help="more parameters of the node")
+    parser.add_argument(
+        "--best-effort",
+        action="store_true",
+        help="send images best effort (default: reliable both ways)",
+    )
+    parser.add_argument(
+        "-p",
+        "--param",
+        action="append",
+        default=[],
+        metavar="KEY:=VALUE",
+        help="more parameters of the node",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
-    os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID") or str(random.SystemRandom().randrange(100, 200))
+    os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID") or str(
+        random.SystemRandom().randrange(100, 200)
+    )
     fastdds.prepare()
     reliability = "best_effort" if options.best_effort else "reliable"
-    given = [f"segmentation.method:={options.method}", f"node.input_reliability:={reliability}", "node.diagnostics_period_s:=0.5",
-             *options.param]
-    process = subprocess.Popen([sys.executable, "-m", "vos_ros.ros.node", "--ros-args", *(w for p in given for w in ("-p", p))])
+    given = [
+        f"segmentation.method:={options.method}",
+        f"node.input_reliability:={reliability}",
+        "node.diagnostics_period_s:=0.5",
+        *options.param,
+    ]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vos_ros.ros.perception.node",
+            "--ros-args",
+            *(w for p in given for w in ("-p", p)),
+        ]
+    )
     rclpy.init(args=[])
     node = rclpy.create_node("soak")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    listener, player = Listener(node, psutil.Process(process.pid)), Player(node, reliable=not options.best_effort)
+    listener, player = (
+        Listener(node, psutil.Process(process.pid)),
+        Player(node, reliable=not options.best_effort),
+    )
     spinner = threading.Thread(target=executor.spin, daemon=True)
     spinner.start()
     try:

@@ -23,10 +23,20 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the text names the key, what it got and what it wanted."""
 
 
-def option(default: Value, help: str, *, unit: str = "", low: float | None = None, high: float | None = None,
-           choices: tuple[str, ...] = ()) -> Any:
+def option(
+    default: Value,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
     """A leaf of a config class. ``low`` and ``high`` are allowed themselves."""
-    return field(default=default, metadata={"help": help, "unit": unit, "low": low, "high": high, "choices": choices})
+    return field(
+        default=default,
+        metadata={"help": help, "unit": unit, "low": low, "high": high, "choices": choices},
+    )
 
 
 @dataclass(frozen=True)
@@ -34,76 +44,203 @@ class FeaturesConfig:
     """Where the target model's deep features come from."""
 
     name: str = option("classical", "feature extractor", choices=("classical", "mobilenet_v2"))
-    weights: str = option("", "weights file of the extractor (.pt state dict or .safetensors); empty where it needs none")
+    weights: str = option(
+        "",
+        "weights file of the extractor (.pt state dict or .safetensors); empty where it needs none",
+    )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
-    stride: int = option(8, "pixels of the image per feature cell, each way", unit="px", low=4, high=16)
-    channels: int = option(64, "principal components kept as the target model's features", low=4, high=512)
-    long_side: int = option(640, "the image is scaled so that its longer side has this length before feature extraction",
-                            unit="px", low=64, high=2048)
+    stride: int = option(
+        8, "pixels of the image per feature cell, each way", unit="px", low=4, high=16
+    )
+    channels: int = option(
+        64, "principal components kept as the target model's features", low=4, high=512
+    )
+    long_side: int = option(
+        640,
+        "the image is scaled so that its longer side has this length before feature extraction",
+        unit="px",
+        low=64,
+        high=2048,
+    )
 
 
 @dataclass(frozen=True)
 class LwlConfig:
     """Paper 003: a target model per object, learned on the fly; with trained networks, or plain (Table 1, baseline)."""
 
-    model: str = option("lwl-mnv2", "networks: the name of weights that come with the package, a .safetensors file, or plain (none: needs"
-                        " nothing trained, features from segmentation.features)")
+    model: str = option(
+        "lwl-mnv2",
+        "networks: the name of weights that come with the package, a .safetensors file, or plain (none: needs"
+        " nothing trained, features from segmentation.features)",
+    )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
-    compat: str = option("paper", "paper, or reference: the published program's own rules, a backbone pass per object and frame",
-                         choices=("paper", "reference"))
-    crop: str = option("auto", "what the networks see: a search window per object, the whole image for all objects, or the window while"
-                       " there is one object (not plain)", choices=("auto", "shared", "per_object"))
-    long_side: int = option(672, "longer side at which the networks see the image or the window (not plain)", unit="px", low=64, high=2048)
-    search_scale: float = option(5.0, "side of the search window in sides of the object (sec. 3.5)", low=1.5, high=100.0)
-    iterations_init: int = option(20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200)
-    iterations_update: int = option(3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50)
-    update_every: int = option(2, "frames between updates of the target model; the paper updates on every one", unit="frames", low=1,
-                               high=1000)
-    update_error: float = option(0.02, "an object whose target model misses the labels of its own masks by less (squared, of their"
-                                 " energy) isn't learned again (not plain)", low=0.0, high=1.0)
-    tolerance: float = option(0.002, "learning stops early where an iteration lowers no object's loss by more than this share (not plain,"
-                              " not on GPUs)", low=0.0, high=1.0)
-    memory_size: int = option(8, "K_max: samples kept per object, the first one never dropped; 32 in the paper", low=1, high=256)
-    memory_mb: float = option(64.0, "most memory that an object's samples may take; the first is kept in any case (not plain)", unit="MB",
-                              low=0.1, high=100000.0)
-    memory_type: str = option("auto", "numbers in which samples are kept (not plain): auto is the arithmetic of the networks",
-                              choices=("auto", "fp32", "fp16", "bf16"))
-    decay: float = option(0.9, "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)", low=0.01, high=1.0)
-    neglect: float = option(0.05, "the least important samples, which together weigh less than this, aren't learned from (not plain)",
-                            low=0.0, high=0.9)
-    anchor_share: float = option(0.25, "least share of the weights that the first sample has; as in the published program, 0 in the paper"
-                                 " (not plain)", low=0.0, high=1.0)
-    min_confidence: float = option(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
-    precision: str = option("auto", "arithmetic of the networks: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
-                            choices=("auto", "fp32", "fp16", "bf16"))
-    compile: bool = option(False, "run the networks through torch.compile, on GPUs as CUDA graphs; the first frames take minutes")
+    compat: str = option(
+        "paper",
+        "paper, or reference: the published program's own rules, a backbone pass per object and frame",
+        choices=("paper", "reference"),
+    )
+    crop: str = option(
+        "auto",
+        "what the networks see: a search window per object, the whole image for all objects, or the window while"
+        " there is one object (not plain)",
+        choices=("auto", "shared", "per_object"),
+    )
+    long_side: int = option(
+        672,
+        "longer side at which the networks see the image or the window (not plain)",
+        unit="px",
+        low=64,
+        high=2048,
+    )
+    search_scale: float = option(
+        5.0, "side of the search window in sides of the object (sec. 3.5)", low=1.5, high=100.0
+    )
+    iterations_init: int = option(
+        20, "steepest-descent iterations on a new object (sec. 3.5)", low=1, high=200
+    )
+    iterations_update: int = option(
+        3, "steepest-descent iterations per update (sec. 3.5)", low=0, high=50
+    )
+    update_every: int = option(
+        2,
+        "frames between updates of the target model; the paper updates on every one",
+        unit="frames",
+        low=1,
+        high=1000,
+    )
+    update_error: float = option(
+        0.02,
+        "an object whose target model misses the labels of its own masks by less (squared, of their"
+        " energy) isn't learned again (not plain)",
+        low=0.0,
+        high=1.0,
+    )
+    tolerance: float = option(
+        0.002,
+        "learning stops early where an iteration lowers no object's loss by more than this share (not plain,"
+        " not on GPUs)",
+        low=0.0,
+        high=1.0,
+    )
+    memory_size: int = option(
+        8,
+        "K_max: samples kept per object, the first one never dropped; 32 in the paper",
+        low=1,
+        high=256,
+    )
+    memory_mb: float = option(
+        64.0,
+        "most memory that an object's samples may take; the first is kept in any case (not plain)",
+        unit="MB",
+        low=0.1,
+        high=100000.0,
+    )
+    memory_type: str = option(
+        "auto",
+        "numbers in which samples are kept (not plain): auto is the arithmetic of the networks",
+        choices=("auto", "fp32", "fp16", "bf16"),
+    )
+    decay: float = option(
+        0.9,
+        "eta: a sample's weight grows by 1/eta per frame of youth (sec. 3.5)",
+        low=0.01,
+        high=1.0,
+    )
+    min_sample_weight: float = option(
+        0.05,
+        "the least important samples, which together weigh less than this, aren't learned from (not plain)",
+        low=0.0,
+        high=0.9,
+    )
+    anchor_share: float = option(
+        0.25,
+        "least share of the weights that the first sample has; as in the published program, 0 in the paper"
+        " (not plain)",
+        low=0.0,
+        high=1.0,
+    )
+    min_confidence: float = option(
+        0.6,
+        "mean foreground probability under which a frame is not learned from",
+        low=0.0,
+        high=1.0,
+    )
+    precision: str = option(
+        "auto",
+        "arithmetic of the networks: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
+        choices=("auto", "fp32", "fp16", "bf16"),
+    )
+    compile: bool = option(
+        False,
+        "run the networks through torch.compile, on GPUs as CUDA graphs; the first frames take minutes",
+    )
     regularization: float = option(0.01, "lambda of eq. (3) (plain)", low=1e-8, high=1e3)
-    kernel_size: int = option(3, "K: side of the target model's filter, odd (plain)", unit="cells", low=1, high=7)
+    kernel_size: int = option(
+        3, "K: side of the target model's filter, odd (plain)", unit="cells", low=1, high=7
+    )
 
 
 @dataclass(frozen=True)
 class MetaConfig:
     """Paper 000: a small model per object on a metric embedding, learned on the fly by a learned optimizer."""
 
-    model: str = option("meta-mnv2", "networks: the name of weights that come with the package, or a .safetensors file")
+    model: str = option(
+        "meta-mnv2",
+        "networks: the name of weights that come with the package, or a .safetensors file",
+    )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
-    optimizer: str = option("lstm", "what updates the models: the learned optimizer, or what it is compared with",
-                            choices=("lstm", "adam", "rmsprop", "sgd", "steepest_descent"))
-    rate: float = option(0.0, "learning rate of adam, rmsprop and sgd; 0 = the one that serves each best", low=0.0, high=1e3)
-    one_shot: bool = option(True, "a new model starts from the weight generator's prediction (fig. 1); else all start alike")
+    optimizer: str = option(
+        "lstm",
+        "what updates the models: the learned optimizer, or what it is compared with",
+        choices=("lstm", "adam", "rmsprop", "sgd", "steepest_descent"),
+    )
+    rate: float = option(
+        0.0,
+        "learning rate of adam, rmsprop and sgd; 0 = the one that serves each best",
+        low=0.0,
+        high=1e3,
+    )
+    one_shot: bool = option(
+        True,
+        "a new model starts from the weight generator's prediction (fig. 1); else all start alike",
+    )
     iterations_init: int = option(20, "T_init: iterations on a new object", low=0, high=1000)
     iterations_update: int = option(2, "T_update: iterations per update", low=0, high=100)
     update_every: int = option(4, "frames between updates", unit="frames", low=1, high=1000)
-    iterations_most: int = option(40, "an object that has had so many is learned anew from what is remembered, with T_init iterations: the"
-                                  " learned optimizer was trained for no more", low=1, high=1000000)
-    long_side: int = option(672, "longer side at which the network sees the image", unit="px", low=64, high=2048)
-    search_scale: float = option(3.0, "side of the window in which an object is looked for, in sides of the object", low=1.5, high=100.0)
+    iterations_most: int = option(
+        40,
+        "an object that has had so many is learned anew from what is remembered, with T_init iterations: the"
+        " learned optimizer was trained for no more",
+        low=1,
+        high=1000000,
+    )
+    long_side: int = option(
+        672, "longer side at which the network sees the image", unit="px", low=64, high=2048
+    )
+    search_scale: float = option(
+        3.0,
+        "side of the window in which an object is looked for, in sides of the object",
+        low=1.5,
+        high=100.0,
+    )
     samples: int = option(512, "cells of a frame that an object learns from", low=16, high=65536)
-    memory_size: int = option(8, "frames kept per object, besides its first and the last that was given", low=0, high=256)
-    anchor_share: float = option(0.5, "share of the given frames in what is learned from", low=0.0, high=1.0)
-    min_confidence: float = option(0.6, "mean foreground probability under which a frame is not learned from", low=0.0, high=1.0)
-    precision: str = option("auto", "arithmetic of the embedding: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
-                            choices=("auto", "fp32", "fp16", "bf16"))
+    memory_size: int = option(
+        8, "frames kept per object, besides its first and the last that was given", low=0, high=256
+    )
+    anchor_share: float = option(
+        0.5, "share of the given frames in what is learned from", low=0.0, high=1.0
+    )
+    min_confidence: float = option(
+        0.6,
+        "mean foreground probability under which a frame is not learned from",
+        low=0.0,
+        high=1.0,
+    )
+    precision: str = option(
+        "auto",
+        "arithmetic of the embedding: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
+        choices=("auto", "fp32", "fp16", "bf16"),
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +248,9 @@ class SegmentationConfig:
     """Which segmenter follows the objects, and with what."""
 
     method: str = option("lwl", "segmenter, by its name in the registry")
-    device: str = option("auto", "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ...")
+    device: str = option(
+        "auto", "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ..."
+    )
     threads: int = option(0, "CPU threads of torch, 0 = leave as it is", low=0, high=256)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
     lwl: LwlConfig = field(default_factory=LwlConfig)
@@ -122,103 +261,265 @@ class SegmentationConfig:
 class MappingConfig:
     """How the map is rendered into the view and pixels are lifted back."""
 
-    depth_tolerance_m: float = option(0.03, "a surface counts as seen where measured depth agrees within this ...", unit="m",
-                                      low=0.0, high=1.0)
-    depth_tolerance_per_m2: float = option(0.01, "... plus this times the squared range (structured light and stereo: noise"
-                                           " grows with z^2)", unit="1/m", low=0.0, high=1.0)
+    depth_tolerance_m: float = option(
+        0.03,
+        "a surface counts as seen where measured depth agrees within this ...",
+        unit="m",
+        low=0.0,
+        high=1.0,
+    )
+    depth_tolerance_per_m2: float = option(
+        0.01,
+        "... plus this times the squared range (structured light and stereo: noise grows with z^2)",
+        unit="1/m",
+        low=0.0,
+        high=1.0,
+    )
     near_m: float = option(0.05, "nothing nearer is rendered", unit="m", low=0.001, high=10.0)
     far_m: float = option(20.0, "nothing farther is rendered", unit="m", low=0.1, high=1000.0)
-    max_splat_px: int = option(12, "largest radius of a rendered map point", unit="px", low=1, high=64)
-    edge_px: int = option(2, "pixels within this distance of a mask's border are not lifted to 3-D", unit="px", low=0, high=16)
-    lift_max_points: int = option(500, "points lifted per mask, for where it is and how it extends", low=10, high=100000)
+    max_splat_px: int = option(
+        12, "largest radius of a rendered map point", unit="px", low=1, high=64
+    )
+    edge_px: int = option(
+        2,
+        "pixels within this distance of a mask's border are not lifted to 3-D",
+        unit="px",
+        low=0,
+        high=16,
+    )
+    lift_max_points: int = option(
+        500, "points lifted per mask, for where it is and how it extends", low=10, high=100000
+    )
 
 
 @dataclass(frozen=True)
 class PoseConfig:
     """What is believed of the camera pose, and whether it is corrected against the map."""
 
-    sigma_m: float = option(0.01, "standard deviation of the position per axis where the source states no covariance", unit="m",
-                            low=0.0, high=5.0)
-    sigma_deg: float = option(0.3, "standard deviation of the rotation per axis where the source states no covariance", unit="deg",
-                              low=0.0, high=90.0)
-    correction: str = option("auto", "correct the pose within its covariance: depth lays the visible map objects on the measured depth,"
-                             " image lays their projections on what the segmenter follows; auto takes depth where it can be used, else"
-                             " the image", choices=("auto", "depth", "image", "off"))
-    register_px: float = option(6.0, "the image corrects the pose where it leaves projections more uncertain than this", unit="px",
-                                low=0.0, high=100.0)
+    sigma_m: float = option(
+        0.01,
+        "standard deviation of the position per axis where the source states no covariance",
+        unit="m",
+        low=0.0,
+        high=5.0,
+    )
+    sigma_deg: float = option(
+        0.3,
+        "standard deviation of the rotation per axis where the source states no covariance",
+        unit="deg",
+        low=0.0,
+        high=90.0,
+    )
+    correction: str = option(
+        "auto",
+        "correct the pose within its covariance: depth lays the visible map objects on the measured depth,"
+        " image lays their projections on what the segmenter follows; auto takes depth where it can be used, else"
+        " the image",
+        choices=("auto", "depth", "image", "off"),
+    )
+    image_correction_min_sigma_px: float = option(
+        6.0,
+        "the image corrects the pose where it leaves projections more uncertain than this",
+        unit="px",
+        low=0.0,
+        high=100.0,
+    )
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """Life of a track."""
 
-    seed_min_px: int = option(40, "an object is seeded where at least this many of its pixels should be visible", unit="px", low=1,
-                              high=100000)
+    seed_min_px: int = option(
+        40,
+        "an object is seeded where at least this many of its pixels should be visible",
+        unit="px",
+        low=1,
+        high=100000,
+    )
     seed_min_visible: float = option(0.2, "... and at least this share of it", low=0.0, high=1.0)
-    min_px: int = option(12, "a track with fewer pixels has missed the frame", unit="px", low=1, high=100000)
-    confirm_s: float = option(0.3, "a tentative track is confirmed when it has agreed with its object for this long", unit="s",
-                              low=0.0, high=60.0)
-    lost_s: float = option(1.0, "a track that should be seen and has not been for this long is lost", unit="s", low=0.0, high=600.0)
-    teach_every: int = option(4, "frames between corrections of the segmenter by the masks that image and map give together",
-                              unit="frames", low=1, high=1000)
-    max_objects: int = option(64, "most objects followed at once; the largest in view come first", low=1, high=1000)
+    min_px: int = option(
+        12, "a track with fewer pixels has missed the frame", unit="px", low=1, high=100000
+    )
+    confirm_s: float = option(
+        0.3,
+        "a tentative track is confirmed when it has agreed with its object for this long",
+        unit="s",
+        low=0.0,
+        high=60.0,
+    )
+    lost_s: float = option(
+        1.0,
+        "a track that should be seen and has not been for this long is lost",
+        unit="s",
+        low=0.0,
+        high=600.0,
+    )
+    segmenter_update_interval: int = option(
+        4,
+        "frames between corrections of the segmenter by the masks that image and map give together",
+        unit="frames",
+        low=1,
+        high=1000,
+    )
+    max_objects: int = option(
+        64, "most objects followed at once; the largest in view come first", low=1, high=1000
+    )
 
 
 @dataclass(frozen=True)
 class ProposalsConfig:
     """New objects that nobody asked for: what stands off the planes in the depth and isn't known becomes a track without a map object."""
 
-    mode: str = option("off", "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an empty map can"
-                       " start (needs depth and poses); off: tracks come from the map and from prompts alone", choices=("off", "depth"))
-    period_s: float = option(0.25, "time between looks for new objects", unit="s", low=0.0, high=60.0)
-    confirm_frames: int = option(4, "a candidate becomes a track when it was seen at the same place in so many looks ...", unit="looks",
-                                 low=1, high=1000)
+    mode: str = option(
+        "off",
+        "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an empty map can"
+        " start (needs depth and poses); off: tracks come from the map and from prompts alone",
+        choices=("off", "depth"),
+    )
+    period_s: float = option(
+        0.25, "time between looks for new objects", unit="s", low=0.0, high=60.0
+    )
+    confirm_detections: int = option(
+        4,
+        "a candidate becomes a track when it was seen at the same place in so many looks ...",
+        unit="looks",
+        low=1,
+        high=1000,
+    )
     confirm_s: float = option(1.0, "... over at least this time", unit="s", low=0.0, high=60.0)
-    forget_s: float = option(2.0, "a candidate unseen for this long is forgotten", unit="s", low=0.0, high=600.0)
-    give_up_s: float = option(30.0, "a proposed track unseen for this long, of which the mapper has made no object, ends", unit="s",
-                              low=0.1, high=3600.0)
+    forget_s: float = option(
+        2.0, "a candidate unseen for this long is forgotten", unit="s", low=0.0, high=600.0
+    )
+    give_up_s: float = option(
+        30.0,
+        "a proposed track unseen for this long, of which the mapper has made no object, ends",
+        unit="s",
+        low=0.1,
+        high=3600.0,
+    )
     min_px: int = option(300, "least visible area of a new object", unit="px", low=1, high=1000000)
-    min_size_m: float = option(0.06, "least length of its visible part", unit="m", low=0.0, high=100.0)
-    max_size_m: float = option(1.2, "largest length of its visible part", unit="m", low=0.01, high=100.0)
+    min_size_m: float = option(
+        0.06, "least length of its visible part", unit="m", low=0.0, high=100.0
+    )
+    max_size_m: float = option(
+        1.2, "largest length of its visible part", unit="m", low=0.01, high=100.0
+    )
     far_m: float = option(3.5, "nothing farther is proposed", unit="m", low=0.1, high=1000.0)
-    plane_min_m2: float = option(0.2, "planes that show at least this area are background", unit="m^2", low=0.001, high=1000.0)
-    plane_tolerance_m: float = option(0.012, "a reading lies on a plane within this distance ...", unit="m", low=0.0, high=1.0)
-    plane_tolerance_per_m2: float = option(0.004, "... plus this times the squared range", unit="1/m", low=0.0, high=1.0)
+    plane_min_m2: float = option(
+        0.2,
+        "planes that show at least this area are background",
+        unit="m^2",
+        low=0.001,
+        high=1000.0,
+    )
+    plane_tolerance_m: float = option(
+        0.012, "a reading lies on a plane within this distance ...", unit="m", low=0.0, high=1.0
+    )
+    plane_tolerance_per_m2: float = option(
+        0.004, "... plus this times the squared range", unit="1/m", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)
 class AssociationConfig:
     """Evidence and gates of the assignment of tracks to map objects."""
 
-    min_iou: float = option(0.2, "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
-                            " are not considered", low=0.0, high=1.0)
-    min_depth_inliers: float = option(0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0)
-    min_overlap_3d: float = option(0.5, "... unless so much of the track's measured points lies on the object's surface", low=0.0, high=1.0)
-    weight_bias: float = option(-7.99, "log-odds of a pair against the track's being no object of the map: with no overlap at all; this"
-                                " and the next seven are fitted (vos-ros eval association --fit)", low=-100.0, high=100.0)
-    weight_tolerant_iou: float = option(5.28, "... times the mask IoU after the pose's uncertainty is allowed for", low=-100.0, high=100.0)
+    min_iou: float = option(
+        0.2,
+        "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
+        " are not considered",
+        low=0.0,
+        high=1.0,
+    )
+    min_depth_inliers: float = option(
+        0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0
+    )
+    min_overlap_3d: float = option(
+        0.5,
+        "... unless so much of the track's measured points lies on the object's surface",
+        low=0.0,
+        high=1.0,
+    )
+    weight_bias: float = option(
+        -7.99,
+        "log-odds of a pair against the track's being no object of the map: with no overlap at all; this"
+        " and the next seven are fitted (vos-ros eval association --fit)",
+        low=-100.0,
+        high=100.0,
+    )
+    weight_tolerant_iou: float = option(
+        5.28,
+        "... times the mask IoU after the pose's uncertainty is allowed for",
+        low=-100.0,
+        high=100.0,
+    )
     weight_mask_iou: float = option(5.25, "... times the plain mask IoU", low=-100.0, high=100.0)
-    weight_depth_inliers: float = option(0.92, "... times the share of pixels with agreeing depth", low=-100.0, high=100.0)
-    weight_overlap_3d: float = option(1.59, "... times the share of measured points that lies on the object's surface in space",
-                                      low=-100.0, high=100.0)
+    weight_depth_inliers: float = option(
+        0.92, "... times the share of pixels with agreeing depth", low=-100.0, high=100.0
+    )
+    weight_overlap_3d: float = option(
+        1.59,
+        "... times the share of measured points that lies on the object's surface in space",
+        low=-100.0,
+        high=100.0,
+    )
     weight_no_depth: float = option(1.08, "... where no pixel has depth", low=-100.0, high=100.0)
-    weight_similarity: float = option(3.69, "... times the similarity of looks to the most similar view of the object", low=-100.0,
-                                      high=100.0)
-    weight_no_similarity: float = option(2.11, "... where the looks of one of them aren't known", low=-100.0, high=100.0)
-    class_conflict: float = option(4.0, "log-odds that speak against a pair whose classes are known and differ", low=0.0, high=100.0)
-    views: int = option(8, "views kept of each object's looks; 0 = looks are no evidence", low=0, high=1000)
-    view_score: float = option(0.9, "a match with this score (probability) shows what the object looks like", low=0.0, high=1.0)
-    continuity: float = option(2.0, "added to the log-odds of the object that a track was held to be, in the assignment only; less where"
-                               " the track has jumped", low=0.0, high=100.0)
-    match_score: float = option(0.5, "score (probability) from which a pair counts as matched", low=0.0, high=1.0)
-    absent_free: float = option(0.6, "free space is measured where an object should be: on this share of the pixels that show its place",
-                                low=0.0, high=1.0)
+    weight_similarity: float = option(
+        3.69,
+        "... times the similarity of looks to the most similar view of the object",
+        low=-100.0,
+        high=100.0,
+    )
+    weight_no_similarity: float = option(
+        2.11, "... where the looks of one of them aren't known", low=-100.0, high=100.0
+    )
+    class_conflict: float = option(
+        4.0,
+        "log-odds that speak against a pair whose classes are known and differ",
+        low=0.0,
+        high=100.0,
+    )
+    views: int = option(
+        8, "views kept of each object's looks; 0 = looks are no evidence", low=0, high=1000
+    )
+    view_score: float = option(
+        0.9,
+        "a match with this score (probability) shows what the object looks like",
+        low=0.0,
+        high=1.0,
+    )
+    current_match_bonus: float = option(
+        2.0,
+        "added to the log-odds of the object that a track was held to be, in the assignment only; less where"
+        " the track has jumped",
+        low=0.0,
+        high=100.0,
+    )
+    match_score: float = option(
+        0.5, "score (probability) from which a pair counts as matched", low=0.0, high=1.0
+    )
+    absent_free: float = option(
+        0.6,
+        "free space is measured where an object should be: on this share of the pixels that show its place",
+        low=0.0,
+        high=1.0,
+    )
     absent_px: int = option(50, "... and on at least so many", unit="px", low=1, high=10**6)
-    absent_s: float = option(0.5, "... for so long, before it is said to be absent", unit="s", low=0.0, high=60.0)
+    absent_s: float = option(
+        0.5, "... for so long, before it is said to be absent", unit="s", low=0.0, high=60.0
+    )
     absent_frames: int = option(3, "... and in so many frames", unit="frames", low=1, high=1000)
-    identity_share: float = option(0.7, "share of two objects' surfaces that one track covers (MERGE), or of a track that lies in another"
-                                   " track's object (SPLIT)", low=0.5, high=1.0)
-    identity_s: float = option(1.0, "... for so long, before it is said", unit="s", low=0.0, high=60.0)
+    identity_share: float = option(
+        0.7,
+        "share of two objects' surfaces that one track covers (MERGE), or of a track that lies in another"
+        " track's object (SPLIT)",
+        low=0.5,
+        high=1.0,
+    )
+    identity_s: float = option(
+        1.0, "... for so long, before it is said", unit="s", low=0.0, high=60.0
+    )
     identity_frames: int = option(5, "... and in so many frames", unit="frames", low=1, high=1000)
 
 
@@ -226,40 +527,80 @@ class AssociationConfig:
 class BridgesConfig:
     """Outputs for mappers that have message types of their own (docs/bridges.md)."""
 
-    label_image: str = option("off", "publish ~/label_image: 32SC1, each pixel the persistent id of its object, 0 background (Khronos)",
-                              choices=("off", "on"))
-    landmarks: str = option("off", "publish the objects that are known beyond doubt as landmarks, measured in the camera's frame (rtabmap)",
-                            choices=("off", "on"))
-    landmark_score: float = option(0.9, "least score (probability) of a landmark's match ...", low=0.0, high=1.0)
-    landmark_margin: float = option(0.5, "... by so much above that of the runner-up ...", low=0.0, high=1.0)
-    landmark_observations: int = option(10, "... of a pair that was matched in so many frames ...", unit="frames", low=0, high=100000)
-    landmark_visible: float = option(0.6, "... with at least this share of the object in view", low=0.0, high=1.0)
+    label_image: str = option(
+        "off",
+        "publish ~/label_image: 32SC1, each pixel the persistent id of its object, 0 background (Khronos)",
+        choices=("off", "on"),
+    )
+    landmarks: str = option(
+        "off",
+        "publish the objects that are known beyond doubt as landmarks, measured in the camera's frame (rtabmap)",
+        choices=("off", "on"),
+    )
+    landmark_score: float = option(
+        0.9, "least score (probability) of a landmark's match ...", low=0.0, high=1.0
+    )
+    landmark_margin: float = option(
+        0.5, "... by so much above that of the runner-up ...", low=0.0, high=1.0
+    )
+    landmark_observations: int = option(
+        10,
+        "... of a pair that was matched in so many frames ...",
+        unit="frames",
+        low=0,
+        high=100000,
+    )
+    landmark_visible: float = option(
+        0.6, "... with at least this share of the object in view", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)
 class NodeConfig:
     """Topics, time and quality of service of the node."""
 
-    pose_source: str = option("tf", "where the camera pose comes from", choices=("tf", "pose", "pose_with_covariance", "odometry",
-                                                                                 "none"))
+    pose_source: str = option(
+        "tf",
+        "where the camera pose comes from",
+        choices=("tf", "pose", "pose_with_covariance", "odometry", "none"),
+    )
     map_frame: str = option("map", "frame of the map; must equal header.frame_id of map_objects")
     use_depth: bool = option(True, "subscribe to depth and wait for it")
     image_transport: str = option("raw", "how colour images arrive", choices=("raw", "compressed"))
     depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
-    sync_slop_s: float = option(0.02, "images, depth and camera_info whose stamps differ by less belong together", unit="s", low=0.0,
-                                high=1.0)
-    sync_queue: int = option(10, "messages kept per input while waiting for their partners", low=1, high=1000)
-    tf_wait_s: float = option(0.2, "longest wait for the pose at the image's stamp", unit="s", low=0.0, high=10.0)
-    input_timeout_s: float = option(2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0)
-    input_reliability: str = option("best_effort", "QoS of images, depth and camera_info", choices=("best_effort", "reliable"))
-    output_reliability: str = option("reliable", "QoS of the outputs", choices=("best_effort", "reliable"))
+    sync_slop_s: float = option(
+        0.02,
+        "images, depth and camera_info whose stamps differ by less belong together",
+        unit="s",
+        low=0.0,
+        high=1.0,
+    )
+    sync_queue: int = option(
+        10, "messages kept per input while waiting for their partners", low=1, high=1000
+    )
+    tf_wait_s: float = option(
+        0.2, "longest wait for the pose at the image's stamp", unit="s", low=0.0, high=10.0
+    )
+    input_timeout_s: float = option(
+        2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0
+    )
+    input_reliability: str = option(
+        "best_effort", "QoS of images, depth and camera_info", choices=("best_effort", "reliable")
+    )
+    output_reliability: str = option(
+        "reliable", "QoS of the outputs", choices=("best_effort", "reliable")
+    )
     input_depth: int = option(5, "QoS history depth of the inputs", low=1, high=1000)
     output_depth: int = option(10, "QoS history depth of the outputs", low=1, high=1000)
-    autostart: bool = option(True, "configure and activate by itself; false = wait for a lifecycle manager")
+    autostart: bool = option(
+        True, "configure and activate by itself; false = wait for a lifecycle manager"
+    )
     publish_overlay: bool = option(True, "publish ~/overlay while somebody subscribes")
     publish_cloud: bool = option(True, "publish ~/cloud while somebody subscribes")
     publish_markers: bool = option(True, "publish ~/markers while somebody subscribes")
-    diagnostics_period_s: float = option(1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0)
+    diagnostics_period_s: float = option(
+        1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
+    )
 
 
 @dataclass(frozen=True)
@@ -310,15 +651,22 @@ def check(param: Param, value: object) -> Value:
     if param.type is float and isinstance(value, int) and not isinstance(value, bool):
         value, ok = float(value), True
     if not ok:
-        raise ConfigError(f"{param.key}: got {value!r} ({type(value).__name__}), wanted {param.type.__name__}: {param.help}")
+        raise ConfigError(
+            f"{param.key}: got {value!r} ({type(value).__name__}), wanted {param.type.__name__}: {param.help}"
+        )
     assert isinstance(value, bool | int | float | str)
     if param.choices and value not in param.choices:
-        raise ConfigError(f"{param.key}: got {value!r}, wanted one of {', '.join(param.choices)}: {param.help}")
+        raise ConfigError(
+            f"{param.key}: got {value!r}, wanted one of {', '.join(param.choices)}: {param.help}"
+        )
     if isinstance(value, int | float) and not isinstance(value, bool):
         low = -float("inf") if param.low is None else param.low
         high = float("inf") if param.high is None else param.high
         if not low <= value <= high:
-            raise ConfigError(f"{param.key}: got {value} {param.unit}".rstrip() + f", wanted {low:g}..{high:g}: {param.help}")
+            raise ConfigError(
+                f"{param.key}: got {value} {param.unit}".rstrip()
+                + f", wanted {low:g}..{high:g}: {param.help}"
+            )
     return value
 
 
@@ -354,8 +702,14 @@ def changed(base: Tree, values: Mapping[str, object]) -> Tree:
 
     def build(cls: type, prefix: str) -> Any:
         hints = get_type_hints(cls)
-        return cls(**{f.name: build(hints[f.name], f"{prefix}{f.name}.") if dataclasses.is_dataclass(hints[f.name])
-                      else merged[prefix + f.name] for f in dataclasses.fields(cls)})
+        return cls(
+            **{
+                f.name: build(hints[f.name], f"{prefix}{f.name}.")
+                if dataclasses.is_dataclass(hints[f.name])
+                else merged[prefix + f.name]
+                for f in dataclasses.fields(cls)
+            }
+        )
 
     out: Tree = build(type(base), "")
     return out
@@ -379,7 +733,9 @@ def load(path: Path | str, base: Config | None = None) -> Config:
     except (OSError, UnicodeError, yaml.YAMLError) as e:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"{path}: got a {type(tree).__name__} at the top, wanted a mapping of parameter names")
+        raise ConfigError(
+            f"{path}: got a {type(tree).__name__} at the top, wanted a mapping of parameter names"
+        )
     if len(tree) == 1:
         only = next(iter(tree.values()))
         if isinstance(only, Mapping) and "ros__parameters" in only:

@@ -128,15 +128,22 @@ class Segmentation:
 
         Raises ValueError where a value does not fit 1..65534.
         """
-        values = [0, *((label_values[i] if label_values is not None else i) for i in self.object_ids)]
+        values = [
+            0,
+            *((label_values[i] if label_values is not None else i) for i in self.object_ids),
+        ]
         if any(v < 1 or v > MAX_LABEL for v in values[1:]):
-            raise ValueError(f"label values must lie in 1..{MAX_LABEL}, got {values[1:]}: pass label_values to map the ids")
+            raise ValueError(
+                f"label values must lie in 1..{MAX_LABEL}, got {values[1:]}: pass label_values to map the ids"
+            )
         winner = self.probs.max(0).indices if self.winner is None else self.winner
         if len(values) > _TABLE:
             return np.array(values, np.uint16).take(winner.cpu().numpy())
         table = np.zeros(_TABLE, np.uint16)
         table[: len(values)] = values
-        return np.asarray(cv2.LUT(winner.to(torch.uint8).cpu().numpy(), table))  # four times as fast
+        return np.asarray(
+            cv2.LUT(winner.to(torch.uint8).cpu().numpy(), table)
+        )  # four times as fast
 
 
 def row_type(rows: int) -> torch.dtype:
@@ -318,6 +325,8 @@ class Association:
     predicted_visible_fraction: float = float("nan")
     n_observations: int = 0
     related_ids: tuple[int, ...] = ()
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """Evidence of the pair by the name of its term (``vos_ros.association.terms``), NaN where it could not be had."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.association.absence import AbsenceBook
-from vos_ros.association.expectation import AGREES, MASK, Expectation
+from vos_ros.association.absence import AbsenceDetector
+from vos_ros.association.predicted_pixels import AGREES, MASK, PredictedPixels
 from vos_ros.config import AssociationConfig
 from vos_ros.types import Projection
 
@@ -12,41 +12,64 @@ SIDE = 20
 SECOND = 10**9
 
 
-def scene(free: float, agreeing: float = 0.0) -> tuple[Projection, Expectation]:
+def scene(free: float, agreeing: float = 0.0) -> tuple[Projection, PredictedPixels]:
     """Object 7, 400 px: the shares of its place that are seen through, and on which its surface is measured."""
     silhouette, flat = np.ones((SIDE, SIDE), bool), np.zeros(SIDE * SIDE, np.uint8)
     flat[: round(agreeing * flat.size)] = AGREES | MASK
     codes = flat.reshape(SIDE, SIDE)
     mask = codes > 0
     visible = float(mask.mean())
-    p = Projection(7, (100, 100), (0, 0, SIDE, SIDE), mask, silhouette, np.ones((SIDE, SIDE), np.float32), visible, 1 - visible, 0.0, free)
-    return p, Expectation(7, p.roi, codes, int(mask.sum()), int(mask.sum()), int(mask.sum()))
+    p = Projection(
+        7,
+        (100, 100),
+        (0, 0, SIDE, SIDE),
+        mask,
+        silhouette,
+        np.ones((SIDE, SIDE), np.float32),
+        visible,
+        1 - visible,
+        0.0,
+        free,
+    )
+    return p, PredictedPixels(7, p.roi, codes, int(mask.sum()), int(mask.sum()), int(mask.sum()))
 
 
-def book() -> AbsenceBook:
-    return AbsenceBook(AssociationConfig(absent_s=0.25, absent_frames=3))
+def book() -> AbsenceDetector:
+    return AbsenceDetector(AssociationConfig(absent_s=0.25, absent_frames=3))
 
 
-def watch(b: AbsenceBook, stamps: list[float], free: float = 1.0, agreeing: float = 0.0, sigma_px: float = 1.0,
-          matched: tuple[int, ...] = ()) -> bool:
+def watch(
+    b: AbsenceDetector,
+    stamps: list[float],
+    free: float = 1.0,
+    agreeing: float = 0.0,
+    sigma_px: float = 1.0,
+    matched: tuple[int, ...] = (),
+) -> bool:
     for t in stamps:
         p, e = scene(free, agreeing)
         b.observe([p], [e], {7: sigma_px}, int(t * SECOND), matched)
     return 7 in b.absent(int(stamps[-1] * SECOND))
 
 
-@pytest.mark.parametrize(("stamps", "known"), [([0.0], False), ([0.0, 0.1, 0.2], False), ([0.0, 0.3], False), ([0.0, 0.1, 0.3], True)])
+@pytest.mark.parametrize(
+    ("stamps", "known"),
+    [([0.0], False), ([0.0, 0.1, 0.2], False), ([0.0, 0.3], False), ([0.0, 0.1, 0.3], True)],
+)
 def test_it_takes_frames_and_time(stamps: list[float], known: bool) -> None:
     assert watch(book(), stamps) is known
 
 
-@pytest.mark.parametrize(("said", "known"), [
-    ({"free": 0.85}, True),
-    ({"free": 0.1}, False),  # 40 px of 400: too few to say anything
-    ({"free": 0.55, "agreeing": 0.45}, False),  # nearly half of it stands there
-    ({"sigma_px": 6.0}, False),  # the pose can't tell the place from the one beside it
-    ({"matched": (7,)}, False),
-])
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ({"free": 0.85}, True),
+        ({"free": 0.1}, False),  # 40 px of 400: too few to say anything
+        ({"free": 0.55, "agreeing": 0.45}, False),  # nearly half of it stands there
+        ({"sigma_px": 6.0}, False),  # the pose can't tell the place from the one beside it
+        ({"matched": (7,)}, False),
+    ],
+)
 def test_what_is_no_evidence(said: dict[str, float], known: bool) -> None:
     assert watch(book(), [0.0, 0.1, 0.2, 0.3], **said) is known  # type: ignore[arg-type]
 

@@ -18,19 +18,28 @@ from PIL import Image
 from vos_ros.cli.main import main
 
 with_ros = pytest.mark.skipif(
-    importlib.util.find_spec("rclpy") is None, reason="rclpy is not in this environment (tools/env brings it)"
+    importlib.util.find_spec("rclpy") is None,
+    reason="rclpy is not in this environment (tools/env brings it)",
 )
-with_open3d = pytest.mark.skipif(importlib.util.find_spec("open3d") is None, reason="Open3D is not in this environment")
+with_open3d = pytest.mark.skipif(
+    importlib.util.find_spec("open3d") is None, reason="Open3D is not in this environment"
+)
 
 
 def _nobody(out: Path) -> list[psutil.Process]:
     """Processes whose command line names the demo's folder."""
-    return [p for p in psutil.process_iter(["cmdline"]) if any(str(out) in word for word in p.info["cmdline"] or [])]
+    return [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if any(str(out) in word for word in p.info["cmdline"] or [])
+    ]
 
 
 @with_ros
 @with_open3d
-def test_demo_runs_over_dds_and_leaves_pictures_bag_and_figures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_demo_runs_over_dds_and_leaves_pictures_bag_and_figures(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     out, figures_file = tmp_path / "demo", tmp_path / "figures.json"
     words = [
         "demo",
@@ -55,9 +64,14 @@ def test_demo_runs_over_dds_and_leaves_pictures_bag_and_figures(tmp_path: Path, 
     assert figures["frames_sent"] == 8 and 1 <= figures["frames_processed"] <= 8
     assert figures["frames_dropped"] == 8 - figures["frames_processed"]
     assert (
-        figures["latency_ms_p95"] >= figures["latency_ms_p50"] > 0 and figures["round_trip_ms_p50"] >= figures["latency_ms_p50"]
+        figures["latency_ms_p95"] >= figures["latency_ms_p50"] > 0
+        and figures["round_trip_ms_p50"] >= figures["latency_ms_p50"]
     )
-    assert figures["mean_iou"] > 0.5 and figures["association_accuracy"] > 0.9 and figures["id_switches"] == 0
+    assert (
+        figures["mean_iou"] > 0.5
+        and figures["association_accuracy"] > 0.9
+        and figures["id_switches"] == 0
+    )
     assert "mean_iou" in printed and "contact_sheet.png" in printed
     assert len(list((out / "overlay").glob("*.png"))) == figures["frames_processed"]
     assert Image.open(out / "contact_sheet.png").width >= 320
@@ -93,7 +107,9 @@ def test_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signa
         "--size",
         "64x48",
     ]
-    process = subprocess.Popen(words, env=os.environ.copy(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        words, env=os.environ.copy(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         end = time.monotonic() + 100
         while time.monotonic() < end and len(_nobody(out)) < 4:  # demo, node, recorder, player
@@ -111,7 +127,9 @@ def test_without_ros_it_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "rclpy" else find(name, *a))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "rclpy" else find(name, *a)
+    )
     assert main(["demo", "--out", str(tmp_path / "demo")]) == 1
     error = capsys.readouterr().err
     assert "rclpy" in error and "tools/env vos-ros demo" in error and error.count("\n") == 1
@@ -121,7 +139,11 @@ def test_without_ros_it_says_how_to_get_it(
 @with_ros
 @pytest.mark.parametrize(
     ("words", "text"),
-    [(["--method", "nope"], "known are"), (["--set", "tracking.lost=1"], "lost_s"), (["--frames", "0"], "frames")],
+    [
+        (["--method", "nope"], "known are"),
+        (["--set", "tracking.lost=1"], "lost_s"),
+        (["--frames", "0"], "frames"),
+    ],
 )
 def test_wrong_options_are_told_before_anything_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], text: str

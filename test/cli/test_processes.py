@@ -30,7 +30,10 @@ def _gone(pid: int) -> bool:
 
 def test_all_are_stopped_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="boom"), Processes() as group:
-        pids = [group.start(f"p{i}", SLEEP, log=tmp_path / f"{i}.log", env=os.environ).pid for i in range(2)]
+        pids = [
+            group.start(f"p{i}", SLEEP, log=tmp_path / f"{i}.log", env=os.environ).pid
+            for i in range(2)
+        ]
         assert all(psutil.pid_exists(p) for p in pids)
         raise RuntimeError("boom")
     assert all(_gone(p) for p in pids)
@@ -39,10 +42,14 @@ def test_all_are_stopped_when_the_block_fails(tmp_path: Path) -> None:
 def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path: Path) -> None:
     with Processes() as group:
         group.start(
-            "node", [sys.executable, "-c", "print('first'); raise SystemExit('no camera')"], log=tmp_path / "n", env=os.environ
+            "node",
+            [sys.executable, "-c", "print('first'); raise SystemExit('no camera')"],
+            log=tmp_path / "n",
+            env=os.environ,
         )
         with pytest.raises(
-            ProcessError, match=r"(?s)the node ended with status 1 before the end came.*first\nno camera|no camera"
+            ProcessError,
+            match=r"(?s)the node ended with status 1 before the end came.*first\nno camera|no camera",
         ):
             group.wait(lambda: False, "the end came", 20.0)
 
@@ -57,7 +64,9 @@ def test_a_wait_is_bounded_and_names_what_it_waited_for(tmp_path: Path) -> None:
         assert time.monotonic() - start < 5
 
 
-def test_one_that_ignores_signals_is_killed_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_ignores_signals_is_killed_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "_STOP_S", 0.3)
     with Processes() as group:
         process = group.start("node", DEAF, log=tmp_path / "n", env=os.environ)
@@ -87,7 +96,10 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         "    print(p.pid, flush=True)\n    time.sleep(60)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "log")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(tmp_path / "log")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert parent.stdout is not None

@@ -27,10 +27,15 @@ def plain_outline(mask: np.ndarray) -> np.ndarray:
     return outline
 
 
-def plain_f(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None = None, tolerance: float = 0.008) -> float:
+def plain_f(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    void: np.ndarray | None = None,
+    tolerance: float = 0.008,
+) -> float:
     """F in the style of the tool: outlines of whole images, each dilated by a disk."""
     radius = int(np.ceil(tolerance * np.linalg.norm(truth.shape)))
-    yy, xx = np.mgrid[-radius:radius + 1, -radius:radius + 1]
+    yy, xx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (yy**2 + xx**2 <= radius**2).astype(np.uint8)
     keep = np.ones_like(truth) if void is None else ~void
     ours, theirs = plain_outline(predicted & keep), plain_outline(truth & keep)
@@ -59,11 +64,17 @@ def test_golden_j_and_f(shared_golden: Path) -> None:
     golden = np.load(shared_golden / "davis_metrics.npz")
     compared = 0
     while f"pred{compared}" in golden:
-        predicted, truth, void, wanted = (golden[f"{name}{compared}"] for name in ("pred", "gt", "void", "J"))
+        predicted, truth, void, wanted = (
+            golden[f"{name}{compared}"] for name in ("pred", "gt", "void", "J")
+        )
         assert region_similarity(predicted, truth) == pytest.approx(wanted, abs=1e-6)
-        assert region_similarity(predicted, truth, void) == pytest.approx(golden[f"Jvoid{compared}"], abs=1e-6)
+        assert region_similarity(predicted, truth, void) == pytest.approx(
+            golden[f"Jvoid{compared}"], abs=1e-6
+        )
         assert contour_accuracy(predicted, truth) == pytest.approx(golden[f"F{compared}"], abs=1e-6)
-        assert contour_accuracy(predicted, truth, void) == pytest.approx(golden[f"Fvoid{compared}"], abs=1e-6)
+        assert contour_accuracy(predicted, truth, void) == pytest.approx(
+            golden[f"Fvoid{compared}"], abs=1e-6
+        )
         compared += 1
     assert compared == 12
 
@@ -74,7 +85,9 @@ def test_golden_statistics(shared_golden: Path) -> None:
     assert len(curves) == 7
     for name in curves:
         got = statistics(golden[name])
-        assert [got.mean, got.recall, got.decay] == pytest.approx(golden[name.replace("curve", "stats")].tolist(), abs=1e-6, nan_ok=True)
+        assert [got.mean, got.recall, got.decay] == pytest.approx(
+            golden[name.replace("curve", "stats")].tolist(), abs=1e-6, nan_ok=True
+        )
         if len(golden[name]) <= 256:
             assert got.decay_unwrapped == got.decay
     wrapped = statistics(golden["curve300"])
@@ -90,7 +103,9 @@ def test_equals_the_plain_way(seed: int, h: int, w: int, with_void: bool) -> Non
         predicted = np.roll(truth, rng.integers(-3, 4, 2), (0, 1))
     tolerance = float(rng.choice([0.008, 0.03, 0.1]))
     open_pixels = void if with_void else None
-    assert contour_accuracy(predicted, truth, open_pixels, tolerance) == plain_f(predicted, truth, open_pixels, tolerance)
+    assert contour_accuracy(predicted, truth, open_pixels, tolerance) == plain_f(
+        predicted, truth, open_pixels, tolerance
+    )
 
 
 def test_by_hand() -> None:
@@ -103,11 +118,17 @@ def test_by_hand() -> None:
     half = square.copy()
     half[15:] = False
     assert region_similarity(half, square) == 0.5
-    assert region_similarity(half, square, square & ~half) == contour_accuracy(half, square, square & ~half) == 1.0
+    assert (
+        region_similarity(half, square, square & ~half)
+        == contour_accuracy(half, square, square & ~half)
+        == 1.0
+    )
     assert contour_accuracy(np.roll(square, 2, 1), square, tolerance=2) == 1.0
     assert contour_accuracy(np.roll(square, 2, 1), square, tolerance=1) < 0.8
     everything = np.ones((40, 60), bool)
-    assert contour_accuracy(everything, nothing) == 1.0, "a mask of the whole image has no outline, as in the tool"
+    assert contour_accuracy(everything, nothing) == 1.0, (
+        "a mask of the whole image has no outline, as in the tool"
+    )
     assert region_similarity(everything, nothing) == 0.0
 
 
@@ -121,9 +142,13 @@ def test_sizes_must_agree() -> None:
 def test_statistics_by_hand() -> None:
     got = statistics(np.array([0.9, 0.5, 0.7, 0.1]))
     assert got.mean == pytest.approx(0.55) and got.recall == 0.5, "0.5 itself is no success"
-    assert got.decay == pytest.approx((0.9 + 0.5) / 2 - (0.7 + 0.1) / 2), "neighbouring quarters share a frame"
+    assert got.decay == pytest.approx((0.9 + 0.5) / 2 - (0.7 + 0.1) / 2), (
+        "neighbouring quarters share a frame"
+    )
     assert statistics(np.array([0.4])).decay == 0.0
-    assert all(math.isnan(v) for v in (statistics(np.array([])).mean, statistics(np.array([])).decay))
+    assert all(
+        math.isnan(v) for v in (statistics(np.array([])).mean, statistics(np.array([])).decay)
+    )
 
 
 def test_f_of_854x480_is_fast(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,14 +156,21 @@ def test_f_of_854x480_is_fast(capsys: pytest.CaptureFixture[str]) -> None:
     best = {"ours": 0.0, "plain": 0.0}
     for _ in range(5):
         mask = np.zeros((480, 854), np.uint8)
-        cv2.fillPoly(mask, [(rng.normal(0, 1, (30, 2)) * (70, 50) + (400, 220)).astype(np.int32)], 1)
+        cv2.fillPoly(
+            mask, [(rng.normal(0, 1, (30, 2)) * (70, 50) + (400, 220)).astype(np.int32)], 1
+        )
         truth = mask.astype(bool)
         predicted = np.roll(truth, (3, -5), (0, 1))
-        for name, measure in (("ours", contour_accuracy), ("plain", plain_f)) * 5:  # in turn: the machine may be busy with other things
+        for name, measure in (
+            ("ours", contour_accuracy),
+            ("plain", plain_f),
+        ) * 5:  # in turn: the machine may be busy with other things
             start = time.perf_counter()
             measure(predicted, truth)
             best[name] = max(best[name], 1 / (time.perf_counter() - start))
         assert contour_accuracy(predicted, truth) == plain_f(predicted, truth)
     with capsys.disabled():
-        print(f"\ncontour accuracy at 854x480, frames/s: ours {best['ours']:.0f}, in the style of the tool {best['plain']:.0f}")
+        print(
+            f"\ncontour accuracy at 854x480, frames/s: ours {best['ours']:.0f}, in the style of the tool {best['plain']:.0f}"
+        )
     assert best["ours"] >= 15.0 and best["ours"] > best["plain"]

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from vos_ros.evaluation.identity_metrics import Return, Sightings, calibration, hota, idf1, returns, sightings
+from vos_ros.evaluation.identity_metrics import (
+    Return,
+    Sightings,
+    calibration,
+    hota,
+    idf1,
+    returns,
+    sightings,
+)
 from vos_ros.evaluation.metrics import overlap
 
 
@@ -15,11 +23,18 @@ def drawn(seed: int, frames: int = 40) -> list[Sightings]:
     out = []
     for t in range(frames):
         truth = np.flatnonzero(rng.uniform(size=6) < 0.8) + 1
-        names = {int(i) if rng.uniform() < 0.9 else int(rng.integers(1, 9)) for i in truth if rng.uniform() < 0.9}
+        names = {
+            int(i) if rng.uniform() < 0.9 else int(rng.integers(1, 9))
+            for i in truth
+            if rng.uniform() < 0.9
+        }
         names |= {7} if t % 5 == 0 else set()
         given = np.array(sorted(names), np.int64)
-        iou = np.where(truth[:, None] == given[None], rng.uniform(0.3, 1.0, (len(truth), len(given))),
-                       rng.uniform(0.0, 0.2, (len(truth), len(given))))
+        iou = np.where(
+            truth[:, None] == given[None],
+            rng.uniform(0.3, 1.0, (len(truth), len(given))),
+            rng.uniform(0.0, 0.2, (len(truth), len(given))),
+        )
         out.append(Sightings(truth.astype(np.int64), given, iou))
     return out
 
@@ -38,14 +53,24 @@ TRACKEVAL = {
 def test_idf1_and_hota_are_those_of_trackeval(seed: int) -> None:
     frames = drawn(seed)
     ours = hota(frames)
-    assert (ours["hota"], ours["deta"], ours["assa"], idf1(frames)) == pytest.approx(TRACKEVAL[seed], abs=1e-8)
+    assert (ours["hota"], ours["deta"], ours["assa"], idf1(frames)) == pytest.approx(
+        TRACKEVAL[seed], abs=1e-8
+    )
 
 
 def test_right_names_are_worth_one_and_a_swap_half() -> None:
     one = [Sightings(np.array([1, 2]), np.array([1, 2]), np.eye(2))] * 10
     swapped = one[:5] + [Sightings(np.array([1, 2]), np.array([1, 2]), np.eye(2)[::-1])] * 5
-    assert idf1(one) == 1.0 and hota(one) == {"hota": pytest.approx(1.0), "deta": 1.0, "assa": pytest.approx(1.0)}
-    assert idf1(swapped) == 0.5 and hota(swapped)["deta"] == 1.0 and hota(swapped)["assa"] == pytest.approx(1 / 3)
+    assert idf1(one) == 1.0 and hota(one) == {
+        "hota": pytest.approx(1.0),
+        "deta": 1.0,
+        "assa": pytest.approx(1.0),
+    }
+    assert (
+        idf1(swapped) == 0.5
+        and hota(swapped)["deta"] == 1.0
+        and hota(swapped)["assa"] == pytest.approx(1 / 3)
+    )
 
 
 def test_nothing_seen_and_nothing_said() -> None:
@@ -57,7 +82,10 @@ def test_nothing_seen_and_nothing_said() -> None:
 def test_what_does_not_count_is_left_out() -> None:
     truth, labels = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint16)
     truth[:20, :20], labels[:20, :20] = 5, 1  # counted, named
-    truth[:20, 30:35], labels[:20, 30:36] = 6, 2  # 100 px: too small to count, and so is the instance on it
+    truth[:20, 30:35], labels[:20, 30:36] = (
+        6,
+        2,
+    )  # 100 px: too small to count, and so is the instance on it
     truth[30:50, :20], labels[30:50, :20] = 255, 3  # ignored
     labels[30:50, 30:60] = 4  # on nothing, without a name
     labels[55:, :50] = 7  # a second instance of the name 5, smaller
@@ -76,8 +104,13 @@ def test_calibration_measures_the_gap_between_scores_and_what_is_right() -> None
 def test_the_time_to_recognise_what_returns() -> None:
     stamps = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     seen = [True, True, False, False, True, True, True, False, True]
-    two = returns(stamps, seen, [True, True, False, False, False, False, True, False, True], away_s=2.0)
+    two = returns(
+        stamps, seen, [True, True, False, False, False, False, True, False, True], away_s=2.0
+    )
     assert two == [Return(1.0, 4.0, 2.0), Return(6.0, 8.0, 0.0)]
     assert returns(stamps, seen, [True] * 9, away_s=3.0) == [Return(1.0, 4.0, 0.0)]
-    assert [r.wait_s for r in returns(stamps, seen, [True, True, *[False] * 7], away_s=2.0)] == [math.inf, math.inf]
+    assert [r.wait_s for r in returns(stamps, seen, [True, True, *[False] * 7], away_s=2.0)] == [
+        math.inf,
+        math.inf,
+    ]
     assert returns(stamps, [True] * 9, [True] * 9, away_s=2.0) == []

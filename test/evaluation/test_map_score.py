@@ -11,7 +11,9 @@ from vos_ros.evaluation.map_score import box_of, score_map
 from vos_ros.types import MapObject
 
 
-def box(i: int, low: tuple[float, float, float], size: tuple[float, float, float] = (0.2, 0.2, 0.2)) -> MapObject:
+def box(
+    i: int, low: tuple[float, float, float], size: tuple[float, float, float] = (0.2, 0.2, 0.2)
+) -> MapObject:
     """An object with points on a grid through a box, 2 cm apart."""
     axes = [np.arange(0.0, s + 1e-9, 0.02) + a for s, a in zip(size, low, strict=True)]
     points = np.stack(np.meshgrid(*axes), -1).reshape(-1, 3).astype(np.float32)
@@ -32,11 +34,24 @@ def test_a_right_map_is_right_whatever_its_ids():
 
 
 def test_duplicates_by_box_and_by_surface_and_what_nobody_annotated():
-    whole, again, piece, elsewhere = box(1, (0, 0, 0)), box(2, (0.04, 0, 0)), box(3, (0, 0, 0), (0.06, 0.06, 0.2)), box(4, (5, 0, 0))
+    whole, again, piece, elsewhere = (
+        box(1, (0, 0, 0)),
+        box(2, (0.04, 0, 0)),
+        box(3, (0, 0, 0), (0.06, 0.06, 0.2)),
+        box(4, (5, 0, 0)),
+    )
     score = score_map([again, piece, whole, elsewhere], TRUTH)
     assert score.found == {1: 1} and set(score.rivals(1)) == {2, 3}
-    assert score.figures() | {"mean_iou": 0} == {"objects": 4, "annotated": 3, "found": 1, "found_once": 0, "duplicates": 2,
-                                                 "duplicates_by_box": 1, "others": 1, "mean_iou": 0}
+    assert score.figures() | {"mean_iou": 0} == {
+        "objects": 4,
+        "annotated": 3,
+        "found": 1,
+        "found_once": 0,
+        "duplicates": 2,
+        "duplicates_by_box": 1,
+        "others": 1,
+        "mean_iou": 0,
+    }
 
 
 def test_two_pieces_of_what_is_not_found_are_one_duplicate():

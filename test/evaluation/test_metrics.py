@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.evaluation.metrics import FrameScore, ObjectScore, by_object, only_known, overlap, score_frame, summarise, switches
+from vos_ros.evaluation.metrics import (
+    FrameScore,
+    ObjectScore,
+    by_object,
+    only_known,
+    overlap,
+    score_frame,
+    summarise,
+    switches,
+)
 
 
 def image(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
@@ -64,7 +73,9 @@ def test_what_is_no_false_positive() -> None:
     truth = image((255, 0, 30, 0, 30), (6, 40, 50, 0, 19), (3, 0, 20, 40, 70))
     on_ignored = frame(image((1, 0, 30, 0, 40)), truth, {1: 3})
     assert on_ignored.false_positives == 0
-    too_small = frame(image((1, 40, 53, 0, 19)), truth, {1: 6})  # 247 px, 190 on the object that doesn't count
+    too_small = frame(
+        image((1, 40, 53, 0, 19)), truth, {1: 6}
+    )  # 247 px, 190 on the object that doesn't count
     assert too_small.false_positives == 0
     under_200 = frame(image((1, 40, 49, 40, 62)), truth, {1: 3})
     assert under_200.false_positives == 0
@@ -72,7 +83,9 @@ def test_what_is_no_false_positive() -> None:
     assert unnamed.false_positives == 0
     elsewhere = frame(image((1, 30, 60, 40, 70)), truth, {1: 6})
     assert elsewhere.false_positives == 1
-    assert frame(image((1, 30, 60, 40, 70)), truth, only_known({1: 99}, {3, 6})).false_positives == 0
+    assert (
+        frame(image((1, 30, 60, 40, 70)), truth, only_known({1: 99}, {3, 6})).false_positives == 0
+    )
 
 
 def test_switches_follow_the_names() -> None:
@@ -84,19 +97,30 @@ def test_switches_follow_the_names() -> None:
 
 
 def test_summary_and_table() -> None:
-    frames = [FrameScore({1: ObjectScore(1.0, True, 1), 2: ObjectScore(0.5, True, 1)}, 1),
-              FrameScore({1: ObjectScore(0.6, True, 2)}, 0), FrameScore({1: ObjectScore(0.0, False, None)}, 0)]
+    frames = [
+        FrameScore({1: ObjectScore(1.0, True, 1), 2: ObjectScore(0.5, True, 1)}, 1),
+        FrameScore({1: ObjectScore(0.6, True, 2)}, 0),
+        FrameScore({1: ObjectScore(0.0, False, None)}, 0),
+    ]
     got = summarise(frames)
     assert got["objects_counted"] == 4 and got["id_switches"] == 1
     assert got["mean_iou"] == pytest.approx(2.1 / 4)
     assert got["j_mean"] == pytest.approx((1.6 / 3 + 0.5) / 2)
     assert got["association_accuracy"] == pytest.approx(1 / 3)
-    assert got["association_precision"] == pytest.approx(3 / 4) and got["association_recall"] == pytest.approx(3 / 4)
+    assert got["association_precision"] == pytest.approx(3 / 4) and got[
+        "association_recall"
+    ] == pytest.approx(3 / 4)
     assert got["association_f1"] == pytest.approx(6 / 8)
     table = by_object(frames)
-    assert table[1]["frames"] == 3 and table[1]["association_accuracy"] == 0.5 and table[2]["recall"] == 1.0
+    assert (
+        table[1]["frames"] == 3
+        and table[1]["association_accuracy"] == 0.5
+        and table[2]["recall"] == 1.0
+    )
     assert summarise([])["mean_iou"] == 0.0
 
 
 def test_an_object_never_touched_has_no_accuracy() -> None:
-    assert np.isnan(by_object([FrameScore({1: ObjectScore(0.0, False, None)}, 0)])[1]["association_accuracy"])
+    assert np.isnan(
+        by_object([FrameScore({1: ObjectScore(0.0, False, None)}, 0)])[1]["association_accuracy"]
+    )

@@ -31,7 +31,13 @@ def truth(tmp_path: Path) -> Truth:
 
 
 def frame(i: int) -> Frame:
-    return Frame(i, i * 100_000_000, np.zeros((H, W, 3), np.uint8), None, Intrinsics(30.0, 30.0, 15.5, 11.5, W, H))
+    return Frame(
+        i,
+        i * 100_000_000,
+        np.zeros((H, W, 3), np.uint8),
+        None,
+        Intrinsics(30.0, 30.0, 15.5, 11.5, W, H),
+    )
 
 
 def box(x0: int, y0: int, x1: int, y1: int) -> Mask:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vos_ros.evaluation.score import read_truth, score_bag
-from vos_ros.rosmsg import make
+from vos_ros.messages.rosmsg import make
 from vos_ros.sinks.bag import BagSink
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.types import Frame, FrameResult
@@ -44,15 +44,45 @@ def box(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
 
 def tricky_scenes() -> list[Scene]:
     """(truth, labels, {label value: (track, named id)}) of each frame."""
-    truth = box((1, 0, 30, 0, 30), (2, 40, 70, 0, 40), (3, 0, 30, 60, 100), (4, 80, 89, 0, 20), (255, 28, 42, 0, 60))
+    truth = box(
+        (1, 0, 30, 0, 30),
+        (2, 40, 70, 0, 40),
+        (3, 0, 30, 60, 100),
+        (4, 80, 89, 0, 20),
+        (255, 28, 42, 0, 60),
+    )
     halves = box((1, 0, 20, 0, 40))
     scenes: list[Scene] = [
-        (truth, box((7, 0, 30, 0, 30), (8, 40, 70, 5, 45), (9, 0, 30, 60, 100)), {7: (1, 1), 8: (2, 2), 9: (3, 3)}),
-        (truth, box((7, 0, 30, 0, 20), (8, 0, 30, 20, 30), (9, 0, 30, 60, 100)), {7: (1, 1), 8: (4, 1), 9: (3, 2)}),  # one id twice
-        (truth, box((7, 0, 30, 0, 30), (9, 0, 30, 60, 100)), {7: (1, 0), 9: (3, 3)}),  # unnamed, and one missing
-        (truth, box((7, 26, 44, 0, 60), (9, 50, 80, 70, 110)), {7: (1, 2), 9: (3, 77)}),  # on ignored ground; an id nobody knows
-        (truth, box((65535, 0, 30, 0, 30), (5, 79, 89, 0, 22)), {5: (9, 4)}),  # unknown pixels; an object too small to count
-        (halves, box((1, 0, 20, 0, 20), (2, 0, 20, 20, 40)), {2: (5, 3), 1: (6, 1)}),  # two with IoU 0.5 each
+        (
+            truth,
+            box((7, 0, 30, 0, 30), (8, 40, 70, 5, 45), (9, 0, 30, 60, 100)),
+            {7: (1, 1), 8: (2, 2), 9: (3, 3)},
+        ),
+        (
+            truth,
+            box((7, 0, 30, 0, 20), (8, 0, 30, 20, 30), (9, 0, 30, 60, 100)),
+            {7: (1, 1), 8: (4, 1), 9: (3, 2)},
+        ),  # one id twice
+        (
+            truth,
+            box((7, 0, 30, 0, 30), (9, 0, 30, 60, 100)),
+            {7: (1, 0), 9: (3, 3)},
+        ),  # unnamed, and one missing
+        (
+            truth,
+            box((7, 26, 44, 0, 60), (9, 50, 80, 70, 110)),
+            {7: (1, 2), 9: (3, 77)},
+        ),  # on ignored ground; an id nobody knows
+        (
+            truth,
+            box((65535, 0, 30, 0, 30), (5, 79, 89, 0, 22)),
+            {5: (9, 4)},
+        ),  # unknown pixels; an object too small to count
+        (
+            halves,
+            box((1, 0, 20, 0, 20), (2, 0, 20, 20, 40)),
+            {2: (5, 3), 1: (6, 1)},
+        ),  # two with IoU 0.5 each
         (halves, box((1, 0, 20, 0, 20), (2, 0, 20, 20, 40)), {1: (6, 1), 2: (5, 3)}),
         (truth, box(), {}),
         (truth, box((7, 0, 30, 0, 30)), {7: (1, 2), 8: (2, 3)}),  # an instance without pixels
@@ -69,7 +99,7 @@ def random_scenes(count: int = 30) -> list[Scene]:
         out = np.zeros((H, W), np.uint16)
         for v in values:
             y, x = rng.integers(0, H - 20), rng.integers(0, W - 20)
-            out[y:y + rng.integers(5, 40), x:x + rng.integers(5, 60)] = v
+            out[y : y + rng.integers(5, 40), x : x + rng.integers(5, 60)] = v
         return out
 
     scenes: list[Scene] = []
@@ -78,14 +108,27 @@ def random_scenes(count: int = 30) -> list[Scene]:
         labels = np.where(rng.random((H, W)) < 0.03, 0, np.roll(truth, int(rng.integers(-6, 7)), 1))
         labels[labels == 255] = rng.integers(0, 7)
         values = [int(v) for v in rng.permutation(7)]
-        scenes.append((truth, labels.astype(np.uint16), {v: (v + 20, int(rng.choice([v, v, v, 0, 6, 2]))) for v in values if v}))
+        scenes.append(
+            (
+                truth,
+                labels.astype(np.uint16),
+                {v: (v + 20, int(rng.choice([v, v, v, 0, 6, 2]))) for v in values if v},
+            )
+        )
     return scenes
 
 
-def write_bag(path: Path, scenes: list[Scene], make_frame: Callable[..., Frame], make_result: Callable[..., FrameResult]) -> Path:
+def write_bag(
+    path: Path,
+    scenes: list[Scene],
+    make_frame: Callable[..., Frame],
+    make_result: Callable[..., FrameResult],
+) -> Path:
     with BagSink(path) as sink:
         for i, (_, labels, named) in enumerate(scenes):
-            frame = make_frame(i, H, W, stamp_ns=i * 100_000_000 + 400 * i)  # within the millisecond that is allowed
+            frame = make_frame(
+                i, H, W, stamp_ns=i * 100_000_000 + 400 * i
+            )  # within the millisecond that is allowed
             result = make_result(frame, labels, named)
             if not (labels == 65535).any():
                 assert (result.labels() == np.where(np.isin(labels, list(named)), labels, 0)).all()
@@ -94,24 +137,41 @@ def write_bag(path: Path, scenes: list[Scene], make_frame: Callable[..., Frame],
 
 
 @pytest.mark.parametrize("scenes", [tricky_scenes(), random_scenes()], ids=["tricky", "random"])
-def test_agrees_with_the_independent_scorer(scenes: list[Scene], tmp_path: Path, shared_tools: Path, make_frame: Callable[..., Frame],
-                                            make_result: Callable[..., FrameResult]) -> None:
+def test_agrees_with_the_independent_scorer(
+    scenes: list[Scene],
+    tmp_path: Path,
+    shared_tools: Path,
+    make_frame: Callable[..., Frame],
+    make_result: Callable[..., FrameResult],
+) -> None:
     truth = write_truth(tmp_path / "truth", [s[0] for s in scenes], [1, 2, 3, 4, 5])
-    bag = write_bag(tmp_path / "out.mcap", scenes[:-1], make_frame, make_result)  # the last frame has no answer
-    spec = importlib.util.spec_from_file_location("independent_scorer", shared_tools / "score_bag.py")
+    bag = write_bag(
+        tmp_path / "out.mcap", scenes[:-1], make_frame, make_result
+    )  # the last frame has no answer
+    spec = importlib.util.spec_from_file_location(
+        "independent_scorer", shared_tools / "score_bag.py"
+    )
     assert spec is not None and spec.loader is not None
     theirs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(theirs)
     want, got = theirs.score(bag, truth), score_bag(bag, read_truth(truth)).figures()
-    assert want["frames_scored"] == len(scenes) - 1 and want["id_switches"] > 0 and 0 < want["association_f1"] < 1
+    assert (
+        want["frames_scored"] == len(scenes) - 1
+        and want["id_switches"] > 0
+        and 0 < want["association_f1"] < 1
+    )
     for key, value in want.items():
         assert got[key] == pytest.approx(value, abs=1e-9), key
 
 
-def test_table_of_objects(tmp_path: Path, make_frame: Callable[..., Frame], make_result: Callable[..., FrameResult]) -> None:
+def test_table_of_objects(
+    tmp_path: Path, make_frame: Callable[..., Frame], make_result: Callable[..., FrameResult]
+) -> None:
     scenes = tricky_scenes()[:2]
     truth = write_truth(tmp_path / "truth", [s[0] for s in scenes], [1, 2, 3, 4])
-    score = score_bag(write_bag(tmp_path / "out.mcap", scenes, make_frame, make_result), read_truth(truth))
+    score = score_bag(
+        write_bag(tmp_path / "out.mcap", scenes, make_frame, make_result), read_truth(truth)
+    )
     score.write_csv(tmp_path / "objects.csv")
     lines = (tmp_path / "objects.csv").read_text().splitlines()
     assert lines[0] == "id,name,frames,mean_iou,recall,association_accuracy,id_switches"
@@ -119,7 +179,9 @@ def test_table_of_objects(tmp_path: Path, make_frame: Callable[..., Frame], make
     assert lines[3] == "3,thing_3,2,0.500000,0.500000,0.500000,1"
 
 
-def test_errors_at_the_door(tmp_path: Path, make_frame: Callable[..., Frame], make_result: Callable[..., FrameResult]) -> None:
+def test_errors_at_the_door(
+    tmp_path: Path, make_frame: Callable[..., Frame], make_result: Callable[..., FrameResult]
+) -> None:
     scenes = tricky_scenes()[:1]
     truth = read_truth(write_truth(tmp_path / "truth", [np.zeros((H, W - 1), np.uint8)], [1]))
     bag = write_bag(tmp_path / "out.mcap", scenes, make_frame, make_result)

@@ -15,6 +15,10 @@ def test_boxes_are_those_of_scipy(highest: int, kind: type) -> None:
     for v in range(1, highest + 4):  # some above what is asked for
         y, x, h, w = rng.integers((0, 0, 1, 1), (60, 80, 12, 12))
         labels[y : y + h, x : x + w] = v
-    wanted = {v: (s[1].start, s[0].start, s[1].stop, s[0].stop) for v, s in enumerate(find_objects(labels, highest), 1) if s is not None}
+    wanted = {
+        v: (s[1].start, s[0].start, s[1].stop, s[0].stop)
+        for v, s in enumerate(find_objects(labels, highest), 1)
+        if s is not None
+    }
     assert boxes_of(labels, highest) == wanted
     assert boxes_of(np.zeros_like(labels), highest) == {}

@@ -38,7 +38,9 @@ def test_the_jacobian_is_the_derivative():
     J = camera.project_jacobian(points, CAMERA)
     for axis in range(3):
         step = 1e-6 * np.eye(3)[axis]
-        slope = (camera.project(points + step, CAMERA) - camera.project(points - step, CAMERA)) / 2e-6
+        slope = (
+            camera.project(points + step, CAMERA) - camera.project(points - step, CAMERA)
+        ) / 2e-6
         np.testing.assert_allclose(J[:, :, axis], slope, rtol=1e-5, atol=1e-4)
 
 
@@ -49,7 +51,10 @@ def test_pixel_covariance_agrees_with_monte_carlo():
     root = rng.normal(size=(6, 6)) * np.array([0.01] * 3 + [0.008] * 3)[:, None]
     cov = root @ root.T
     poses = se3.perturb(T, rng.multivariate_normal(np.zeros(6), cov, 20000))
-    seen = [camera.project(np.einsum("ki,kij->kj", p - poses[:, :3, 3], poses[:, :3, :3]), CAMERA) for p in points]
+    seen = [
+        camera.project(np.einsum("ki,kij->kj", p - poses[:, :3, 3], poses[:, :3, :3]), CAMERA)
+        for p in points
+    ]
     got = camera.pixel_covariance(points, T, CAMERA, cov)
     for sample, predicted in zip(seen, got, strict=True):
         measured = np.cov(sample.T)
@@ -57,8 +62,12 @@ def test_pixel_covariance_agrees_with_monte_carlo():
 
 
 def test_pixel_covariance_of_a_turn_in_place_is_the_focal_length_times_the_angle():
-    cov = np.diag([0.0, 0.0, 0.0, 0.0, 1e-4, 0.0])  # about the camera's vertical axis, which is y here
-    got = camera.pixel_covariance(np.array([[0.0, 0.0, 2.0], [0.0, 0.0, -2.0]]), np.eye(4), CAMERA, cov)
+    cov = np.diag(
+        [0.0, 0.0, 0.0, 0.0, 1e-4, 0.0]
+    )  # about the camera's vertical axis, which is y here
+    got = camera.pixel_covariance(
+        np.array([[0.0, 0.0, 2.0], [0.0, 0.0, -2.0]]), np.eye(4), CAMERA, cov
+    )
     np.testing.assert_allclose(got[0], [[CAMERA.fx**2 * 1e-4, 0.0], [0.0, 0.0]], atol=1e-9)
     assert np.isnan(got[1]).all()
 
@@ -68,7 +77,9 @@ def test_scaled_intrinsics_see_the_same_rays():
     assert (half.width, half.height) == (320, 240)
     point = np.array([[0.3, -0.2, 1.7]])
     # The corner of the image, half a pixel beyond the first centre, stays the corner.
-    np.testing.assert_allclose((camera.project(point, CAMERA) + 0.5) * 0.5 - 0.5, camera.project(point, half))
+    np.testing.assert_allclose(
+        (camera.project(point, CAMERA) + 0.5) * 0.5 - 0.5, camera.project(point, half)
+    )
     with pytest.raises(ValueError, match="no pixels"):
         camera.scale_intrinsics(CAMERA, 0.0)
 
@@ -76,17 +87,26 @@ def test_scaled_intrinsics_see_the_same_rays():
 def test_cropped_intrinsics_see_the_same_rays():
     crop = camera.crop_intrinsics(CAMERA, (100, 50, 300, 200))
     point = np.array([[0.3, -0.2, 1.7]])
-    np.testing.assert_allclose(camera.project(point, CAMERA) - [100, 50], camera.project(point, crop))
+    np.testing.assert_allclose(
+        camera.project(point, CAMERA) - [100, 50], camera.project(point, crop)
+    )
     assert (crop.width, crop.height) == (200, 150)
 
 
 def test_calibration_of_a_binned_region():
     k = [500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]
-    got = camera.calibrated(k, 640, 480, "plumb_bob", [0.0] * 5, binning=(2, 2), roi=(100, 40, 400, 300))
+    got = camera.calibrated(
+        k, 640, 480, "plumb_bob", [0.0] * 5, binning=(2, 2), roi=(100, 40, 400, 300)
+    )
     assert (got.fx, got.width, got.height, got.distortion_model) == (250.0, 200, 150, "")
     assert got.cx == pytest.approx((320.0 - 100 + 0.5) / 2 - 0.5)
-    assert camera.calibrated(k, 640, 480, "plumb_bob", PLUMB_BOB, binning=(0, 0)).distortion == PLUMB_BOB
-    assert camera.calibrated(k, 640, 480, "equidistant", [0.0] * 4).distortion_model == "equidistant"
+    assert (
+        camera.calibrated(k, 640, 480, "plumb_bob", PLUMB_BOB, binning=(0, 0)).distortion
+        == PLUMB_BOB
+    )
+    assert (
+        camera.calibrated(k, 640, 480, "equidistant", [0.0] * 4).distortion_model == "equidistant"
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,11 +117,20 @@ def test_calibration_of_a_binned_region():
         (([500.0, 0, 320], 640, 480), "9 finite numbers"),
         (([500.0, 9.0, 320, 0, 500, 240, 0, 0, 1], 640, 480), "skew"),
         (([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 0, 480), "image size"),
-        (([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 640, 480, "kannala", [0.1]), "'kannala' is unknown: wanted one of plumb_bob, rat"),
-        (([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 640, 480, "plumb_bob", [0.1] * 3), "got 3 coefficients, wanted 4 or 5"),
-        (([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 640, 480, "plumb_bob", [np.nan] * 5), "not all finite"),
+        (
+            ([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 640, 480, "kannala", [0.1]),
+            "'kannala' is unknown: wanted one of plumb_bob, rat",
+        ),
+        (
+            ([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 640, 480, "plumb_bob", [0.1] * 3),
+            "got 3 coefficients, wanted 4 or 5",
+        ),
+        (
+            ([500.0, 0, 320, 0, 500, 240, 0, 0, 1], 640, 480, "plumb_bob", [np.nan] * 5),
+            "not all finite",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_calibration_that_is_none_says_why(fields, message):
     with pytest.raises(ValueError, match=message):
         camera.calibrated(*fields)
@@ -113,18 +142,31 @@ def distort(intrinsics: Intrinsics, rays: np.ndarray) -> np.ndarray:
     r2 = x * x + y * y
     if intrinsics.distortion_model == "equidistant":
         theta = np.arctan(np.sqrt(r2))
-        bent = theta * (1 + sum(k * theta ** (2 * i) for i, k in enumerate(intrinsics.distortion, start=1)))
+        bent = theta * (
+            1 + sum(k * theta ** (2 * i) for i, k in enumerate(intrinsics.distortion, start=1))
+        )
         scale = bent / np.maximum(np.sqrt(r2), 1e-12)
         x, y = x * scale, y * scale
     else:
         k1, k2, p1, p2, k3, k4, k5, k6 = (*intrinsics.distortion, 0.0, 0.0, 0.0, 0.0)[:8]
         radial = (1 + k1 * r2 + k2 * r2**2 + k3 * r2**3) / (1 + k4 * r2 + k5 * r2**2 + k6 * r2**3)
-        x, y = (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x), y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y)
+        x, y = (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        )
     return np.stack([x * intrinsics.fx + intrinsics.cx, y * intrinsics.fy + intrinsics.cy], axis=1)
 
 
-@pytest.mark.parametrize(("model", "D"), [("plumb_bob", PLUMB_BOB), ("plumb_bob", PLUMB_BOB[:4]), ("rational_polynomial", RATIONAL),
-                                          ("equidistant", FISHEYE), ("equidistant", ())])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "D"),
+    [
+        ("plumb_bob", PLUMB_BOB),
+        ("plumb_bob", PLUMB_BOB[:4]),
+        ("rational_polynomial", RATIONAL),
+        ("equidistant", FISHEYE),
+        ("equidistant", ()),
+    ],
+)
 def test_rectified_images_obey_the_pinhole(model, D):
     source = Intrinsics(420.0, 425.0, 322.0, 236.0, 640, 480, model, D)
     rectifier = camera.Rectifier(source)
@@ -142,29 +184,46 @@ def test_rectified_images_obey_the_pinhole(model, D):
     np.testing.assert_allclose(got[at[:, 1], at[:, 0], :2], came_from / 4 - 0.375, atol=1.0)
     depth = (x + 1000.0 * y).astype(np.float32)
     values = rectifier.depth(depth)[at[:, 1], at[:, 0]]
-    assert set(values.tolist()) <= set(depth.ravel().tolist()), "no depth is made up between two pixels"
-    np.testing.assert_allclose(np.stack([values % 1000, values // 1000], axis=1), came_from, atol=0.6)
+    assert set(values.tolist()) <= set(depth.ravel().tolist()), (
+        "no depth is made up between two pixels"
+    )
+    np.testing.assert_allclose(
+        np.stack([values % 1000, values // 1000], axis=1), came_from, atol=0.6
+    )
 
 
 def test_an_undistorted_camera_copies_nothing():
-    rectifier = camera.Rectifier(Intrinsics(500.0, 500.0, 320.0, 240.0, 640, 480, "plumb_bob", (0.0,) * 5))
+    rectifier = camera.Rectifier(
+        Intrinsics(500.0, 500.0, 320.0, 240.0, 640, 480, "plumb_bob", (0.0,) * 5)
+    )
     image, depth = np.zeros((480, 640, 3), np.uint8), np.zeros((480, 640), np.float32)
     assert rectifier.image(image) is image and rectifier.depth(depth) is depth
     assert rectifier.intrinsics.distortion_model == ""
 
 
 def test_the_rectifier_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="'thin_prism' is unknown: wanted one of plumb_bob, rational_polynomial, equidistant"):
+    with pytest.raises(
+        ValueError,
+        match="'thin_prism' is unknown: wanted one of plumb_bob, rational_polynomial, equidistant",
+    ):
         camera.Rectifier(Intrinsics(500.0, 500.0, 320.0, 240.0, 640, 480, "thin_prism", (0.1,)))
     with pytest.raises(ValueError, match="cannot be inverted"):
-        camera.Rectifier(Intrinsics(400.0, 400.0, 320.0, 240.0, 640, 480, "plumb_bob", (-0.8, 0.0, 0.0, 0.0, 0.0)))
-    rectifier = camera.Rectifier(Intrinsics(420.0, 425.0, 322.0, 236.0, 640, 480, "plumb_bob", PLUMB_BOB))
+        camera.Rectifier(
+            Intrinsics(
+                400.0, 400.0, 320.0, 240.0, 640, 480, "plumb_bob", (-0.8, 0.0, 0.0, 0.0, 0.0)
+            )
+        )
+    rectifier = camera.Rectifier(
+        Intrinsics(420.0, 425.0, 322.0, 236.0, 640, 480, "plumb_bob", PLUMB_BOB)
+    )
     with pytest.raises(ValueError, match="320x240 px, its camera_info is for 640x480"):
         rectifier.image(np.zeros((240, 320, 3), np.uint8))
 
 
 def test_the_maps_are_made_once(monkeypatch):
-    rectifier = camera.Rectifier(Intrinsics(420.0, 425.0, 322.0, 236.0, 640, 480, "plumb_bob", PLUMB_BOB))
+    rectifier = camera.Rectifier(
+        Intrinsics(420.0, 425.0, 322.0, 236.0, 640, 480, "plumb_bob", PLUMB_BOB)
+    )
     monkeypatch.setattr(cv2, "initUndistortRectifyMap", None)
     image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     np.testing.assert_array_equal(rectifier.image(image), rectifier.image(image))

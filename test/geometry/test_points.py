@@ -14,7 +14,9 @@ CAMERA = Intrinsics(100.0, 110.0, 31.5, 23.5, 64, 48)
 def plane_depth(normal, distance):
     """z of the plane n . p = distance seen by CAMERA."""
     y, x = np.mgrid[0:48, 0:64]
-    rays = np.stack([(x - CAMERA.cx) / CAMERA.fx, (y - CAMERA.cy) / CAMERA.fy, np.ones((48, 64))], axis=-1)
+    rays = np.stack(
+        [(x - CAMERA.cx) / CAMERA.fx, (y - CAMERA.cy) / CAMERA.fy, np.ones((48, 64))], axis=-1
+    )
     return (distance / (rays @ normal)).astype(np.float32)
 
 
@@ -25,7 +27,9 @@ def test_vertices_lie_on_the_plane_and_normals_are_its(step):
     vertices = points.vertex_map(plane_depth(normal, 1.5), CAMERA, step=step)
     np.testing.assert_allclose(vertices @ normal, 1.5, atol=1e-5)
     normals = points.normal_map(vertices)
-    np.testing.assert_allclose(normals[1:-1, 1:-1], np.broadcast_to(-normal, normals[1:-1, 1:-1].shape), atol=1e-3)
+    np.testing.assert_allclose(
+        normals[1:-1, 1:-1], np.broadcast_to(-normal, normals[1:-1, 1:-1].shape), atol=1e-3
+    )
     assert not normals[0].any() and not normals[:, -1].any()
 
 

@@ -41,7 +41,9 @@ def test_exp_is_the_limit_of_small_steps(xi):
 @given(twists(), twists())
 def test_inverse_and_compose(a, b):
     A, B = se3.exp(a), se3.exp(b)
-    np.testing.assert_allclose(se3.compose(A, B, se3.inverse(B), se3.inverse(A)), np.eye(4), atol=1e-9 * 1e3)
+    np.testing.assert_allclose(
+        se3.compose(A, B, se3.inverse(B), se3.inverse(A)), np.eye(4), atol=1e-9 * 1e3
+    )
     assert se3.is_se3(se3.compose(A, B))
 
 
@@ -49,20 +51,30 @@ def test_inverse_and_compose(a, b):
 def test_adjoint_carries_twists_over(a, xi):
     T = se3.exp(a)
     small = 1e-3 * xi
-    np.testing.assert_allclose(T @ se3.exp(small) @ se3.inverse(T), se3.exp(se3.adjoint(T) @ small), atol=1e-6)
+    np.testing.assert_allclose(
+        T @ se3.exp(small) @ se3.inverse(T), se3.exp(se3.adjoint(T) @ small), atol=1e-6
+    )
 
 
 @given(twists(), twists())
 def test_difference_is_the_inverse_of_perturb(a, delta):
     T = se3.exp(a)
-    np.testing.assert_allclose(se3.difference(se3.perturb(T, delta), T), delta, atol=1e-8 * (1.0 + np.abs(a[:3]).max()))
+    np.testing.assert_allclose(
+        se3.difference(se3.perturb(T, delta), T), delta, atol=1e-8 * (1.0 + np.abs(a[:3]).max())
+    )
 
 
 def test_a_pose_error_turns_the_camera_in_place_about_the_axes_of_the_map():
-    T = se3.from_quaternion(np.array([100.0, -50.0, 3.0]), Rotation.from_euler("x", 90, degrees=True).as_quat())
+    T = se3.from_quaternion(
+        np.array([100.0, -50.0, 3.0]), Rotation.from_euler("x", 90, degrees=True).as_quat()
+    )
     turned = se3.perturb(T, np.array([0.0, 0.0, 0.0, 0.0, 0.0, np.pi / 2]))
     np.testing.assert_allclose(turned[:3, 3], T[:3, 3])
-    np.testing.assert_allclose(turned[:3, :3], Rotation.from_euler("z", 90, degrees=True).as_matrix() @ T[:3, :3], atol=1e-12)
+    np.testing.assert_allclose(
+        turned[:3, :3],
+        Rotation.from_euler("z", 90, degrees=True).as_matrix() @ T[:3, :3],
+        atol=1e-12,
+    )
 
 
 def test_batches_are_what_their_members_are():
@@ -72,7 +84,9 @@ def test_batches_are_what_their_members_are():
     batch = se3.perturb(T, deltas)
     for one, delta in zip(batch, deltas, strict=True):
         np.testing.assert_allclose(one, se3.perturb(T, delta), atol=1e-12)
-    np.testing.assert_allclose(se3.difference(batch, T), [se3.difference(b, T) for b in batch], atol=1e-12)
+    np.testing.assert_allclose(
+        se3.difference(batch, T), [se3.difference(b, T) for b in batch], atol=1e-12
+    )
 
 
 @given(twists(), st.floats(0.0, 1.0))
@@ -80,7 +94,9 @@ def test_interpolation_keeps_a_constant_rate(a, s):
     A, B = np.eye(4), se3.exp(a)
     middle = se3.interpolate(A, B, s)
     np.testing.assert_allclose(middle[:3, 3], s * B[:3, 3], atol=1e-9)
-    assert np.linalg.norm(se3.so3_log(middle[:3, :3])) == pytest.approx(s * np.linalg.norm(a[3:]), abs=1e-7)
+    assert np.linalg.norm(se3.so3_log(middle[:3, :3])) == pytest.approx(
+        s * np.linalg.norm(a[3:]), abs=1e-7
+    )
 
 
 @given(twists())
@@ -106,9 +122,16 @@ def test_no_rotation_in_an_empty_quaternion(q):
 
 @pytest.mark.parametrize(
     "T",
-    [None, np.eye(3), np.full((4, 4), np.nan), np.zeros((4, 4)), np.diag([1.0, 1.0, -1.0, 1.0]), np.diag([2.0, 2.0, 2.0, 1.0]),
-     np.eye(4, dtype=int)],
-)  # fmt: skip
+    [
+        None,
+        np.eye(3),
+        np.full((4, 4), np.nan),
+        np.zeros((4, 4)),
+        np.diag([1.0, 1.0, -1.0, 1.0]),
+        np.diag([2.0, 2.0, 2.0, 1.0]),
+        np.eye(4, dtype=int),
+    ],
+)
 def test_what_is_no_rigid_motion(T):
     assert not se3.is_se3(T)
 

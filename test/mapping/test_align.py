@@ -38,14 +38,18 @@ def test_a_wrong_pose_comes_back(camera, table_top, sigma_m, sigma_deg):
     moved, turned = np.array(errors).T
     assert np.median(moved) < 0.008 and moved.max() < 0.02
     assert np.median(turned) < 0.3 and turned.max() < 0.8
-    assert np.mean(chi2) < 12.0, "the covariance covers the errors (6 were expected of the pose's 6 dimensions)"
+    assert np.mean(chi2) < 12.0, (
+        "the covariance covers the errors (6 were expected of the pose's 6 dimensions)"
+    )
 
 
 def test_what_a_bare_plane_cannot_tell_stays_with_the_prior(camera, make_box, cut_boxes):
     floor = ([-3.0, -3.0, 1.5], [3.0, 3.0, 1.5])  # faces the camera
     cov = prior(0.03, 1.0)
     wrong = se3.perturb(np.eye(4), np.array([0.02, -0.02, 0.03, 0.01, -0.01, 0.01]))
-    a = align([make_box(1, *floor, 0.02)], wrong, cov, cut_boxes([floor], np.eye(4), camera), camera)
+    a = align(
+        [make_box(1, *floor, 0.02)], wrong, cov, cut_boxes([floor], np.eye(4), camera), camera
+    )
     assert a.accepted, a.reason
     delta = se3.difference(a.T_map_camera, np.eye(4))
     assert abs(delta[2]) < 0.003 and np.abs(delta[3:5]).max() < 0.003, "height and tilt are seen"
@@ -84,7 +88,9 @@ def test_holes_noise_and_a_stranger_in_front_do_not_break_it(camera, table_top):
     assert moved < 0.02 and turned < 0.8
 
 
-def test_where_there_is_nothing_to_align_with_the_pose_is_the_one_given(camera, table_top, make_box):
+def test_where_there_is_nothing_to_align_with_the_pose_is_the_one_given(
+    camera, table_top, make_box
+):
     T, cov = table_top.T_map_camera, prior(0.03, 1.0)
     for objects, depth, why in (
         ((), table_top.depth(), "0 map points in view"),
@@ -117,12 +123,21 @@ def test_a_pose_that_is_exact_stays(camera, table_top):
 
 
 def test_nan_points_and_tiny_images_are_no_error(camera, table_top, make_box):
-    dirty = [replace(o, points=np.concatenate([o.points, np.full((9, 3), np.nan, np.float32)])) for o in table_top.objects]
+    dirty = [
+        replace(o, points=np.concatenate([o.points, np.full((9, 3), np.nan, np.float32)]))
+        for o in table_top.objects
+    ]
     wrong = se3.perturb(table_top.T_map_camera, np.array([0.01, 0.02, -0.01, 0.01, -0.01, 0.01]))
     a = align(dirty, wrong, prior(0.02, 1.0), table_top.depth(), camera)
     assert a.accepted and np.isfinite(a.T_map_camera).all()
     tiny = replace(camera, fx=2.0, fy=2.0, cx=1.0, cy=1.0, width=3, height=2)
-    assert not align(table_top.objects, table_top.T_map_camera, prior(0.02, 1.0), np.ones((2, 3), np.float32), tiny).accepted
+    assert not align(
+        table_top.objects,
+        table_top.T_map_camera,
+        prior(0.02, 1.0),
+        np.ones((2, 3), np.float32),
+        tiny,
+    ).accepted
 
 
 def test_input_that_makes_no_sense_is_refused(camera, table_top):
@@ -144,8 +159,14 @@ def test_the_real_kitchen_withstands_ten_centimetres_and_five_degrees(kitchen):
         a = align(kitchen.objects, wrong, cov, depth, kitchen.camera)
         errors.append(error(a.T_map_camera, kitchen.poses[i]))
         for pose, scores in ((wrong, before), (a.T_map_camera, after)):
-            seen = {p.object_id: p.mask for p in render(kitchen.objects, pose, kitchen.camera, depth=depth)}
-            scores += [region_similarity(seen.get(k, np.zeros_like(m)), m, void=~counted) for k, m, counted in kitchen.truth(i)]
+            seen = {
+                p.object_id: p.mask
+                for p in render(kitchen.objects, pose, kitchen.camera, depth=depth)
+            }
+            scores += [
+                region_similarity(seen.get(k, np.zeros_like(m)), m, void=~counted)
+                for k, m, counted in kitchen.truth(i)
+            ]
     moved, turned = np.median(errors, axis=0)
     assert moved < 0.02 and turned < 1.0
     assert np.mean(before) < 0.4 and np.mean(after) > 0.8

@@ -41,11 +41,19 @@ def test_a_mask_that_spills_over_the_edge_brings_no_wall(camera, view):
 def test_pixels_that_mix_two_surfaces_are_left_out(camera, view):
     mask, depth = view
     mixed = depth.copy()
-    step = mask & ~np.roll(mask, 1, axis=1)  # the left column of the cube: a sensor's ramp between the two
+    step = mask & ~np.roll(
+        mask, 1, axis=1
+    )  # the left column of the cube: a sensor's ramp between the two
     for shift, share in ((0, 0.4), (-1, 0.7)):
         where = np.roll(step, shift, axis=1)
         mixed[where] = 1.5 + 1.5 * share
-    points = lift(np.ones_like(mask), mixed, np.eye(4), camera, MappingConfig(lift_max_points=100000, edge_px=0))
+    points = lift(
+        np.ones_like(mask),
+        mixed,
+        np.eye(4),
+        camera,
+        MappingConfig(lift_max_points=100000, edge_px=0),
+    )
     assert not ((points[:, 2] > 1.6) & (points[:, 2] < 2.9)).any()
 
 
@@ -80,7 +88,11 @@ def test_no_more_points_than_asked_for_and_the_same_each_time(camera, view):
 
 def test_nothing_where_there_is_no_depth_or_no_mask(camera, view):
     mask, depth = view
-    for d, m in ((np.zeros_like(depth), mask), (np.full_like(depth, np.nan), mask), (depth, np.zeros_like(mask))):
+    for d, m in (
+        (np.zeros_like(depth), mask),
+        (np.full_like(depth, np.nan), mask),
+        (depth, np.zeros_like(mask)),
+    ):
         points = lift(m, d, np.eye(4), camera)
         assert points.shape == (0, 3) and points.dtype == np.float32
 
@@ -102,7 +114,13 @@ def test_a_crop_gives_the_same_points(camera, view):
     x0, y0, x1, y1 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
     config = MappingConfig(lift_max_points=100000)
     whole = lift(mask, depth, np.eye(4), camera, config)
-    part = lift(mask[y0:y1, x0:x1], depth[y0:y1, x0:x1], np.eye(4), crop_intrinsics(camera, (x0, y0, x1, y1)), config)
+    part = lift(
+        mask[y0:y1, x0:x1],
+        depth[y0:y1, x0:x1],
+        np.eye(4),
+        crop_intrinsics(camera, (x0, y0, x1, y1)),
+        config,
+    )
     np.testing.assert_allclose(part, whole, atol=1e-6)
 
 

@@ -17,9 +17,19 @@ from vos_ros.types import Mesh
 
 
 def box_mesh(low, high):
-    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])], np.float32)
+    corners = np.array(
+        [
+            [x, y, z]
+            for x in (low[0], high[0])
+            for y in (low[1], high[1])
+            for z in (low[2], high[2])
+        ],
+        np.float32,
+    )
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-    return Mesh(corners, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))], np.int32))
+    return Mesh(
+        corners, np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))], np.int32)
+    )
 
 
 @pytest.fixture
@@ -40,12 +50,17 @@ def test_a_mesh_is_exact(camera, mesh_box, cut_boxes):
     both = p.mask & (exact > 0)
     np.testing.assert_allclose(p.depth[both], exact[both], atol=1e-4)
     assert (p.object_id, p.visible, p.truncated) == (3, 1.0, 0.0)
-    assert p.mask_roi.any(axis=0)[[0, -1]].all() and p.mask_roi.any(axis=1)[[0, -1]].all(), "the roi is tight"
+    assert p.mask_roi.any(axis=0)[[0, -1]].all() and p.mask_roi.any(axis=1)[[0, -1]].all(), (
+        "the roi is tight"
+    )
 
 
 def test_meshes_and_points_share_one_z_buffer(camera, make_box, mesh_box):
     far, near = ([-0.4, -0.4, 2.0], [0.4, 0.4, 2.1]), ([0.0, -0.3, 1.0], [0.5, 0.3, 1.1])
-    for objects in ([make_box(1, *far), mesh_box(2, *near)], [mesh_box(1, *far), make_box(2, *near)]):
+    for objects in (
+        [make_box(1, *far), mesh_box(2, *near)],
+        [mesh_box(1, *far), make_box(2, *near)],
+    ):
         a, b = render(objects, np.eye(4), camera)
         assert (a.object_id, b.object_id) == (1, 2)
         assert not (a.mask & b.mask).any()
@@ -54,7 +69,9 @@ def test_meshes_and_points_share_one_z_buffer(camera, make_box, mesh_box):
 
 def test_a_mesh_that_leaves_the_image_is_truncated(camera, mesh_box):
     edge = camera.width / camera.fx / 2
-    (p,) = render([mesh_box(1, [edge - 0.1, -0.1, 1.0], [edge + 0.1, 0.1, 1.01])], np.eye(4), camera)
+    (p,) = render(
+        [mesh_box(1, [edge - 0.1, -0.1, 1.0], [edge + 0.1, 0.1, 1.01])], np.eye(4), camera
+    )
     assert p.truncated == pytest.approx(0.5, abs=0.04)
 
 
@@ -71,18 +88,28 @@ def test_a_mesh_around_behind_and_beside_the_camera(camera, mesh_box):
 def test_a_mesh_kilometres_from_the_origin(camera, mesh_box):
     offset = np.array([2048.0, -1024.0, 64.0])
     near = mesh_box(1, [-0.2, -0.2, 1.0], [0.2, 0.2, 1.5])
-    far = replace(near, mesh=Mesh(near.mesh.vertices + offset.astype(np.float32), near.mesh.triangles))
-    (a,), (b,) = render([near], np.eye(4), camera), render([far], se3.from_rt(np.eye(3), offset), camera)
+    far = replace(
+        near, mesh=Mesh(near.mesh.vertices + offset.astype(np.float32), near.mesh.triangles)
+    )
+    (a,), (b,) = (
+        render([near], np.eye(4), camera),
+        render([far], se3.from_rt(np.eye(3), offset), camera),
+    )
     assert region_similarity(a.mask, b.mask) > 0.98
 
 
-def test_without_open3d_points_stand_in_and_bare_meshes_say_what_is_missing(camera, mesh_box, monkeypatch):
+def test_without_open3d_points_stand_in_and_bare_meshes_say_what_is_missing(
+    camera, mesh_box, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "open3d", None)
     box = mesh_box(1, [-0.2, -0.2, 1.0], [0.2, 0.2, 1.5])
     with pytest.warns(RuntimeWarning, match="open3d is not installed"):
         (p,) = render([box], np.eye(4), camera)
     assert p.visible == 1.0
-    with pytest.raises(ImportError, match=r"map objects \[1\] come as meshes without points.*pip install open3d-cpu"):
+    with pytest.raises(
+        ImportError,
+        match=r"map objects \[1\] come as meshes without points.*pip install open3d-cpu",
+    ):
         render([replace(box, points=np.zeros((0, 3), np.float32))], np.eye(4), camera)
 
 

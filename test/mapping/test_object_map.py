@@ -33,7 +33,14 @@ def ids(m):
 
 def test_an_empty_map():
     m = ObjectMap()
-    assert (len(m), ids(m), m.session_id, m.revision, m.stamp_ns, m.frame_id) == (0, [], "", 0, 0, "map")
+    assert (len(m), ids(m), m.session_id, m.revision, m.stamp_ns, m.frame_id) == (
+        0,
+        [],
+        "",
+        0,
+        0,
+        "map",
+    )
     assert m.resolve(4) == 4 and 4 not in m and m.get(4) is None
     with pytest.raises(KeyError, match="object 4 is not in the map"):
         m[4]
@@ -50,7 +57,9 @@ def test_a_snapshot_replaces_and_may_jump(held):
 
 
 def test_a_delta_adds_changes_and_deletes(held):
-    assert held.apply(update(6, thing(7), thing(2, z=2.0), deleted_ids=(1, 99), frame_id="odom")) == ""
+    assert (
+        held.apply(update(6, thing(7), thing(2, z=2.0), deleted_ids=(1, 99), frame_id="odom")) == ""
+    )
     assert ids(held) == [2, 3, 7] and held[2].points[0, 2] == 2.0 and held.revision == 6
 
 
@@ -59,7 +68,9 @@ def test_merges_are_followed_through_chains(held):
     assert ids(held) == [1, 2] and held.resolve(3) == 2
     assert held.apply(update(7, thing(8), merged=((2, 8),), frame_id="odom")) == ""
     assert held.resolve(3) == held.resolve(2) == 8 and held.resolve(1) == 1
-    assert held.apply(update(8, thing(1), thing(8), full=True)) == "", "a snapshot of the same session forgets no merge"
+    assert held.apply(update(8, thing(1), thing(8), full=True)) == "", (
+        "a snapshot of the same session forgets no merge"
+    )
     assert held.resolve(3) == 8
     assert held.apply(update(9, thing(3))) == "", "an id that comes back is itself again"
     assert held.resolve(3) == 3
@@ -79,10 +90,18 @@ def test_a_gap_keeps_the_old_map_until_a_snapshot(held):
     assert held.apply(update(9, thing(4))) == "" and ids(held) == [4, 9]
 
 
-def test_out_of_order_the_one_that_fills_the_gap_is_applied_and_the_later_one_is_still_missing(held):
+def test_out_of_order_the_one_that_fills_the_gap_is_applied_and_the_later_one_is_still_missing(
+    held,
+):
     held.apply(update(7, thing(9), frame_id="odom"))
-    assert held.apply(update(6, thing(8), frame_id="odom")) == "" and ids(held) == [1, 2, 3, 8] and held.needs_snapshot
-    assert held.apply(update(7, thing(9), frame_id="odom")) == "" and not held.needs_snapshot, "it was sent again"
+    assert (
+        held.apply(update(6, thing(8), frame_id="odom")) == ""
+        and ids(held) == [1, 2, 3, 8]
+        and held.needs_snapshot
+    )
+    assert held.apply(update(7, thing(9), frame_id="odom")) == "" and not held.needs_snapshot, (
+        "it was sent again"
+    )
 
 
 def test_an_update_that_is_wrong_in_itself_leaves_a_gap_too(held):
@@ -91,10 +110,14 @@ def test_an_update_that_is_wrong_in_itself_leaves_a_gap_too(held):
 
 
 def test_what_is_old_is_ignored(held):
-    assert "revision 5 is not newer than revision 5" in held.apply(update(5, thing(9), frame_id="odom"))
+    assert "revision 5 is not newer than revision 5" in held.apply(
+        update(5, thing(9), frame_id="odom")
+    )
     assert "snapshot of revision 4 is older" in held.apply(update(4, thing(9), full=True))
     assert ids(held) == [1, 2, 3] and not held.needs_snapshot
-    assert held.apply(update(5, thing(1), full=True, frame_id="odom")) == "", "a latched snapshot comes twice to a late joiner"
+    assert held.apply(update(5, thing(1), full=True, frame_id="odom")) == "", (
+        "a latched snapshot comes twice to a late joiner"
+    )
 
 
 def test_a_new_session_begins_with_a_snapshot(held):
@@ -127,18 +150,23 @@ MESH = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, 3]], np.int32))
         (update(6, thing(4, point_radius=float("nan"))), "point_radius nan"),
         (update(6, thing(4, T_map_object=np.full((4, 4), np.nan))), "pose that is not a finite"),
         (update(6, thing(4, mesh=MESH)), "triangles of vertices 0..3, but 3 vertices"),
-        (update(6, thing(4, mesh=replace(MESH, vertices=np.full((4, 3), np.nan, np.float32)))), "not finite"),
+        (
+            update(6, thing(4, mesh=replace(MESH, vertices=np.full((4, 3), np.nan, np.float32)))),
+            "not finite",
+        ),
         (update(6, merged=((1, 2), (1, 3))), "merged into two others"),
         (update(6, merged=((1, 2), (2, 1))), "circle"),
         (update(6, merged=((1, 1),)), "circle"),
         (update(6, merged=((1, 0),)), "merged into 0"),
         (update(6, thing(1), merged=((1, 2),)), "listed too"),
     ],
-)  # fmt: skip
+)
 def test_a_flawed_update_is_not_applied_at_all(held, bad, why):
     before = list(held)
     reason = held.apply(replace(bad, frame_id="odom", deleted_ids=(2,)))
-    assert why in reason and "revision 6" in reason and "nothing of this update was applied" in reason
+    assert (
+        why in reason and "revision 6" in reason and "nothing of this update was applied" in reason
+    )
     assert list(held) == before and held.revision == 5
     assert held.apply(update(6, thing(4), frame_id="odom")) == "", "the right one may follow"
 
@@ -158,6 +186,16 @@ def test_merges_of_later_updates_never_close_a_circle(held):
 def test_points_that_are_not_finite_are_left_out_and_objects_without_points_kept(held):
     points = np.array([[np.nan, 0.0, 0.0], [1.0, 2.0, 3.0], [np.inf, 0.0, 0.0]], np.float32)
     nothing = np.zeros((0, 3), np.float32)
-    assert held.apply(update(6, thing(4, points=points), thing(6, points=nothing, point_radius=0.0), frame_id="odom")) == ""
+    assert (
+        held.apply(
+            update(
+                6,
+                thing(4, points=points),
+                thing(6, points=nothing, point_radius=0.0),
+                frame_id="odom",
+            )
+        )
+        == ""
+    )
     np.testing.assert_array_equal(held[4].points, [[1.0, 2.0, 3.0]])
     assert len(held[6].points) == 0

@@ -18,12 +18,18 @@ COV = np.diag([1e-6] * 3 + [np.deg2rad(SIGMA_DEG) ** 2] * 3)
 
 def plates(n: int = 5) -> list[MapObject]:
     """Square plates facing the camera, 30 cm wide, about 2 m away."""
-    grid = np.stack(np.meshgrid(np.linspace(-0.15, 0.15, 40), np.linspace(-0.15, 0.15, 40)), -1).reshape(-1, 2)
+    grid = np.stack(
+        np.meshgrid(np.linspace(-0.15, 0.15, 40), np.linspace(-0.15, 0.15, 40)), -1
+    ).reshape(-1, 2)
     out = []
     for i in range(n):
         centre = np.array([-0.9 + 0.45 * i, 0.25 * (-1) ** i, 2.0 + 0.1 * i])
         points = np.column_stack([grid, np.zeros(len(grid))]) + centre
-        out.append(MapObject(i + 1, 1, np.eye(4), np.array([0.3, 0.3, 0.01]), points.astype(np.float32), 0.006))
+        out.append(
+            MapObject(
+                i + 1, 1, np.eye(4), np.array([0.3, 0.3, 0.01]), points.astype(np.float32), 0.006
+            )
+        )
     return out
 
 
@@ -43,9 +49,13 @@ def angle_deg(T: np.ndarray, T_reference: np.ndarray) -> float:
 @pytest.mark.parametrize("turn_deg", [(1.5, 0.0), (0.0, -2.0), (-1.0, 1.0)])
 def test_a_turned_camera_is_turned_back(turn_deg: tuple[float, float]) -> None:
     objects, truth = plates(), np.eye(4)
-    wrong = perturb(truth, np.array([0, 0, 0, np.deg2rad(turn_deg[0]), np.deg2rad(turn_deg[1]), 0.0]))
+    wrong = perturb(
+        truth, np.array([0, 0, 0, np.deg2rad(turn_deg[0]), np.deg2rad(turn_deg[1]), 0.0])
+    )
     projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
-    found = register(objects, projections, evidence(objects, truth), CELL, wrong, COV, CAMERA, n_poses=30)
+    found = register(
+        objects, projections, evidence(objects, truth), CELL, wrong, COV, CAMERA, n_poses=30
+    )
     assert found is not None
     assert angle_deg(found[0], truth) < 0.2 * angle_deg(wrong, truth) + 0.1
     assert np.linalg.eigvalsh(found[1]).min() > -1e-15
@@ -57,7 +67,9 @@ def test_evidence_that_rests_on_one_pose_is_believed_half() -> None:
     objects, truth = plates(), np.eye(4)
     wrong = perturb(truth, np.array([0, 0, 0, 0.0, np.deg2rad(2.0), 0.0]))
     projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
-    found = register(objects, projections, evidence(objects, truth), CELL, wrong, COV, CAMERA, n_poses=1)
+    found = register(
+        objects, projections, evidence(objects, truth), CELL, wrong, COV, CAMERA, n_poses=1
+    )
     assert found is not None
     assert angle_deg(found[0], truth) == pytest.approx(1.0, abs=0.15)
 
@@ -65,7 +77,9 @@ def test_evidence_that_rests_on_one_pose_is_believed_half() -> None:
 def test_a_right_pose_stays() -> None:
     objects, truth = plates(), np.eye(4)
     projections = {p.object_id: p for p in render(objects, truth, CAMERA)}
-    found = register(objects, projections, evidence(objects, truth), CELL, truth, COV, CAMERA, n_poses=10)
+    found = register(
+        objects, projections, evidence(objects, truth), CELL, truth, COV, CAMERA, n_poses=10
+    )
     assert found is not None
     assert angle_deg(found[0], truth) < 0.1
 
@@ -74,7 +88,10 @@ def test_nothing_followed_measures_nothing() -> None:
     objects = plates()
     projections = {p.object_id: p for p in render(objects, np.eye(4), CAMERA)}
     assert register(objects, projections, {}, CELL, np.eye(4), COV, CAMERA, n_poses=1) is None
-    assert register(objects, {}, evidence(objects, np.eye(4)), CELL, np.eye(4), COV, CAMERA, n_poses=1) is None
+    assert (
+        register(objects, {}, evidence(objects, np.eye(4)), CELL, np.eye(4), COV, CAMERA, n_poses=1)
+        is None
+    )
 
 
 def test_twins_do_not_pull_a_projection_over() -> None:

@@ -24,14 +24,18 @@ def single(object_id, xyz, radius=0.01):
 
 @pytest.mark.parametrize("distance", [0.4, 0.8, 1.5, 3.0, 6.0])
 @pytest.mark.parametrize("spacing", [0.004, 0.01, 0.02])
-def test_a_plate_is_whole_not_swollen_and_at_its_depth(camera, make_box, cut_boxes, distance, spacing):
+def test_a_plate_is_whole_not_swollen_and_at_its_depth(
+    camera, make_box, cut_boxes, distance, spacing
+):
     half = 0.3 * distance
     low, high = [-half, -0.6 * half, distance], [half, 0.6 * half, distance]
     (p,) = render([make_box(7, low, high, spacing)], HOME, camera)
     exact = cut_boxes([(low, high)], HOME, camera) > 0
     assert p.object_id == 7 and p.shape == (240, 320)
     assert region_similarity(p.mask, exact) > 0.93
-    assert not (exact[:, 1:-1] & exact[:, :-2] & exact[:, 2:] & ~p.mask[:, 1:-1])[70:170].any(), "no holes"
+    assert not (exact[:, 1:-1] & exact[:, :-2] & exact[:, 2:] & ~p.mask[:, 1:-1])[70:170].any(), (
+        "no holes"
+    )
     np.testing.assert_allclose(p.depth[p.mask], distance, rtol=1e-5)
     assert (p.visible, p.occluded, p.truncated, p.free) == (1.0, 0.0, 0.0, 0.0)
     assert p.area_px == np.count_nonzero(p.mask)
@@ -65,9 +69,14 @@ def test_one_object_behind_another(camera, make_box, cut_boxes):
     a, b = render([make_box(1, *far), make_box(2, *near)], HOME, camera)
     behind, front = (cut_boxes([box], HOME, camera) > 0 for box in (far, near))
     assert not (a.mask & b.mask).any()
-    assert region_similarity(a.mask, behind & ~front) > 0.95 and region_similarity(b.mask, front) > 0.95
+    assert (
+        region_similarity(a.mask, behind & ~front) > 0.95
+        and region_similarity(b.mask, front) > 0.95
+    )
     hidden = (behind & front).sum() / behind.sum()
-    assert a.occluded == pytest.approx(hidden, abs=0.03) and a.visible == pytest.approx(1 - hidden, abs=0.03)
+    assert a.occluded == pytest.approx(hidden, abs=0.03) and a.visible == pytest.approx(
+        1 - hidden, abs=0.03
+    )
     assert b.visible == 1.0
     full = np.zeros(a.shape, bool)
     x0, y0, x1, y1 = a.roi
@@ -75,7 +84,9 @@ def test_one_object_behind_another(camera, make_box, cut_boxes):
     assert region_similarity(full, behind) > 0.95, "the silhouette is that of the whole object"
 
 
-def test_measured_depth_hides_what_it_stands_before_and_frees_what_it_sees_through(camera, make_box):
+def test_measured_depth_hides_what_it_stands_before_and_frees_what_it_sees_through(
+    camera, make_box
+):
     plate = make_box(1, [-0.4, -0.4, 2.0], [0.4, 0.4, 2.0])
     measured = np.full((240, 320), 2.0, np.float32)
     measured[:, :140] = 1.2
@@ -83,7 +94,9 @@ def test_measured_depth_hides_what_it_stands_before_and_frees_what_it_sees_throu
     measured[:100] = 0.0
     (p,) = render([plate], HOME, camera, depth=measured)
     seen = p.mask
-    assert seen[105:150, 140:180].all() and seen[80:100, 120:200].all(), "agreeing and unknown depth hide nothing"
+    assert seen[105:150, 140:180].all() and seen[80:100, 120:200].all(), (
+        "agreeing and unknown depth hide nothing"
+    )
     assert not seen[105:150, :140].any() and not seen[105:150, 180:].any()
     silhouette = p.silhouette_roi.sum()
     freed = p.silhouette_roi[100 - p.roi[1] :, 180 - p.roi[0] :].sum()
@@ -148,14 +161,18 @@ def test_a_thin_rod_of_samples_stays_whole(camera):
 
 def test_points_that_are_not_finite_leave_the_others(camera, make_box):
     plate = make_box(1, [-0.2, -0.2, 1.0], [0.2, 0.2, 1.0])
-    dirty = replace(plate, points=np.concatenate([plate.points, np.full((5, 3), np.nan, np.float32)]))
+    dirty = replace(
+        plate, points=np.concatenate([plate.points, np.full((5, 3), np.nan, np.float32)])
+    )
     (clean,), (p,) = render([plate], HOME, camera), render([dirty], HOME, camera)
     np.testing.assert_array_equal(p.mask, clean.mask)
     assert p.truncated == 0.0
 
 
 def test_splats_larger_than_allowed_are_cut_to_the_limit(camera):
-    (p,) = render([single(1, [0.0, 0.0, 0.1], 1.0)], HOME, camera, config=MappingConfig(max_splat_px=5))
+    (p,) = render(
+        [single(1, [0.0, 0.0, 0.1], 1.0)], HOME, camera, config=MappingConfig(max_splat_px=5)
+    )
     assert 60 < p.area_px < 110  # a disk of radius 5
 
 
@@ -163,7 +180,10 @@ def test_a_map_far_from_its_origin_is_as_sharp(camera, make_box):
     plate = make_box(1, [-0.2, -0.2, 1.0], [0.2, 0.2, 1.0])
     offset = np.array([4096.0, -2048.0, 128.0])
     moved = replace(plate, points=plate.points + offset.astype(np.float32))
-    (near,), (far,) = render([plate], HOME, camera), render([moved], se3.from_rt(np.eye(3), offset), camera)
+    (near,), (far,) = (
+        render([plate], HOME, camera),
+        render([moved], se3.from_rt(np.eye(3), offset), camera),
+    )
     assert region_similarity(near.mask, far.mask) > 0.97
 
 
@@ -182,7 +202,10 @@ def test_three_hundred_objects_come_in_order_and_soon(camera, make_box):
 
 
 def test_the_same_view_twice_is_the_same(camera, table_top):
-    a, b = (render(table_top.objects, table_top.T_map_camera, camera, depth=table_top.depth()) for _ in range(2))
+    a, b = (
+        render(table_top.objects, table_top.T_map_camera, camera, depth=table_top.depth())
+        for _ in range(2)
+    )
     for p, q in zip(a, b, strict=True):
         np.testing.assert_array_equal(p.mask, q.mask)
         assert p.visible == q.visible
@@ -208,7 +231,11 @@ def test_the_acceptance_load_fits_its_time(make_box):
         centre = np.append(rng.uniform([-1.2, -0.9], [1.2, 0.9]), rng.uniform(1.5, 4.0))
         points = rng.uniform(-0.1, 0.1, (5000, 3))
         points[np.arange(5000), rng.integers(0, 3, 5000)] = -0.1
-        objects.append(MapObject(i + 1, 1, np.eye(4), np.full(3, 0.2), (points + centre).astype(np.float32), 0.004))
+        objects.append(
+            MapObject(
+                i + 1, 1, np.eye(4), np.full(3, 0.2), (points + centre).astype(np.float32), 0.004
+            )
+        )
     depth = np.full((480, 640), 4.5, np.float32)
     times = []
     for _ in range(5):
@@ -221,7 +248,14 @@ def test_the_acceptance_load_fits_its_time(make_box):
 def test_the_real_kitchen_is_predicted_from_its_poses(kitchen):
     scores = []
     for i in range(0, len(kitchen.rows), 37):
-        seen = {p.object_id: p.mask for p in render(kitchen.objects, kitchen.poses[i], kitchen.camera, depth=kitchen.depth(i))}
+        seen = {
+            p.object_id: p.mask
+            for p in render(
+                kitchen.objects, kitchen.poses[i], kitchen.camera, depth=kitchen.depth(i)
+            )
+        }
         for object_id, mask, counted in kitchen.truth(i):
-            scores.append(region_similarity(seen.get(object_id, np.zeros_like(mask)), mask, void=~counted))
+            scores.append(
+                region_similarity(seen.get(object_id, np.zeros_like(mask)), mask, void=~counted)
+            )
     assert np.mean(scores) > 0.86

@@ -16,7 +16,17 @@ from vos_ros.types import Mask, Projection
 def square(side, at=(50, 60), shape=(240, 320)):
     x0, y0 = at
     mask = np.ones((side, side), bool)
-    return Projection(4, shape, (x0, y0, x0 + side, y0 + side), mask, mask, np.full((side, side), 2.0, np.float32), 1.0, 0.0, 0.0)
+    return Projection(
+        4,
+        shape,
+        (x0, y0, x0 + side, y0 + side),
+        mask,
+        mask,
+        np.full((side, side), 2.0, np.float32),
+        1.0,
+        0.0,
+        0.0,
+    )
 
 
 def distance_to_outline(projection):
@@ -27,7 +37,12 @@ def distance_to_outline(projection):
     for side in (True, False):
         others = np.argwhere(mask != side)
         x0, y0, x1, y1 = projection.roi
-        near = others[(others[:, 0] >= y0 - 9) & (others[:, 0] < y1 + 9) & (others[:, 1] >= x0 - 9) & (others[:, 1] < x1 + 9)]
+        near = others[
+            (others[:, 0] >= y0 - 9)
+            & (others[:, 0] < y1 + 9)
+            & (others[:, 1] >= x0 - 9)
+            & (others[:, 1] < x1 + 9)
+        ]
         d = np.min([(ys - y) ** 2 + (xs - x) ** 2 for y, x in near], axis=0)
         out[mask == side] = np.sqrt(d)[mask == side]
     return out
@@ -63,7 +78,10 @@ def test_the_edge_of_the_image_is_no_outline():
 
 
 def test_the_border_with_what_hides_the_object_is_in_doubt(camera, make_box):
-    far, near = make_box(1, [-0.4, -0.4, 2.0], [0.4, 0.4, 2.0]), make_box(2, [0.0, -0.3, 1.0], [0.5, 0.3, 1.0])
+    far, near = (
+        make_box(1, [-0.4, -0.4, 2.0], [0.4, 0.4, 2.0]),
+        make_box(2, [0.0, -0.3, 1.0], [0.5, 0.3, 1.0]),
+    )
     behind = render([far, near], np.eye(4), camera)[0]
     weight = seed_of(1, behind, 2.0).weight
     assert (weight[119, 156:164] == 0).all() and weight[119, 145] == 1 and weight[119, 175] == 1
@@ -71,8 +89,17 @@ def test_the_border_with_what_hides_the_object_is_in_doubt(camera, make_box):
 
 def test_an_object_with_no_visible_pixel_gives_an_empty_mask():
     projection = square(10)
-    hidden = Projection(4, projection.shape, projection.roi, np.zeros((10, 10), bool), projection.silhouette_roi, projection.depth_roi,
-                        0.0, 1.0, 0.0)  # fmt: skip
+    hidden = Projection(
+        4,
+        projection.shape,
+        projection.roi,
+        np.zeros((10, 10), bool),
+        projection.silhouette_roi,
+        projection.depth_roi,
+        0.0,
+        1.0,
+        0.0,
+    )
     seed = seed_of(1, hidden, 1.0)
     assert not seed.prompt.mask.any() and (seed.weight == 1).all()
 
@@ -86,8 +113,12 @@ def test_an_uncertainty_that_is_none_is_refused(sigma):
 def test_pixel_sigma_of_a_turn_and_of_a_step(camera, make_box):
     box = make_box(1, [-0.1, -0.1, 1.9], [0.1, 0.1, 2.1])
     turn, step = np.diag([0.0] * 3 + [1e-4, 1e-4, 0.0]), np.diag([1e-4, 1e-4, 0.0, 0.0, 0.0, 0.0])
-    assert object_pixel_sigma(box, np.eye(4), camera, turn) == pytest.approx(0.01 * camera.fx, rel=0.02)
-    assert object_pixel_sigma(box, np.eye(4), camera, step) == pytest.approx(0.01 * camera.fx / 2.0, rel=0.06)
+    assert object_pixel_sigma(box, np.eye(4), camera, turn) == pytest.approx(
+        0.01 * camera.fx, rel=0.02
+    )
+    assert object_pixel_sigma(box, np.eye(4), camera, step) == pytest.approx(
+        0.01 * camera.fx / 2.0, rel=0.06
+    )
     assert object_pixel_sigma(box, np.eye(4), camera, np.zeros((6, 6))) == 0.0
 
 

@@ -33,10 +33,14 @@ def map_objects() -> tuple[MapObject, ...]:
     out = []
     for i, (x0, y0, x1, y1) in BOXES.items():
         u, v = np.meshgrid(np.arange(x0, x1, 0.8), np.arange(y0, y1, 0.8))
-        points = np.stack([(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones_like(u)], -1).reshape(-1, 3)
+        points = np.stack(
+            [(u - CAMERA.cx) / CAMERA.fx, (v - CAMERA.cy) / CAMERA.fy, np.ones_like(u)], -1
+        ).reshape(-1, 3)
         T = np.eye(4)
         T[:3, 3] = points.mean(0)
-        out.append(MapObject(i, 10 + i, T, np.array([0.24, 0.24, 0.02]), points.astype(np.float32), 0.006))
+        out.append(
+            MapObject(i, 10 + i, T, np.array([0.24, 0.24, 0.02]), points.astype(np.float32), 0.006)
+        )
     return tuple(out)
 
 
@@ -73,10 +77,24 @@ class Robot:
         self.executor.add_node(self.node)
         self.got: dict[str, list[Any]] = defaultdict(list)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.publishers = {name: self.node.create_publisher(kind, name, latched if name == "map_objects" else 10) for name, kind in {
-            "image": Image, "camera_info": CameraInfo, "depth": Image, "map_objects": MapObjectArray, "/tf": TFMessage}.items()}
-        self.kinds = {"labels": Image, "instances": InstanceArray, "associations": AssociationArray, "overlay": Image,
-                      "markers": MarkerArray, "cloud": PointCloud2}
+        self.publishers = {
+            name: self.node.create_publisher(kind, name, latched if name == "map_objects" else 10)
+            for name, kind in {
+                "image": Image,
+                "camera_info": CameraInfo,
+                "depth": Image,
+                "map_objects": MapObjectArray,
+                "/tf": TFMessage,
+            }.items()
+        }
+        self.kinds = {
+            "labels": Image,
+            "instances": InstanceArray,
+            "associations": AssociationArray,
+            "overlay": Image,
+            "markers": MarkerArray,
+            "cloud": PointCloud2,
+        }
         for name in ("labels", "instances", "associations"):
             self.listen(name)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
@@ -85,12 +103,18 @@ class Robot:
 
     def listen(self, name: str) -> None:
         """Keeps what comes on an output of the node."""
-        self.node.create_subscription(self.kinds[name], f"/vos_ros/{name}", self.got[name].append, 10)
+        self.node.create_subscription(
+            self.kinds[name], f"/vos_ros/{name}", self.got[name].append, 10
+        )
 
     def _on_diagnostics(self, msg: Any) -> None:
         self.heard_diagnostics += 1
         for s in msg.status:
-            self.diagnostics[s.name.removeprefix("vos_ros: ")] = s.level[0], s.message, {v.key: v.value for v in s.values}
+            self.diagnostics[s.name.removeprefix("vos_ros: ")] = (
+                s.level[0],
+                s.message,
+                {v.key: v.value for v in s.values},
+            )
 
     def spin(self, seconds: float) -> None:
         """Listens for a while."""
@@ -102,30 +126,68 @@ class Robot:
         """Listens until the condition holds; fails, with what the node said, where it doesn't in time."""
         end = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, f"the node has ended while waiting for {what}:\n{self.log.read_text()}"
-            assert time.monotonic() < end, f"waited {seconds} s for {what}; got { {k: len(v) for k, v in self.got.items()} };" \
-                                           f" diagnostics {self.diagnostics}; the node said:\n{self.log.read_text()}"
+            assert self.process.poll() is None, (
+                f"the node has ended while waiting for {what}:\n{self.log.read_text()}"
+            )
+            assert time.monotonic() < end, (
+                f"waited {seconds} s for {what}; got { {k: len(v) for k, v in self.got.items()} };"
+                f" diagnostics {self.diagnostics}; the node said:\n{self.log.read_text()}"
+            )
             self.executor.spin_once(timeout_sec=0.05)
 
     def ready(self) -> None:
         """Waits until everybody has found everybody."""
-        self.wait(lambda: self.diagnostics.get("node", (0, "", {}))[1] == "active", "the node to be active", 40.0)
-        self.wait(lambda: all(p.get_subscription_count() for n, p in self.publishers.items() if n != "/tf"), "subscriptions")
-        self.wait(lambda: all(s.get_publisher_count() for s in self.node.subscriptions if "/vos_ros/" in s.topic_name), "publishers")
+        self.wait(
+            lambda: self.diagnostics.get("node", (0, "", {}))[1] == "active",
+            "the node to be active",
+            40.0,
+        )
+        self.wait(
+            lambda: all(
+                p.get_subscription_count() for n, p in self.publishers.items() if n != "/tf"
+            ),
+            "subscriptions",
+        )
+        self.wait(
+            lambda: all(
+                s.get_publisher_count()
+                for s in self.node.subscriptions
+                if "/vos_ros/" in s.topic_name
+            ),
+            "publishers",
+        )
 
     def send_map(self, update: MapUpdate | None = None) -> None:
         """Publishes the map."""
-        from vos_ros.ros.conversions import map_update_message
-        self.publishers["map_objects"].publish(map_update_message(update or MapUpdate(START, "mapper", 1, True, map_objects())))
+        from vos_ros.ros.common.conversions import map_update_message
 
-    def send(self, frame: Frame, *, skip: tuple[str, ...] = (), change: Callable[[dict[str, Any]], None] = lambda messages: None) -> Any:
+        self.publishers["map_objects"].publish(
+            map_update_message(update or MapUpdate(START, "mapper", 1, True, map_objects()))
+        )
+
+    def send(
+        self,
+        frame: Frame,
+        *,
+        skip: tuple[str, ...] = (),
+        change: Callable[[dict[str, Any]], None] = lambda messages: None,
+    ) -> Any:
         """Publishes a frame with its pose, without what is in ``skip``, after ``change`` has seen the messages; gives the header."""
         from tf2_msgs.msg import TFMessage
 
-        from vos_ros.ros.conversions import frame_messages, transform_message
+        from vos_ros.ros.common.conversions import frame_messages, transform_message
+
         image, info, depth = frame_messages(frame)
-        messages = {"/tf": TFMessage(transforms=[transform_message(frame.T_map_camera, frame.stamp_ns, "map", frame.frame_id)]),
-                    "camera_info": info, "depth": depth, "image": image}
+        messages = {
+            "/tf": TFMessage(
+                transforms=[
+                    transform_message(frame.T_map_camera, frame.stamp_ns, "map", frame.frame_id)
+                ]
+            ),
+            "camera_info": info,
+            "depth": depth,
+            "image": image,
+        }
         change(messages)
         for name, msg in messages.items():
             if name not in skip:
@@ -134,12 +196,18 @@ class Robot:
 
     def answered(self, header: Any, what: str = "labels", seconds: float = 20.0) -> Any:
         """The message of that header."""
-        self.wait(lambda: any(m.header == header for m in self.got[what]), f"{what} of {header.stamp}", seconds)
+        self.wait(
+            lambda: any(m.header == header for m in self.got[what]),
+            f"{what} of {header.stamp}",
+            seconds,
+        )
         return next(m for m in self.got[what] if m.header == header)
 
     def step(self, index: int, **options: Any) -> Any:
         """One frame and its answer, the InstanceArray."""
-        return self.answered(self.send(frame_at(START + index * STEP, index), **options), "instances")
+        return self.answered(
+            self.send(frame_at(START + index * STEP, index), **options), "instances"
+        )
 
     def call(self, kind: Any, name: str, request: Any, seconds: float = 20.0) -> Any:
         """Calls a service."""
@@ -163,6 +231,7 @@ class Robot:
     def close(self) -> None:
         """Leaves no process and no participant behind. May be called again."""
         import rclpy
+
         if not self.context.ok():
             return
         if self.process.poll() is None:
@@ -179,14 +248,34 @@ class Robot:
 
 def _start(folder: Path, parameters: dict[str, Any], arguments: tuple[str, ...]) -> Robot:
     domain = random.SystemRandom().randrange(100, 200)
-    values = {"segmentation.method": "null", "node.diagnostics_period_s": 0.2, "node.input_timeout_s": 1.0, **parameters}
-    command = [sys.executable, "-m", "vos_ros.ros.node", *(a for a in arguments if not a.startswith("-")), "--ros-args",
-               *(part for key, value in values.items()
-                 for part in ("-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}"))]
+    values = {
+        "segmentation.method": "null",
+        "node.diagnostics_period_s": 0.2,
+        "node.input_timeout_s": 1.0,
+        **parameters,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "vos_ros.ros.perception.node",
+        *(a for a in arguments if not a.startswith("-")),
+        "--ros-args",
+        *(
+            part
+            for key, value in values.items()
+            for part in ("-p", f"{key}:={str(value).lower() if isinstance(value, bool) else value}")
+        ),
+    ]
     log = folder / "node.log"
-    environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        "ROS_DOMAIN_ID": str(domain),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     with log.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True)
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True
+        )
     return Robot(domain, process, log)
 
 

@@ -14,7 +14,9 @@ from vos_ros.msg import Association
 
 def matched(said) -> dict[int, int]:
     """track -> object."""
-    return {a.track_id: a.map_object_id for a in said.associations if a.status == Association.MATCHED}
+    return {
+        a.track_id: a.map_object_id for a in said.associations if a.status == Association.MATCHED
+    }
 
 
 def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start, scene):
@@ -41,15 +43,23 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
 
     robot.send_map(update(scene.START, "mapper", 5, True, objects))
     robot.wait(lambda: robot.values("map").get("map_revision") == "5", "the snapshot")
-    assert robot.values("map")["snapshot_needed"] == "False" and "problem.map content" not in robot.values("map")
+    assert robot.values("map")[
+        "snapshot_needed"
+    ] == "False" and "problem.map content" not in robot.values("map")
     robot.send_map(update(scene.START, "mapper", 4, False, ()))
-    robot.wait(lambda: robot.said("not newer than revision 5, which is held: ignored"), "the old one")
+    robot.wait(
+        lambda: robot.said("not newer than revision 5, which is held: ignored"), "the old one"
+    )
     robot.spin(0.3)
-    assert robot.values("map")["snapshot_needed"] == "False" and "problem.map content" not in robot.values("map")
+    assert robot.values("map")[
+        "snapshot_needed"
+    ] == "False" and "problem.map content" not in robot.values("map")
     for index in range(7, 12):
         robot.step(index)
     said = robot.got["associations"][-1]
-    assert said.map_revision == 5 and {t: o for t, o in matched(said).items() if t in before} == before
+    assert (
+        said.map_revision == 5 and {t: o for t, o in matched(said).items() if t in before} == before
+    )
     assert set(matched(said).values()) == {1, 2, 3}
 
 
@@ -73,11 +83,19 @@ def test_a_loop_closure_that_moves_everything_breaks_no_track(start, scene, map_
 
     def step(index: int, closed: bool) -> None:
         frame = scene.frame_at(scene.START + index * scene.STEP, index)
-        frame = replace(frame, T_map_camera=moved @ frame.T_map_camera if closed else frame.T_map_camera)
+        frame = replace(
+            frame, T_map_camera=moved @ frame.T_map_camera if closed else frame.T_map_camera
+        )
         robot.answered(robot.send(frame), "instances")
 
-    there = tuple(replace(o, T_map_object=moved @ o.T_map_object, points=(o.points @ moved[:3, :3].T + moved[:3, 3]).astype(np.float32))
-                  for o in objects)
+    there = tuple(
+        replace(
+            o,
+            T_map_object=moved @ o.T_map_object,
+            points=(o.points @ moved[:3, :3].T + moved[:3, 3]).astype(np.float32),
+        )
+        for o in objects
+    )
     closure = scene.MapUpdate(scene.START + 8 * scene.STEP, "mapper", 2, False, there)
     index = 8
     if map_comes == "after the poses":
@@ -91,7 +109,13 @@ def test_a_loop_closure_that_moves_everything_breaks_no_track(start, scene, map_
     for later in range(index, index + 8):
         step(later, True)
     for said in robot.got["associations"][8:]:
-        assert {a.track_id: a.map_object_id for a in said.associations if a.track_id} == before, "every track stays with its object"
-        assert not [a for a in said.associations if a.status in (Association.ABSENT, Association.LOST, Association.NEW)]
+        assert {a.track_id: a.map_object_id for a in said.associations if a.track_id} == before, (
+            "every track stays with its object"
+        )
+        assert not [
+            a
+            for a in said.associations
+            if a.status in (Association.ABSENT, Association.LOST, Association.NEW)
+        ]
     assert matched(robot.got["associations"][-1]) == before
     assert robot.got["associations"][-1].map_revision == 2

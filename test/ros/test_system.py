@@ -21,7 +21,7 @@ from rcl_interfaces.srv import DescribeParameters, SetParameters
 from std_srvs.srv import Trigger
 
 from vos_ros.msg import Association, Instance, Prompt
-from vos_ros.ros.conversions import image_message, stamp_from_ns
+from vos_ros.ros.common.conversions import image_message, stamp_from_ns
 from vos_ros.srv import AddObjects, RemoveObjects
 
 
@@ -31,7 +31,7 @@ def pixels(msg):
 
 def values_in(msg, box):
     x0, y0, x1, y1 = box
-    return pixels(msg)[y0 + 4:y1 - 4, x0 + 4:x1 - 4]
+    return pixels(msg)[y0 + 4 : y1 - 4, x0 + 4 : x1 - 4]
 
 
 def test_labels_instances_and_associations_of_each_image(start, scene):
@@ -41,26 +41,54 @@ def test_labels_instances_and_associations_of_each_image(start, scene):
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the map")
     for index in range(8):
         header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index))
-        labels, instances, associations = (robot.answered(header, k) for k in ("labels", "instances", "associations"))
+        labels, instances, associations = (
+            robot.answered(header, k) for k in ("labels", "instances", "associations")
+        )
         assert labels.header == header == instances.header == associations.header
-    assert (labels.encoding, labels.width, labels.height, labels.step) == ("16UC1", scene.W, scene.H, 2 * scene.W)
-    assert (instances.width, instances.height, instances.method, instances.map_revision) == (scene.W, scene.H, "null", 1)
+    assert (labels.encoding, labels.width, labels.height, labels.step) == (
+        "16UC1",
+        scene.W,
+        scene.H,
+        2 * scene.W,
+    )
+    assert (instances.width, instances.height, instances.method, instances.map_revision) == (
+        scene.W,
+        scene.H,
+        "null",
+        1,
+    )
     assert 0 < instances.latency_ms < 5000
-    assert associations.map_session_id == "mapper" and associations.map_frame == "map" and associations.map_revision == 1
+    assert (
+        associations.map_session_id == "mapper"
+        and associations.map_frame == "map"
+        and associations.map_revision == 1
+    )
     assert associations.session_id == instances.session_id != ""
     assert associations.map_from_camera.pose.orientation.w == pytest.approx(1.0, abs=0.01)
     by_track = {i.track_id: i for i in instances.instances}
-    matched = {a.map_object_id: by_track[a.track_id] for a in associations.associations if a.status == Association.MATCHED}
+    matched = {
+        a.map_object_id: by_track[a.track_id]
+        for a in associations.associations
+        if a.status == Association.MATCHED
+    }
     assert set(matched) == {1, 2, 3}
     for object_id, box in scene.BOXES.items():
         instance = matched[object_id]
         assert (values_in(labels, box) == instance.label_value).mean() > 0.95
-        assert instance.class_id == 10 + object_id and instance.source == Instance.MAP and instance.state == Instance.CONFIRMED
+        assert (
+            instance.class_id == 10 + object_id
+            and instance.source == Instance.MAP
+            and instance.state == Instance.CONFIRMED
+        )
         assert instance.centroid.z == pytest.approx(1.0, abs=0.05)
     counts = robot.values("frames")
     robot.wait(lambda: robot.values("frames")["frames_processed"] == "8", "the counters", 5)
     counts = robot.values("frames")
-    assert (counts["frames_received"], counts["frames_superseded"], counts["frames_failed"]) == ("8", "0", "0")
+    assert (counts["frames_received"], counts["frames_superseded"], counts["frames_failed"]) == (
+        "8",
+        "0",
+        "0",
+    )
     assert float(counts["overhead_ms_p50"]) > 0 and float(counts["learning_ms_p50"]) > 0
 
 
@@ -74,20 +102,29 @@ def test_overlay_markers_and_cloud_only_while_somebody_listens(start, scene):
     robot.ready()
     for index in range(1, 4):
         robot.step(index)
-    robot.wait(lambda: all(robot.got[n] for n in ("overlay", "markers", "cloud")), "what people look at")
+    robot.wait(
+        lambda: all(robot.got[n] for n in ("overlay", "markers", "cloud")), "what people look at"
+    )
     header = robot.send(scene.frame_at(scene.START + 5 * scene.STEP, 5))
     overlay, cloud = robot.answered(header, "overlay"), robot.answered(header, "cloud")
     assert overlay.encoding == "bgr8" and len(overlay.data) == 3 * scene.W * scene.H
     assert [f.name for f in cloud.fields] == ["x", "y", "z", "rgb", "instance_id"]
     table = np.frombuffer(cloud.data, np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("id", "<u4")]))
-    assert len(table) > 1000 and np.allclose(table["xyz"][:, 2], 1.0, atol=0.02) and len(set(table["id"])) == 3
+    assert (
+        len(table) > 1000
+        and np.allclose(table["xyz"][:, 2], 1.0, atol=0.02)
+        and len(set(table["id"])) == 3
+    )
     texts = [m.text for m in robot.got["markers"][-1].markers if m.text]
     assert len(texts) == 3 and any("MATCHED" in t for t in texts)
     # The mapper deletes an object: its markers go.
     robot.send_map(scene.MapUpdate(scene.START, "mapper", 2, False, (), deleted_ids=(2,)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "2", "the deletion")
     robot.step(6)
-    robot.wait(lambda: any(m.action == 2 and m.id == 2 for a in robot.got["markers"] for m in a.markers), "the markers to be deleted")
+    robot.wait(
+        lambda: any(m.action == 2 and m.id == 2 for a in robot.got["markers"] for m in a.markers),
+        "the markers to be deleted",
+    )
 
 
 def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
@@ -104,7 +141,11 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
         robot.spin(0.1)
         index += 1
     level, message, values = robot.diagnostics["inputs"]
-    assert level == 1 and "nothing on /depth for" in message and "Images are used without depth meanwhile" in message
+    assert (
+        level == 1
+        and "nothing on /depth for" in message
+        and "Images are used without depth meanwhile" in message
+    )
     assert values["without_depth"] == "True" and float(values["depth.last_seen_s"]) > 1.0
     instances = robot.step(index, skip=("depth",))
     assert len(instances.instances) == 3
@@ -119,18 +160,29 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
 def test_a_publisher_of_another_type_or_qos_is_named(start, scene):
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import CompressedImage, Image
+
     robot = start(**{"node.input_reliability": "reliable"})
     robot.ready()
     for name in ("image", "depth", "camera_info"):
         robot.node.destroy_publisher(robot.publishers.pop(name))
-    robot.node.create_publisher(Image, "depth", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    robot.node.create_publisher(
+        Image, "depth", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
     robot.node.create_publisher(CompressedImage, "image/compressed", 1)
     robot.node.create_publisher(Image, "camera_info", 1)
-    for key, text in {"image": "but /image/compressed is published: set node.image_transport to 'compressed'",
-                      "camera_info": "it is published as sensor_msgs/msg/Image, and this node wants sensor_msgs/msg/CameraInfo",
-                      "depth": "Best effort publisher and reliable subscription"}.items():
-        robot.wait(lambda key=key, text=text: text in robot.values("inputs").get(f"problem.{key}", ""), text)
-    robot.wait(lambda: robot.said("offers a QoS that can't serve this node (policy RELIABILITY)"), "the QoS event in the log")
+    for key, text in {
+        "image": "but /image/compressed is published: set node.image_transport to 'compressed'",
+        "camera_info": "it is published as sensor_msgs/msg/Image, and this node wants sensor_msgs/msg/CameraInfo",
+        "depth": "Best effort publisher and reliable subscription",
+    }.items():
+        robot.wait(
+            lambda key=key, text=text: text in robot.values("inputs").get(f"problem.{key}", ""),
+            text,
+        )
+    robot.wait(
+        lambda: robot.said("offers a QoS that can't serve this node (policy RELIABILITY)"),
+        "the QoS event in the log",
+    )
     assert robot.diagnostics["inputs"][0] == 2
 
 
@@ -150,7 +202,11 @@ def test_an_unusable_image_is_named_and_the_next_one_is_used(start, scene, bad):
             messages["camera_info"].k = np.zeros(9)
 
     robot.send(scene.frame_at(scene.START + scene.STEP), change=spoil)
-    text = {"encoding": "encoding 'yuv999'", "short": "has 1000 bytes", "camera_info": "holds no calibration"}[bad]
+    text = {
+        "encoding": "encoding 'yuv999'",
+        "short": "has 1000 bytes",
+        "camera_info": "holds no calibration",
+    }[bad]
     robot.wait(lambda: text in robot.diagnostics["inputs"][1], text)
     assert robot.diagnostics["inputs"][0] == 2 and robot.values("frames")["frames_rejected"] == "1"
     assert len(robot.step(2).instances) == 3
@@ -164,17 +220,29 @@ def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(sta
     robot.step(0)
 
     def small_depth(messages):
-        messages["depth"] = image_message(np.ones((48, 64), np.uint16), "16UC1", messages["depth"].header)
+        messages["depth"] = image_message(
+            np.ones((48, 64), np.uint16), "16UC1", messages["depth"].header
+        )
 
     assert len(robot.step(1, change=small_depth).instances) == 3
-    robot.wait(lambda: "depth is 64x48 px, the image 128x96 px: it is not registered" in robot.diagnostics["inputs"][1], "the message")
+    robot.wait(
+        lambda: (
+            "depth is 64x48 px, the image 128x96 px: it is not registered"
+            in robot.diagnostics["inputs"][1]
+        ),
+        "the message",
+    )
 
     def nan_depth(messages):
-        messages["depth"] = image_message(np.full((scene.H, scene.W), np.nan, np.float32), "32FC1", messages["depth"].header)
+        messages["depth"] = image_message(
+            np.full((scene.H, scene.W), np.nan, np.float32), "32FC1", messages["depth"].header
+        )
 
     answer = robot.step(2, change=nan_depth)
     assert len(answer.instances) == 3 and all(np.isnan(i.centroid.z) for i in answer.instances)
-    robot.wait(lambda: "not registered" not in robot.diagnostics["inputs"][1], "the end of the problem")
+    robot.wait(
+        lambda: "not registered" not in robot.diagnostics["inputs"][1], "the end of the problem"
+    )
     small = scene.frame_at(scene.START + 3 * scene.STEP)
     camera = replace(small.intrinsics, fx=50.0, fy=50.0, cx=31.5, cy=23.5, width=64, height=48)
     half = replace(small, rgb=small.rgb[::2, ::2], depth=small.depth[::2, ::2], intrinsics=camera)
@@ -210,7 +278,10 @@ def test_no_pose_is_said_with_its_reason_and_frames_go_on(start, scene):
     robot.send_map()
     robot.step(0)
     robot.step(1, skip=("/tf",))
-    robot.wait(lambda: "TF has no map <- camera_optical at 1000.100 s" in robot.diagnostics["inputs"][1], "the message")
+    robot.wait(
+        lambda: "TF has no map <- camera_optical at 1000.100 s" in robot.diagnostics["inputs"][1],
+        "the message",
+    )
     robot.step(2)
     robot.wait(lambda: "TF has no" not in robot.diagnostics["inputs"][1], "the end of the problem")
     assert robot.values("inputs")["pose_failures"] == "1"
@@ -223,11 +294,23 @@ def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start, scene):
     robot.send_map()
     robot.wait(lambda: robot.values("map").get("map_revision") == "1", "the snapshot")
     robot.send_map(scene.MapUpdate(scene.START, "mapper", 5, False, ()))
-    robot.wait(lambda: "revision 5 is not applied" in robot.diagnostics["map"][1], "the gap to be said")
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 6, True, scene.map_objects(), frame_id="odom"))
-    robot.wait(lambda: "header.frame_id is 'odom', and node.map_frame is 'map'" in robot.diagnostics["map"][1], "the frame to be said")
+    robot.wait(
+        lambda: "revision 5 is not applied" in robot.diagnostics["map"][1], "the gap to be said"
+    )
+    robot.send_map(
+        scene.MapUpdate(scene.START, "mapper", 6, True, scene.map_objects(), frame_id="odom")
+    )
+    robot.wait(
+        lambda: (
+            "header.frame_id is 'odom', and node.map_frame is 'map'" in robot.diagnostics["map"][1]
+        ),
+        "the frame to be said",
+    )
     robot.send_map(scene.MapUpdate(scene.START, "mapper", 6, True, scene.map_objects()))
-    robot.wait(lambda: robot.diagnostics["map"][0] == 0 and robot.values("map")["map_revision"] == "6", "the next snapshot")
+    robot.wait(
+        lambda: robot.diagnostics["map"][0] == 0 and robot.values("map")["map_revision"] == "6",
+        "the next snapshot",
+    )
     assert robot.values("map")["updates_refused"] == "2"
 
 
@@ -243,11 +326,27 @@ def test_300_objects_one_of_a_pixel_some_behind_the_camera_and_a_pose_that_jumps
     robot = start(**{"tracking.max_objects": 1000, "tracking.seed_min_px": 1})
     robot.ready()
     near = scene.map_objects()
-    one_pixel = replace(near[0], id=4, points=near[1].points[:1] - np.array([0, 0, 0.3], np.float32), point_radius=0.001)
-    behind = [replace(near[0], id=10 + i, points=near[0].points * np.array([1, 1, -1], np.float32)) for i in range(5)]
-    many = [replace(near[i % 3], id=100 + i, points=near[i % 3].points[i % 7::7] + np.array([0, 0, 0.01 * i], np.float32))
-            for i in range(291)]
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 1, True, (*near, one_pixel, *behind, *many)))
+    one_pixel = replace(
+        near[0],
+        id=4,
+        points=near[1].points[:1] - np.array([0, 0, 0.3], np.float32),
+        point_radius=0.001,
+    )
+    behind = [
+        replace(near[0], id=10 + i, points=near[0].points * np.array([1, 1, -1], np.float32))
+        for i in range(5)
+    ]
+    many = [
+        replace(
+            near[i % 3],
+            id=100 + i,
+            points=near[i % 3].points[i % 7 :: 7] + np.array([0, 0, 0.01 * i], np.float32),
+        )
+        for i in range(291)
+    ]
+    robot.send_map(
+        scene.MapUpdate(scene.START, "mapper", 1, True, (*near, one_pixel, *behind, *many))
+    )
     robot.wait(lambda: robot.values("map").get("map_objects") == "300", "the map")
     for index in range(6):
         header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index))
@@ -272,20 +371,32 @@ def test_services(start, scene):
     assert answer.success, answer.message
     (track_id,) = answer.track_ids
     instances = robot.step(1).instances
-    assert [(i.track_id, i.source, i.class_id) for i in instances] == [(track_id, Instance.PROMPT, 5)]
+    assert [(i.track_id, i.source, i.class_id) for i in instances] == [
+        (track_id, Instance.PROMPT, 5)
+    ]
     mask = np.zeros((scene.H, scene.W), np.uint8)
     mask[36:60, 12:36] = 255
-    on_last = AddObjects.Request(stamp=stamp_from_ns(scene.START + scene.STEP), prompts=[
-        Prompt(kind=Prompt.MASK, mask=image_message(mask, "mono8", robot.got["labels"][-1].header))])
+    on_last = AddObjects.Request(
+        stamp=stamp_from_ns(scene.START + scene.STEP),
+        prompts=[
+            Prompt(
+                kind=Prompt.MASK, mask=image_message(mask, "mono8", robot.got["labels"][-1].header)
+            )
+        ],
+    )
     answer = robot.call(AddObjects, "/vos_ros/add_objects", on_last)
     assert answer.success and answer.message == "followed from that image on"
     assert len(robot.step(2).instances) == 2
     bad = AddObjects.Request(prompts=[Prompt(kind=9)])
     answer = robot.call(AddObjects, "/vos_ros/add_objects", bad)
     assert not answer.success and "kind 9" in answer.message
-    answer = robot.call(RemoveObjects, "/vos_ros/remove_objects", RemoveObjects.Request(track_ids=[4242]))
+    answer = robot.call(
+        RemoveObjects, "/vos_ros/remove_objects", RemoveObjects.Request(track_ids=[4242])
+    )
     assert not answer.success and "4242" in answer.message
-    assert robot.call(RemoveObjects, "/vos_ros/remove_objects", RemoveObjects.Request(track_ids=[track_id])).success
+    assert robot.call(
+        RemoveObjects, "/vos_ros/remove_objects", RemoveObjects.Request(track_ids=[track_id])
+    ).success
     assert [i.track_id for i in robot.step(3).instances] == [track_id + 1]
     assert robot.call(RemoveObjects, "/vos_ros/remove_objects", RemoveObjects.Request()).success
     session = robot.step(4)
@@ -316,7 +427,10 @@ def test_lifecycle_by_a_manager(start, scene):
         assert change(robot, Transition.TRANSITION_CONFIGURE)
         assert state(robot) == State.PRIMARY_STATE_INACTIVE
         robot.send_map()
-        robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the map, which is taken while inactive")
+        robot.wait(
+            lambda: robot.values("map").get("map_objects") == "3",
+            "the map, which is taken while inactive",
+        )
         robot.send(scene.frame_at(scene.START))
         robot.spin(0.5)
         assert not robot.got["labels"], "an inactive node publishes nothing"
@@ -327,17 +441,26 @@ def test_lifecycle_by_a_manager(start, scene):
         assert change(robot, Transition.TRANSITION_DEACTIVATE)
         assert change(robot, Transition.TRANSITION_CLEANUP)
         assert state(robot) == State.PRIMARY_STATE_UNCONFIGURED
-        robot.wait(lambda: not robot.publishers["image"].get_subscription_count(), "the subscriptions to be gone")
+        robot.wait(
+            lambda: not robot.publishers["image"].get_subscription_count(),
+            "the subscriptions to be gone",
+        )
         robot.got["labels"].clear()
         robot.diagnostics.clear()
     assert change(robot, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
 
 
 def set_parameter(robot, name, value):
-    kinds = {bool: ("bool_value", ParameterType.PARAMETER_BOOL), int: ("integer_value", ParameterType.PARAMETER_INTEGER),
-             float: ("double_value", ParameterType.PARAMETER_DOUBLE), str: ("string_value", ParameterType.PARAMETER_STRING)}
+    kinds = {
+        bool: ("bool_value", ParameterType.PARAMETER_BOOL),
+        int: ("integer_value", ParameterType.PARAMETER_INTEGER),
+        float: ("double_value", ParameterType.PARAMETER_DOUBLE),
+        str: ("string_value", ParameterType.PARAMETER_STRING),
+    }
     field, kind = kinds[type(value)]
-    request = SetParameters.Request(parameters=[ParameterMsg(name=name, value=ParameterValue(type=kind, **{field: value}))])
+    request = SetParameters.Request(
+        parameters=[ParameterMsg(name=name, value=ParameterValue(type=kind, **{field: value}))]
+    )
     return robot.call(SetParameters, "/vos_ros/set_parameters", request).results[0]
 
 
@@ -346,20 +469,34 @@ def test_wrong_parameters_keep_the_node_up_and_can_be_set_right(start, scene):
     robot.wait(lambda: robot.diagnostics.get("node", (0,))[0] == 2, "the error", 40)
     message = robot.diagnostics["node"][1]
     assert "node.sync_slop_s: got 7.5 s, wanted 0..1" in message and "configure again" in message
-    assert robot.said("unknown parameter 'tracking.max_objekts' is ignored: did you mean 'tracking.max_objects'?")
+    assert robot.said(
+        "unknown parameter 'tracking.max_objekts' is ignored: did you mean 'tracking.max_objects'?"
+    )
     assert state(robot) == State.PRIMARY_STATE_UNCONFIGURED
     assert not set_parameter(robot, "node.sync_slop_s", 3.0).successful
     assert set_parameter(robot, "node.sync_slop_s", 0.05).successful
-    assert change(robot, Transition.TRANSITION_CONFIGURE) and change(robot, Transition.TRANSITION_ACTIVATE)
+    assert change(robot, Transition.TRANSITION_CONFIGURE) and change(
+        robot, Transition.TRANSITION_ACTIVATE
+    )
     robot.ready()
     robot.step(0)
     refused = set_parameter(robot, "node.sync_slop_s", 0.01)
     assert not refused.successful and "acts when the node is configured" in refused.reason
     assert set_parameter(robot, "node.publish_overlay", False).successful
-    described = robot.call(DescribeParameters, "/vos_ros/describe_parameters",
-                           DescribeParameters.Request(names=["node.sync_slop_s", "node.pose_source", "node.autostart"])).descriptors
-    assert described[0].floating_point_range[0].to_value == 1.0 and "[s]" in described[0].description
-    assert "one of: tf, pose, pose_with_covariance, odometry, none" in described[1].additional_constraints
+    described = robot.call(
+        DescribeParameters,
+        "/vos_ros/describe_parameters",
+        DescribeParameters.Request(
+            names=["node.sync_slop_s", "node.pose_source", "node.autostart"]
+        ),
+    ).descriptors
+    assert (
+        described[0].floating_point_range[0].to_value == 1.0 and "[s]" in described[0].description
+    )
+    assert (
+        "one of: tf, pose, pose_with_covariance, odometry, none"
+        in described[1].additional_constraints
+    )
     assert described[2].read_only
 
 
@@ -368,12 +505,20 @@ def test_poses_from_a_topic_are_interpolated_at_the_stamp(start, scene, kind):
     from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
     from nav_msgs.msg import Odometry
 
-    from vos_ros.ros.conversions import header, pose_with_covariance
+    from vos_ros.ros.common.conversions import header, pose_with_covariance
+
     robot = start(**{"node.pose_source": kind, "pose.correction": "off"})
     robot.ready()
     robot.send_map()
     publisher = robot.node.create_publisher(
-        {"pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped, "odometry": Odometry}[kind], "pose", 50)
+        {
+            "pose": PoseStamped,
+            "pose_with_covariance": PoseWithCovarianceStamped,
+            "odometry": Odometry,
+        }[kind],
+        "pose",
+        50,
+    )
     robot.wait(publisher.get_subscription_count, "the subscription")
     robot.spin(0.5)  # the node's side of the match, which nothing tells us of
     stamp = scene.START + scene.STEP
@@ -382,10 +527,17 @@ def test_poses_from_a_topic_are_interpolated_at_the_stamp(start, scene, kind):
         T[0, 3] = x
         full = pose_with_covariance(T, np.eye(6) * 1e-4)
         head = header(stamp + offset, "map")
-        publisher.publish(PoseStamped(header=head, pose=full.pose) if kind == "pose" else PoseWithCovarianceStamped(header=head, pose=full)
-                          if kind == "pose_with_covariance" else Odometry(header=head, child_frame_id="camera_optical", pose=full))
+        publisher.publish(
+            PoseStamped(header=head, pose=full.pose)
+            if kind == "pose"
+            else PoseWithCovarianceStamped(header=head, pose=full)
+            if kind == "pose_with_covariance"
+            else Odometry(header=head, child_frame_id="camera_optical", pose=full)
+        )
     robot.spin(0.3)
-    used = robot.answered(robot.send(scene.frame_at(stamp), skip=("/tf",)), "associations").map_from_camera
+    used = robot.answered(
+        robot.send(scene.frame_at(stamp), skip=("/tf",)), "associations"
+    ).map_from_camera
     assert used.pose.position.x == pytest.approx(0.04, abs=1e-6)
     assert used.pose.position.y == pytest.approx(0.0, abs=1e-6)
     if kind != "pose":
@@ -396,11 +548,14 @@ def test_a_latched_camera_info_is_enough(start, scene):
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import CameraInfo
 
-    from vos_ros.ros.conversions import camera_info_message
-    from vos_ros.ros.conversions import header as make_header
+    from vos_ros.ros.common.conversions import camera_info_message
+    from vos_ros.ros.common.conversions import header as make_header
+
     robot = start()
     robot.node.destroy_publisher(robot.publishers.pop("camera_info"))
-    latched = robot.node.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    latched = robot.node.create_publisher(
+        CameraInfo, "camera_info", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
     latched.publish(camera_info_message(scene.CAMERA, make_header(1, "camera_optical")))
     robot.ready()
     robot.send_map()
@@ -410,7 +565,8 @@ def test_a_latched_camera_info_is_enough(start, scene):
 
 
 def test_the_first_camera_info_may_come_after_its_image(start, scene):
-    from vos_ros.ros.conversions import camera_info_message
+    from vos_ros.ros.common.conversions import camera_info_message
+
     robot = start(**{"node.tf_wait_s": 5.0})
     robot.ready()
     robot.send_map()
@@ -429,7 +585,13 @@ def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
     robot.send_map()
     for index in range(3):
         robot.step(index)
-    shared = set(re.findall(r"/dev/shm/fastrtps_[0-9a-f]+$", Path(f"/proc/{robot.process.pid}/maps").read_text(), re.MULTILINE))
+    shared = set(
+        re.findall(
+            r"/dev/shm/fastrtps_[0-9a-f]+$",
+            Path(f"/proc/{robot.process.pid}/maps").read_text(),
+            re.MULTILINE,
+        )
+    )
     begun = time.monotonic()
     robot.process.send_signal(number)
     assert robot.process.wait(10) == 0, robot.log.read_text()
@@ -441,12 +603,15 @@ def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
 
 def test_memory_does_not_grow(start, scene):
     import psutil
+
     robot = start(**{"node.tf_wait_s": 0.03})
     robot.ready()
     robot.send_map()
     rss = []
     for index in range(200):
-        robot.step(index, skip=("/tf",) if index % 10 == 9 else ())  # failures must not hold anything either
+        robot.step(
+            index, skip=("/tf",) if index % 10 == 9 else ()
+        )  # failures must not hold anything either
         if index in (99, 199):
             robot.spin(0.5)
             rss.append(psutil.Process(robot.process.pid).memory_info().rss)
@@ -463,9 +628,15 @@ def test_a_slow_node_supersedes_frames_and_never_queues(start, scene):
         headers.append(robot.send(scene.frame_at(scene.START + index * scene.STEP, index)))
         robot.spin(0.005)
     robot.answered(headers[-1], "instances")
-    robot.wait(lambda: robot.values("frames")["frames_received"] == robot.values("inputs")["image.count"], "the counters")
+    robot.wait(
+        lambda: robot.values("frames")["frames_received"] == robot.values("inputs")["image.count"],
+        "the counters",
+    )
     robot.spin(0.5)
-    counts = {k: int(robot.values("frames")[f"frames_{k}"]) for k in ("received", "processed", "superseded", "failed", "late", "rejected")}
+    counts = {
+        k: int(robot.values("frames")[f"frames_{k}"])
+        for k in ("received", "processed", "superseded", "failed", "late", "rejected")
+    }
     assert counts["received"] == counts["processed"] + counts["superseded"]
     assert not (counts["failed"] or counts["late"] or counts["rejected"])
     assert counts["superseded"] > 0, "the test sends faster than the node can work"

@@ -38,7 +38,12 @@ def by_recipe(shared_golden: Path) -> Callable[[nn.Module], None]:
     spec.loader.exec_module(module)
 
     def fill(net: nn.Module) -> None:
-        net.load_state_dict({k: torch.from_numpy(np.asarray(module.recipe(k, tuple(v.shape)))) for k, v in net.state_dict().items()})
+        net.load_state_dict(
+            {
+                k: torch.from_numpy(np.asarray(module.recipe(k, tuple(v.shape))))
+                for k, v in net.state_dict().items()
+            }
+        )
 
     return fill
 
@@ -55,7 +60,12 @@ def stand_in(**fields: object) -> LwlNet:
     """A network that needs no training: random features, the mask itself as the label, and a decoder that hands on the score. It follows
     what differs from its surroundings in colour, at the resolution of the target model."""
     torch.manual_seed(0)
-    small = {"target_channels": 32, "num_filters": 2, "label_dims": (2, 2, 2), "decoder_channels": (4, 4, 4, 4)}
+    small = {
+        "target_channels": 32,
+        "num_filters": 2,
+        "label_dims": (2, 2, 2),
+        "decoder_channels": (4, 4, 4, 4),
+    }
     net = LwlNet(replace(SPECS["mobilenet_v2"], **{**small, **fields}))  # type: ignore[arg-type]
     net.eval().requires_grad_(False)
     for m in net.feature_extractor.modules():
@@ -100,7 +110,9 @@ def stand_in_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         if key not in made:
             net = stand_in(**fields)
             path = tmp_path_factory.mktemp("lwl") / "stand_in.safetensors"
-            save_file(net.state_dict(), path, metadata={"format": LWL_FORMAT, "spec": net.spec.to_json()})
+            save_file(
+                net.state_dict(), path, metadata={"format": LWL_FORMAT, "spec": net.spec.to_json()}
+            )
             made[key] = path
         return made[key]
 
@@ -115,7 +127,9 @@ def draw(make_frame: Callable[..., Frame]) -> Callable[..., Frame]:
         rng = np.random.default_rng(index)
         rgb = rng.integers(90, 130, (96, 128, 3), np.uint8)
         for mask, color in parts:
-            rgb[mask] = np.clip(np.array(color) + rng.integers(-15, 15, (int(mask.sum()), 3)), 0, 255)
+            rgb[mask] = np.clip(
+                np.array(color) + rng.integers(-15, 15, (int(mask.sum()), 3)), 0, 255
+            )
         return make_frame(index, 96, 128, rgb=rgb)
 
     return build

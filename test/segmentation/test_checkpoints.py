@@ -40,13 +40,32 @@ def test_import_writes_weights_and_card(tmp_path: Path, zipped: bool) -> None:
     target = tmp_path / "deep/out.safetensors"
     card = import_checkpoint(source, target)
     written = load_file(target)
-    assert all(torch.equal(written[k], v) for k, v in net.state_dict().items()) and len(written) == len(net.state_dict())
-    assert json.loads(card_path(target).read_text()) == json.loads(json.dumps({f: getattr(card, f) for f in card.__dataclass_fields__}))
-    assert (card.source, card.source_sha256, card.sha256) == ("train.pth", sha256_of(source), sha256_of(target))
-    assert (card.entry, card.network, card.tensors, card.parameters) == ("net", "", 7, 3 * 4 * 9 + 4 + 4 + 4)
-    assert card.keys["0.weight"] == "float32 4x3x3x3" and card.keys["1.num_batches_tracked"] == "int64 scalar"
+    assert all(torch.equal(written[k], v) for k, v in net.state_dict().items()) and len(
+        written
+    ) == len(net.state_dict())
+    assert json.loads(card_path(target).read_text()) == json.loads(
+        json.dumps({f: getattr(card, f) for f in card.__dataclass_fields__})
+    )
+    assert (card.source, card.source_sha256, card.sha256) == (
+        "train.pth",
+        sha256_of(source),
+        sha256_of(target),
+    )
+    assert (card.entry, card.network, card.tensors, card.parameters) == (
+        "net",
+        "",
+        7,
+        3 * 4 * 9 + 4 + 4 + 4,
+    )
+    assert (
+        card.keys["0.weight"] == "float32 4x3x3x3"
+        and card.keys["1.num_batches_tracked"] == "int64 scalar"
+    )
     weights = load(target)
-    assert weights.header == {"source": "train.pth", "source_sha256": card.source_sha256} and weights.sha256 == card.sha256
+    assert (
+        weights.header == {"source": "train.pth", "source_sha256": card.source_sha256}
+        and weights.sha256 == card.sha256
+    )
     assert sorted(p.name for p in target.parent.iterdir()) == ["out.card.json", "out.safetensors"]
 
 
@@ -54,11 +73,17 @@ def test_import_finds_the_entry_or_says_what_there_is(tmp_path: Path) -> None:
     weights = {"w": torch.ones(2)}
     target = tmp_path / "o.safetensors"
     assert import_checkpoint(save(weights, tmp_path / "a.pt"), target).entry == ""
-    assert import_checkpoint(save({"state_dict": weights, "x": 1}, tmp_path / "b.pt"), target).entry == "state_dict"
+    assert (
+        import_checkpoint(save({"state_dict": weights, "x": 1}, tmp_path / "b.pt"), target).entry
+        == "state_dict"
+    )
     nested = save({"ema": weights, "step": 3, "net": 5}, tmp_path / "c.pt")
     assert import_checkpoint(nested, target, "ema").entry == "ema"
-    for entry, text in (("", "of its 3 entries ema, step, net are no tensors; name the entry"), ("step", "entry 'step' holds a int"),
-                        ("emma", "no entry 'emma'; it has ema, step, net")):
+    for entry, text in (
+        ("", "of its 3 entries ema, step, net are no tensors; name the entry"),
+        ("step", "entry 'step' holds a int"),
+        ("emma", "no entry 'emma'; it has ema, step, net"),
+    ):
         with pytest.raises(CheckpointError, match=text):
             import_checkpoint(nested, target, entry)
     with pytest.raises(CheckpointError, match="the file holds nothing"):
@@ -75,7 +100,10 @@ def test_import_finds_the_entry_or_says_what_there_is(tmp_path: Path) -> None:
 
 def test_shared_and_tied_tensors_are_written_apart(tmp_path: Path) -> None:
     base = torch.arange(12.0)
-    import_checkpoint(save({"a": base, "b": base[3:7], "c": base.reshape(3, 4).t()}, tmp_path / "a.pt"), tmp_path / "o.safetensors")
+    import_checkpoint(
+        save({"a": base, "b": base[3:7], "c": base.reshape(3, 4).t()}, tmp_path / "a.pt"),
+        tmp_path / "o.safetensors",
+    )
     got = load(tmp_path / "o.safetensors").tensors
     assert torch.equal(got["b"], base[3:7]) and torch.equal(got["c"], base.reshape(3, 4).t())
 
@@ -92,7 +120,9 @@ def test_nothing_is_written_of_a_hostile_file(tmp_path: Path) -> None:
     path, marker = tmp_path / "f.pt", tmp_path / "marker"
     with zipfile.ZipFile(path, "w") as z:
         z.writestr("f/data.pkl", pickle.dumps({"net": Attack(marker)}))
-    with pytest.raises(TorchFileError, match=r"wants to call '\w+\.system', which no checkpoint needs"):
+    with pytest.raises(
+        TorchFileError, match=r"wants to call '\w+\.system', which no checkpoint needs"
+    ):
         import_checkpoint(path, tmp_path / "out.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["f.pt"]
 
@@ -118,24 +148,32 @@ def test_load_checks_sums(tmp_path: Path) -> None:
 def test_known_networks_are_recognised(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = LwlNet(SPECS["mobilenet_v2"])
-    state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}  # some old files lack them
+    state = {
+        k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")
+    }  # some old files lack them
     card = import_checkpoint(save({"net": state}, tmp_path / "a.pt"), tmp_path / "o.safetensors")
     assert card.network == "mobilenet_v2"
     weights = load(tmp_path / "o.safetensors")
     again = LwlNet(LwlSpec.from_json(weights.header["spec"]))
     again.load_state_dict(dict(weights.tensors))
     assert weights.header["format"] == "vos_ros.lwl"
-    assert network_of({k: tuple(v.shape) for k, v in state.items() if "label_encoder" not in k}) == ""
+    assert (
+        network_of({k: tuple(v.shape) for k, v in state.items() if "label_encoder" not in k}) == ""
+    )
 
 
-def golden_shapes(shared_golden: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+def golden_shapes(
+    shared_golden: Path,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """The published network's tensors, and those of the one with a box encoder."""
     lists: list[dict[str, tuple[int, ...]]] = [{}, {}]
     for number, name in enumerate(("state_dict_keys.txt", "box_state_dict_keys.txt")):
         for line in (shared_golden / "lwl" / name).read_text().splitlines():
             key, *rest = line.split("\t")
             if rest and key.startswith("box_") == bool(number):
-                lists[number][key] = tuple(int(n) for n in rest[0].strip("()").split(",") if n.strip())
+                lists[number][key] = tuple(
+                    int(n) for n in rest[0].strip("()").split(",") if n.strip()
+                )
     return lists[0], lists[0] | lists[1]
 
 
@@ -144,18 +182,29 @@ def test_golden_key_lists_are_recognised(shared_golden: Path) -> None:
     assert len(plain) == 480 and network_of(plain) == "resnet50"
     assert len(with_boxes) == 490 and network_of(with_boxes) == "resnet50_box"
     changed = {**plain, "decoder.project.conv2.bias": (2,)}
-    assert network_of(changed) == "" and network_of({k: v for k, v in plain.items() if k != "decoder.project.conv2.bias"}) == ""
+    assert (
+        network_of(changed) == ""
+        and network_of({k: v for k, v in plain.items() if k != "decoder.project.conv2.bias"}) == ""
+    )
     with torch.device("meta"):
-        tensors = {k: torch.empty(s, dtype=torch.int64 if k.endswith("tracked") else torch.float32) for k, s in plain.items()}
+        tensors = {
+            k: torch.empty(s, dtype=torch.int64 if k.endswith("tracked") else torch.float32)
+            for k, s in plain.items()
+        }
     assert parameters(tensors) == 36_658_722
 
 
 @pytest.mark.slow
 @BOTH
-def test_golden_checkpoint_becomes_the_network(shared_golden: Path, tmp_path: Path, zipped: bool) -> None:
+def test_golden_checkpoint_becomes_the_network(
+    shared_golden: Path, tmp_path: Path, zipped: bool
+) -> None:
     shapes, _ = golden_shapes(shared_golden)
     generator = torch.Generator().manual_seed(1)
-    state = OrderedDict((k, torch.tensor(0) if k.endswith("tracked") else torch.randn(s, generator=generator)) for k, s in shapes.items())
+    state = OrderedDict(
+        (k, torch.tensor(0) if k.endswith("tracked") else torch.randn(s, generator=generator))
+        for k, s in shapes.items()
+    )
     source = save({"epoch": 70, "net": state, "stats": None}, tmp_path / "lwl.pth", zipped)
     card = import_checkpoint(source, tmp_path / "lwl.safetensors")
     assert card.network == "resnet50" and card.tensors == 480 and card.parameters == 36_658_722

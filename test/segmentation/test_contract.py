@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from vos_ros.config import FeaturesConfig, LwlConfig, MetaConfig, SegmentationConfig
-from vos_ros.segmentation.interface import Learning, VideoSegmenter
+from vos_ros.segmentation.interface import OnlineLearner, VideoSegmenter
 from vos_ros.segmentation.registry import create, names
 from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble, Seed, Segmentation
 
 H, W = 72, 96
-DISKS = {3: (24, 30, 14, (220, 40, 40)), 8: (48, 68, 16, (40, 70, 230))}  # id: row, column, radius, colour
+DISKS = {
+    3: (24, 30, 14, (220, 40, 40)),
+    8: (48, 68, 16, (40, 70, 230)),
+}  # id: row, column, radius, colour
 Scene = Callable[..., Frame]
 
 
@@ -34,7 +37,11 @@ def scene(make_frame: Callable[..., Frame]) -> Scene:
         rgb = np.random.default_rng(index).integers(95, 125, (H, W, 3), np.uint8)
         for i, (*_, color) in DISKS.items():
             mask = disk(i, index)
-            rgb[mask] = np.clip(np.array(color) + np.random.default_rng(i).integers(-20, 20, (int(mask.sum()), 1)), 0, 255)
+            rgb[mask] = np.clip(
+                np.array(color) + np.random.default_rng(i).integers(-20, 20, (int(mask.sum()), 1)),
+                0,
+                255,
+            )
         return make_frame(index, H, W, rgb=rgb)
 
     return build
@@ -45,7 +52,12 @@ def prompt(kind: str, object_id: int) -> Prompt:
     if kind == "Mask":
         return Mask(disk(object_id))
     if kind == "Box":
-        return Box(np.array([column - radius - 1, row - radius - 1, column + radius + 2, row + radius + 2], np.float32))
+        return Box(
+            np.array(
+                [column - radius - 1, row - radius - 1, column + radius + 2, row + radius + 2],
+                np.float32,
+            )
+        )
     if kind == "Points":
         xy = [[column, row], [column - 5, row + 4], [column + radius + 8, row]]
         return Points(np.array(xy, np.float32), np.array([True, True, False]))
@@ -77,8 +89,21 @@ def build(request: pytest.FixtureRequest, stand_in_file: Callable[..., Path]) ->
 
     def make(**others: Any) -> VideoSegmenter:
         given = {"update_every": 2, "memory_size": 3, "long_side": 288, **fields, **others}
-        parts = {"lwl": LwlConfig(**given)} if method == "lwl" else {"meta": MetaConfig(**given)} if method == "meta" else {}
-        return create(SegmentationConfig(method=method, device="cpu", features=FeaturesConfig(long_side=96, channels=16), **parts))
+        parts = (
+            {"lwl": LwlConfig(**given)}
+            if method == "lwl"
+            else {"meta": MetaConfig(**given)}
+            if method == "meta"
+            else {}
+        )
+        return create(
+            SegmentationConfig(
+                method=method,
+                device="cpu",
+                features=FeaturesConfig(long_side=96, channels=16),
+                **parts,
+            )
+        )
 
     return make
 
@@ -105,7 +130,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def test_it_is_a_segmenter_that_follows_nothing_at_first(segmenter: VideoSegmenter, scene: Scene) -> None:
+def test_it_is_a_segmenter_that_follows_nothing_at_first(
+    segmenter: VideoSegmenter, scene: Scene
+) -> None:
     assert isinstance(segmenter, VideoSegmenter)
     assert segmenter.object_ids == ()
     for index in range(2):
@@ -115,7 +142,9 @@ def test_it_is_a_segmenter_that_follows_nothing_at_first(segmenter: VideoSegment
 
 
 @pytest.mark.parametrize("kind", ["Mask", "Box", "Points", "Scribble"])
-def test_every_prompt_starts_an_object_that_is_then_followed(segmenter: VideoSegmenter, scene: Scene, kind: str) -> None:
+def test_every_prompt_starts_an_object_that_is_then_followed(
+    segmenter: VideoSegmenter, scene: Scene, kind: str
+) -> None:
     first = segmenter.seed(scene(0), [Seed(8, prompt(kind, 8)), Seed(3, prompt(kind, 3))])
     check(first, (8, 3))
     assert segmenter.object_ids == (8, 3)
@@ -150,7 +179,9 @@ def test_one_frame_may_be_seeded_twice(segmenter: VideoSegmenter, scene: Scene) 
     check(segmenter.step(scene(1)), (3, 8))
 
 
-def test_a_frame_may_be_stepped_then_seeded_then_corrected(segmenter: VideoSegmenter, scene: Scene) -> None:
+def test_a_frame_may_be_stepped_then_seeded_then_corrected(
+    segmenter: VideoSegmenter, scene: Scene
+) -> None:
     segmenter.seed(scene(0), [Seed(3, prompt("Mask", 3))])
     frame = scene(1)
     segmenter.step(frame)
@@ -195,7 +226,10 @@ WRONG_SEEDS = {
     "mask size": [Seed(5, Mask(np.ones((H, W + 1), bool)))],
     "strokes size": [Seed(5, Scribble(np.ones((H + 1, W), np.uint8)))],
     "weight size": [Seed(5, Mask(np.ones((H, W), bool)), np.ones((H, 1), np.float32))],
-    "second is wrong": [Seed(5, Mask(np.ones((H, W), bool))), Seed(6, Box(np.array([200, 0, 250, 9], np.float32)))],
+    "second is wrong": [
+        Seed(5, Mask(np.ones((H, W), bool))),
+        Seed(6, Box(np.array([200, 0, 250, 9], np.float32))),
+    ],
     "empty box": [Seed(5, Box(np.array([9, 9, 9, 20], np.float32)))],
     "box without end": [Seed(5, Box(np.array([0, 0, np.inf, 20], np.float32)))],
     "no positive point": [Seed(5, Points(np.array([[4, 4]], np.float32), np.array([False])))],
@@ -216,7 +250,9 @@ def test_a_wrong_seed_changes_nothing(build: Build, scene: Scene, wrong: str) ->
     assert segmenter.object_ids == (3,)
 
 
-def test_unknown_ids_are_key_errors_and_change_nothing(segmenter: VideoSegmenter, scene: Scene) -> None:
+def test_unknown_ids_are_key_errors_and_change_nothing(
+    segmenter: VideoSegmenter, scene: Scene
+) -> None:
     segmenter.seed(scene(0), [Seed(3, prompt("Mask", 3)), Seed(8, prompt("Mask", 8))])
     segmenter.step(scene(1))
     empty = Mask(np.zeros((H, W), bool))
@@ -242,12 +278,16 @@ def test_a_wrong_correction_changes_nothing(segmenter: VideoSegmenter, scene: Sc
 
 
 def test_another_image_size_is_refused_while_objects_are_followed(
-        segmenter: VideoSegmenter, scene: Scene, make_frame: Callable[..., Frame]) -> None:
+    segmenter: VideoSegmenter, scene: Scene, make_frame: Callable[..., Frame]
+) -> None:
     other = make_frame(1, H + 8, W + 16)
     segmenter.seed(scene(0), [Seed(3, prompt("Mask", 3)), Seed(8, prompt("Mask", 8))])
     mask = Mask(np.ones(other.shape, bool))
-    for refused in (lambda: segmenter.step(other), lambda: segmenter.seed(other, [Seed(5, mask)]),
-                    lambda: segmenter.update(other, [Seed(3, mask)])):
+    for refused in (
+        lambda: segmenter.step(other),
+        lambda: segmenter.seed(other, [Seed(5, mask)]),
+        lambda: segmenter.update(other, [Seed(3, mask)]),
+    ):
         with pytest.raises(ValueError, match=f"{W}x{H}"):
             refused()
     check(segmenter.step(scene(1)), (3, 8))
@@ -255,7 +295,9 @@ def test_another_image_size_is_refused_while_objects_are_followed(
     check(segmenter.seed(other, [Seed(5, mask)]), (5,), other.shape)
 
 
-def test_an_empty_correction_says_that_the_object_is_not_in_view(segmenter: VideoSegmenter, scene: Scene) -> None:
+def test_an_empty_correction_says_that_the_object_is_not_in_view(
+    segmenter: VideoSegmenter, scene: Scene
+) -> None:
     segmenter.seed(scene(0), [Seed(3, prompt("Mask", 3)), Seed(8, prompt("Mask", 8))])
     segmenter.step(scene(1))
     result = segmenter.update(scene(1), [Seed(3, Mask(np.zeros((H, W), bool)))])
@@ -276,43 +318,63 @@ def test_one_pixel_is_an_object(segmenter: VideoSegmenter, scene: Scene) -> None
         check(segmenter.step(scene(index)), (5, 8))
 
 
-def test_weights_of_zero_everywhere_teach_nothing_and_break_nothing(segmenter: VideoSegmenter, scene: Scene) -> None:
+def test_weights_of_zero_everywhere_teach_nothing_and_break_nothing(
+    segmenter: VideoSegmenter, scene: Scene
+) -> None:
     segmenter.seed(scene(0), [Seed(3, prompt("Mask", 3), np.zeros((H, W), np.float32))])
     for index in range(1, 4):
         check(segmenter.step(scene(index)), (3,))
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_uniform_image_breaks_nothing(segmenter: VideoSegmenter, scene: Scene, make_frame: Callable[..., Frame], value: int) -> None:
+def test_a_uniform_image_breaks_nothing(
+    segmenter: VideoSegmenter, scene: Scene, make_frame: Callable[..., Frame], value: int
+) -> None:
     """A covered lens, or the first frame of a camera that wakes up."""
     uniform = make_frame(0, H, W, rgb=np.full((H, W, 3), value, np.uint8))
-    check(segmenter.seed(uniform, [Seed(3, prompt("Mask", 3)), Seed(8, prompt("Points", 8)), Seed(9, prompt("Box", 8))]), (3, 8, 9))
+    check(
+        segmenter.seed(
+            uniform,
+            [Seed(3, prompt("Mask", 3)), Seed(8, prompt("Points", 8)), Seed(9, prompt("Box", 8))],
+        ),
+        (3, 8, 9),
+    )
     for index in range(1, 4):
         check(segmenter.step(scene(index)), (3, 8, 9))
 
 
-def run(segmenter: VideoSegmenter, scene: Scene, settle: bool = False) -> list[torch.Tensor]:
-    out = [segmenter.seed(scene(0), [Seed(3, prompt("Points", 3)), Seed(8, prompt("Box", 8))]).probs]
+def run(segmenter: VideoSegmenter, scene: Scene, learn_pending: bool = False) -> list[torch.Tensor]:
+    out = [
+        segmenter.seed(scene(0), [Seed(3, prompt("Points", 3)), Seed(8, prompt("Box", 8))]).probs
+    ]
     for index in range(1, 9):
         out.append(segmenter.step(scene(index)).probs)
         if index == 5:
             out.append(segmenter.update(scene(5), [Seed(3, Mask(disk(3, 5)))]).probs)
-        if settle:
-            assert isinstance(segmenter, Learning)
-            segmenter.settle()
-            segmenter.settle()
+        if learn_pending:
+            assert isinstance(segmenter, OnlineLearner)
+            segmenter.learn_pending()
+            segmenter.learn_pending()
     return out
 
 
 def test_two_runs_agree_to_the_bit(build: Build, scene: Scene) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(run(build(long_side=96), scene), run(build(long_side=96), scene), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            run(build(long_side=96), scene), run(build(long_side=96), scene), strict=True
+        )
+    )
 
 
 def test_when_it_learns_from_a_frame_changes_nothing(build: Build, scene: Scene) -> None:
     early, late = build(long_side=96), build(long_side=96)
-    if not isinstance(early, Learning):
+    if not isinstance(early, OnlineLearner):
         pytest.skip("it learns nothing after a frame")
-    assert all(torch.equal(a, b) for a, b in zip(run(early, scene, settle=True), run(late, scene), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(run(early, scene, learn_pending=True), run(late, scene), strict=True)
+    )
 
 
 def test_inputs_are_left_as_they_were(segmenter: VideoSegmenter, scene: Scene) -> None:
@@ -373,6 +435,17 @@ def test_memory_is_bounded(build: Build, scene: Scene) -> None:
             segmenter.update(frame, [Seed(3, Mask(disk(3, index % 9)))])
         if index % 5 == 0:  # objects come and go
             segmenter.drop([8])
-            segmenter.seed(frame, [Seed(8, Mask(disk(8, index % 9)), np.zeros((H, W), np.float32) if index % 2 else None)])
+            segmenter.seed(
+                frame,
+                [
+                    Seed(
+                        8,
+                        Mask(disk(8, index % 9)),
+                        np.zeros((H, W), np.float32) if index % 2 else None,
+                    )
+                ],
+            )
         held.append(held_bytes(segmenter, set()))
-    assert max(held[60:]) <= 1.01 * max(held[30:60])  # what happens has a period of 30 frames, but for what is learned from
+    assert max(held[60:]) <= 1.01 * max(
+        held[30:60]
+    )  # what happens has a period of 30 frames, but for what is learned from

@@ -73,7 +73,9 @@ def test_a_cell_holds_the_mean_of_its_pixels() -> None:
     half[:, 64:] = 1
     cells = e.to_cells(half)
     assert cells.shape == e.cells((96, 128))
-    assert set(np.round(cells[:, :7].numpy().ravel(), 3)) == {0.0} and set(np.round(cells[:, -7:].numpy().ravel(), 3)) == {1.0}
+    assert set(np.round(cells[:, :7].numpy().ravel(), 3)) == {0.0} and set(
+        np.round(cells[:, -7:].numpy().ravel(), 3)
+    ) == {1.0}
     assert float(cells.mean()) == pytest.approx(0.5, abs=0.05)
 
 
@@ -88,7 +90,11 @@ def test_features_of_the_first_frame_are_white_and_the_whitening_stays() -> None
     cov = flat @ flat.T / flat.shape[1]
     assert torch.allclose(flat.mean(1), torch.zeros(12, dtype=torch.float64), atol=1e-4)
     off = cov - torch.diag(cov.diag())
-    assert float(off.abs().max()) < 1e-3 and float(cov.diag().min()) > 0.3 and float(cov.diag().max()) < 1.01
+    assert (
+        float(off.abs().max()) < 1e-3
+        and float(cov.diag().min()) > 0.3
+        and float(cov.diag().max()) < 1.01
+    )
     e(noise(seed=1))
     assert torch.equal(e(noise()), first)
 
@@ -124,10 +130,14 @@ def test_strides_between_are_refused() -> None:
 # -- weights ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_weights_load_from_both_formats_and_further_keys_are_ignored(tmp_path: Path, checkpoint: Path) -> None:
+def test_weights_load_from_both_formats_and_further_keys_are_ignored(
+    tmp_path: Path, checkpoint: Path
+) -> None:
     torch.manual_seed(1)
     source, target = MobileNetV2(32), MobileNetV2(16)
-    torch.save({**source.state_dict(), "classifier.1.weight": torch.zeros(3)}, tmp_path / "deeper.pt")
+    torch.save(
+        {**source.state_dict(), "classifier.1.weight": torch.zeros(3)}, tmp_path / "deeper.pt"
+    )
     load_weights(target, tmp_path / "deeper.pt")
     assert all(torch.equal(v, source.state_dict()[k]) for k, v in target.state_dict().items())
     load_weights(target, checkpoint, hashlib.sha256(checkpoint.read_bytes()).hexdigest().upper())
@@ -143,8 +153,10 @@ class Hostile:
 
 def test_a_hostile_pickle_is_refused_and_does_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    for name, write in (("torch.pt", lambda p: torch.save({"features.0.0.weight": Hostile(marker)}, p)),
-                        ("plain.pt", lambda p: p.write_bytes(pickle.dumps(Hostile(marker))))):
+    for name, write in (
+        ("torch.pt", lambda p: torch.save({"features.0.0.weight": Hostile(marker)}, p)),
+        ("plain.pt", lambda p: p.write_bytes(pickle.dumps(Hostile(marker)))),
+    ):
         write(tmp_path / name)
         with pytest.raises(ConfigError, match="not a readable state dict"):
             load_weights(MobileNetV2(16), tmp_path / name)
@@ -168,11 +180,22 @@ def test_files_that_are_no_checkpoint(tmp_path: Path, checkpoint: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing, first 'features\.3"):
         load_weights(net, tmp_path / "short.pt")
     torch.save({**state, "features.0.0.weight": torch.zeros(32, 1, 3, 3)}, tmp_path / "odd.pt")
-    with pytest.raises(ConfigError, match=r"'features.0.0.weight' has shape \(32, 1, 3, 3\), wanted \(32, 3, 3, 3\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'features.0.0.weight' has shape \(32, 1, 3, 3\), wanted \(32, 3, 3, 3\)",
+    ):
         load_weights(net, tmp_path / "odd.pt")
 
 
-@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {"state_dict": {}}, dict.fromkeys(MobileNetV2(16).state_dict(), "text")])
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.zeros(3),
+        [1, 2],
+        {"state_dict": {}},
+        dict.fromkeys(MobileNetV2(16).state_dict(), "text"),
+    ],
+)
 def test_files_that_hold_something_else(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ConfigError):

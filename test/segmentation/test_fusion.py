@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vos_ros.segmentation import fusion
-from vos_ros.segmentation.fusion import Prior, burst, fuse, projection_prior
+from vos_ros.segmentation.fusion import Prior, fuse, limit_runaway_masks, projection_prior
 from vos_ros.types import Projection, Segmentation
 
 H, W = 48, 64
@@ -32,7 +32,9 @@ def projection(mask: np.ndarray, depth_m: float = 2.0, object_id: int = 7) -> Pr
     return Projection(object_id, mask.shape, (x0, y0, x1, y1), crop, crop, depth, 1.0, 0.0, 0.0)
 
 
-def segmentation(*objects: np.ndarray, ids: tuple[int, ...] = (), boundary_px: float = 4.0) -> Segmentation:
+def segmentation(
+    *objects: np.ndarray, ids: tuple[int, ...] = (), boundary_px: float = 4.0
+) -> Segmentation:
     """Rows of given probabilities; the background has the rest."""
     p = np.stack([1.0 - np.sum(objects, 0), *objects]).astype(np.float32)
     return Segmentation(ids or tuple(range(1, len(objects) + 1)), torch.from_numpy(p), boundary_px)
@@ -66,7 +68,9 @@ def test_a_sure_prior_is_the_projection() -> None:
 @pytest.mark.parametrize("sigma", [1.0, 3.0, 5.0])
 def test_an_unsure_prior_is_the_blurred_projection(sigma: float) -> None:
     mask = rect(20, 10, 40, 30)
-    blurred = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    blurred = cv2.GaussianBlur(
+        mask.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE
+    )
     prior = projection_prior(projection(mask), sigma, None, 0.05)
     assert prior.sigma_px == sigma
     assert np.allclose(whole(prior), blurred, atol=0.01)
@@ -80,7 +84,12 @@ def test_blurring_never_leaves_an_object_to_the_background() -> None:
 def test_where_a_projection_lies_beside_its_object_the_image_has_nothing_to_say() -> None:
     """A segmenter that was seeded there follows something else."""
     mask, elsewhere = rect(20, 10, 40, 30), rect(30, 10, 50, 30)
-    got = fuse(segmentation(np.where(elsewhere, 0.97, 0.02)), {1: projection_prior(projection(mask), 11.0, None, 0.05)}, {}, 0.0)
+    got = fuse(
+        segmentation(np.where(elsewhere, 0.97, 0.02)),
+        {1: projection_prior(projection(mask), 11.0, None, 0.05)},
+        {},
+        0.0,
+    )
     found = winner(got) == 1
     assert (found & mask).sum() / (found | mask).sum() > 0.8
 
@@ -130,15 +139,21 @@ def oracle(s: Segmentation, priors: Mapping[int, Prior]) -> np.ndarray:
     return out / out.sum(0)
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["as on the CPU", "as elsewhere"])
+@pytest.mark.parametrize(
+    "kind", [torch.float32, torch.float64], ids=["as on the CPU", "as elsewhere"]
+)
 @pytest.mark.parametrize("sigmas", [(0.0, 0.0), (2.0, 5.0), (6.0, 0.5), (15.0, 15.0)])
 def test_the_formula(sigmas: tuple[float, float], kind: torch.dtype) -> None:
     rng = np.random.default_rng(0)
     p = rng.dirichlet((1, 1, 1), (H, W)).transpose(2, 0, 1)
     s = segmentation(p[1], p[2], ids=(4, 9))
     s = replace(s, probs=s.probs.to(kind))
-    priors = {i: projection_prior(projection(m), sigma, None, 0.05)
-              for i, m, sigma in zip((4, 9), (rect(8, 8, 30, 30), rect(34, 12, 60, 40)), sigmas, strict=True)}
+    priors = {
+        i: projection_prior(projection(m), sigma, None, 0.05)
+        for i, m, sigma in zip(
+            (4, 9), (rect(8, 8, 30, 30), rect(34, 12, 60, 40)), sigmas, strict=True
+        )
+    }
     got = fuse(s, priors, {}, 0.0)
     assert got.object_ids == (4, 9)
     wanted = oracle(s, priors)
@@ -162,7 +177,9 @@ def test_an_unsure_pose_follows_the_image() -> None:
     assert (found & shifted).sum() / (found | shifted).sum() > 0.8
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=["as on the CPU", "as elsewhere"])
+@pytest.mark.parametrize(
+    "kind", [torch.float32, torch.float64], ids=["as on the CPU", "as elsewhere"]
+)
 def test_an_object_that_the_map_says_nothing_of_keeps_its_odds(kind: torch.dtype) -> None:
     p = np.random.default_rng(0).uniform(0.1, 0.4, (2, H, W))
     s = segmentation(p[0], p[1], ids=(4, 9))
@@ -187,10 +204,16 @@ def test_an_object_that_the_map_puts_nowhere_stays_only_about_where_it_was() -> 
     s = segmentation(np.where(seen, 0.98, 0.01))
     gone = fuse(s, {1: None}, {}, 10.0)
     assert not (winner(gone) == 1).any()
-    held = fuse(s, {1: None}, {1: (20, 10, 40, 30)}, 20.0)  # under an unsure pose the image is believed
+    held = fuse(
+        s, {1: None}, {1: (20, 10, 40, 30)}, 20.0
+    )  # under an unsure pose the image is believed
     grown = rect(10, 0, 50, 40)
     odds = np.where(seen, 0.98 / DOUBT, DOUBT / 0.99) ** (400 / 416)
-    assert np.allclose(1 - best(held), np.where(grown, fusion._LEAK * odds / (1 + fusion._LEAK * odds), 0), atol=1e-3)
+    assert np.allclose(
+        1 - best(held),
+        np.where(grown, fusion._LEAK * odds / (1 + fusion._LEAK * odds), 0),
+        atol=1e-3,
+    )
     sure = fuse(s, {1: None}, {1: (20, 10, 40, 30)}, 0.0)
     assert not (winner(sure) == 1).any()
 
@@ -202,11 +225,20 @@ def test_the_best_of_a_distribution_is_no_less_than_its_share_and_the_inputs_are
     s = segmentation(*p, ids=(4, 9, 12))
     before = s.probs.clone()
     mask = rect(20, 10, 40, 30)
-    priors = {i: projection_prior(projection(mask), sigma, None, 0.05) for i, sigma in ((4, 0.0), (9, 0.4), (12, 30.0))}
+    priors = {
+        i: projection_prior(projection(mask), sigma, None, 0.05)
+        for i, sigma in ((4, 0.0), (9, 0.4), (12, 30.0))
+    }
     probs = [q.prob.copy() for q in priors.values()]
     got = fuse(s, priors, {4: (0, 0, W, H), 12: (60, 40, 64, 48)}, 3.0)
-    assert np.isfinite(best(got)).all() and best(got).min() > 1 / 4 - 1e-4 and best(got).max() <= 1.0 + 1e-6
-    assert torch.equal(s.probs, before) and all(np.array_equal(a, q.prob) for a, q in zip(probs, priors.values(), strict=True))
+    assert (
+        np.isfinite(best(got)).all()
+        and best(got).min() > 1 / 4 - 1e-4
+        and best(got).max() <= 1.0 + 1e-6
+    )
+    assert torch.equal(s.probs, before) and all(
+        np.array_equal(a, q.prob) for a, q in zip(probs, priors.values(), strict=True)
+    )
 
 
 def test_a_winner_computed_before_is_not_kept() -> None:
@@ -233,7 +265,7 @@ def test_outlines_that_are_exact_and_a_prior_that_is_sure_or_worthless(sigma: fl
 def test_a_mask_that_becomes_the_whole_image_keeps_what_is_about_its_last_place() -> None:
     s = segmentation(0.9 * np.ones((H, W)), ids=(3,))
     last = {3: (20, 16, 30, 26)}
-    gate = burst(s, last)
+    gate = limit_runaway_masks(s, last)
     assert gate[3].roi == (12, 8, 38, 34)
     won = winner(fuse(s, gate, last, 0.0)) == 1
     assert won[8:34, 12:38].all() and won.sum() == 26 * 26
@@ -241,5 +273,11 @@ def test_a_mask_that_becomes_the_whole_image_keeps_what_is_about_its_last_place(
 
 def test_what_was_large_or_grows_by_little_or_is_new_may_be_large() -> None:
     s = segmentation(0.9 * np.ones((H, W)), ids=(3,))
-    assert burst(s, {3: (0, 0, 60, 30)}) == {} and burst(s, {}) == {} and burst(s, {4: (20, 16, 30, 26)}) == {}
-    assert burst(segmentation(0.9 * rect(16, 12, 40, 40)), {1: (20, 16, 30, 26)}) == {}
+    assert (
+        limit_runaway_masks(s, {3: (0, 0, 60, 30)}) == {}
+        and limit_runaway_masks(s, {}) == {}
+        and limit_runaway_masks(s, {4: (20, 16, 30, 26)}) == {}
+    )
+    assert (
+        limit_runaway_masks(segmentation(0.9 * rect(16, 12, 40, 40)), {1: (20, 16, 30, 26)}) == {}
+    )

@@ -29,12 +29,20 @@ def stages(golden: Callable[[str], Arrays]) -> Arrays:
 def near(stages: Arrays, shared_golden: Path) -> Callable[[str, torch.Tensor], None]:
     """``near(name, ours)``: fails where a stage is farther from the reference than ten times its line."""
     lines = (shared_golden / "lwl" / "stage_tolerances.txt").read_text().splitlines()[2:]
-    tolerance = {fields[0]: float(fields[2]) for fields in (line.split("\t") for line in lines) if len(fields) > 2}
+    tolerance = {
+        fields[0]: float(fields[2])
+        for fields in (line.split("\t") for line in lines)
+        if len(fields) > 2
+    }
 
     def check(name: str, ours: torch.Tensor) -> None:
         theirs = stages[name]
-        difference = np.abs(ours.detach().numpy().reshape(theirs.shape).astype(np.float64) - theirs).max()
-        assert difference <= 10 * tolerance[name], f"{name}: {difference:.3g}, allowed 10 x {tolerance[name]:.3g}"
+        difference = np.abs(
+            ours.detach().numpy().reshape(theirs.shape).astype(np.float64) - theirs
+        ).max()
+        assert difference <= 10 * tolerance[name], (
+            f"{name}: {difference:.3g}, allowed 10 x {tolerance[name]:.3g}"
+        )
 
     return check
 
@@ -49,19 +57,30 @@ def masks(stages: Arrays, *index: int) -> torch.Tensor:
 
 def mean_square(net: LwlNet, filters: torch.Tensor, block: Samples) -> float:
     """The reference's figure for eq. (3): the mean over all residuals, of data and of regularisation."""
-    return float(2 * loss(filters, [block], net.ridge)[0] / (block.labels.numel() + filters.numel()))
+    return float(
+        2 * loss(filters, [block], net.ridge)[0] / (block.labels.numel() + filters.numel())
+    )
 
 
 def test_golden_names_and_shapes(shared_golden: Path) -> None:
     lines = (shared_golden / "lwl" / "state_dict_keys.txt").read_text().splitlines()
-    theirs = {line.split("\t")[0]: tuple(line.split("\t")[1:]) for line in lines if "\t" in line and not line.startswith("#")}
-    ours = {k: (str(tuple(v.shape)), str(v.dtype).removeprefix("torch.")) for k, v in LwlNet(SPECS["resnet50_box"]).state_dict().items()}
+    theirs = {
+        line.split("\t")[0]: tuple(line.split("\t")[1:])
+        for line in lines
+        if "\t" in line and not line.startswith("#")
+    }
+    ours = {
+        k: (str(tuple(v.shape)), str(v.dtype).removeprefix("torch."))
+        for k, v in LwlNet(SPECS["resnet50_box"]).state_dict().items()
+    }
     assert ours == theirs
     assert len(LwlNet(SPECS["resnet50"]).state_dict()) == 480
 
 
 @torch.no_grad()
-def test_golden_features_and_labels(published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]) -> None:
+def test_golden_features_and_labels(
+    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+) -> None:
     maps = published.extract(frames(stages, 0))
     for level, stride in enumerate((4, 8, 16, 32), start=1):
         near(f"layer{level}", maps[stride])
@@ -72,7 +91,9 @@ def test_golden_features_and_labels(published: LwlNet, stages: Arrays, near: Cal
 
 
 @torch.no_grad()
-def test_golden_filters_after_each_iteration(published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]) -> None:
+def test_golden_filters_after_each_iteration(
+    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+) -> None:
     x = published.target_features(published.extract(frames(stages, 0)))
     labels, weights = published.encode(masks(stages, 0))
     block = Samples(x, torch.tensor([0]), labels, weights.square())
@@ -80,12 +101,19 @@ def test_golden_filters_after_each_iteration(published: LwlNet, stages: Arrays, 
     for _ in range(20):
         filters.append(steepest_descent(filters[-1], [block], published.ridge, 1))
     near("filters", torch.stack(filters))
-    near("filters", torch.stack([*filters[:-1], steepest_descent(filters[0], [block], published.ridge, 20)]))  # the residual carried
-    assert [mean_square(published, f, block) for f in filters] == pytest.approx(stages["init_losses"].tolist(), rel=1e-5)
+    near(
+        "filters",
+        torch.stack([*filters[:-1], steepest_descent(filters[0], [block], published.ridge, 20)]),
+    )  # the residual carried
+    assert [mean_square(published, f, block) for f in filters] == pytest.approx(
+        stages["init_losses"].tolist(), rel=1e-5
+    )
 
 
 @torch.no_grad()
-def test_golden_decoder(published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]) -> None:
+def test_golden_decoder(
+    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+) -> None:
     maps = published.extract(frames(stages, 1))
     x = published.target_features(maps)
     near("f1_tm_feat", x)
@@ -98,10 +126,14 @@ def test_golden_decoder(published: LwlNet, stages: Arrays, near: Callable[[str, 
 
 
 @torch.no_grad()
-def test_golden_update_with_two_samples(published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]) -> None:
+def test_golden_update_with_two_samples(
+    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+) -> None:
     x = published.target_features(published.extract(frames(stages, 0, 1)))
     predicted = torch.sigmoid(torch.from_numpy(stages["f1_logits"]))
-    labels, weights = published.encode(torch.cat([masks(stages, 0), predicted.reshape(1, 1, 128, 224)]))
+    labels, weights = published.encode(
+        torch.cat([masks(stages, 0), predicted.reshape(1, 1, 128, 224)])
+    )
     near("upd_label_enc", labels)
     near("upd_spatial_w", weights)
     share = torch.from_numpy(stages["upd_sample_w"])[:, None, None, None, None]
@@ -110,16 +142,26 @@ def test_golden_update_with_two_samples(published: LwlNet, stages: Arrays, near:
     for _ in range(3):
         filters.append(steepest_descent(filters[-1], [block], published.ridge, 1))
     near("upd_filters", torch.stack(filters))
-    assert [mean_square(published, f, block) for f in filters] == pytest.approx(stages["upd_losses"].tolist(), rel=1e-4)
+    assert [mean_square(published, f, block) for f in filters] == pytest.approx(
+        stages["upd_losses"].tolist(), rel=1e-4
+    )
 
 
 @torch.no_grad()
-def test_golden_batch_of_two_clips(published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]) -> None:
+def test_golden_batch_of_two_clips(
+    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+) -> None:
     index = (0, 2)
     x = published.target_features(published.extract(frames(stages, *index)))
     labels, weights = published.encode(masks(stages, *index))
-    blocks = [Samples(x[i : i + 1], torch.tensor([i]), labels[i : i + 1], weights[i : i + 1].square()) for i in range(2)]
-    near("batch2_filter", steepest_descent(torch.zeros((2, 16, 512, 3, 3)), blocks, published.ridge, 5))
+    blocks = [
+        Samples(x[i : i + 1], torch.tensor([i]), labels[i : i + 1], weights[i : i + 1].square())
+        for i in range(2)
+    ]
+    near(
+        "batch2_filter",
+        steepest_descent(torch.zeros((2, 16, 512, 3, 3)), blocks, published.ridge, 5),
+    )
 
 
 @pytest.mark.parametrize("case", range(4))
@@ -130,18 +172,30 @@ def test_golden_lovasz(golden: Callable[[str], Arrays], case: int) -> None:
     value = lovasz(torch.sigmoid(logits).flatten(), truth.flatten())
     value.backward()
     assert value.item() == pytest.approx(float(arrays[f"loss{case}"]), abs=1e-6)
-    assert logits.grad is not None and np.allclose(logits.grad.numpy(), arrays[f"grad{case}"], atol=1e-7)
-    each = torch.stack([lovasz(p.flatten(), y.flatten()) for p, y in zip(torch.sigmoid(logits), truth, strict=True)])
+    assert logits.grad is not None and np.allclose(
+        logits.grad.numpy(), arrays[f"grad{case}"], atol=1e-7
+    )
+    each = torch.stack(
+        [
+            lovasz(p.flatten(), y.flatten())
+            for p, y in zip(torch.sigmoid(logits), truth, strict=True)
+        ]
+    )
     assert each.mean().item() == pytest.approx(float(arrays[f"loss_per_image{case}"]), abs=1e-6)
 
 
-def test_golden_train_step(golden: Callable[[str], Arrays], by_recipe: Callable[[nn.Module], None]) -> None:
+def test_golden_train_step(
+    golden: Callable[[str], Arrays], by_recipe: Callable[[nn.Module], None]
+) -> None:
     """A whole step of the published training: frame 0 teaches by five iterations, three frames are predicted, all pixels in one loss."""
     arrays = golden("train_step")
     task = LwlTask(LwlOptions(network="resnet50", pool="batch"))
     net = task.build().train()
     by_recipe(net)
-    clips = Batch(torch.from_numpy(arrays["imgs"]).permute(1, 0, 4, 2, 3), torch.from_numpy(arrays["masks"]).transpose(0, 1).contiguous())
+    clips = Batch(
+        torch.from_numpy(arrays["imgs"]).permute(1, 0, 4, 2, 3),
+        torch.from_numpy(arrays["masks"]).transpose(0, 1).contiguous(),
+    )
     predicted = []
     net.decoder.register_forward_hook(lambda _module, _args, out: predicted.append(out.detach()))
     value, _ = task.loss(net, clips)
@@ -155,4 +209,6 @@ def test_golden_train_step(golden: Callable[[str], Arrays], by_recipe: Callable[
         assert float(gradients[name].norm()) == pytest.approx(norm, rel=2e-3), name
     for key in (k for k in arrays if k.startswith("grad:")):
         theirs = torch.from_numpy(arrays[key])
-        assert float((gradients[key.removeprefix("grad:")] - theirs).norm() / theirs.norm()) < 2e-3, key
+        assert (
+            float((gradients[key.removeprefix("grad:")] - theirs).norm() / theirs.norm()) < 2e-3
+        ), key

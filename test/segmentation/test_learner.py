@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from vos_ros.segmentation.networks.learner import Samples, apply_filters, correlate, loss, steepest_descent
+from vos_ros.segmentation.networks.learner import (
+    Samples,
+    apply_filters,
+    correlate,
+    loss,
+    steepest_descent,
+)
 
 C, D, K, H, W = 3, 2, 3, 6, 7
 LAMBDA = 0.05
@@ -18,8 +24,12 @@ LAMBDA = 0.05
 def block(seed: int, rows: Sequence[int] = (0,), frames: int = 1) -> Samples:
     rng = np.random.default_rng(seed)
     shape = (frames, len(rows), D, H, W)
-    return Samples(torch.from_numpy(rng.normal(size=(frames, C, H, W))), torch.tensor(rows), torch.from_numpy(rng.uniform(size=shape)),
-                   torch.from_numpy(rng.uniform(0.1, 2.0, shape)))
+    return Samples(
+        torch.from_numpy(rng.normal(size=(frames, C, H, W))),
+        torch.tensor(rows),
+        torch.from_numpy(rng.uniform(size=shape)),
+        torch.from_numpy(rng.uniform(0.1, 2.0, shape)),
+    )
 
 
 def zeros(n: int = 1) -> torch.Tensor:
@@ -33,14 +43,31 @@ def some(n: int = 1, kernel: int = K) -> torch.Tensor:
 def patches(features: torch.Tensor, kernel: int = K) -> np.ndarray:
     """(H W, C K K): row p holds what a filter sees at cell p, zero outside the map."""
     x = np.pad(features.numpy(), ((0, 0), (kernel // 2, kernel // 2), (kernel // 2, kernel // 2)))
-    return np.stack([x[:, i : i + kernel, j : j + kernel].ravel() for i in range(H) for j in range(W)])
+    return np.stack(
+        [x[:, i : i + kernel, j : j + kernel].ravel() for i in range(H) for j in range(W)]
+    )
 
 
-def flat(blocks: Sequence[Samples], channel: int, row: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def flat(
+    blocks: Sequence[Samples], channel: int, row: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A, y and W^2 of eq. (3) as one linear least-squares problem for one filter of one object."""
-    parts = [(patches(b.features[s]), b.labels[s, k, channel].numpy().ravel(), b.weights[s, k, channel].numpy().ravel())
-             for b in blocks for s in range(len(b.features)) for k, r in enumerate(b.rows.tolist()) if r == row]
-    return np.concatenate([a for a, _, _ in parts]), np.concatenate([y for _, y, _ in parts]), np.concatenate([w for _, _, w in parts])
+    parts = [
+        (
+            patches(b.features[s]),
+            b.labels[s, k, channel].numpy().ravel(),
+            b.weights[s, k, channel].numpy().ravel(),
+        )
+        for b in blocks
+        for s in range(len(b.features))
+        for k, r in enumerate(b.rows.tolist())
+        if r == row
+    ]
+    return (
+        np.concatenate([a for a, _, _ in parts]),
+        np.concatenate([y for _, y, _ in parts]),
+        np.concatenate([w for _, _, w in parts]),
+    )
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -49,7 +76,9 @@ def test_a_filter_is_a_correlation_with_zero_padding(kernel: int) -> None:
     out = apply_filters(b.features, tau).numpy()
     assert out.shape == (2, 2, D, H, W)
     for s in range(2):
-        expected = (patches(b.features[s], kernel) @ tau.flatten(2).numpy().reshape(2 * D, -1).T).T.reshape(2, D, H, W)
+        expected = (
+            patches(b.features[s], kernel) @ tau.flatten(2).numpy().reshape(2 * D, -1).T
+        ).T.reshape(2, D, H, W)
         assert np.allclose(out[s], expected)
 
 
@@ -76,10 +105,19 @@ def test_iterations_are_those_of_eq_4() -> None:
     problems = [flat(blocks, channel) for channel in range(D)]
     tau = np.zeros((D, C * K * K))
     for n in range(1, 6):
-        g = np.stack([a.T @ (w * (a @ t - y)) + LAMBDA * t for (a, y, w), t in zip(problems, tau, strict=True)])
-        curvature = sum(float((w * (a @ v) ** 2).sum()) for (a, _, w), v in zip(problems, g, strict=True)) + LAMBDA * float((g**2).sum())
+        g = np.stack(
+            [
+                a.T @ (w * (a @ t - y)) + LAMBDA * t
+                for (a, y, w), t in zip(problems, tau, strict=True)
+            ]
+        )
+        curvature = sum(
+            float((w * (a @ v) ** 2).sum()) for (a, _, w), v in zip(problems, g, strict=True)
+        ) + LAMBDA * float((g**2).sum())
         tau = tau - float((g**2).sum()) / curvature * g
-        assert np.allclose(steepest_descent(zeros(), blocks, LAMBDA, n)[0].flatten(1).numpy(), tau, atol=1e-10)
+        assert np.allclose(
+            steepest_descent(zeros(), blocks, LAMBDA, n)[0].flatten(1).numpy(), tau, atol=1e-10
+        )
 
 
 def test_many_iterations_reach_the_closed_form_of_ridge_regression() -> None:
@@ -107,14 +145,18 @@ def test_the_gradient_is_that_of_the_loss_and_the_step_is_exact() -> None:
 
 def test_every_iteration_lowers_the_loss() -> None:
     blocks = [block(i) for i in range(3)]
-    losses = [float(loss(steepest_descent(zeros(), blocks, LAMBDA, n), blocks, LAMBDA)) for n in range(12)]
+    losses = [
+        float(loss(steepest_descent(zeros(), blocks, LAMBDA, n), blocks, LAMBDA)) for n in range(12)
+    ]
     assert all(b < a for a, b in pairwise(losses))
 
 
 def test_going_on_from_filters_is_going_on() -> None:
     blocks = [block(0), block(1)]
     halfway = steepest_descent(zeros(), blocks, LAMBDA, 3)
-    assert torch.allclose(steepest_descent(halfway, blocks, LAMBDA, 4), steepest_descent(zeros(), blocks, LAMBDA, 7))
+    assert torch.allclose(
+        steepest_descent(halfway, blocks, LAMBDA, 4), steepest_descent(zeros(), blocks, LAMBDA, 7)
+    )
 
 
 def test_objects_learned_together_are_as_if_learned_alone() -> None:
@@ -122,16 +164,27 @@ def test_objects_learned_together_are_as_if_learned_alone() -> None:
     both = [block(0, (0, 1), frames=2), block(1, (2, 0))]
     together = steepest_descent(zeros(3), both, LAMBDA, 6)
     for row in range(3):
-        alone = [Samples(b.features, torch.tensor([0]), b.labels[:, k : k + 1], b.weights[:, k : k + 1])
-                 for b in both for k, r in enumerate(b.rows.tolist()) if r == row]
+        alone = [
+            Samples(b.features, torch.tensor([0]), b.labels[:, k : k + 1], b.weights[:, k : k + 1])
+            for b in both
+            for k, r in enumerate(b.rows.tolist())
+            if r == row
+        ]
         assert torch.allclose(together[row : row + 1], steepest_descent(zeros(), alone, LAMBDA, 6))
-        assert torch.allclose(loss(together, both, LAMBDA)[row], loss(together[row : row + 1], alone, LAMBDA)[0])
+        assert torch.allclose(
+            loss(together, both, LAMBDA)[row], loss(together[row : row + 1], alone, LAMBDA)[0]
+        )
 
 
 def test_frames_of_a_block_are_as_if_in_blocks_of_their_own() -> None:
     b = block(0, (0, 1), frames=3)
-    apart = [Samples(b.features[s : s + 1], b.rows, b.labels[s : s + 1], b.weights[s : s + 1]) for s in range(3)]
-    assert torch.allclose(steepest_descent(zeros(2), [b], LAMBDA, 5), steepest_descent(zeros(2), apart, LAMBDA, 5))
+    apart = [
+        Samples(b.features[s : s + 1], b.rows, b.labels[s : s + 1], b.weights[s : s + 1])
+        for s in range(3)
+    ]
+    assert torch.allclose(
+        steepest_descent(zeros(2), [b], LAMBDA, 5), steepest_descent(zeros(2), apart, LAMBDA, 5)
+    )
 
 
 def test_a_sample_with_twice_the_weight_is_there_twice() -> None:
@@ -142,8 +195,14 @@ def test_a_sample_with_twice_the_weight_is_there_twice() -> None:
 
 def test_no_gradient_no_motion() -> None:
     b = block(0)
-    assert torch.equal(steepest_descent(zeros(), [b._replace(labels=torch.zeros_like(b.labels))], LAMBDA, 3), zeros())
-    assert torch.equal(steepest_descent(zeros(), [b._replace(weights=torch.zeros_like(b.weights))], LAMBDA, 3), zeros())
+    assert torch.equal(
+        steepest_descent(zeros(), [b._replace(labels=torch.zeros_like(b.labels))], LAMBDA, 3),
+        zeros(),
+    )
+    assert torch.equal(
+        steepest_descent(zeros(), [b._replace(weights=torch.zeros_like(b.weights))], LAMBDA, 3),
+        zeros(),
+    )
     assert torch.equal(steepest_descent(zeros(2), [], LAMBDA, 3), zeros(2))
     # one object that stays doesn't hold up another
     moved = steepest_descent(zeros(2), [block(0, (1,))], LAMBDA, 3)
@@ -157,18 +216,28 @@ def test_it_stops_early_when_no_object_has_anything_to_gain() -> None:
     assert not torch.equal(steepest_descent(zeros(2), blocks, LAMBDA, 5, tolerance=1e-3), zeros(2))
     first = float(loss(zeros(2), blocks, LAMBDA).sum())
     at_1_percent = steepest_descent(zeros(2), blocks, LAMBDA, 400, tolerance=0.01)
-    assert float(loss(far, blocks, LAMBDA).sum()) < float(loss(at_1_percent, blocks, LAMBDA).sum()) < first
+    assert (
+        float(loss(far, blocks, LAMBDA).sum())
+        < float(loss(at_1_percent, blocks, LAMBDA).sum())
+        < first
+    )
 
 
 def test_the_result_is_differentiable_through_two_iterations() -> None:
     b = block(0)
-    features, labels, weights = (t.clone().requires_grad_(True) for t in (b.features, b.labels, b.weights))
+    features, labels, weights = (
+        t.clone().requires_grad_(True) for t in (b.features, b.labels, b.weights)
+    )
     ridge = torch.tensor([LAMBDA], dtype=torch.float64, requires_grad=True)
 
-    def learned(features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
+    def learned(
+        features: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, ridge: torch.Tensor
+    ) -> torch.Tensor:
         return steepest_descent(zeros(), [Samples(features, b.rows, labels, weights)], ridge, 2)
 
-    assert torch.autograd.gradcheck(learned, (features, labels, weights, ridge), eps=1e-6, atol=1e-6)
+    assert torch.autograd.gradcheck(
+        learned, (features, labels, weights, ridge), eps=1e-6, atol=1e-6
+    )
 
 
 def test_inference_builds_no_graph() -> None:

@@ -42,23 +42,45 @@ def test_keys_and_shapes_are_those_of_the_stock_weights(stock: dict[str, torch.T
     theirs = {k: tuple(v.shape) for k, v in stock.items()}
     assert ours == {k: theirs.get(k) for k in ours}
     # all that is left over is the head: the 1280-channel convolution and the classifier
-    assert {k.rsplit(".", 1)[0].split(".")[0] + "." + k.split(".")[1] for k in set(theirs) - set(ours)} <= {"features.18", "classifier.1"}
+    assert {
+        k.rsplit(".", 1)[0].split(".")[0] + "." + k.split(".")[1] for k in set(theirs) - set(ours)
+    } <= {"features.18", "classifier.1"}
 
 
-def test_the_stock_weights_make_sense_of_an_image(stock: dict[str, torch.Tensor], shared_data: Path) -> None:
+def test_the_stock_weights_make_sense_of_an_image(
+    stock: dict[str, torch.Tensor], shared_data: Path
+) -> None:
     """With the head put on, a frame's classes are few, and the same ones where the image is mirrored."""
     import cv2
 
-    head = nn.Sequential(nn.Conv2d(320, 1280, 1, bias=False), nn.BatchNorm2d(1280, eps=1e-3), nn.ReLU6())
-    head.load_state_dict({k.removeprefix("features.18."): v for k, v in stock.items() if k.startswith("features.18.")})
+    head = nn.Sequential(
+        nn.Conv2d(320, 1280, 1, bias=False), nn.BatchNorm2d(1280, eps=1e-3), nn.ReLU6()
+    )
+    head.load_state_dict(
+        {
+            k.removeprefix("features.18."): v
+            for k, v in stock.items()
+            if k.startswith("features.18.")
+        }
+    )
     net = MobileNetV2(32)
     net.load_state_dict({k: stock[k] for k in net.state_dict()})
     net.eval(), head.eval()
     frame = next(iter(sorted((shared_data / "kitchen" / "color").iterdir())))
-    image = torch.from_numpy(cv2.resize(cv2.imread(str(frame))[..., ::-1], (225, 225)).copy()).permute(2, 0, 1)[None] / 127.5 - 1
+    image = (
+        torch.from_numpy(cv2.resize(cv2.imread(str(frame))[..., ::-1], (225, 225)).copy()).permute(
+            2, 0, 1
+        )[None]
+        / 127.5
+        - 1
+    )
     with torch.inference_mode():
+
         def classes(x: torch.Tensor) -> torch.Tensor:
-            logits = head(net(x)[32]).mean((2, 3)) @ stock["classifier.1.weight"].T + stock["classifier.1.bias"]
+            logits = (
+                head(net(x)[32]).mean((2, 3)) @ stock["classifier.1.weight"].T
+                + stock["classifier.1.bias"]
+            )
             return logits.softmax(1)[0]
 
         p, mirrored = classes(image), classes(image.flip(3))
@@ -78,9 +100,13 @@ def test_the_pyramid_has_its_strides_and_channels(max_stride: int) -> None:
 def test_cell_i_j_is_centred_on_pixel_16i_16j(row: int, column: int) -> None:
     """Symmetric kernels on an impulse see the mirror image where the grid is symmetric: sizes of 32k+1, centres on pixels 16i."""
     net = randomised(16)
-    for m in net.modules():  # make every kernel symmetric, so that only the grid could break the symmetry
+    for m in (
+        net.modules()
+    ):  # make every kernel symmetric, so that only the grid could break the symmetry
         if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3):
-            m.weight.copy_((m.weight + m.weight.flip(2) + m.weight.flip(3) + m.weight.flip((2, 3))) / 4)
+            m.weight.copy_(
+                (m.weight + m.weight.flip(2) + m.weight.flip(3) + m.weight.flip((2, 3))) / 4
+            )
     image = torch.zeros(1, 3, 65, 97)
     image[0, :, 16 * row, 16 * column] = 1.0
     x = net(image)[16]
@@ -91,7 +117,10 @@ def test_cell_i_j_is_centred_on_pixel_16i_16j(row: int, column: int) -> None:
 
 
 def test_folding_batch_norm_changes_nothing_but_the_time() -> None:
-    net, image = randomised(16), torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1))
+    net, image = (
+        randomised(16),
+        torch.randn(1, 3, 65, 65, generator=torch.Generator().manual_seed(1)),
+    )
     before = net(image)
     fold(net)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
@@ -105,7 +134,9 @@ def test_classical_features_tell_colours_and_textures_apart() -> None:
     net = ClassicalFeatures()
     image = torch.zeros(1, 3, 64, 64)
     image[:, 0, :, 32:] = 0.8  # the right half is redder
-    image[:, :, 32:] += 0.5 * torch.sin(torch.arange(64) * 2 * torch.pi / 5)[None, None, None]  # the lower half is striped
+    image[:, :, 32:] += (
+        0.5 * torch.sin(torch.arange(64) * 2 * torch.pi / 5)[None, None, None]
+    )  # the lower half is striped
     x = net(image, (9, 9))
     assert x.shape == (1, net.channels, 9, 9) and bool(torch.isfinite(x).all())
     red, energy = x[0, 1], x[0, 3]

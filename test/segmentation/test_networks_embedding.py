@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec, similarity, squared_distance
+from vos_ros.segmentation.networks.embedding import (
+    SPECS,
+    EmbeddingNet,
+    EmbeddingSpec,
+    similarity,
+    squared_distance,
+)
 
 SMALL = replace(SPECS["mobilenet_v2"], dims=8, width=12)
 
@@ -21,7 +27,9 @@ def net(spec: EmbeddingSpec = SMALL) -> EmbeddingNet:
 
 
 def image(h: int, w: int, frames: int = 1) -> torch.Tensor:
-    return torch.randint(0, 256, (frames, 3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    return torch.randint(
+        0, 256, (frames, 3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(3)
+    )
 
 
 @pytest.mark.parametrize("stride", [4, 8])
@@ -31,7 +39,10 @@ def test_an_embedding_has_a_vector_per_cell(stride: int, aligned: bool) -> None:
     h, w = made.fits(70, 90)
     assert (h, w) == ((65, 97) if aligned else (64, 96))
     out = made(image(h, w, frames=2))
-    assert out.shape == (2, 8, *made.cells(h, w)) and made.cells(h, w) == (-(-h // stride), -(-w // stride))
+    assert out.shape == (2, 8, *made.cells(h, w)) and made.cells(h, w) == (
+        -(-h // stride),
+        -(-w // stride),
+    )
     assert out.dtype == torch.float32 and bool(torch.isfinite(out).all())
 
 
@@ -77,13 +88,20 @@ def test_half_precision_is_for_the_convolutions_alone() -> None:
 
 def test_batch_norms_keep_their_statistics_in_training() -> None:
     made = net().train()
-    assert made.training and not any(m.training for m in made.modules() if isinstance(m, nn.BatchNorm2d))
+    assert made.training and not any(
+        m.training for m in made.modules() if isinstance(m, nn.BatchNorm2d)
+    )
 
 
 def test_the_metric_is_one_for_equal_pixels_and_falls_to_nothing() -> None:
     a, b = (torch.randn(n, 5, generator=torch.Generator().manual_seed(n)) for n in (4, 7))
-    expected = [[2 / (1 + np.exp(np.sum((x - y) ** 2))) for y in b.double().numpy()] for x in a.double().numpy()]
-    assert torch.allclose(similarity(squared_distance(a, b)).double(), torch.tensor(expected), atol=1e-6)
+    expected = [
+        [2 / (1 + np.exp(np.sum((x - y) ** 2))) for y in b.double().numpy()]
+        for x in a.double().numpy()
+    ]
+    assert torch.allclose(
+        similarity(squared_distance(a, b)).double(), torch.tensor(expected), atol=1e-6
+    )
     assert torch.allclose(similarity(squared_distance(a, a)).diagonal(), torch.ones(4), atol=1e-5)
     assert float(similarity(torch.tensor(200.0))) == 0.0
 
@@ -93,22 +111,27 @@ def test_a_spec_comes_back_from_json() -> None:
         assert EmbeddingSpec.from_json(spec.to_json()) == spec
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"colour": 1}, r"unknown fields \['colour'\].*known are.*backbone"),
-    ({"dims": 0}, "dims = 0"),
-    ({"dims": True}, "dims = True"),
-    ({"dims": 3.0}, "dims = 3.0"),
-    ({"aligned": 1}, "aligned = 1"),
-    ({"stride": 16}, "stride 16.*wanted 4 or 8"),
-    ({"backbone": "vgg"}, "backbone 'vgg': known are mobilenet_v2"),
-    ({"convention": "matlab"}, "input convention 'matlab'"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, r"unknown fields \['colour'\].*known are.*backbone"),
+        ({"dims": 0}, "dims = 0"),
+        ({"dims": True}, "dims = True"),
+        ({"dims": 3.0}, "dims = 3.0"),
+        ({"aligned": 1}, "aligned = 1"),
+        ({"stride": 16}, "stride 16.*wanted 4 or 8"),
+        ({"backbone": "vgg"}, "backbone 'vgg': known are mobilenet_v2"),
+        ({"convention": "matlab"}, "input convention 'matlab'"),
+    ],
+)
 def test_a_wrong_spec_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EmbeddingSpec.from_json(json.dumps({**json.loads(SMALL.to_json()), **change}))
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "not the specification of an embedding"), ("[1]", "got a list")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not the specification of an embedding"), ("[1]", "got a list")]
+)
 def test_what_is_no_spec_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         EmbeddingSpec.from_json(text)

@@ -33,7 +33,10 @@ def box(*xyxy: float) -> Box:
 
 
 def points(*xy: tuple[float, float], positive: tuple[bool, ...] | None = None) -> Points:
-    return Points(np.array(xy, np.float32).reshape(-1, 2), np.array(positive if positive is not None else [True] * len(xy), bool))
+    return Points(
+        np.array(xy, np.float32).reshape(-1, 2),
+        np.array(positive if positive is not None else [True] * len(xy), bool),
+    )
 
 
 def scribble(*strokes: tuple[slice, slice, int], shape: tuple[int, int] = SHAPE) -> Scribble:
@@ -52,15 +55,27 @@ def test_a_mask_is_itself_even_where_it_is_empty(frame: Frame) -> None:
     assert not to_mask(Mask(np.zeros(SHAPE, bool)), frame).any()
 
 
-@pytest.mark.parametrize("prompt", [
-    box(27, 17, 61, 47),
-    box(29.6, 19.6, 58.4, 44.4),
-    points((40, 30)),
-    points((33, 23), (54, 41)),
-    points((40, 30), (10, 10), positive=(True, False)),
-    scribble((slice(30, 32), slice(33, 55), 1)),
-    scribble((slice(30, 32), slice(33, 55), 1), (slice(50, 52), slice(20, 70), 2)),
-], ids=["box", "tight box", "click", "two clicks", "click and counter-click", "stroke", "two strokes"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        box(27, 17, 61, 47),
+        box(29.6, 19.6, 58.4, 44.4),
+        points((40, 30)),
+        points((33, 23), (54, 41)),
+        points((40, 30), (10, 10), positive=(True, False)),
+        scribble((slice(30, 32), slice(33, 55), 1)),
+        scribble((slice(30, 32), slice(33, 55), 1), (slice(50, 52), slice(20, 70), 2)),
+    ],
+    ids=[
+        "box",
+        "tight box",
+        "click",
+        "two clicks",
+        "click and counter-click",
+        "stroke",
+        "two strokes",
+    ],
+)
 def test_prompts_find_the_object_and_only_it(frame: Frame, prompt: Prompt) -> None:
     mask = to_mask(prompt, frame)
     assert mask.shape == SHAPE and mask.dtype == bool
@@ -70,7 +85,9 @@ def test_prompts_find_the_object_and_only_it(frame: Frame, prompt: Prompt) -> No
 def test_what_was_pointed_at_is_in_the_mask_and_what_was_excluded_is_not(frame: Frame) -> None:
     mask = to_mask(points((31, 21), (5, 5), positive=(True, True)), frame)
     assert mask[21, 31] and mask[5, 5]
-    excluded = to_mask(scribble((slice(30, 32), slice(33, 44), 1), (slice(20, 44), slice(50, 58), 2)), frame)
+    excluded = to_mask(
+        scribble((slice(30, 32), slice(33, 44), 1), (slice(20, 44), slice(50, 58), 2)), frame
+    )
     assert not excluded[20:44, 50:58].any()
 
 
@@ -81,20 +98,32 @@ def test_a_box_never_leaves_itself(frame: Frame) -> None:
     assert mask.any() and not (mask & outside).any()
 
 
-@pytest.mark.parametrize("prompt", [box(-20, -20, 200, 200), box(0, 0, W, H), box(70, 50, 200, 200), box(3, 3, 5, 5)],
-                         ids=["beyond", "whole image", "over the corner", "2x2"])
+@pytest.mark.parametrize(
+    "prompt",
+    [box(-20, -20, 200, 200), box(0, 0, W, H), box(70, 50, 200, 200), box(3, 3, 5, 5)],
+    ids=["beyond", "whole image", "over the corner", "2x2"],
+)
 def test_boxes_at_the_limits_give_a_mask(frame: Frame, prompt: Box) -> None:
     assert to_mask(prompt, frame).any()
 
 
-@pytest.mark.parametrize("prompt", [points((0, 0)), points((W - 1, H - 1)), points((-0.4, -0.4)),
-                                    points((40, 30), (40, 30), positive=(True, False))],
-                         ids=["first pixel", "last pixel", "rounds in", "contradiction"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        points((0, 0)),
+        points((W - 1, H - 1)),
+        points((-0.4, -0.4)),
+        points((40, 30), (40, 30), positive=(True, False)),
+    ],
+    ids=["first pixel", "last pixel", "rounds in", "contradiction"],
+)
 def test_clicks_at_the_limits_give_a_mask(frame: Frame, prompt: Points) -> None:
     assert to_mask(prompt, frame).any()
 
 
-def test_images_without_any_contrast_give_what_was_pointed_at(make_frame: Callable[..., Frame]) -> None:
+def test_images_without_any_contrast_give_what_was_pointed_at(
+    make_frame: Callable[..., Frame],
+) -> None:
     uniform = make_frame(0, H, W, rgb=np.full((H, W, 3), 99, np.uint8))
     click = to_mask(points((40, 30)), uniform)
     assert click[30, 40] and click.sum() < 60
@@ -148,6 +177,14 @@ def test_what_is_wrong_at_any_size_is_told_before_the_size_is_known(wrong: str) 
         check_prompt(WRONG[wrong][0], None)
 
 
-@pytest.mark.parametrize("prompt", [Mask(square()), box(900, 900, 999, 999), points((900, 900)), scribble((slice(3, 5), slice(3, 5), 1))])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Mask(square()),
+        box(900, 900, 999, 999),
+        points((900, 900)),
+        scribble((slice(3, 5), slice(3, 5), 1)),
+    ],
+)
 def test_what_may_be_right_passes_before_the_size_is_known(prompt: Prompt) -> None:
     check_prompt(prompt, None)

@@ -10,7 +10,9 @@ from vos_ros.segmentation import registry
 
 
 def test_every_file_of_methods_registers_something() -> None:
-    files = {p.stem for p in Path(next(iter(vos_ros.segmentation.methods.__path__))).glob("*.py")} - {"__init__"}
+    files = {
+        p.stem for p in Path(next(iter(vos_ros.segmentation.methods.__path__))).glob("*.py")
+    } - {"__init__"}
     assert set(registry.names()) >= files == {"lwl", "null"} | files
     assert list(registry.names()) == sorted(registry.names())
 

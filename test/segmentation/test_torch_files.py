@@ -40,7 +40,11 @@ def archive(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STO
 
 def stream(path: Path, data: bytes) -> Path:
     """The old format around one pickle without storages."""
-    parts = (0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True, "type_sizes": {}})
+    parts = (
+        0x1950A86A20F9469CFC6C,
+        1001,
+        {"protocol_version": 1001, "little_endian": True, "type_sizes": {}},
+    )
     path.write_bytes(b"".join(pickle.dumps(p, 2) for p in parts) + data + pickle.dumps([], 2))
     return path
 
@@ -49,19 +53,36 @@ def stream(path: Path, data: bytes) -> Path:
 def test_tensors_of_every_kind_come_out_as_they_went_in(tmp_path: Path, zipped: bool) -> None:
     base = torch.randn(6, 7)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    values = {"view": base[1:5, ::3], "transposed": base.t(), "scalar": torch.tensor(2.5), "empty": torch.empty(0, 3), "half": base.half(),
-              "brain": base.bfloat16(), "double": base.double(), "long": torch.arange(5), "byte": torch.arange(9, dtype=torch.uint8),
-              "bool": torch.tensor([True, False]), "parameter": net[0].weight, **net.state_dict()}
+    values = {
+        "view": base[1:5, ::3],
+        "transposed": base.t(),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.empty(0, 3),
+        "half": base.half(),
+        "brain": base.bfloat16(),
+        "double": base.double(),
+        "long": torch.arange(5),
+        "byte": torch.arange(9, dtype=torch.uint8),
+        "bool": torch.tensor([True, False]),
+        "parameter": net[0].weight,
+        **net.state_dict(),
+    }
     got = read(save({"net": values, "n": [1, None, (2.5, "x")]}, tmp_path / "f.pt", zipped))
     assert got.kind == ("zip" if zipped else "stream") and got.root["n"] == [1, None, (2.5, "x")]
     tensors = got.tensors(got.root["net"])
     assert list(tensors) == list(values)
     for name, want in values.items():
-        assert torch.equal(tensors[name], want) and tensors[name].dtype == want.dtype and tensors[name].is_contiguous(), name
+        assert (
+            torch.equal(tensors[name], want)
+            and tensors[name].dtype == want.dtype
+            and tensors[name].is_contiguous()
+        ), name
 
 
 @BOTH
-def test_classes_that_are_not_here_do_not_matter(tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_that_are_not_here_do_not_matter(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = types.ModuleType("framework_of_theirs")
     for name in ("Settings", "Meter"):
         made = type(name, (), {"__module__": module.__name__})
@@ -70,14 +91,31 @@ def test_classes_that_are_not_here_do_not_matter(tmp_path: Path, zipped: bool, m
     settings, meter = module.Settings(), module.Meter()
     settings.path, meter.history, meter.kind = "/some/where", [0.5] * 3, torch.float32
     net = torch.nn.Linear(3, 2)
-    path = save({"epoch": 7, "net": net.state_dict(), "constructor": settings, "stats": OrderedDict(loss=meter), "cls": module.Meter,
-                 "optimizer": torch.optim.Adam(net.parameters()).state_dict(), "set": {1, 2}}, tmp_path / "train.pth.tar", zipped)
+    path = save(
+        {
+            "epoch": 7,
+            "net": net.state_dict(),
+            "constructor": settings,
+            "stats": OrderedDict(loss=meter),
+            "cls": module.Meter,
+            "optimizer": torch.optim.Adam(net.parameters()).state_dict(),
+            "set": {1, 2},
+        },
+        tmp_path / "train.pth.tar",
+        zipped,
+    )
     monkeypatch.delitem(sys.modules, module.__name__)
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
     got = read(path)
-    assert got.root["epoch"] == 7 and got.root["constructor"] == Opaque("framework_of_theirs.Settings")
-    assert {"framework_of_theirs.Settings", "framework_of_theirs.Meter", "collections.OrderedDict"} <= set(got.classes)
+    assert got.root["epoch"] == 7 and got.root["constructor"] == Opaque(
+        "framework_of_theirs.Settings"
+    )
+    assert {
+        "framework_of_theirs.Settings",
+        "framework_of_theirs.Meter",
+        "collections.OrderedDict",
+    } <= set(got.classes)
     assert module.__name__ not in sys.modules
     assert torch.equal(got.tensors(got.root["net"])["weight"], net.weight)
 
@@ -107,36 +145,67 @@ ATTACKS: dict[str, Callable[[Path], bytes]] = {
     "builtins.exec": lambda m: pickle.dumps([Calls(exec, code(m))], 5),
     "builtins.open": lambda m: pickle.dumps(Calls(open, str(m), "w")),
     "subprocess": lambda m: pickle.dumps(Calls(subprocess.check_output, ["touch", str(m)])),
-    "__import__": lambda m: pickle.dumps(Calls(eval, f"__import__('pathlib').Path({str(m)!r}).touch()"), 0),
+    "__import__": lambda m: pickle.dumps(
+        Calls(eval, f"__import__('pathlib').Path({str(m)!r}).touch()"), 0
+    ),
     "old instance": lambda m: f"(S{f'touch {m}'!r}\nios\nsystem\n.".encode(),
     "old object": lambda m: f"(cposix\nsystem\nS{f'touch {m}'!r}\no.".encode(),
-    "by way of torch": lambda m: b"\x80\x04\x8c\x13torch.serialization\x8c\x09os.system\x93(S" + quoted(f"touch {m}") + b"\ntR.",
-    "getattr": lambda m: b"cbuiltins\ngetattr\n(cpathlib\nPath\nS'touch'\ntR(cpathlib\nPath\n(S" + quoted(str(m)) + b"\ntRtR.",
+    "by way of torch": lambda m: (
+        b"\x80\x04\x8c\x13torch.serialization\x8c\x09os.system\x93(S"
+        + quoted(f"touch {m}")
+        + b"\ntR."
+    ),
+    "getattr": lambda m: (
+        b"cbuiltins\ngetattr\n(cpathlib\nPath\nS'touch'\ntR(cpathlib\nPath\n(S"
+        + quoted(str(m))
+        + b"\ntRtR."
+    ),
     "dunder": lambda m: b"\x80\x04\x8c\x07pathlib\x8c\x19Path.__init__.__globals__\x93.",
-    "in the state of an object": lambda m: b"ccollections\nOrderedDict\n)R(S'x'\ncos\nsystem\n(S" + quoted(f"touch {m}") + b"\ntRdb.",
-    "in a persistent id": lambda m: b"(S'storage'\ncos\nsystem\n(S" + quoted(f"touch {m}") + b"\ntRtQ.",
+    "in the state of an object": lambda m: (
+        b"ccollections\nOrderedDict\n)R(S'x'\ncos\nsystem\n(S" + quoted(f"touch {m}") + b"\ntRdb."
+    ),
+    "in a persistent id": lambda m: (
+        b"(S'storage'\ncos\nsystem\n(S" + quoted(f"touch {m}") + b"\ntRtQ."
+    ),
     "torch.load inside": lambda m: pickle.dumps(Calls(torch.load, str(m))),
-    "pickle inside": lambda m: pickle.dumps(Calls(pickle.loads, pickle.dumps(Calls(os.system, f"touch {m}")))),
-    "storage from bytes": lambda m: pickle.dumps(Calls(torch.storage._load_from_bytes, pickle.dumps(Calls(os.system, f"touch {m}")))),
+    "pickle inside": lambda m: pickle.dumps(
+        Calls(pickle.loads, pickle.dumps(Calls(os.system, f"touch {m}")))
+    ),
+    "storage from bytes": lambda m: pickle.dumps(
+        Calls(torch.storage._load_from_bytes, pickle.dumps(Calls(os.system, f"touch {m}")))
+    ),
 }
 HARMLESS_HERE = ("dunder", "torch.load inside")  # plain pickle.loads stumbles over these too
 
 
 @BOTH
 @pytest.mark.parametrize("name", ATTACKS)
-def test_hostile_pickles_do_nothing_and_are_refused(tmp_path: Path, name: str, zipped: bool) -> None:
+def test_hostile_pickles_do_nothing_and_are_refused(
+    tmp_path: Path, name: str, zipped: bool
+) -> None:
     marker = tmp_path / "marker"
     data = ATTACKS[name](marker)
-    path = archive(tmp_path / "f.pt", {"f/data.pkl": data, "f/version": b"3\n"}) if zipped else stream(tmp_path / "f.pt", data)
-    with pytest.raises(TorchFileError, match=r"wants to call '[^']+', which no checkpoint needs.*Nothing of it was run"):
+    path = (
+        archive(tmp_path / "f.pt", {"f/data.pkl": data, "f/version": b"3\n"})
+        if zipped
+        else stream(tmp_path / "f.pt", data)
+    )
+    with pytest.raises(
+        TorchFileError,
+        match=r"wants to call '[^']+', which no checkpoint needs.*Nothing of it was run",
+    ):
         read(path)
     assert not marker.exists()
-    if name not in HARMLESS_HERE:  # the file is a real attack: the usual way of loading falls for it
+    if (
+        name not in HARMLESS_HERE
+    ):  # the file is a real attack: the usual way of loading falls for it
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 pickle.loads(data)
-            except Exception as e:  # after the deed, or before it where the interpreter has closed the way
+            except (
+                Exception
+            ) as e:  # after the deed, or before it where the interpreter has closed the way
                 assert marker.exists() or name == "by way of torch", e
         assert marker.exists()
 
@@ -144,10 +213,16 @@ def test_hostile_pickles_do_nothing_and_are_refused(tmp_path: Path, name: str, z
 @BOTH
 def test_unknown_callables_are_not_called(tmp_path: Path, zipped: bool) -> None:
     """What is in nobody's list of bad names is harmless too: nothing is imported or called at all."""
-    (tmp_path / "innocent_looking.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n"
-                                                  f"def helper(*_): open({str(tmp_path / 'called')!r}, 'w').close()\n")
+    (tmp_path / "innocent_looking.py").write_text(
+        f"open({str(tmp_path / 'imported')!r}, 'w').close()\n"
+        f"def helper(*_): open({str(tmp_path / 'called')!r}, 'w').close()\n"
+    )
     data = b"\x80\x02}X\x03\x00\x00\x00netcinnocent_looking\nhelper\n)Rs."
-    path = archive(tmp_path / "f.pt", {"f/data.pkl": data}) if zipped else stream(tmp_path / "f.pt", data)
+    path = (
+        archive(tmp_path / "f.pt", {"f/data.pkl": data})
+        if zipped
+        else stream(tmp_path / "f.pt", data)
+    )
     sys.path.insert(0, str(tmp_path))
     try:
         assert read(path).root == {"net": Opaque("innocent_looking.helper")}
@@ -156,20 +231,46 @@ def test_unknown_callables_are_not_called(tmp_path: Path, zipped: bool) -> None:
     assert not (tmp_path / "imported").exists() and not (tmp_path / "called").exists()
 
 
-def tensor_pickle(offset: int = 0, size: tuple[Any, ...] = (3,), stride: tuple[Any, ...] = (1,), count: Any = 3, key: Any = "0",
-                  kind: str = "FloatStorage") -> bytes:
+def tensor_pickle(
+    offset: int = 0,
+    size: tuple[Any, ...] = (3,),
+    stride: tuple[Any, ...] = (1,),
+    count: Any = 3,
+    key: Any = "0",
+    kind: str = "FloatStorage",
+) -> bytes:
     """{"w": a tensor} whose storage and geometry are as asked for."""
 
     def plain(value: object) -> bytes:
         return pickle.dumps(value, 2)[2:-1]
 
-    storage = b"(" + plain("storage") + f"ctorch\n{kind}\n".encode() + plain(key) + plain("cpu") + plain(count) + b"tQ"
-    return (b"\x80\x02}" + plain("w") + b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + plain(offset) + plain(size) + plain(stride)
-            + plain(False) + plain(None) + b"tRs.")
+    storage = (
+        b"("
+        + plain("storage")
+        + f"ctorch\n{kind}\n".encode()
+        + plain(key)
+        + plain("cpu")
+        + plain(count)
+        + b"tQ"
+    )
+    return (
+        b"\x80\x02}"
+        + plain("w")
+        + b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + plain(offset)
+        + plain(size)
+        + plain(stride)
+        + plain(False)
+        + plain(None)
+        + b"tRs."
+    )
 
 
 def tensor_archive(path: Path, data: bytes = struct.pack("<3f", 1, 2, 3), **geometry: Any) -> Path:
-    return archive(path, {"f/data.pkl": tensor_pickle(**geometry), "f/data/0": data, "f/version": b"3\n"})
+    return archive(
+        path, {"f/data.pkl": tensor_pickle(**geometry), "f/data/0": data, "f/version": b"3\n"}
+    )
 
 
 def test_the_made_up_tensor_is_a_tensor(tmp_path: Path) -> None:
@@ -179,20 +280,46 @@ def test_the_made_up_tensor_is_a_tensor(tmp_path: Path) -> None:
     assert got.tensors(got.root)["w"].tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("geometry", [
-    {"offset": 1}, {"offset": -1}, {"size": (4,)}, {"size": (2,), "stride": (3,)}, {"size": (2, 2), "stride": (2, 1)}, {"size": (-1,)},
-    {"size": (2,), "stride": (-1,)}, {"size": (10**6,), "stride": (0,)}, {"size": (2**62,), "stride": (2**62,)}, {"size": (3, 1)},
-    {"size": (2**200,)}, {"size": (1.5,)}, {"size": (True,)}, {"size": (1,) * 40, "stride": (1,) * 40}, {"offset": None}, {"count": -3},
-    {"key": "../0"}, {"key": "0/../../x"}, {"key": ""}, {"key": 5}, {"count": "3"}], ids=str)
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"offset": 1},
+        {"offset": -1},
+        {"size": (4,)},
+        {"size": (2,), "stride": (3,)},
+        {"size": (2, 2), "stride": (2, 1)},
+        {"size": (-1,)},
+        {"size": (2,), "stride": (-1,)},
+        {"size": (10**6,), "stride": (0,)},
+        {"size": (2**62,), "stride": (2**62,)},
+        {"size": (3, 1)},
+        {"size": (2**200,)},
+        {"size": (1.5,)},
+        {"size": (True,)},
+        {"size": (1,) * 40, "stride": (1,) * 40},
+        {"offset": None},
+        {"count": -3},
+        {"key": "../0"},
+        {"key": "0/../../x"},
+        {"key": ""},
+        {"key": 5},
+        {"count": "3"},
+    ],
+    ids=str,
+)
 def test_tensors_must_lie_in_their_storage(tmp_path: Path, geometry: dict[str, Any]) -> None:
-    with pytest.raises(TorchFileError, match=r"does not lie in its storage|not described by|has the key|no storage"):
+    with pytest.raises(
+        TorchFileError, match=r"does not lie in its storage|not described by|has the key|no storage"
+    ):
         read(tensor_archive(tmp_path / "f.pt", **geometry))
 
 
 def test_storages_must_hold_what_they_say(tmp_path: Path) -> None:
-    for data, geometry, text in ((b"\0" * 8, {}, "storage '0' has 8 bytes, its tensors want 3 x torch.float32"),
-                                 (b"\0" * 12, {"count": 2**40, "size": (3,)}, "its tensors want 1099511627776"),
-                                 (b"\0" * 12, {"key": "1"}, "storage '1' is not there")):
+    for data, geometry, text in (
+        (b"\0" * 8, {}, "storage '0' has 8 bytes, its tensors want 3 x torch.float32"),
+        (b"\0" * 12, {"count": 2**40, "size": (3,)}, "its tensors want 1099511627776"),
+        (b"\0" * 12, {"key": "1"}, "storage '1' is not there"),
+    ):
         got = read(tensor_archive(tmp_path / "f.pt", data, **geometry))
         with pytest.raises(TorchFileError, match=text):
             got.tensors(got.root)
@@ -222,12 +349,15 @@ def test_archives_that_torch_would_not_write(tmp_path: Path) -> None:
     good = {"f/data.pkl": tensor_pickle(), "f/data/0": b"\0" * 12}
     bomb = archive(tmp_path / "bomb.pt", {"f/data.pkl": b"\0" * 50_000_000}, zipfile.ZIP_DEFLATED)
     assert bomb.stat().st_size < 100_000
-    cases = {"compressed": bomb, "lies outside of it": archive(tmp_path / "a.pt", {**good, "../../evil.py": b"x"}),
-             "lies outside": archive(tmp_path / "b.pt", {**good, "/etc/evil": b"x"}),
-             "which lies": archive(tmp_path / "c.pt", {**good, "f\\..\\..\\evil": b"x"}),
-             "TorchScript": archive(tmp_path / "d.pt", {**good, "f/constants.pkl": b"x"}),
-             "big-endian": archive(tmp_path / "e.pt", {**good, "f/byteorder": b"big"}),
-             "without data.pkl": archive(tmp_path / "g.pt", {"f/other": b"x"})}
+    cases = {
+        "compressed": bomb,
+        "lies outside of it": archive(tmp_path / "a.pt", {**good, "../../evil.py": b"x"}),
+        "lies outside": archive(tmp_path / "b.pt", {**good, "/etc/evil": b"x"}),
+        "which lies": archive(tmp_path / "c.pt", {**good, "f\\..\\..\\evil": b"x"}),
+        "TorchScript": archive(tmp_path / "d.pt", {**good, "f/constants.pkl": b"x"}),
+        "big-endian": archive(tmp_path / "e.pt", {**good, "f/byteorder": b"big"}),
+        "without data.pkl": archive(tmp_path / "g.pt", {"f/other": b"x"}),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with zipfile.ZipFile(tmp_path / "h.pt", "w") as z:
@@ -241,13 +371,23 @@ def test_archives_that_torch_would_not_write(tmp_path: Path) -> None:
 
 
 def test_pickles_that_unfold_to_be_huge(tmp_path: Path) -> None:
-    laughs = b"\x80\x02]" + b"q\x00" + b"".join(b"]q" + bytes([i]) + (b"h" + bytes([i - 1]) + b"a") * 10 for i in range(1, 60)) + b"."
+    laughs = (
+        b"\x80\x02]"
+        + b"q\x00"
+        + b"".join(b"]q" + bytes([i]) + (b"h" + bytes([i - 1]) + b"a") * 10 for i in range(1, 60))
+        + b"."
+    )
     with pytest.raises(TorchFileError, match="values are left at its end"):
         read(archive(tmp_path / "g.pt", {"f/data.pkl": laughs}))
-    doubled = b"]" + b"2\x86" * 100_000 + b"."  # pairs of pairs of pairs: 2^100000 leaves if somebody printed it
+    doubled = (
+        b"]" + b"2\x86" * 100_000 + b"."
+    )  # pairs of pairs of pairs: 2^100000 leaves if somebody printed it
     assert isinstance(read(stream(tmp_path / "h.pt", doubled)).root, tuple)
     claims = b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x."  # a string of 4 EiB
-    for path in (stream(tmp_path / "i.pt", claims), archive(tmp_path / "j.pt", {"f/data.pkl": claims})):
+    for path in (
+        stream(tmp_path / "i.pt", claims),
+        archive(tmp_path / "j.pt", {"f/data.pkl": claims}),
+    ):
         with pytest.raises(TorchFileError, match="damaged"):
             read(path)
 
@@ -257,13 +397,17 @@ def test_any_byte_may_be_wrong(tmp_path: Path) -> None:
     rng = random.Random(5)
     path, refused = tmp_path / "f.pt", 0
     for zipped in (True, False):
-        value = {"net": {"a.weight": torch.randn(3, 2), "b": torch.arange(4)}, "epoch": 3, "o": [{"x": 1.5}]}
+        value = {
+            "net": {"a.weight": torch.randn(3, 2), "b": torch.arange(4)},
+            "epoch": 3,
+            "o": [{"x": 1.5}],
+        }
         whole = save(value, path, zipped).read_bytes()
         for _ in range(300):
             data = bytearray(whole)
             for _ in range(rng.randint(1, 4)):
                 data[rng.randrange(len(data))] = rng.randrange(256)
-            path.write_bytes(data[:rng.choice((len(data), rng.randrange(len(data))))])
+            path.write_bytes(data[: rng.choice((len(data), rng.randrange(len(data))))])
             try:
                 got = read(path)
                 net = got.root.get("net", {}) if isinstance(got.root, dict) else {}
@@ -276,10 +420,19 @@ def test_any_byte_may_be_wrong(tmp_path: Path) -> None:
 
 def test_files_of_other_kinds(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    for data, text in ((b"", "does not begin like"), (b"hello", "does not begin like"), (b"PK\x03\x04rest", "not a zip file"),
-                       (pickle.dumps({"a": 1}), "torch.save did not write it"),
-                       (b"\0" * 257 + b"ustar" + b"\0" * 300, r"tar format of torch 0\.1"),
-                       (b"".join(pickle.dumps(p, 2) for p in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": False})), "big-endian")):
+    for data, text in (
+        (b"", "does not begin like"),
+        (b"hello", "does not begin like"),
+        (b"PK\x03\x04rest", "not a zip file"),
+        (pickle.dumps({"a": 1}), "torch.save did not write it"),
+        (b"\0" * 257 + b"ustar" + b"\0" * 300, r"tar format of torch 0\.1"),
+        (
+            b"".join(
+                pickle.dumps(p, 2) for p in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": False})
+            ),
+            "big-endian",
+        ),
+    ):
         path.write_bytes(data)
         with pytest.raises(TorchFileError, match=text):
             read(path)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from vos_ros.geometry import se3
-from vos_ros.sources.faults import Covered, FaultyMap, GivenMap, LostFrames, PoseDrift, WithoutDepth, cover
+from vos_ros.sources.faults import (
+    Covered,
+    FaultyMap,
+    GivenMap,
+    LostFrames,
+    PoseDrift,
+    WithoutDepth,
+    cover,
+)
 from vos_ros.types import Frame, MapObject, MapUpdate
 
 
@@ -27,26 +35,45 @@ class Source:
 
 @pytest.fixture
 def frames(make_frame: Callable[..., Frame]) -> list[Frame | MapUpdate]:
-    return [make_frame(i, 40, 60, T_map_camera=np.eye(4), depth=np.full((40, 60), 2.0, np.float32)) for i in range(11)]
+    return [
+        make_frame(i, 40, 60, T_map_camera=np.eye(4), depth=np.full((40, 60), 2.0, np.float32))
+        for i in range(11)
+    ]
 
 
 def snapshot(revision: int = 1, ids: tuple[int, ...] = tuple(range(1, 11))) -> MapUpdate:
-    objects = [MapObject(i, 1, se3.from_rt(np.eye(3), np.full(3, float(i))), np.ones(3), np.full((4, 3), i, np.float32), 0.01) for i in ids]
+    objects = [
+        MapObject(
+            i,
+            1,
+            se3.from_rt(np.eye(3), np.full(3, float(i))),
+            np.ones(3),
+            np.full((4, 3), i, np.float32),
+            0.01,
+        )
+        for i in ids
+    ]
     return MapUpdate(0, "s", revision, True, tuple(objects))
 
 
 def test_drift_grows_evenly_and_its_covariance_with_it(frames: list[Frame | MapUpdate]) -> None:
     drifted = [f for f in PoseDrift(Source(frames), 0.1, 5.0, seed=3) if isinstance(f, Frame)]
-    errors = np.array([se3.difference(f.T_map_camera, np.eye(4)) for f in drifted if f.T_map_camera is not None])
+    errors = np.array(
+        [se3.difference(f.T_map_camera, np.eye(4)) for f in drifted if f.T_map_camera is not None]
+    )
     assert np.allclose(np.linalg.norm(errors[:, :3], axis=1), np.linspace(0, 0.1, 11))
     assert np.allclose(np.rad2deg(np.linalg.norm(errors[:, 3:], axis=1)), np.linspace(0, 5, 11))
-    assert drifted[-1].pose_cov is not None and np.isclose(np.trace(drifted[-1].pose_cov[:3, :3]), 0.1**2)
+    assert drifted[-1].pose_cov is not None and np.isclose(
+        np.trace(drifted[-1].pose_cov[:3, :3]), 0.1**2
+    )
     other = [f for f in PoseDrift(Source(frames), 0.1, 5.0, seed=4) if isinstance(f, Frame)][-1]
     assert not np.allclose(other.T_map_camera, drifted[-1].T_map_camera)
 
 
 def test_a_faulty_map_lacks_and_invents_the_same_objects_in_every_update() -> None:
-    source = FaultyMap(Source([snapshot(), snapshot(2)]), missing=0.3, invented=0.2, seed=1, shift_m=0.5)
+    source = FaultyMap(
+        Source([snapshot(), snapshot(2)]), missing=0.3, invented=0.2, seed=1, shift_m=0.5
+    )
     first, second = (u for u in source if isinstance(u, MapUpdate))
     assert [o.id for o in first.objects] == [o.id for o in second.objects]
     true = [o.id for o in first.objects if o.id <= 10]
@@ -54,22 +81,35 @@ def test_a_faulty_map_lacks_and_invents_the_same_objects_in_every_update() -> No
     for o in first.objects:
         if o.id > 10:
             assert np.isclose(o.T_map_object[2, 3] - o.T_map_object[0, 3], 0.5)
-            assert np.allclose(o.points[:, 2] - o.points[:, 0], 0.5) and o.T_map_object[0, 3] in range(1, 11)
+            assert np.allclose(o.points[:, 2] - o.points[:, 0], 0.5) and o.T_map_object[
+                0, 3
+            ] in range(1, 11)
 
 
 def test_lost_frames_are_lost_for_every_reader(frames: list[Frame | MapUpdate]) -> None:
     source = LostFrames(Source([snapshot(), *frames]), 0.5, seed=2)
     kept = [f.index for f in source if isinstance(f, Frame)]
-    assert kept == [f.index for f in source if isinstance(f, Frame)] and 0 in kept and 2 <= len(kept) < 11
+    assert (
+        kept == [f.index for f in source if isinstance(f, Frame)]
+        and 0 in kept
+        and 2 <= len(kept) < 11
+    )
 
 
 def test_a_board_covers_colour_and_depth_where_it_says(frames: list[Frame | MapUpdate]) -> None:
     sizes = []
     for f, original in zip(Covered(Source(frames)), frames, strict=True):
-        assert isinstance(f, Frame) and isinstance(original, Frame) and f.depth is not None and original.depth is not None
+        assert (
+            isinstance(f, Frame)
+            and isinstance(original, Frame)
+            and f.depth is not None
+            and original.depth is not None
+        )
         board = cover(f.index, f.shape)
         assert (f.rgb[board] == 128).all() and np.allclose(f.depth[board], 0.3)
-        assert np.array_equal(f.rgb[~board], original.rgb[~board]) and np.array_equal(f.depth[~board], original.depth[~board])
+        assert np.array_equal(f.rgb[~board], original.rgb[~board]) and np.array_equal(
+            f.depth[~board], original.depth[~board]
+        )
         sizes.append(int(board.sum()))
     assert cover(40, (40, 60)).sum() == 15 * 20 and sizes[0] == 0 < sizes[-1]
 
@@ -78,7 +118,14 @@ def test_without_depth(frames: list[Frame | MapUpdate]) -> None:
     assert all(isinstance(f, Frame) and f.depth is None for f in WithoutDepth(Source(frames)))
 
 
-@pytest.mark.parametrize("make", [lambda s: PoseDrift(s, -1, 0), lambda s: FaultyMap(s, missing=2), lambda s: LostFrames(s, 1.0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda s: PoseDrift(s, -1, 0),
+        lambda s: FaultyMap(s, missing=2),
+        lambda s: LostFrames(s, 1.0),
+    ],
+)
 def test_sizes_that_make_no_sense(make: Callable[[Source], object]) -> None:
     with pytest.raises(ValueError, match="wanted"):
         make(Source([]))

@@ -34,7 +34,13 @@ def frames(make_frame: Callable[..., Frame]) -> list[Frame]:
 
 
 def deltas(source: PoseNoise) -> np.ndarray:
-    return np.array([se3.difference(f.T_map_camera, TRUE) for f in source if isinstance(f, Frame) and f.T_map_camera is not None])
+    return np.array(
+        [
+            se3.difference(f.T_map_camera, TRUE)
+            for f in source
+            if isinstance(f, Frame) and f.T_map_camera is not None
+        ]
+    )
 
 
 def test_size_and_covariance(frames: list[Frame]) -> None:
@@ -57,7 +63,9 @@ def test_a_frame_has_its_noise_whatever_comes_before(frames: list[Frame]) -> Non
     assert (deltas(one) != deltas(PoseNoise(Source(list(frames[:20])), 0.05, 2.0, seed=4))).any()
 
 
-def test_stated_covariance_adds_up_and_nothing_stays_nothing(make_frame: Callable[..., Frame]) -> None:
+def test_stated_covariance_adds_up_and_nothing_stays_nothing(
+    make_frame: Callable[..., Frame],
+) -> None:
     known, unknown = make_frame(0, 2, 2, pose_cov=np.eye(6)), make_frame(1, 2, 2, T_map_camera=None)
     update = MapUpdate(0, "", 1, True, ())
     noise = PoseNoise(Source([update, known, unknown]), 0.3, 0.0)

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from vos_ros.geometry import se3
-from vos_ros.sources.sync import Matcher, PoseTrack, Shortfalls
+from vos_ros.sources.sync import Matcher, MissingDataCounts, PoseTrack
 from vos_ros.sources.tf import Missing, TfTree
 
 S = 1_000_000_000
 
 
 def pose(x: float, degrees: float = 0.0) -> np.ndarray:
-    return se3.from_rt(se3.so3_exp(np.array([0.0, 0.0, np.deg2rad(degrees)])), np.array([x, 0.0, 0.0]))
+    return se3.from_rt(
+        se3.so3_exp(np.array([0.0, 0.0, np.deg2rad(degrees)])), np.array([x, 0.0, 0.0])
+    )
 
 
 def test_track_interpolates_and_never_extrapolates() -> None:
@@ -65,7 +67,7 @@ def test_matcher_gives_each_partner_once_and_counts_the_passed_over() -> None:
 
 
 def test_shortfalls_say_what_and_where() -> None:
-    s = Shortfalls()
+    s = MissingDataCounts()
     s.add("no pose", "frame 3")
     s.add("no pose", "frame 4")
     s.add("no depth", count=0)
@@ -88,10 +90,19 @@ def test_tf_says_what_is_missing_and_whether_waiting_helps() -> None:
     tf = TfTree()
     tf.add("map", "camera", S, pose(0.0), static=False)
     tf.add("map", "camera", 2 * S, pose(0.0), static=False)
-    early, late, nowhere = tf.lookup("map", "camera", 0), tf.lookup("map", "camera", 3 * S), tf.lookup("map", "lidar", S)
+    early, late, nowhere = (
+        tf.lookup("map", "camera", 0),
+        tf.lookup("map", "camera", 3 * S),
+        tf.lookup("map", "lidar", S),
+    )
     assert isinstance(early, Missing) and early.permanent
     assert isinstance(late, Missing) and not late.permanent
-    assert isinstance(nowhere, Missing) and "'lidar'" in nowhere.reason and "camera, map" in nowhere.reason and not nowhere.permanent
+    assert (
+        isinstance(nowhere, Missing)
+        and "'lidar'" in nowhere.reason
+        and "camera, map" in nowhere.reason
+        and not nowhere.permanent
+    )
 
 
 def test_tf_loop_is_an_error_not_a_hang() -> None:

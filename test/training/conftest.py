@@ -27,7 +27,9 @@ def picture() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         for i in range(1, n + 1):
             x, y = 6 + 2 * t, 4 + 15 * (i - 1)
             ids[y : y + 13, x : x + 20] = i
-            rgb[y : y + 13, x : x + 20] = rng.integers(0, 256, (13, 20, 3)) // 3 + np.array([80 * i % 170, 60, 170 - 50 * i])
+            rgb[y : y + 13, x : x + 20] = rng.integers(0, 256, (13, 20, 3)) // 3 + np.array(
+                [80 * i % 170, 60, 170 - 50 * i]
+            )
         return rgb, ids
 
     return draw
@@ -52,12 +54,18 @@ def write() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def clips_folder(tmp_path_factory: pytest.TempPathFactory, picture: Callable, write: Callable) -> Path:
+def clips_folder(
+    tmp_path_factory: pytest.TempPathFactory, picture: Callable, write: Callable
+) -> Path:
     """images/ and masks/ with two sequences of eight frames and three stills, two objects in each."""
     root = tmp_path_factory.mktemp("footage")
     for name in ("a", "b"):
         for t in range(8):
-            write(root / f"images/{name}/{t:05d}.jpg", root / f"masks/{name}/{t:05d}.png", *picture(t if name == "a" else 7 - t, 2))
+            write(
+                root / f"images/{name}/{t:05d}.jpg",
+                root / f"masks/{name}/{t:05d}.png",
+                *picture(t if name == "a" else 7 - t, 2),
+            )
     for i in range(3):
         write(root / f"images/still{i}.jpg", root / f"masks/still{i}.png", *picture(2 * i, 2))
     return root
@@ -79,6 +87,10 @@ def read_log() -> Callable[[Path, str], list[dict]]:
     """``read_log(out, kind)``: rows of a run's log."""
 
     def rows(out: Path, kind: str) -> list[dict]:
-        return [r for r in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if r["kind"] == kind]
+        return [
+            r
+            for r in map(json.loads, (out / "log.jsonl").read_text().splitlines())
+            if r["kind"] == kind
+        ]
 
     return rows

@@ -49,7 +49,11 @@ class TinyTask:
     def parameter_groups(self, model: Any, stage: StageConfig) -> list[dict[str, Any]]:
         if unknown := set(stage.rates) - {"first", "last"}:
             raise ConfigError(f"rates: no group {sorted(unknown)}")
-        return [{"name": n, "params": list(getattr(model, n).parameters()), "lr": rate} for n, rate in stage.rates.items() if rate]
+        return [
+            {"name": n, "params": list(getattr(model, n).parameters()), "lr": rate}
+            for n, rate in stage.rates.items()
+            if rate
+        ]
 
     def loss(self, model: Any, batch: Batch) -> tuple[torch.Tensor, dict[str, Any]]:
         time.sleep(self.slow_s)
@@ -62,7 +66,10 @@ class TinyTask:
         loss = (errors.flatten(1).sum(1) / valid.flatten(1).sum(1)).mean()
         if model.training and int(model.seen) == self.break_at:
             loss = loss * float("nan")
-        return loss, {"iou": ((logits > 0) & (mask[:, 1:] > 0)).sum() / ((logits > 0) | (mask[:, 1:] > 0)).sum().clamp_min(1)}
+        return loss, {
+            "iou": ((logits > 0) & (mask[:, 1:] > 0)).sum()
+            / ((logits > 0) | (mask[:, 1:] > 0)).sum().clamp_min(1)
+        }
 
     def picture(self, model: Any, batch: Batch) -> np.ndarray:
         return batch.frames[0, 0].permute(1, 2, 0).cpu().numpy()
@@ -73,13 +80,47 @@ class TinyTask:
 
 def config(data: Path, **changes: Any) -> TrainConfig:
     """Two stages of 6 and 8 steps; the first trains only the last layer."""
-    clip = {"width": 33, "height": 33, "frames": 3, "gap": 4, "min_px": 20, "augment": {"color": 0.5, "degrade": 0.5}}
+    clip = {
+        "width": 33,
+        "height": 33,
+        "frames": 3,
+        "gap": 4,
+        "min_px": 20,
+        "augment": {"color": 0.5, "degrade": 0.5},
+    }
     tree = {
-        "task": "tiny", "name": "tiny", "seed": 3, "data_root": str(data), "workers": 0, "ema": 0.9, "checkpoint_every": 4, "log_every": 1,
-        "picture_every": 5, "data": {"all": {"kind": "folder", "licence": "CC0"}, "kept": {"kind": "folder", "only": ["b"]}},
-        "stages": {"one": {"steps": 6, "batch": 4, "mix": {"all": 1.0}, "rates": {"last": 0.01}, "clip": clip, "clip_norm": 1.0},
-                   "two": {"steps": 8, "batch": 4, "mix": {"all": 1.0}, "rates": {"first": 0.01, "last": 0.01}, "clip": clip,
-                           "milestones": [4], "accumulate": 2}},
+        "task": "tiny",
+        "name": "tiny",
+        "seed": 3,
+        "data_root": str(data),
+        "workers": 0,
+        "ema": 0.9,
+        "checkpoint_every": 4,
+        "log_every": 1,
+        "picture_every": 5,
+        "data": {
+            "all": {"kind": "folder", "licence": "CC0"},
+            "kept": {"kind": "folder", "only": ["b"]},
+        },
+        "stages": {
+            "one": {
+                "steps": 6,
+                "batch": 4,
+                "mix": {"all": 1.0},
+                "rates": {"last": 0.01},
+                "clip": clip,
+                "clip_norm": 1.0,
+            },
+            "two": {
+                "steps": 8,
+                "batch": 4,
+                "mix": {"all": 1.0},
+                "rates": {"first": 0.01, "last": 0.01},
+                "clip": clip,
+                "milestones": [4],
+                "accumulate": 2,
+            },
+        },
         "validation": {"mix": {"kept": 1.0}, "clips": 4, "batch": 2, "every": 7, "clip": clip},
     }
     return dataclasses.replace(build(TrainConfig, tree), **changes)
@@ -98,8 +139,20 @@ def main() -> int:
     args = p.parse_args()
     run = config(args.data, workers=args.workers)
     if args.accumulate:
-        run = dataclasses.replace(run, stages={n: dataclasses.replace(s, accumulate=args.accumulate) for n, s in run.stages.items()})
-    done = train(run, TinyTask(args.dropout, args.slow), args.out, resume=args.resume, device="cpu", show=False)
+        run = dataclasses.replace(
+            run,
+            stages={
+                n: dataclasses.replace(s, accumulate=args.accumulate) for n, s in run.stages.items()
+            },
+        )
+    done = train(
+        run,
+        TinyTask(args.dropout, args.slow),
+        args.out,
+        resume=args.resume,
+        device="cpu",
+        show=False,
+    )
     return 130 if done.interrupted else 0
 
 

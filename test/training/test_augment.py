@@ -23,7 +23,9 @@ def test_nothing_asked_nothing_done(frames: np.ndarray) -> None:
 
 
 def test_colour_holds_over_the_clip(frames: np.ndarray) -> None:
-    out = recolor(AugmentConfig(brightness=0.0, color=1.0, grayscale=0.0), np.random.default_rng(1), frames)
+    out = recolor(
+        AugmentConfig(brightness=0.0, color=1.0, grayscale=0.0), np.random.default_rng(1), frames
+    )
     assert np.array_equal(out[0], out[1]) and np.array_equal(out[0], out[2])
     assert np.abs(out[0].astype(int) - frames[0]).mean() > 5
 
@@ -49,7 +51,10 @@ def test_degraded_each_frame_alike_but_for_the_noise(frames: np.ndarray) -> None
     out = degrade(AugmentConfig(degrade=1.0), np.random.default_rng(0), frames)
     assert out.shape == frames.shape and not np.array_equal(out[0], out[1])
     assert np.abs(out.astype(int) - frames).mean() > 3
-    changed = [degrade(AugmentConfig(degrade=0.3), np.random.default_rng(s), frames) is not frames for s in range(60)]
+    changed = [
+        degrade(AugmentConfig(degrade=0.3), np.random.default_rng(s), frames) is not frames
+        for s in range(60)
+    ]
     assert 0.4 < np.mean(changed) < 0.9
 
 

@@ -11,25 +11,29 @@ import torch
 
 from vos_ros.training.clips import Clips, Span, choose_times, collate, loader, settle, video_clip
 from vos_ros.training.config import AugmentConfig, ClipConfig, SourceConfig
-from vos_ros.training.data import Footage, open_source
+from vos_ros.training.data import VideoClip, open_source
 
 STILL = AugmentConfig(flip=0.0, rotation_deg=0.0, scale=0.0, brightness=0.0, grayscale=0.0)
-CLIP = ClipConfig(width=65, height=49, frames=3, gap=4, objects=2, min_px=30, area_factor=3.0, augment=STILL)
+CLIP = ClipConfig(
+    width=65, height=49, frames=3, gap=4, objects=2, min_px=30, area_factor=3.0, augment=STILL
+)
 
 
 @pytest.fixture(scope="module")
-def footage(clips_folder: Path) -> list[Footage]:
+def footage(clips_folder: Path) -> list[VideoClip]:
     return open_source(SourceConfig(kind="folder"), clips_folder)
 
 
 @pytest.fixture(scope="module")
-def video(footage: list[Footage]) -> Footage:
+def video(footage: list[VideoClip]) -> VideoClip:
     return next(f for f in footage if f.name == "a")
 
 
-def timed(*times: int) -> Footage:
+def timed(*times: int) -> VideoClip:
     """Footage of which only the times are asked."""
-    return Footage("x", "x", "", times, lambda i: (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)))
+    return VideoClip(
+        "x", "x", "", times, lambda i: (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+    )
 
 
 def test_frames_are_in_order_and_within_the_gap() -> None:
@@ -46,12 +50,22 @@ def test_frames_are_in_order_and_within_the_gap() -> None:
 
 def test_short_sequences_repeat_frames() -> None:
     rng = np.random.default_rng(0)
-    assert choose_times(timed(0, 500), CLIP, rng) == [0, 1, 1]  # the next one, where the gap holds none
+    assert choose_times(timed(0, 500), CLIP, rng) == [
+        0,
+        1,
+        1,
+    ]  # the next one, where the gap holds none
     assert len(choose_times(timed(0, 1), dataclasses.replace(CLIP, frames=6), rng)) == 6
 
 
-def test_labels_lie_on_their_objects(video: Footage) -> None:
-    for config in (CLIP, dataclasses.replace(CLIP, augment=AugmentConfig(flip=0.5, rotation_deg=20, scale=0.3, brightness=0, grayscale=0))):
+def test_labels_lie_on_their_objects(video: VideoClip) -> None:
+    for config in (
+        CLIP,
+        dataclasses.replace(
+            CLIP,
+            augment=AugmentConfig(flip=0.5, rotation_deg=20, scale=0.3, brightness=0, grayscale=0),
+        ),
+    ):
         for seed in range(5):
             made = video_clip(video, config, np.random.default_rng(seed))
             assert made is not None
@@ -61,18 +75,33 @@ def test_labels_lie_on_their_objects(video: Footage) -> None:
                 assert len(np.unique(inside)) <= 2
                 for value in np.unique(inside):
                     if (x == value).sum() >= 40:
-                        assert np.abs(np.median(f[x == value], 0) - np.median(f[x == 0], 0)).max() > 40
+                        assert (
+                            np.abs(np.median(f[x == value], 0) - np.median(f[x == 0], 0)).max() > 40
+                        )
 
 
-def test_every_frame_around_the_object_or_all_where_it_was(video: Footage) -> None:
-    config = dataclasses.replace(CLIP, objects=1, area_factor=2.0, jitter_scale=0.0, jitter_center=0.0, jitter_scale_test=0.0,
-                                 jitter_center_test=0.0, frames=4, gap=7)
+def test_every_frame_around_the_object_or_all_where_it_was(video: VideoClip) -> None:
+    config = dataclasses.replace(
+        CLIP,
+        objects=1,
+        area_factor=2.0,
+        jitter_scale=0.0,
+        jitter_center=0.0,
+        jitter_scale_test=0.0,
+        jitter_center_test=0.0,
+        frames=4,
+        gap=7,
+    )
 
     def spread(recenter: float) -> float:
         """Of the object's centre over a clip, px of the frame, the largest of some clips."""
         found = []
         for seed in range(8):
-            made = video_clip(video, dataclasses.replace(config, recenter=recenter, width=33, height=33), np.random.default_rng(seed))
+            made = video_clip(
+                video,
+                dataclasses.replace(config, recenter=recenter, width=33, height=33),
+                np.random.default_rng(seed),
+            )
             assert made is not None
             found.append(np.ptp([np.nonzero(x == 1)[1].mean() for x in made[1] if (x == 1).any()]))
         return float(max(found))
@@ -80,25 +109,38 @@ def test_every_frame_around_the_object_or_all_where_it_was(video: Footage) -> No
     assert spread(1.0) < 2 and spread(0.0) > 4
 
 
-def test_flips(video: Footage) -> None:
+def test_flips(video: VideoClip) -> None:
     together = dataclasses.replace(CLIP, augment=dataclasses.replace(STILL, flip=0.5))
     apart = dataclasses.replace(CLIP, augment=dataclasses.replace(STILL, flip=0.5, flip_apart=True))
 
     def flips(config: ClipConfig, seed: int) -> tuple[bool, ...]:
-        plain, flipped = (video_clip(video, c, np.random.default_rng(seed)) for c in (dataclasses.replace(CLIP, augment=dataclasses.replace(
-            config.augment, flip=0.0)), config))
+        plain, flipped = (
+            video_clip(video, c, np.random.default_rng(seed))
+            for c in (
+                dataclasses.replace(CLIP, augment=dataclasses.replace(config.augment, flip=0.0)),
+                config,
+            )
+        )
         assert plain is not None and flipped is not None
         return tuple(not np.array_equal(a, b) for a, b in zip(plain[0], flipped[0], strict=True))
 
     assert {flips(together, s) for s in range(12)} == {(True,) * 3, (False,) * 3}
-    assert len({flips(apart, s) for s in range(24)}) == 4 and all(f[1] == f[2] for f in (flips(apart, s) for s in range(12)))
+    assert len({flips(apart, s) for s in range(24)}) == 4 and all(
+        f[1] == f[2] for f in (flips(apart, s) for s in range(12))
+    )
 
 
-def test_backwards(video: Footage) -> None:
-    config = dataclasses.replace(CLIP, recenter=0.0, area_factor=20.0, jitter_scale=0.0, jitter_center=0.0)
+def test_backwards(video: VideoClip) -> None:
+    config = dataclasses.replace(
+        CLIP, recenter=0.0, area_factor=20.0, jitter_scale=0.0, jitter_center=0.0
+    )
 
     def way(reverse: float) -> float:
-        made = video_clip(video, dataclasses.replace(config, augment=dataclasses.replace(STILL, reverse=reverse)), np.random.default_rng(0))
+        made = video_clip(
+            video,
+            dataclasses.replace(config, augment=dataclasses.replace(STILL, reverse=reverse)),
+            np.random.default_rng(0),
+        )
         assert made is not None
         x = [np.nonzero(labels == 1)[1].mean() for labels in made[1]]
         return x[-1] - x[0]
@@ -118,7 +160,7 @@ def test_settled_labels_are_compact() -> None:
     assert settle(np.zeros_like(labels), CLIP) is None
 
 
-def test_a_sample_is_a_function_of_seed_and_number(footage: list[Footage]) -> None:
+def test_a_sample_is_a_function_of_seed_and_number(footage: list[VideoClip]) -> None:
     clips = Clips({"all": footage}, {"all": 1.0}, CLIP, (1, 0))
     again = Clips({"all": footage}, {"all": 1.0}, CLIP, (1, 0))
     other = Clips({"all": footage}, {"all": 1.0}, CLIP, (1, 1))
@@ -131,10 +173,10 @@ def test_a_sample_is_a_function_of_seed_and_number(footage: list[Footage]) -> No
         assert values and values == set(range(1, len(values) + 1))
 
 
-def test_shares_of_the_mix(footage: list[Footage]) -> None:
+def test_shares_of_the_mix(footage: list[VideoClip]) -> None:
     seen: list[str] = []
 
-    def source(name: str) -> list[Footage]:
+    def source(name: str) -> list[VideoClip]:
         def read(i: int) -> tuple[np.ndarray, np.ndarray]:
             seen.append(name)
             return footage[0].read(0)
@@ -147,22 +189,33 @@ def test_shares_of_the_mix(footage: list[Footage]) -> None:
     assert 0.65 < seen.count("a") / len(seen) < 0.85
 
 
-def test_footage_without_objects_is_said(footage: list[Footage]) -> None:
-    empty = [dataclasses.replace(footage[0], read=lambda _: (np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)))]
-    with pytest.raises(ValueError, match="no clip with an object of 30 px in its first frame in 50 tries from a"):
+def test_footage_without_objects_is_said(footage: list[VideoClip]) -> None:
+    empty = [
+        dataclasses.replace(
+            footage[0],
+            read=lambda _: (np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)),
+        )
+    ]
+    with pytest.raises(
+        ValueError, match="no clip with an object of 30 px in its first frame in 50 tries from a"
+    ):
         Clips({"a": empty}, {"a": 1.0}, CLIP, (0,))[0]
 
 
 def test_processes_share_every_step() -> None:
     alone = list(Span(3, 6, batch=8, accumulate=2))
-    assert alone[0] == [24, 25, 26, 27] and alone[1] == [28, 29, 30, 31] and len(alone) == len(Span(3, 6, 8, 2)) == 6
+    assert (
+        alone[0] == [24, 25, 26, 27]
+        and alone[1] == [28, 29, 30, 31]
+        and len(alone) == len(Span(3, 6, 8, 2)) == 6
+    )
     two = [list(Span(3, 6, 8, 2, rank, 2)) for rank in (0, 1)]
     for part in range(6):
         assert [*two[0][part], *two[1][part]] == alone[part]
     assert list(Span(5, 6, 8, 2)) == alone[4:]  # a run that goes on
 
 
-def test_workers_give_the_same_as_this_process(footage: list[Footage]) -> None:
+def test_workers_give_the_same_as_this_process(footage: list[VideoClip]) -> None:
     clips, span = Clips({"all": footage}, {"all": 1.0}, CLIP, (0,)), Span(0, 2, 2, 1)
     here, there = (list(loader(clips, span, workers, 2)) for workers in (0, 1))
     assert len(here) == len(there) == 2

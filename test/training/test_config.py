@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TREE = {
     "task": "lwl",
     "data": {"a": {"root": "x", "only": ["s", "t"]}, "b": {"kind": "davis"}},
-    "stages": {"one": {"steps": 10, "mix": {"a": 1}, "rates": {"decoder": 1.0e-3}, "milestones": [4, 8]},
-               "two": {"steps": 5, "mix": {"a": 0.5, "b": 0.5}, "clip": {"augment": {"flip": 0.25}}}},
+    "stages": {
+        "one": {"steps": 10, "mix": {"a": 1}, "rates": {"decoder": 1.0e-3}, "milestones": [4, 8]},
+        "two": {"steps": 5, "mix": {"a": 0.5, "b": 0.5}, "clip": {"augment": {"flip": 0.25}}},
+    },
 }
 
 
@@ -28,7 +30,11 @@ def file(tmp_path: Path) -> Path:
 
 def test_read_and_written_back(file: Path, tmp_path: Path) -> None:
     config = load(file)
-    assert config.name == "mine" and config.data["a"].only == ("s", "t") and config.data["b"].kind == "davis"
+    assert (
+        config.name == "mine"
+        and config.data["a"].only == ("s", "t")
+        and config.data["b"].kind == "davis"
+    )
     assert config.stages["two"].clip.augment.flip == 0.25 and config.stages["one"].mix == {"a": 1.0}
     assert list(config.stages) == ["one", "two"] and config.steps == 15
     (tmp_path / "again.yaml").write_text(dump(config))
@@ -36,26 +42,37 @@ def test_read_and_written_back(file: Path, tmp_path: Path) -> None:
 
 
 def test_values_laid_over(file: Path) -> None:
-    config = load(file, {"stages.one.steps": 3, "data.b.root": "elsewhere", "stages.two.clip.augment.scale": 1, "options.new": "x"})
+    config = load(
+        file,
+        {
+            "stages.one.steps": 3,
+            "data.b.root": "elsewhere",
+            "stages.two.clip.augment.scale": 1,
+            "options.new": "x",
+        },
+    )
     assert config.stages["one"].steps == 3 and config.data["b"].root == "elsewhere"
     assert config.stages["two"].clip.augment.scale == 1.0 and config.options == {"new": "x"}
 
 
-@pytest.mark.parametrize(("values", "says"), [
-    ({"sed": 1}, "unknown key sed: did you mean 'seed'"),
-    ({"stages.one.step": 1}, r"unknown key stages\.one\.step: did you mean 'steps'"),
-    ({"stages.three.steps": 1}, "no 'three' in stages, which has one, two"),
-    ({"stages.one.batch": "many"}, r"stages\.one\.batch: got 'many' \(str\), wanted int"),
-    ({"stages.one.clip.width": 8}, r"stages\.one\.clip\.width: got 8 px, wanted 33\.\.4097"),
-    ({"stages.one.milestones": 4}, r"stages\.one\.milestones: got 4, wanted a list"),
-    ({"stages.one.rates.decoder": "x"}, r"stages\.one\.rates\.decoder: got 'x'"),
-    ({"stages.one.mix.c": 1.0}, r"stages\.one\.mix: no source c; data has a, b"),
-    ({"stages.one.mix": {"a": 0.0}}, "one of them > 0"),
-    ({"data.a.kind": "imagenet"}, "wanted one of packed, davis"),
-    ({"seed.x": 1}, "has nothing below it"),
-    ({"stages": {}}, "stages: none; wanted at least one"),
-    ({"stages": 3}, "stages: got 3, wanted a mapping"),
-])
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"sed": 1}, "unknown key sed: did you mean 'seed'"),
+        ({"stages.one.step": 1}, r"unknown key stages\.one\.step: did you mean 'steps'"),
+        ({"stages.three.steps": 1}, "no 'three' in stages, which has one, two"),
+        ({"stages.one.batch": "many"}, r"stages\.one\.batch: got 'many' \(str\), wanted int"),
+        ({"stages.one.clip.width": 8}, r"stages\.one\.clip\.width: got 8 px, wanted 33\.\.4097"),
+        ({"stages.one.milestones": 4}, r"stages\.one\.milestones: got 4, wanted a list"),
+        ({"stages.one.rates.decoder": "x"}, r"stages\.one\.rates\.decoder: got 'x'"),
+        ({"stages.one.mix.c": 1.0}, r"stages\.one\.mix: no source c; data has a, b"),
+        ({"stages.one.mix": {"a": 0.0}}, "one of them > 0"),
+        ({"data.a.kind": "imagenet"}, "wanted one of packed, davis"),
+        ({"seed.x": 1}, "has nothing below it"),
+        ({"stages": {}}, "stages: none; wanted at least one"),
+        ({"stages": 3}, "stages: got 3, wanted a mapping"),
+    ],
+)
 def test_wrong_at_the_door(file: Path, values: dict, says: str) -> None:
     if next(iter(values)) == "seed.x":
         values = {"seed": 1, **values}
@@ -72,22 +89,33 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_place_in_the_run() -> None:
-    config = build(TrainConfig, {**TREE, "stages": {"a": {"steps": 3}, "b": {"steps": 0}, "c": {"steps": 2}},
-                                 "data": {}} | {"stages": {n: {"steps": s, "mix": {"x": 1.0}} for n, s in (("a", 3), ("b", 0), ("c", 2))},
-                                                "data": {"x": {}}})
+    config = build(
+        TrainConfig,
+        {**TREE, "stages": {"a": {"steps": 3}, "b": {"steps": 0}, "c": {"steps": 2}}, "data": {}}
+        | {
+            "stages": {
+                n: {"steps": s, "mix": {"x": 1.0}} for n, s in (("a", 3), ("b", 0), ("c", 2))
+            },
+            "data": {"x": {}},
+        },
+    )
     assert [config.at(i) for i in range(6)] == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]
 
 
 def test_rates_over_a_stage() -> None:
     steps = StageConfig(steps=100, milestones=(40, 80), gamma=0.2, warmup=10)
-    assert [rate_factor(steps, s) for s in (0, 4, 9, 39, 40, 99)] == pytest.approx([0.1, 0.5, 1, 1, 0.2, 0.04])
+    assert [rate_factor(steps, s) for s in (0, 4, 9, 39, 40, 99)] == pytest.approx(
+        [0.1, 0.5, 1, 1, 0.2, 0.04]
+    )
     cosine = StageConfig(steps=100, schedule="cosine", gamma=0.1)
     assert [rate_factor(cosine, s) for s in (0, 50, 100)] == pytest.approx([1, 0.55, 0.1])
     falling = [rate_factor(cosine, s) for s in range(101)]
     assert falling == sorted(falling, reverse=True)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_the_files_that_come_along(path: Path) -> None:
     """Each is valid, names only what there is, and trains what its task has."""
     config = load(path)
@@ -97,5 +125,9 @@ def test_the_files_that_come_along(path: Path) -> None:
     for stage in config.stages.values():
         for name in stage.mix:
             source = config.data[name]
-            assert not held_out or source.root != config.data[next(iter(config.validation.mix))].root or held_out <= set(source.exclude) \
+            assert (
+                not held_out
+                or source.root != config.data[next(iter(config.validation.mix))].root
+                or held_out <= set(source.exclude)
                 or not held_out & set(source.only or held_out)
+            )

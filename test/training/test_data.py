@@ -13,25 +13,33 @@ from PIL import Image
 
 from vos_ros.training import data
 from vos_ros.training.config import SourceConfig
-from vos_ros.training.data import Footage, frame_numbers, open_source
+from vos_ros.training.data import VideoClip, frame_numbers, open_source
 
 
-def source(kind: str, root: Path, **fields: object) -> list[Footage]:
+def source(kind: str, root: Path, **fields: object) -> list[VideoClip]:
     return open_source(SourceConfig(kind=kind, root=root.name, **fields), root.parent)  # type: ignore[arg-type]
 
 
-def names(footage: list[Footage]) -> list[str]:
+def names(footage: list[VideoClip]) -> list[str]:
     return [f.name for f in footage]
 
 
 def test_davis_2017(tmp_path: Path, picture: Callable, write: Callable) -> None:
     for name in ("bear", "judo", "other"):
         for t in range(3):
-            write(tmp_path / f"JPEGImages/480p/{name}/{t:05d}.jpg", tmp_path / f"Annotations/480p/{name}/{t:05d}.png", *picture(t, 2))
+            write(
+                tmp_path / f"JPEGImages/480p/{name}/{t:05d}.jpg",
+                tmp_path / f"Annotations/480p/{name}/{t:05d}.png",
+                *picture(t, 2),
+            )
     (tmp_path / "ImageSets/2017").mkdir(parents=True)
     (tmp_path / "ImageSets/2017/train.txt").write_text("bear\njudo\n")
     found = source("davis", tmp_path)
-    assert names(found) == ["bear", "judo"] and found[0].times == (0, 1, 2) and found[0].dataset == "davis2017"
+    assert (
+        names(found) == ["bear", "judo"]
+        and found[0].times == (0, 1, 2)
+        and found[0].dataset == "davis2017"
+    )
     rgb, ids = found[1].read(2)
     assert rgb.shape == (48, 64, 3) and np.array_equal(ids, picture(2, 2)[1])
     assert names(source("davis", tmp_path, exclude=("bear",))) == ["judo"]
@@ -46,21 +54,32 @@ def test_davis_2016_has_one_object(tmp_path: Path, picture: Callable, write: Cal
     lines = []
     for t in range(2):
         rgb, ids = picture(t, 1)
-        write(tmp_path / f"JPEGImages/480p/bear/{t:05d}.jpg", tmp_path / f"Annotations/480p/bear/{t:05d}.png", rgb, ids * 255)
+        write(
+            tmp_path / f"JPEGImages/480p/bear/{t:05d}.jpg",
+            tmp_path / f"Annotations/480p/bear/{t:05d}.png",
+            rgb,
+            ids * 255,
+        )
         lines.append(f"/JPEGImages/480p/bear/{t:05d}.jpg /Annotations/480p/bear/{t:05d}.png")
     (tmp_path / "ImageSets/480p").mkdir(parents=True)
     (tmp_path / "ImageSets/480p/train.txt").write_text("\n".join(lines) + "\n")
-    bear, = source("davis", tmp_path, split="2016/train")
+    (bear,) = source("davis", tmp_path, split="2016/train")
     assert np.array_equal(bear.read(1)[1], picture(1, 1)[1])
 
 
-def test_youtube_vos_is_annotated_sparsely(tmp_path: Path, picture: Callable, write: Callable) -> None:
+def test_youtube_vos_is_annotated_sparsely(
+    tmp_path: Path, picture: Callable, write: Callable
+) -> None:
     base = tmp_path / "train"
     for t in range(0, 25, 5):
         mask = base / f"Annotations/0a1b/{t:05d}.png" if t % 10 == 0 else tmp_path / "elsewhere.png"
         write(base / f"JPEGImages/0a1b/{t:05d}.jpg", mask, *picture(t // 5, 2))
-    (base / "meta.json").write_text(json.dumps({"videos": {"0a1b": {"objects": {"1": {"category": "box", "frames": ["00000"]}}}}}))
-    video, = source("youtube_vos", tmp_path)
+    (base / "meta.json").write_text(
+        json.dumps(
+            {"videos": {"0a1b": {"objects": {"1": {"category": "box", "frames": ["00000"]}}}}}
+        )
+    )
+    (video,) = source("youtube_vos", tmp_path)
     assert video.times == (0, 10, 20) and set(np.unique(video.read(2)[1])) == {0, 1, 2}
 
 
@@ -68,7 +87,12 @@ def test_voc(tmp_path: Path, picture: Callable, write: Callable) -> None:
     rgb, ids = picture(0, 2)
     ids[0] = 255
     for name in ("2007_01", "2007_02", "2007_03"):
-        write(tmp_path / f"JPEGImages/{name}.jpg", tmp_path / f"SegmentationObject/{name}.png", rgb, ids)
+        write(
+            tmp_path / f"JPEGImages/{name}.jpg",
+            tmp_path / f"SegmentationObject/{name}.png",
+            rgb,
+            ids,
+        )
     (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
     (tmp_path / "ImageSets/Segmentation/train.txt").write_text("2007_01\n2007_03\n")
     found = source("voc", tmp_path)
@@ -79,15 +103,30 @@ def test_voc(tmp_path: Path, picture: Callable, write: Callable) -> None:
 def test_coco_panoptic(tmp_path: Path, picture: Callable, write: Callable) -> None:
     rgb, ids = picture(0, 3)
     segments = np.array([7, 300, 70000, 5])[ids]  # stuff, two things, a crowd
-    coded = np.stack([segments % 256, segments // 256 % 256, segments // 65536], -1).astype(np.uint8)
-    write(tmp_path / "train2017/000000000009.jpg", tmp_path / "annotations/panoptic_train2017/000000000009.png", rgb, coded)
-    info = [{"id": 7, "category_id": 200, "iscrowd": 0}, {"id": 300, "category_id": 1, "iscrowd": 0},
-            {"id": 70000, "category_id": 2, "iscrowd": 0}, {"id": 5, "category_id": 1, "iscrowd": 1}]
-    tree = {"categories": [{"id": 1, "isthing": 1}, {"id": 2, "isthing": 1}, {"id": 200, "isthing": 0}],
-            "annotations": [{"file_name": "000000000009.png", "image_id": 9, "segments_info": info},
-                            {"file_name": "000000000010.png", "image_id": 10, "segments_info": info[:1]}]}
+    coded = np.stack([segments % 256, segments // 256 % 256, segments // 65536], -1).astype(
+        np.uint8
+    )
+    write(
+        tmp_path / "train2017/000000000009.jpg",
+        tmp_path / "annotations/panoptic_train2017/000000000009.png",
+        rgb,
+        coded,
+    )
+    info = [
+        {"id": 7, "category_id": 200, "iscrowd": 0},
+        {"id": 300, "category_id": 1, "iscrowd": 0},
+        {"id": 70000, "category_id": 2, "iscrowd": 0},
+        {"id": 5, "category_id": 1, "iscrowd": 1},
+    ]
+    tree = {
+        "categories": [{"id": 1, "isthing": 1}, {"id": 2, "isthing": 1}, {"id": 200, "isthing": 0}],
+        "annotations": [
+            {"file_name": "000000000009.png", "image_id": 9, "segments_info": info},
+            {"file_name": "000000000010.png", "image_id": 10, "segments_info": info[:1]},
+        ],
+    }
     (tmp_path / "annotations/panoptic_train2017.json").write_text(json.dumps(tree))
-    image, = source("coco_panoptic", tmp_path)  # the second has nothing but stuff
+    (image,) = source("coco_panoptic", tmp_path)  # the second has nothing but stuff
     found = image.read(0)[1]
     assert image.name == "000000000009" and image.ignore == -1
     assert np.array_equal(found, np.array([0, 1, 2, -1])[ids])
@@ -95,32 +134,60 @@ def test_coco_panoptic(tmp_path: Path, picture: Callable, write: Callable) -> No
 
 def test_folders_of_anybody(clips_folder: Path) -> None:
     found = source("folder", clips_folder)
-    assert [(f.name, len(f)) for f in found] == [("still0", 1), ("still1", 1), ("still2", 1), ("a", 8), ("b", 8)]
+    assert [(f.name, len(f)) for f in found] == [
+        ("still0", 1),
+        ("still1", 1),
+        ("still2", 1),
+        ("a", 8),
+        ("b", 8),
+    ]
 
 
 def test_scenenet(tmp_path: Path, picture: Callable, write: Callable) -> None:
     for t in (0, 25, 100):
         rgb, ids = picture(t // 25, 2)
         wide = ids.astype(np.uint16) * 400 + 3  # 3: a wall, most of the image
-        write(tmp_path / f"train/0/17/photo/{t}.jpg", tmp_path / f"train/0/17/instance/{t}.png", rgb, wide)
-    trajectory, = source("scenenet", tmp_path)
+        write(
+            tmp_path / f"train/0/17/photo/{t}.jpg",
+            tmp_path / f"train/0/17/instance/{t}.png",
+            rgb,
+            wide,
+        )
+    (trajectory,) = source("scenenet", tmp_path)
     assert trajectory.name == "0/17" and trajectory.times == (0, 25, 100)  # by number, not by name
     assert set(np.unique(trajectory.read(1)[1])) == {0, 403, 803}
 
 
 @pytest.mark.parametrize("columns", [("image", "mask"), ("path_img", "path_mask")])
-def test_packed(tmp_path: Path, picture: Callable, write: Callable, columns: tuple[str, str]) -> None:
+def test_packed(
+    tmp_path: Path, picture: Callable, write: Callable, columns: tuple[str, str]
+) -> None:
     rows = []
-    for i, (dataset, seq, frame) in enumerate([("duts", "", ""), ("davis", "bear", "00004"), ("davis", "bear", "00000"), ("duts", "", "")]):
+    for i, (dataset, seq, frame) in enumerate(
+        [("duts", "", ""), ("davis", "bear", "00004"), ("davis", "bear", "00000"), ("duts", "", "")]
+    ):
         write(tmp_path / f"i/{i}.jpg", tmp_path / f"m/{i}.png", *picture(i, 1))
-        rows.append({columns[0]: f"i/{i}.jpg", columns[1]: f"m/{i}.png", "dataset": dataset, "seq": seq, "frame": frame, "licence": "CC"})
+        rows.append(
+            {
+                columns[0]: f"i/{i}.jpg",
+                columns[1]: f"m/{i}.png",
+                "dataset": dataset,
+                "seq": seq,
+                "frame": frame,
+                "licence": "CC",
+            }
+        )
     with open(tmp_path / "manifest.csv", "w", newline="") as f:
         writer = csv.DictWriter(f, rows[0])
         writer.writeheader()
         writer.writerows(rows)
     found = source("packed", tmp_path)
-    assert [(f.dataset, len(f)) for f in found] == [("davis", 2), ("duts", 1), ("duts", 1)] and {f.licence for f in found} == {"CC"}
-    assert found[0].times == (0, 4) and np.array_equal(found[0].read(1)[1], picture(1, 1)[1])  # in order of the frames
+    assert [(f.dataset, len(f)) for f in found] == [("davis", 2), ("duts", 1), ("duts", 1)] and {
+        f.licence for f in found
+    } == {"CC"}
+    assert found[0].times == (0, 4) and np.array_equal(
+        found[0].read(1)[1], picture(1, 1)[1]
+    )  # in order of the frames
     assert names(source("packed", tmp_path, only=("duts",))) == ["0", "3"]
     assert names(source("packed", tmp_path, exclude=("duts",))) == ["bear"]
     (tmp_path / "manifest.csv").write_text("image,where\na,b\n")
@@ -128,7 +195,9 @@ def test_packed(tmp_path: Path, picture: Callable, write: Callable, columns: tup
         source("packed", tmp_path)
 
 
-def test_synthetic_worlds_are_rendered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable, write: Callable) -> None:
+def test_synthetic_worlds_are_rendered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable, write: Callable
+) -> None:
     rendered = []
 
     class Source:
@@ -147,7 +216,11 @@ def test_synthetic_worlds_are_rendered_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(data, "write_folder", render)
     for _ in range(2):
         found = source("synthetic", tmp_path / "w", worlds=2, first_world=5, frames=2)
-    assert rendered == [5, 6] and names(found) == ["world-00005-2", "world-00006-2"] and found[0].read(1)[1].max() == 2
+    assert (
+        rendered == [5, 6]
+        and names(found) == ["world-00005-2", "world-00006-2"]
+        and found[0].read(1)[1].max() == 2
+    )
     assert sorted(p.name for p in (tmp_path / "w").iterdir()) == names(found)  # nothing half done
 
 
@@ -168,8 +241,12 @@ def test_frame_numbers() -> None:
     assert frame_numbers(["b", "a"]) == (0, 1) and frame_numbers(["2", "1", "7"]) == (0, 1, 2)
 
 
-def test_files_that_dont_fit(tmp_path: Path, clips_folder: Path, picture: Callable, write: Callable) -> None:
-    with pytest.raises(FileNotFoundError, match="no such folder; wanted folders images/ and masks/"):
+def test_files_that_dont_fit(
+    tmp_path: Path, clips_folder: Path, picture: Callable, write: Callable
+) -> None:
+    with pytest.raises(
+        FileNotFoundError, match="no such folder; wanted folders images/ and masks/"
+    ):
         source("folder", tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"manifest\.csv: no such file"):
         source("packed", tmp_path)

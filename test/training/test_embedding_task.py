@@ -33,7 +33,9 @@ def clips(n: int = 2, frames: int = 3, size: int = 65) -> Batch:
             for i, color in enumerate(([180, 60, 20], [20, 60, 180])):
                 y, x = 6 + 4 * t + 5 * b, 4 + 30 * i + 3 * t
                 labels[b, t, y : y + 22, x : x + 22] = i + 1
-                images[b, t, :, y : y + 22, x : x + 22] += torch.tensor(color, dtype=torch.uint8)[:, None, None]
+                images[b, t, :, y : y + 22, x : x + 22] += torch.tensor(color, dtype=torch.uint8)[
+                    :, None, None
+                ]
     return Batch(images, labels)
 
 
@@ -53,7 +55,9 @@ def test_every_parameter_of_every_group_learns() -> None:
     net = fresh(embedding)
     groups = embedding.parameter_groups(net, StageConfig(rates=dict.fromkeys(GROUPS, 1e-3)))
     assert [g["name"] for g in groups] == list(GROUPS)
-    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in net.parameters())
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(
+        id(p) for p in net.parameters()
+    )
     value, _ = embedding.loss(net, clips())
     value.backward()
     assert not [n for n, p in net.named_parameters() if p.grad is None or not bool(p.grad.any())]
@@ -81,7 +85,9 @@ def test_following_copies_labels_and_leaves_out_what_is_unknown() -> None:
     labels[:, :2, :2], labels[:, 3] = 1, 2
     features = torch.nn.functional.one_hot(labels.long(), 3).float()
     assert float(follow(features, labels)) == 1.0
-    features[1, :2, :2] = features[1, 3, 3]  # the first object looks like the second in one of two frames
+    features[1, :2, :2] = features[
+        1, 3, 3
+    ]  # the first object looks like the second in one of two frames
     assert float(follow(features, labels)) == pytest.approx((0.0 + 1.0 + 4 / 8 + 1.0) / 4)
     labels[1, :2, :2] = IGNORE
     assert float(follow(features, labels)) == 1.0
@@ -93,7 +99,10 @@ def test_the_loss_is_the_mean_over_clips() -> None:
     with torch.no_grad():
         torch.manual_seed(1)
         together = float(embedding.loss(net, both)[0])
-        alone = [float(embedding.loss(net, Batch(both.frames[b : b + 1], both.labels[b : b + 1]))[0]) for b in range(2)]
+        alone = [
+            float(embedding.loss(net, Batch(both.frames[b : b + 1], both.labels[b : b + 1]))[0])
+            for b in range(2)
+        ]
     assert together == pytest.approx(sum(alone) / 2, rel=0.05)
 
 
@@ -103,9 +112,16 @@ def test_the_backbone_comes_from_a_file_of_its_own_or_of_a_whole_network(tmp_pat
     save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
     torch.save(backbone.state_dict(), tmp_path / "backbone.pt")
     save_file({k: v.half() for k, v in whole.state_dict().items()}, tmp_path / "lwl.safetensors")
-    for name, wanted in (("backbone.safetensors", backbone), ("backbone.pt", backbone), ("lwl.safetensors", whole.feature_extractor)):
+    for name, wanted in (
+        ("backbone.safetensors", backbone),
+        ("backbone.pt", backbone),
+        ("lwl.safetensors", whole.feature_extractor),
+    ):
         got = task(backbone=str(tmp_path / name)).build().feature_extractor.state_dict()
-        assert all(torch.allclose(v.float(), got[k].float(), atol=1e-3) for k, v in wanted.state_dict().items())
+        assert all(
+            torch.allclose(v.float(), got[k].float(), atol=1e-3)
+            for k, v in wanted.state_dict().items()
+        )
 
 
 def test_training_goes_on_from_whole_weights(tmp_path: Path) -> None:
@@ -117,20 +133,28 @@ def test_training_goes_on_from_whole_weights(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
-    for options, message in (({"backbone": "none.pt"}, r"options.backbone: no such file"),
-                             ({"weights": "none.pt"}, r"options.weights: no such file"),
-                             ({"backbone": str(tmp_path / "broken.safetensors")}, "broken.safetensors: no safetensors file")):
+    for options, message in (
+        ({"backbone": "none.pt"}, r"options.backbone: no such file"),
+        ({"weights": "none.pt"}, r"options.weights: no such file"),
+        (
+            {"backbone": str(tmp_path / "broken.safetensors")},
+            "broken.safetensors: no safetensors file",
+        ),
+    ):
         with pytest.raises(ConfigError, match=message):
             task(**options).build()
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"network": "vgg"}, "options.network"),
-    ({"spec": {"stride": 16}}, "options.spec: stride 16"),
-    ({"spec": {"colour": 1}}, "unknown fields.*colour"),
-    ({"background": 2.0}, "options.background"),
-    ({"pixel": 5}, "did you mean 'pixels'"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "vgg"}, "options.network"),
+        ({"spec": {"stride": 16}}, "options.spec: stride 16"),
+        ({"spec": {"colour": 1}}, "unknown fields.*colour"),
+        ({"background": 2.0}, "options.background"),
+        ({"pixel": 5}, "did you mean 'pixels'"),
+    ],
+)
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create("embedding", options)
@@ -139,7 +163,9 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 def test_metadata_builds_the_network_again() -> None:
     header = task().metadata()
     assert header["format"] == "vos_ros.embedding" and json.loads(header["spec"])["dims"] == 8
-    EmbeddingNet(EmbeddingSpec.from_json(header["spec"])).load_state_dict(fresh(task()).state_dict())
+    EmbeddingNet(EmbeddingSpec.from_json(header["spec"])).load_state_dict(
+        fresh(task()).state_dict()
+    )
 
 
 def test_pictures_have_two_rows_per_clip() -> None:

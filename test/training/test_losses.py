@@ -19,7 +19,9 @@ def test_on_hard_masks_it_is_the_jaccard_loss(seed: int, pixels: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     found, truth = (torch.rand(pixels, generator=draw) < 0.5 for _ in range(2))
     truth[0] = True
-    assert float(lovasz(found.float(), truth)) == pytest.approx(jaccard_loss(found, truth), abs=1e-6)
+    assert float(lovasz(found.float(), truth)) == pytest.approx(
+        jaccard_loss(found, truth), abs=1e-6
+    )
 
 
 def test_a_better_mask_costs_less_and_the_gradient_points_there() -> None:
@@ -27,7 +29,11 @@ def test_a_better_mask_costs_less_and_the_gradient_points_there() -> None:
     probs = torch.full((100,), 0.5).requires_grad_()
     value = lovasz(probs, truth)
     value.backward()
-    assert probs.grad is not None and bool((probs.grad[truth] <= 0).all()) and bool((probs.grad[~truth] >= 0).all())
+    assert (
+        probs.grad is not None
+        and bool((probs.grad[truth] <= 0).all())
+        and bool((probs.grad[~truth] >= 0).all())
+    )
     better = torch.where(truth, 0.8, 0.2)
     assert float(lovasz(better, truth)) < value.item()
 

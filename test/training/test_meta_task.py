@@ -20,14 +20,22 @@ from vos_ros.training.loop import train
 from vos_ros.training.meta_task import MetaTask
 from vos_ros.training.tasks import create
 
-OPTIONS: dict[str, Any] = {"spec": {"hidden": [6, 4], "state": 4, "generator": 5}, "iterations": 3, "refine": 0, "samples": 24, "query": 20}
+OPTIONS: dict[str, Any] = {
+    "spec": {"hidden": [6, 4], "state": 4, "generator": 5},
+    "iterations": 3,
+    "refine": 0,
+    "samples": 24,
+    "query": 20,
+}
 GROUPS = ("embedding", "initial", "rates", "optimizer", "generator")
 
 
 def clips(objects: tuple[int, ...] = (1, 2), frames: int = 3, size: int = 65) -> Batch:
     """Bright squares that move over a dark, noisy ground; one clip per entry of ``objects``."""
     draw = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 60, (len(objects), frames, 3, size, size), generator=draw, dtype=torch.uint8)
+    images = torch.randint(
+        0, 60, (len(objects), frames, 3, size, size), generator=draw, dtype=torch.uint8
+    )
     labels = torch.zeros((len(objects), frames, size, size), dtype=torch.uint8)
     for b, n in enumerate(objects):
         for t in range(frames):
@@ -61,15 +69,29 @@ def test_equation_5() -> None:
     with torch.no_grad():
         value = float(meta.loss(net, batch)[0])
         episode = meta.episode(net, batch, torch.Generator().manual_seed(0))
-        theta, state, expected = net.start(episode.support, True), net.optimizer.start(net.initial[None]), 0.0
+        theta, state, expected = (
+            net.start(episode.support, True),
+            net.optimizer.start(net.initial[None]),
+            0.0,
+        )
         for _ in range(3):  # T
             gradient = net.head.gradient(theta, episode.support)[0]
             g, state = net.optimizer.update(gradient, theta, state, lambda d: d.sum(1))
             theta = theta + g
-            p = torch.sigmoid(net.head.logits(theta, episode.queries.inputs))[0].double().numpy().reshape(2, 20)  # K frames
+            p = (
+                torch.sigmoid(net.head.logits(theta, episode.queries.inputs))[0]
+                .double()
+                .numpy()
+                .reshape(2, 20)
+            )  # K frames
             y = episode.queries.labels[0].numpy().reshape(2, 20)
-            w = 2 * episode.queries.weights[0].numpy().reshape(2, 20)  # they sum to 1 over all frames
-            expected += sum(-(w[k] * (y[k] * np.log(p[k]) + (1 - y[k]) * np.log(1 - p[k]))).sum() for k in range(2))
+            w = 2 * episode.queries.weights[0].numpy().reshape(
+                2, 20
+            )  # they sum to 1 over all frames
+            expected += sum(
+                -(w[k] * (y[k] * np.log(p[k]) + (1 - y[k]) * np.log(1 - p[k]))).sum()
+                for k in range(2)
+            )
     assert value == pytest.approx(expected, rel=1e-5)
 
 
@@ -78,12 +100,16 @@ def test_every_group_learns() -> None:
     net = fresh(meta).train()
     groups = meta.parameter_groups(net, StageConfig(rates=dict.fromkeys(GROUPS, 1e-3)))
     assert [g["name"] for g in groups] == list(GROUPS)
-    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(id(p) for p in net.parameters())
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(
+        id(p) for p in net.parameters()
+    )
     value, scalars = meta.loss(net, clips())
     value.backward()
     still = [n for n, p in net.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert not still
-    assert set(scalars) == {"before", "after", "iou"} and all(np.isfinite(float(v)) for v in scalars.values())
+    assert set(scalars) == {"before", "after", "iou"} and all(
+        np.isfinite(float(v)) for v in scalars.values()
+    )
     with pytest.raises(ConfigError, match="no group lstm"):
         meta.parameter_groups(net, StageConfig(rates={"lstm": 1e-3}))
 
@@ -122,7 +148,11 @@ def test_a_few_steps_of_rmsprop_lower_the_meta_loss() -> None:
         optimizer.step()
     with torch.no_grad():
         value, scalars = meta.loss(net.eval(), batch)
-    assert float(value) < 0.3 * before and float(scalars["after"]) < float(scalars["before"]) and float(scalars["iou"]) > 0.4
+    assert (
+        float(value) < 0.3 * before
+        and float(scalars["after"]) < float(scalars["before"])
+        and float(scalars["iou"]) > 0.4
+    )
 
 
 def test_measuring_draws_the_same_every_time() -> None:
@@ -136,15 +166,23 @@ def test_an_embedding_comes_with_its_specification(tmp_path: Path) -> None:
     spec = EmbeddingSpec(dims=8, width=16)
     trained = EmbeddingNet(spec)
     file = tmp_path / "embedding.safetensors"
-    save_file(trained.state_dict(), file, metadata={"format": "vos_ros.embedding", "spec": spec.to_json()})
+    save_file(
+        trained.state_dict(), file, metadata={"format": "vos_ros.embedding", "spec": spec.to_json()}
+    )
     meta = task(embedding=str(file))
     net = meta.build()
-    assert net.spec.embedding == spec and torch.equal(net.embedding.project.weight, trained.project.weight)
+    assert net.spec.embedding == spec and torch.equal(
+        net.embedding.project.weight, trained.project.weight
+    )
     again = MetaNet(MetaSpec.from_json(meta.metadata()["spec"]))
     again.load_state_dict(net.state_dict())
     assert meta.metadata()["format"] == "vos_ros.meta"
-    for options, message in (({"embedding": str(tmp_path / "none.safetensors")}, "no such file"), ({"spec": {"hiden": [2, 2]}}, "hiden"),
-                             ({"spec": {"hidden": [90, 90]}}, "at most"), ({"weights": "none.pt"}, "no such file")):
+    for options, message in (
+        ({"embedding": str(tmp_path / "none.safetensors")}, "no such file"),
+        ({"spec": {"hiden": [2, 2]}}, "hiden"),
+        ({"spec": {"hidden": [90, 90]}}, "at most"),
+        ({"weights": "none.pt"}, "no such file"),
+    ):
         with pytest.raises(ConfigError, match=message):
             task(**options).build()
 
@@ -157,22 +195,52 @@ def test_pictures_have_a_clip_per_row() -> None:
 @pytest.mark.slow
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, clips_folder: Path) -> None:
     clip = {"width": 65, "height": 65, "frames": 3, "gap": 4, "min_px": 20}
-    config = build(TrainConfig, {
-        "task": "meta", "name": "meta", "data_root": str(clips_folder), "workers": 0, "ema": 0.9, "checkpoint_every": 2, "log_every": 1,
-        "precision": "bf16-mixed", "data": {"all": {"kind": "folder"}},
-        "stages": {"one": {"steps": 5, "batch": 2, "optimizer": "rmsprop", "mix": {"all": 1.0}, "clip": clip,
-                           "rates": {"initial": 1e-3, "optimizer": 1e-3, "rates": 1e-3, "generator": 1e-3}}}})
+    config = build(
+        TrainConfig,
+        {
+            "task": "meta",
+            "name": "meta",
+            "data_root": str(clips_folder),
+            "workers": 0,
+            "ema": 0.9,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            "precision": "bf16-mixed",
+            "data": {"all": {"kind": "folder"}},
+            "stages": {
+                "one": {
+                    "steps": 5,
+                    "batch": 2,
+                    "optimizer": "rmsprop",
+                    "mix": {"all": 1.0},
+                    "clip": clip,
+                    "rates": {"initial": 1e-3, "optimizer": 1e-3, "rates": 1e-3, "generator": 1e-3},
+                }
+            },
+        },
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         meta = task(refine=1)
         train(config, meta, tmp_path / "whole", device="cpu", show=False)
         for leg in (2, 1, 5):
-            done = train(config, meta, tmp_path / "legs", device="cpu", most_steps=leg, resume=True, show=False)
+            done = train(
+                config,
+                meta,
+                tmp_path / "legs",
+                device="cpu",
+                most_steps=leg,
+                resume=True,
+                show=False,
+            )
     finally:
         torch.set_num_threads(threads)
     assert done.finished
-    ends = [torch.load(tmp_path / name / "checkpoints/step-000000005.pt", weights_only=True) for name in ("whole", "legs")]
+    ends = [
+        torch.load(tmp_path / name / "checkpoints/step-000000005.pt", weights_only=True)
+        for name in ("whole", "legs")
+    ]
     for part in ("model", "average"):
         assert all(torch.equal(value, ends[1][part][key]) for key, value in ends[0][part].items())
     torch.manual_seed(config.seed)

@@ -15,12 +15,20 @@ from vos_ros.training.metric import cell_labels, contrastive, nearest_labels, sa
 def equation_2(f: np.ndarray, y: np.ndarray, background: float) -> float:
     total, weights = 0.0, 0.0
     for a, b in ((a, b) for a in range(len(f)) for b in range(len(f)) if a != b):
-        s, w = 2 / (1 + np.exp(np.sum((f[a] - f[b]) ** 2))), background if y[a] == y[b] == 0 else 1.0
+        s, w = (
+            2 / (1 + np.exp(np.sum((f[a] - f[b]) ** 2))),
+            background if y[a] == y[b] == 0 else 1.0,
+        )
         total, weights = total - w * np.log(s if y[a] == y[b] else 1 - s), weights + w
     return total / max(weights, 1.0)
 
 
-@given(st.integers(0, 10_000), st.integers(2, 12), st.sampled_from([0.0, 0.3, 1.0]), st.sampled_from([0.3, 1.0, 3.0]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 12),
+    st.sampled_from([0.0, 0.3, 1.0]),
+    st.sampled_from([0.3, 1.0, 3.0]),
+)
 def test_the_loss_is_equation_2(seed: int, pixels: int, background: float, scale: float) -> None:
     rng = np.random.default_rng(seed)
     f, y = scale * rng.normal(size=(pixels, 4)), rng.integers(0, 3, pixels)
@@ -74,7 +82,9 @@ def test_a_share_of_the_background_is_near_outlines() -> None:
     near[0, 13:19, 13:19] = True
 
     def share(outline: float) -> float:
-        chosen = sample_pixels(labels, torch.randn(2, 20, 20, 4), 900, outline=outline, look_alikes=0.0)
+        chosen = sample_pixels(
+            labels, torch.randn(2, 20, 20, 4), 900, outline=outline, look_alikes=0.0
+        )
         ground = chosen[labels.flatten()[chosen] == 0]
         return float(near.flatten()[ground].float().mean())
 
@@ -99,7 +109,10 @@ def test_a_share_of_the_background_is_what_looks_like_an_object() -> None:
 def test_a_clip_of_background_or_object_alone_has_pixels_too(label: int) -> None:
     labels = torch.full((2, 5, 5), label, dtype=torch.uint8)
     chosen = sample_pixels(labels, torch.randn(2, 5, 5, 4), 20, outline=0.3, look_alikes=0.3)
-    assert len(chosen) and float(contrastive(torch.randn(50, 4)[chosen], labels.flatten()[chosen].long())) >= 0
+    assert (
+        len(chosen)
+        and float(contrastive(torch.randn(50, 4)[chosen], labels.flatten()[chosen].long())) >= 0
+    )
 
 
 def test_labels_of_cells_are_those_at_their_centres() -> None:
@@ -110,6 +123,11 @@ def test_labels_of_cells_are_those_at_their_centres() -> None:
 
 def test_labels_go_to_the_nearest_pixels_and_unknown_ones_teach_nothing() -> None:
     known, labels = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([3, IGNORE, 0])
-    assert nearest_labels(known, labels, torch.tensor([[-5.0], [0.9], [1.1], [7.0]])).tolist() == [3, 3, 0, 0]
+    assert nearest_labels(known, labels, torch.tensor([[-5.0], [0.9], [1.1], [7.0]])).tolist() == [
+        3,
+        3,
+        0,
+        0,
+    ]
     with pytest.raises(ValueError, match="no pixel with a known label"):
         nearest_labels(known, torch.full((3,), IGNORE), known)

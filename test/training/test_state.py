@@ -27,7 +27,10 @@ def test_old_checkpoints_go(tmp_path: Path) -> None:
     assert state.newest(tmp_path) is None
     for step in (5, 10, 1000):
         state.save(tmp_path, {"step": step, "x": torch.tensor(step)}, keep=2)
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000000010.pt", "step-000001000.pt"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [
+        "step-000000010.pt",
+        "step-000001000.pt",
+    ]
     found = state.newest(tmp_path)
     assert found is not None and found["step"] == 1000 and int(found["x"]) == 1000
 
@@ -53,7 +56,11 @@ def test_export(tmp_path: Path) -> None:
     values = {"a": torch.tensor([1.5, 2.5]), "n": torch.tensor(3)}
     state.export(tmp_path / "half.safetensors", values, {"format": "x"}, half=True)
     with safe_open(tmp_path / "half.safetensors", "pt") as f:
-        assert f.metadata() == {"format": "x"} and f.get_tensor("a").dtype == torch.float16 and int(f.get_tensor("n")) == 3
+        assert (
+            f.metadata() == {"format": "x"}
+            and f.get_tensor("a").dtype == torch.float16
+            and int(f.get_tensor("n")) == 3
+        )
 
 
 def test_history_goes_on_where_the_checkpoint_is(tmp_path: Path) -> None:

@@ -11,13 +11,34 @@ import pytest
 from vos_ros.training.config import ClipConfig, StillsConfig
 from vos_ros.training.stills import fill, still_clip
 
-QUIET = StillsConfig(shift=0.0, turn_deg=0.0, grow=0.0, bend=0.0, background=0.0, distractors=0.0, twin=0.0, occluder=0.0,
-                     new_background=0.0, motion_blur=0.0)
-CLIP = ClipConfig(width=97, height=65, frames=4, objects=1, min_px=30, jitter_scale=0.0, jitter_center=0.0, stills=QUIET,
-                  augment=dataclasses.replace(ClipConfig().augment, rotation_deg=0.0))
+QUIET = StillsConfig(
+    shift=0.0,
+    turn_deg=0.0,
+    grow=0.0,
+    bend=0.0,
+    background=0.0,
+    distractors=0.0,
+    twin=0.0,
+    occluder=0.0,
+    new_background=0.0,
+    motion_blur=0.0,
+)
+CLIP = ClipConfig(
+    width=97,
+    height=65,
+    frames=4,
+    objects=1,
+    min_px=30,
+    jitter_scale=0.0,
+    jitter_center=0.0,
+    stills=QUIET,
+    augment=dataclasses.replace(ClipConfig().augment, rotation_deg=0.0),
+)
 
 
-def scene(color: tuple[int, int, int] = (220, 40, 40), n: int = 1) -> tuple[np.ndarray, np.ndarray, int]:
+def scene(
+    color: tuple[int, int, int] = (220, 40, 40), n: int = 1
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Ellipses of a colour of their own on grey, 160x120."""
     rgb = np.full((120, 160, 3), 110, np.uint8)
     rgb += np.random.default_rng(0).integers(0, 12, rgb.shape, np.uint8)
@@ -48,20 +69,38 @@ def with_stills(**fields: float) -> ClipConfig:
 
 def test_without_motion_the_clip_stands_still() -> None:
     frames, labels = make(CLIP, 0)
-    assert frames.shape == (4, 65, 97, 3) and labels.shape == (4, 65, 97) and frames.dtype == labels.dtype == np.uint8
-    assert all(np.array_equal(labels[0], x) and np.array_equal(frames[0], f) for x, f in zip(labels, frames, strict=True))
+    assert (
+        frames.shape == (4, 65, 97, 3)
+        and labels.shape == (4, 65, 97)
+        and frames.dtype == labels.dtype == np.uint8
+    )
+    assert all(
+        np.array_equal(labels[0], x) and np.array_equal(frames[0], f)
+        for x, f in zip(labels, frames, strict=True)
+    )
     assert overlap(red(frames), labels == 1) > 0.9
 
 
-@pytest.mark.parametrize("fields", [{"shift": 0.5}, {"turn_deg": 25.0}, {"grow": 0.3}, {"bend": 0.1}, {"shift": 0.4, "motion_blur": 1.0},
-                                    {"shift": 0.3, "turn_deg": 10.0, "grow": 0.1, "bend": 0.03, "background": 1.0}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shift": 0.5},
+        {"turn_deg": 25.0},
+        {"grow": 0.3},
+        {"bend": 0.1},
+        {"shift": 0.4, "motion_blur": 1.0},
+        {"shift": 0.3, "turn_deg": 10.0, "grow": 0.1, "bend": 0.03, "background": 1.0},
+    ],
+)
 def test_labels_go_with_the_object(fields: dict[str, float]) -> None:
     config, moved = with_stills(**fields), 0.0
     for seed in range(6):
         frames, labels = make(config, seed)
         seen = (labels == 1).sum((1, 2)) > 60
         least = 0.55 if "motion_blur" in fields else 0.85  # smeared edges are neither red nor grey
-        assert all(overlap(red(f), x == 1) > least for f, x in zip(frames[seen], labels[seen], strict=True))
+        assert all(
+            overlap(red(f), x == 1) > least for f, x in zip(frames[seen], labels[seen], strict=True)
+        )
         moved = max(moved, 1 - overlap(labels[0] == 1, labels[3] == 1))
     assert moved > 0.1
 
@@ -93,16 +132,25 @@ def test_company_is_followed_only_where_there_is_room() -> None:
 
 
 def test_two_objects_keep_apart() -> None:
-    frames, labels = make(dataclasses.replace(with_stills(shift=0.2), objects=2, area_factor=8.0), 1, n=2)
+    frames, labels = make(
+        dataclasses.replace(with_stills(shift=0.2), objects=2, area_factor=8.0), 1, n=2
+    )
     blue = (frames[..., 2].astype(int) - frames[..., 0]) > 90
     number = 1 if overlap(red(frames[0]), labels[0] == 1) > 0.5 else 2
-    assert overlap(red(frames), labels == number) > 0.8 and overlap(blue, labels == 3 - number) > 0.8
+    assert (
+        overlap(red(frames), labels == number) > 0.8 and overlap(blue, labels == 3 - number) > 0.8
+    )
 
 
 def test_a_picture_without_objects() -> None:
     rgb, ids, ignore = scene()
-    assert still_clip((rgb, np.zeros_like(ids), ignore), scene, CLIP, np.random.default_rng(0)) is None
-    assert still_clip((rgb, np.full_like(ids, 255), ignore), scene, CLIP, np.random.default_rng(0)) is None
+    assert (
+        still_clip((rgb, np.zeros_like(ids), ignore), scene, CLIP, np.random.default_rng(0)) is None
+    )
+    assert (
+        still_clip((rgb, np.full_like(ids, 255), ignore), scene, CLIP, np.random.default_rng(0))
+        is None
+    )
 
 
 @pytest.mark.parametrize("mirror", [False, True])

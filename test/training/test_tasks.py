@@ -21,14 +21,21 @@ from vos_ros.training.objects import Objects
 from vos_ros.training.tasks import LwlBoxTask, LwlTask, create
 
 GROUPS = ("stem", "backbone", "target_model", "regularization", "label_encoder", "decoder")
-TINY = {"target_channels": 16, "num_filters": 4, "label_dims": [4, 6, 8], "decoder_channels": [12, 8, 8, 8]}
+TINY = {
+    "target_channels": 16,
+    "num_filters": 4,
+    "label_dims": [4, 6, 8],
+    "decoder_channels": [12, 8, 8, 8],
+}
 OPTIONS = {"network": "mobilenet_v2", "spec": TINY, "cross_entropy": 50.0}
 
 
 def clips(*, objects: tuple[int, ...] = (1, 1), frames: int = 3, size: int = 65) -> Batch:
     """Bright squares that move over a dark, noisy ground; one clip per entry of ``objects``."""
     draw = torch.Generator().manual_seed(sum(objects))
-    images = torch.randint(0, 60, (len(objects), frames, 3, size, size), generator=draw, dtype=torch.uint8)
+    images = torch.randint(
+        0, 60, (len(objects), frames, 3, size, size), generator=draw, dtype=torch.uint8
+    )
     labels = torch.zeros((len(objects), frames, size, size), dtype=torch.uint8)
     for b, n in enumerate(objects):
         for t in range(frames):
@@ -59,14 +66,18 @@ def test_every_parameter_of_every_group_learns(refine: bool) -> None:
     assert [g["name"] for g in groups] == list(GROUPS)
     counted = [id(p) for g in groups for p in g["params"]]
     assert sorted(counted) == sorted(id(p) for p in net.parameters())
-    with torch.no_grad():  # residual branches start at nothing, behind which no gradient arrives in the first step
+    with (
+        torch.no_grad()
+    ):  # residual branches start at nothing, behind which no gradient arrives in the first step
         for p in net.parameters():
             p.add_(0.02 * torch.randn_like(p))
     value, scalars = lwl.loss(net, clips())
     value.backward()
     still = [n for n, p in net.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert not still
-    assert set(scalars) == {"lovasz", "iou", "cross_entropy"} and all(np.isfinite(float(v)) for v in scalars.values())
+    assert set(scalars) == {"lovasz", "iou", "cross_entropy"} and all(
+        np.isfinite(float(v)) for v in scalars.values()
+    )
 
 
 def test_a_few_steps_overfit_a_clip() -> None:
@@ -87,7 +98,10 @@ def test_clips_with_different_numbers_of_objects_are_as_if_alone() -> None:
     both = clips(objects=(1, 2))
     with torch.no_grad():
         together = float(lwl.loss(net, both)[0])
-        alone = [float(lwl.loss(net, Batch(both.frames[b : b + 1], both.labels[b : b + 1]))[0]) for b in range(2)]
+        alone = [
+            float(lwl.loss(net, Batch(both.frames[b : b + 1], both.labels[b : b + 1]))[0])
+            for b in range(2)
+        ]
     assert together == pytest.approx(sum(alone) / 2, rel=1e-4)
 
 
@@ -100,7 +114,9 @@ def test_ignored_pixels_do_not_count() -> None:
         value = float(lwl.loss(net, batch)[0])
         probs = torch.sigmoid(lwl.predict(net, batch, Objects.of(batch.labels)))[:, :, :40]
         truth = batch.labels[:, 1:, :40] == 1
-        expected = [float(lovasz(p.flatten(), y.flatten())) for p, y in zip(probs, truth, strict=True)]
+        expected = [
+            float(lovasz(p.flatten(), y.flatten())) for p, y in zip(probs, truth, strict=True)
+        ]
     assert value == pytest.approx(sum(expected) / 2, rel=1e-5)
 
 
@@ -127,7 +143,9 @@ def test_batch_norm_keeps_its_statistics_in_training() -> None:
     before = {k: v.clone() for k, v in net.state_dict().items() if "running" in k}
     lwl.loss(net, clips())
     assert before and all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
-    assert net.training and not any(m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d))
+    assert net.training and not any(
+        m.training for m in net.modules() if isinstance(m, nn.BatchNorm2d)
+    )
 
 
 def test_a_group_without_rate_is_left_out_and_an_unknown_one_refused() -> None:
@@ -151,7 +169,9 @@ def test_metadata_builds_the_network_again() -> None:
 def test_pictures_have_a_clip_per_row() -> None:
     lwl = task()
     picture = lwl.picture(fresh(lwl).eval(), clips(objects=(1, 2)))
-    assert picture.shape == (2 * 65, 3 * 65, 3) and picture.dtype == np.uint8 and picture.max() == 255
+    assert (
+        picture.shape == (2 * 65, 3 * 65, 3) and picture.dtype == np.uint8 and picture.max() == 255
+    )
 
 
 def test_the_box_encoder_learns_alone_from_a_trained_network(tmp_path: Path) -> None:
@@ -174,13 +194,16 @@ def test_the_box_encoder_learns_alone_from_a_trained_network(tmp_path: Path) -> 
     assert json.loads(box.metadata()["spec"])["box_encoder"] is True
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"network": "vgg"}, "options.network"),
-    ({"spec": {"colour": 1}}, "unknown fields.*colour"),
-    ({"spec": {"num_filters": "many"}}, "num_filters"),
-    ({"iterations_init": 0}, "options.iterations_init"),
-    ({"iteration_init": 5}, "did you mean 'iterations_init'"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"network": "vgg"}, "options.network"),
+        ({"spec": {"colour": 1}}, "unknown fields.*colour"),
+        ({"spec": {"num_filters": "many"}}, "num_filters"),
+        ({"iterations_init": 0}, "options.iterations_init"),
+        ({"iteration_init": 5}, "did you mean 'iterations_init'"),
+    ],
+)
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create("lwl", options)

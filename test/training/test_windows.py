@@ -12,7 +12,10 @@ from vos_ros.training.windows import bend, box_of, number, place, resample, resa
 
 def ramp(h: int, w: int) -> np.ndarray:
     """Red is x, green is y."""
-    return np.stack([np.tile(np.arange(w), (h, 1)), np.tile(np.arange(h)[:, None], (1, w)), np.zeros((h, w))], -1).astype(np.uint8)
+    return np.stack(
+        [np.tile(np.arange(w), (h, 1)), np.tile(np.arange(h)[:, None], (1, w)), np.zeros((h, w))],
+        -1,
+    ).astype(np.uint8)
 
 
 def test_box() -> None:
@@ -22,11 +25,16 @@ def test_box() -> None:
     assert box_of(mask) == (8.5, 4.0, 10.0, 3.0)
 
 
-@given(st.floats(-50, 250), st.floats(-50, 250), st.floats(0.1, 8), st.sampled_from(["all", "major"]))
+@given(
+    st.floats(-50, 250), st.floats(-50, 250), st.floats(0.1, 8), st.sampled_from(["all", "major"])
+)
 def test_a_window_stays_inside(x: float, y: float, pixel: float, inside: str) -> None:
     size, image = (64, 32), (160, 100)
     cx, cy, p = place((x, y), pixel, size, image, inside)
-    spans = [(cx - size[0] * p / 2 + 0.5, cx + size[0] * p / 2 - 0.5), (cy - size[1] * p / 2 + 0.5, cy + size[1] * p / 2 - 0.5)]
+    spans = [
+        (cx - size[0] * p / 2 + 0.5, cx + size[0] * p / 2 - 0.5),
+        (cy - size[1] * p / 2 + 0.5, cy + size[1] * p / 2 - 0.5),
+    ]
     fits = [low > -0.51 and high < n - 0.49 for (low, high), n in zip(spans, image, strict=True)]
     assert all(fits) if inside == "all" else any(fits)
     assert p <= max(pixel, 0.25) + 1e-9
@@ -47,7 +55,9 @@ def test_resampling_doesnt_shift(pixel: float) -> None:
     """However much it is shrunk: a pixel of the frame shows what lies under its centre."""
     image, m = ramp(120, 200), window((90.0, 60.0), pixel, (31, 21))
     out = resample(image, m, (31, 21)).astype(float)
-    at = np.einsum("ij,jhw->ihw", m, np.stack([*np.meshgrid(np.arange(31), np.arange(21)), np.ones((21, 31))]))
+    at = np.einsum(
+        "ij,jhw->ihw", m, np.stack([*np.meshgrid(np.arange(31), np.arange(21)), np.ones((21, 31))])
+    )
     assert np.abs(out[..., 0] - at[0]).max() < 1.01 and np.abs(out[..., 1] - at[1]).max() < 1.01
     assert abs(np.mean(out[..., 0] - at[0])) < 0.3 and abs(np.mean(out[..., 1] - at[1])) < 0.3
 
@@ -74,4 +84,6 @@ def test_a_spline_goes_through_its_points_and_bends_least() -> None:
     assert bend(grid, values) == pytest.approx(values, abs=1e-4)
     straight = grid @ np.array([[1.0, 2.0], [0.5, -1.0]]) + (3, 4)
     points = rng.uniform(-1.5, 1.5, (30, 2))
-    assert bend(points, straight) == pytest.approx(points @ np.array([[1.0, 2.0], [0.5, -1.0]]) + (3, 4), abs=1e-3)
+    assert bend(points, straight) == pytest.approx(
+        points @ np.array([[1.0, 2.0], [0.5, -1.0]]) + (3, 4), abs=1e-3
+    )

@@ -21,18 +21,24 @@ def image(stamp_ns: int, frame_id: str = "") -> Image:
     return msg
 
 
-def synchronised(kind: type, *args: Any, inputs: int = 3, **kwargs: Any) -> tuple[list[SimpleFilter], list[tuple[int, ...]]]:
+def synchronised(
+    kind: type, *args: Any, inputs: int = 3, **kwargs: Any
+) -> tuple[list[SimpleFilter], list[tuple[int, ...]]]:
     """Inputs and the list of the stamps that come out."""
     filters, out = [SimpleFilter() for _ in range(inputs)], []
     sync = kind(filters, *args, **kwargs)
-    sync.registerCallback(lambda *msgs: out.append(tuple(Time.from_msg(m.header.stamp).nanoseconds for m in msgs)))
+    sync.registerCallback(
+        lambda *msgs: out.append(tuple(Time.from_msg(m.header.stamp).nanoseconds for m in msgs))
+    )
     filters.append(sync)  # keeps it alive
     return filters, out
 
 
 def test_callbacks_get_their_extra_arguments() -> None:
     f, got = SimpleFilter(), []
-    assert f.registerCallback(lambda *a: got.append(a), "extra") != f.registerCallback(lambda *a: got.append(a))
+    assert f.registerCallback(lambda *a: got.append(a), "extra") != f.registerCallback(
+        lambda *a: got.append(a)
+    )
     f.signalMessage(1, 2)
     assert got == [(1, 2, "extra"), (1, 2)]
 
@@ -91,7 +97,10 @@ def test_subscribers_of_a_node_feed_a_synchroniser(node: Any, spin_until: Any) -
     ]
     sync = ApproximateTimeSynchronizer(subscribers, 5, 0.1)
     sync.registerCallback(lambda *msgs: out.append(msgs))
-    publishers = [node.create_publisher(Image, "image", 5), node.create_publisher(CameraInfo, "camera_info", 5)]
+    publishers = [
+        node.create_publisher(Image, "image", 5),
+        node.create_publisher(CameraInfo, "camera_info", 5),
+    ]
     info = CameraInfo()
     info.header.stamp = Time(nanoseconds=1_000).to_msg()
 

@@ -19,13 +19,20 @@ S = 1_000_000_000
 
 
 def transform(
-    parent: str, child: str, stamp_ns: int, xyz: tuple[float, float, float] = (0.0, 0.0, 0.0), yaw: float = 0.0
+    parent: str,
+    child: str,
+    stamp_ns: int,
+    xyz: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    yaw: float = 0.0,
 ) -> TransformStamped:
     msg = TransformStamped(child_frame_id=child)
     msg.header.frame_id = parent
     msg.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
     msg.transform.translation.x, msg.transform.translation.y, msg.transform.translation.z = xyz
-    msg.transform.rotation.z, msg.transform.rotation.w = float(np.sin(yaw / 2)), float(np.cos(yaw / 2))
+    msg.transform.rotation.z, msg.transform.rotation.w = (
+        float(np.sin(yaw / 2)),
+        float(np.cos(yaw / 2)),
+    )
     return msg
 
 
@@ -44,7 +51,10 @@ def buffer() -> tf2_ros.Buffer:
     made = tf2_ros.Buffer()
     for second in (1, 2, 3):
         made.set_transform(transform("map", "odom", second * S, (0.0, 0.0, float(second))), "test")
-        made.set_transform(transform("odom", "base", second * S, (float(second), 0.0, 0.0), yaw=0.2 * second), "test")
+        made.set_transform(
+            transform("odom", "base", second * S, (float(second), 0.0, 0.0), yaw=0.2 * second),
+            "test",
+        )
     made.set_transform_static(transform("base", "camera", 0, (0.0, 1.0, 0.0)), "test")
     return made
 
@@ -60,7 +70,9 @@ def test_interpolates_along_the_chain(buffer: tf2_ros.Buffer) -> None:
 def test_static_edges_hold_at_all_times_and_compose(buffer: tf2_ros.Buffer) -> None:
     got = buffer.lookup_transform("odom", "camera", Time(nanoseconds=2 * S))
     np.testing.assert_allclose(xyz(got), [2.0 - np.sin(0.4), np.cos(0.4), 0.0], atol=1e-9)
-    np.testing.assert_allclose(xyz(buffer.lookup_transform("base", "camera", Time(nanoseconds=99 * S))), [0.0, 1.0, 0.0])
+    np.testing.assert_allclose(
+        xyz(buffer.lookup_transform("base", "camera", Time(nanoseconds=99 * S))), [0.0, 1.0, 0.0]
+    )
 
 
 def test_the_other_way_is_the_inverse(buffer: tf2_ros.Buffer) -> None:
@@ -116,7 +128,9 @@ def test_samples_may_come_out_of_order(buffer: tf2_ros.Buffer) -> None:
 def test_the_last_word_on_a_stamp_counts(buffer: tf2_ros.Buffer) -> None:
     for second in (2, 3):
         buffer.set_transform(transform("map", "odom", second * S, (9.0, 0.0, 0.0)), "test")
-        assert xyz(buffer.lookup_transform("map", "odom", Time(nanoseconds=second * S)))[0] == pytest.approx(9.0)
+        assert xyz(buffer.lookup_transform("map", "odom", Time(nanoseconds=second * S)))[
+            0
+        ] == pytest.approx(9.0)
 
 
 def test_a_malformed_transform_changes_nothing(buffer: tf2_ros.Buffer) -> None:
@@ -141,7 +155,9 @@ def test_lookup_waits_for_a_late_transform_and_no_longer(buffer: tf2_ros.Buffer,
     assert xyz(got)[2] == pytest.approx(3.5)
     began = time.monotonic()
     with pytest.raises(tf2_ros.ExtrapolationException):
-        buffer.lookup_transform("map", "odom", Time(nanoseconds=9 * S), timeout=Duration(seconds=0.2))
+        buffer.lookup_transform(
+            "map", "odom", Time(nanoseconds=9 * S), timeout=Duration(seconds=0.2)
+        )
     assert 0.15 < time.monotonic() - began < 2.0
 
 
@@ -159,14 +175,20 @@ def test_broadcast_transforms_reach_a_listener(node: Any, spin_until: Any) -> No
     static = tf2_ros.StaticTransformBroadcaster(node)
     static.sendTransform(transform("base", "camera", 0, (0.0, 1.0, 0.0)))
     static.sendTransform([transform("base", "lidar", 0, (0.0, 2.0, 0.0))])
-    listener = tf2_ros.TransformListener(buffer, node)  # after the static ones were sent: they are latched
+    listener = tf2_ros.TransformListener(
+        buffer, node
+    )  # after the static ones were sent: they are latched
     moving = tf2_ros.TransformBroadcaster(node)
     target = Time(nanoseconds=S + S // 2)
 
     def publish() -> None:
-        moving.sendTransform([transform("map", "base", S), transform("map", "base", 2 * S, (2.0, 0.0, 0.0))])
+        moving.sendTransform(
+            [transform("map", "base", S), transform("map", "base", 2 * S, (2.0, 0.0, 0.0))]
+        )
 
     for child, y in (("camera", 1.0), ("lidar", 2.0)):
         assert spin_until(lambda child=child: buffer.can_transform("map", child, target), publish)
-        np.testing.assert_allclose(xyz(buffer.lookup_transform("map", child, target)), [1.0, y, 0.0], atol=1e-9)
+        np.testing.assert_allclose(
+            xyz(buffer.lookup_transform("map", child, target)), [1.0, y, 0.0], atol=1e-9
+        )
     listener.unregister()

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy
 
-NUMPY_INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/_core/include")
+NUMPY_INCLUDE = re.compile(
+    r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/_core/include"
+)
 PYTHON_INCLUDE = re.compile(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+")
 
 
 def repair(text: str, python_include: str, numpy_include: str) -> str:
     """The text with the builder's include folders replaced."""
-    return PYTHON_INCLUDE.sub(lambda _: python_include, NUMPY_INCLUDE.sub(lambda _: numpy_include, text))
+    return PYTHON_INCLUDE.sub(
+        lambda _: python_include, NUMPY_INCLUDE.sub(lambda _: numpy_include, text)
+    )
 
 
 def main(prefix: Path) -> None:

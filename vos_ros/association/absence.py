@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vos_ros.association.expectation import Expectation
+from vos_ros.association.predicted_pixels import PredictedPixels
 from vos_ros.config import AssociationConfig
 from vos_ros.types import Projection
 
@@ -22,7 +22,7 @@ class _Case:
     frames: int = 0
 
 
-class AbsenceBook:
+class AbsenceDetector:
     """Who is missing. A frame speaks for an object's absence where the depth camera sees through its place: measured depth lies behind
     the predicted surface on ``absent_px`` pixels and more, and on ``absent_free`` of those that nothing nearer hides. It speaks against
     it where the object's surface is measured on as much. What is hidden or out of view says nothing. An object is absent once frames have
@@ -34,12 +34,18 @@ class AbsenceBook:
         self._cases: dict[int, _Case] = {}
         self._now: set[int] = set()
 
-    def observe(self, projections: Iterable[Projection], expectations: Iterable[Expectation], sigma_px: Mapping[int, float], stamp_ns: int,
-                matched: Collection[int] = ()) -> None:
+    def observe(
+        self,
+        projections: Iterable[Projection],
+        predicted_pixels: Iterable[PredictedPixels],
+        sigma_px: Mapping[int, float],
+        stamp_ns: int,
+        matched: Collection[int] = (),
+    ) -> None:
         """One frame, as the map has it. ``sigma_px`` is how far the pose's uncertainty may move a projection, 1 sigma; ``matched`` are the
         objects that were found where the map has them."""
         self._now = set()
-        expected = {e.object_id: e for e in expectations}
+        expected = {e.object_id: e for e in predicted_pixels}
         for p in projections:
             if not p.free and p.object_id not in self._cases:
                 continue  # nothing to begin with, nothing to speak against
@@ -47,18 +53,26 @@ class AbsenceBook:
             free, seen = p.free * size, expected[p.object_id].agrees_px
             if p.object_id in matched or (seen >= self._config.absent_px and free < seen):
                 self._cases.pop(p.object_id, None)
-            elif free >= self._config.absent_px and sigma_px.get(p.object_id, np.inf) <= _CERTAIN * np.sqrt(size):
+            elif free >= self._config.absent_px and sigma_px.get(
+                p.object_id, np.inf
+            ) <= _CERTAIN * np.sqrt(size):
                 if free >= self._config.absent_free * (free + seen):
                     case = self._cases.setdefault(p.object_id, _Case(stamp_ns))
                     case.frames += 1
                     self._now.add(p.object_id)
-                elif p.object_id in self._cases:  # less of its place is seen through than it takes to begin with, and more than not
+                elif (
+                    p.object_id in self._cases
+                ):  # less of its place is seen through than it takes to begin with, and more than not
                     self._now.add(p.object_id)
 
     def absent(self, stamp_ns: int) -> frozenset[int]:
         """The objects whose places were seen empty in the frame just observed, and long enough before."""
-        return frozenset(i for i in self._now if (case := self._cases[i]).frames >= self._config.absent_frames
-                         and stamp_ns - case.since_ns >= self._config.absent_s * 1e9)
+        return frozenset(
+            i
+            for i in self._now
+            if (case := self._cases[i]).frames >= self._config.absent_frames
+            and stamp_ns - case.since_ns >= self._config.absent_s * 1e9
+        )
 
     def forget(self, object_ids: Iterable[int]) -> None:
         """Drops what was collected of objects that are no more, or have moved in the map."""

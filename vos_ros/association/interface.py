@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from vos_ros.association.expectation import Expectation
+from vos_ros.association.predicted_pixels import PredictedPixels
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -21,20 +21,20 @@ class View:
     x1 y1, px). ``measured`` are the pixels with depth, None where there is no depth image. ``bound`` is the object each track was last
     held to be. Further, where they are known: by track and object ``overlaps``, the share of the track's measured points that lies on the
     object's surface in space, and ``similarities`` of their looks, -1..1; classes by track and by object, 0 unknown; and by track
-    ``steadiness``, 0..1: how well it stayed in its place (1: it did).
+    ``consistency``, 0..1: how well it stayed in its place (1: it did).
     """
 
     owner: Integer[np.ndarray, "H W"]
     track_ids: tuple[int, ...]
     boxes: Mapping[int, tuple[int, int, int, int]]
-    expectations: Sequence[Expectation]
+    predicted_pixels: Sequence[PredictedPixels]
     measured: Bool[np.ndarray, "H W"] | None
     bound: Mapping[int, int]
     overlaps: Mapping[tuple[int, int], float] = field(default_factory=dict)
     similarities: Mapping[tuple[int, int], float] = field(default_factory=dict)
     track_classes: Mapping[int, int] = field(default_factory=dict)
     object_classes: Mapping[int, int] = field(default_factory=dict)
-    steadiness: Mapping[int, float] = field(default_factory=dict)
+    consistency: Mapping[int, float] = field(default_factory=dict)
 
 
 class Evidence(NamedTuple):

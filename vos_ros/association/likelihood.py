@@ -21,7 +21,16 @@ from jaxtyping import Float64, Int
 from vos_ros.association.interface import Evidence
 from vos_ros.config import AssociationConfig
 
-FEATURES = ("bias", "tolerant_iou", "mask_iou", "depth_inliers", "overlap_3d", "no_depth", "similarity", "no_similarity")
+FEATURES = (
+    "bias",
+    "tolerant_iou",
+    "mask_iou",
+    "depth_inliers",
+    "overlap_3d",
+    "no_depth",
+    "similarity",
+    "no_similarity",
+)
 """Columns of x: 1; the evidence's terms; where there is no depth its terms are 0, and ``no_depth`` is 1; so for the looks. The
 configuration has a weight for each."""
 _MOST = 30.0  # |log-odds| beyond this change no probability
@@ -31,8 +40,19 @@ _COUNTED = 6  # 64 sets: some hundred microseconds
 
 def features(pairs: Sequence[Evidence]) -> Float64[np.ndarray, "n F"]:
     """x of every pair."""
-    rows = [(1.0, e.tolerant_iou, e.mask_iou, _or_0(e.depth_inlier_ratio), _or_0(e.overlap_3d), float(math.isnan(e.depth_inlier_ratio)),
-             max(0.0, _or_0(e.similarity)), float(math.isnan(e.similarity))) for e in pairs]
+    rows = [
+        (
+            1.0,
+            e.tolerant_iou,
+            e.mask_iou,
+            _or_0(e.depth_inlier_ratio),
+            _or_0(e.overlap_3d),
+            float(math.isnan(e.depth_inlier_ratio)),
+            max(0.0, _or_0(e.similarity)),
+            float(math.isnan(e.similarity)),
+        )
+        for e in pairs
+    ]
     return np.array(rows, np.float64).reshape(-1, len(FEATURES))
 
 
@@ -43,22 +63,34 @@ def weights(config: AssociationConfig) -> Float64[np.ndarray, "F"]:
 
 def log_odds(pairs: Sequence[Evidence], config: AssociationConfig) -> Float64[np.ndarray, "n"]:
     """s of every pair. Classes that are known to differ speak against it; no fit is needed to know by how much one trusts them."""
-    s = features(pairs) @ weights(config) - config.class_conflict * np.array([e.conflict for e in pairs], float)
+    s = features(pairs) @ weights(config) - config.class_conflict * np.array(
+        [e.conflict for e in pairs], float
+    )
     return np.asarray(s.clip(-_MOST, _MOST))
 
 
-def preferences(pairs: Sequence[Evidence], odds: Float64[np.ndarray, "n"], bound: Mapping[int, int], steadiness: Mapping[int, float],
-                config: AssociationConfig) -> Float64[np.ndarray, "n"]:
-    """What the assignment goes by: the log-odds, and for the object that a track was held to be ``continuity``, as far as the track has
+def preferences(
+    pairs: Sequence[Evidence],
+    odds: Float64[np.ndarray, "n"],
+    bound: Mapping[int, int],
+    consistency: Mapping[int, float],
+    config: AssociationConfig,
+) -> Float64[np.ndarray, "n"]:
+    """What the assignment goes by: the log-odds, and for the object that a track was held to be ``current_match_bonus``, as far as the track has
     stayed in its place. Looks may tell that a track is none of the map's objects; they never make it another one: no object gains more
     by its looks than the one that the track was held to be, so that look-alikes are told apart by where they are."""
-    looks = [config.weight_no_similarity if math.isnan(e.similarity) else config.weight_similarity * max(0.0, e.similarity) for e in pairs]
+    looks = [
+        config.weight_no_similarity
+        if math.isnan(e.similarity)
+        else config.weight_similarity * max(0.0, e.similarity)
+        for e in pairs
+    ]
     own = {e.track_id: k for k, e in enumerate(pairs) if bound.get(e.track_id) == e.map_object_id}
     out = np.array(odds)
     for k, e in enumerate(pairs):
         kept = own.get(e.track_id)
         if kept == k:
-            out[k] += config.continuity * steadiness.get(e.track_id, 1.0)
+            out[k] += config.current_match_bonus * consistency.get(e.track_id, 1.0)
         elif kept is not None:
             out[k] -= max(0.0, looks[k] - looks[kept])
     return out
@@ -88,7 +120,9 @@ def marginals(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
     return out
 
 
-def _groups(i: Int[np.ndarray, "E"], j: Int[np.ndarray, "E"], shape: tuple[int, int]) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "O"]]:
+def _groups(
+    i: Int[np.ndarray, "E"], j: Int[np.ndarray, "E"], shape: tuple[int, int]
+) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "O"]]:
     """Which tracks and objects are connected by candidates: each is named by the first track of its group, an object of none by T."""
     tracks, objects = shape
     of_track = np.arange(tracks)

@@ -11,9 +11,21 @@ if TYPE_CHECKING:
     from vos_ros.evaluation.association import Outcome
     from vos_ros.evaluation.score import Truth
 
-_COLUMNS = {"f1": "f1", "f1_margin": "margin", "precision": "precis.", "recall": "recall", "id_switches": "switches",
-            "alike_swaps": "swaps", "alike_wrong": "mixed", "idf1": "idf1", "hota": "hota", "mean_iou": "mean_iou", "returns": "returns",
-            "returns_recognised": "known", "reidentify_s_p50": "after s"}
+_COLUMNS = {
+    "f1": "f1",
+    "f1_margin": "margin",
+    "precision": "precis.",
+    "recall": "recall",
+    "id_switches": "switches",
+    "alike_swaps": "swaps",
+    "alike_wrong": "mixed",
+    "idf1": "idf1",
+    "hota": "hota",
+    "mean_iou": "mean_iou",
+    "returns": "returns",
+    "returns_recognised": "known",
+    "reidentify_s_p50": "after s",
+}
 _OURS = {"ece": "ece", "absent_precision": "absent p", "absent_recall": "absent r"}
 
 
@@ -24,7 +36,9 @@ def flat(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Figure]:
     out: dict[str, Figure] = {}
     for place, (condition, some) in enumerate(outcomes.items()):
         for method, figures in pooled(some).items():
-            suffix = (f"_{condition}" if place else "") + (f"_{method}" if method != "vos_ros" else "")
+            suffix = (f"_{condition}" if place else "") + (
+                f"_{method}" if method != "vos_ros" else ""
+            )
             out.update({f"{k}{suffix}": v for k, v in figures.items()})
     return out
 
@@ -49,16 +63,23 @@ def _cell(value: float | int) -> str:
 def details(outcome: Outcome, truth: Truth) -> str:
     """Of one sequence: look-alikes taken for one another, every return, and what was said of objects that the map lacked."""
     record = outcome.records["vos_ros"]
-    lines = ["look-alikes: id switches within the group, frames with a wrong name of the group, of frames with an instance on one"]
+    lines = [
+        "look-alikes: id switches within the group, frames with a wrong name of the group, of frames with an instance on one"
+    ]
     for group, m in record.mixed().items():
         ids = ", ".join(str(o) for o, g in sorted(truth.alike.items()) if g == group)
         lines.append(f"  {f'{group} ({ids})':28s} {m.swaps:4d} {m.wrong:5d} of {m.frames}")
     lines.append("returns: away s, named rightly after s")
     for o, some in record.returns().items():
-        told = "; ".join(f"{r.back_s - r.left_s:.1f} {'never' if r.wait_s == float('inf') else f'{r.wait_s:.1f}'}" for r in some)
+        told = "; ".join(
+            f"{r.back_s - r.left_s:.1f} {'never' if r.wait_s == float('inf') else f'{r.wait_s:.1f}'}"
+            for r in some
+        )
         lines.append(f"  {_named(o, truth):28s} {told}")
     if outcome.unmapped:
-        lines.append("objects that the map lacks: what was said of the instance on them, in how many frames")
+        lines.append(
+            "objects that the map lacks: what was said of the instance on them, in how many frames"
+        )
         for o, said in sorted(outcome.unmapped.items()):
             lines.append(f"  {_named(o, truth):28s} {_counts(said)}")
     return "\n".join(lines)
@@ -82,12 +103,16 @@ def plot(outcomes: Mapping[str, Sequence[Outcome]], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4.5), width_ratios=(2, 1), layout="constrained")
+    figure, (left, right) = pyplot.subplots(
+        1, 2, figsize=(13, 4.5), width_ratios=(2, 1), layout="constrained"
+    )
     means = {condition: pooled(some) for condition, some in outcomes.items()}
     methods = list(next(iter(means.values())))
     for k, method in enumerate(methods):
         places = np.arange(len(means)) + (k - (len(methods) - 1) / 2) * 0.8 / len(methods)
-        left.bar(places, [m[method]["f1"] for m in means.values()], 0.8 / len(methods), label=method)
+        left.bar(
+            places, [m[method]["f1"] for m in means.values()], 0.8 / len(methods), label=method
+        )
     left.set_xticks(range(len(means)), list(means), rotation=20, ha="right")
     left.set_ylabel("association F1")
     left.set_ylim(0, 1)
@@ -95,7 +120,9 @@ def plot(outcomes: Mapping[str, Sequence[Outcome]], path: str) -> None:
     right.plot([0, 1], [0, 1], color="0.7", linewidth=1)
     for condition, some in outcomes.items():
         c = calibrated(some)
-        right.plot(c.score[c.count > 0], c.right[c.count > 0], marker="o", markersize=3, label=condition)
+        right.plot(
+            c.score[c.count > 0], c.right[c.count > 0], marker="o", markersize=3, label=condition
+        )
     right.set_xlabel("score")
     right.set_ylabel("share of right names")
     right.legend(fontsize=7)

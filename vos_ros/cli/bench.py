@@ -39,15 +39,38 @@ _NODE_HZ = 2.0  # slow enough for two cores: a frame that waits for the one befo
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    p = subparsers.add_parser("bench", help="times of the parts on this machine", description="Measures what the parts cost here.",
-                              epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = subparsers.add_parser(
+        "bench",
+        help="times of the parts on this machine",
+        description="Measures what the parts cost here.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method)")
-    p.add_argument("--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2")
+    p.add_argument(
+        "--features",
+        metavar="NAME",
+        help="lwl without trained networks on these features: classical, mobilenet_v2",
+    )
     p.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
-    p.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
+    p.add_argument(
+        "--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters"
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value of the configuration; may be repeated",
+    )
     p.add_argument("--skip-node", action="store_true", help="leave out the node, which needs ROS")
-    p.add_argument("--out", type=Path, default=Path("out/bench"), metavar="DIR", help="for the node's log (default: out/bench)")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/bench"),
+        metavar="DIR",
+        help="for the node's log (default: out/bench)",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
     kinds = p.add_subparsers(dest="kind", metavar="KIND", title="more of one part")
     add_lwl(kinds)
@@ -68,11 +91,18 @@ def run(args: argparse.Namespace) -> int:
     from vos_ros.cli.report import finish
 
     config = configuration(args)
-    figures: dict[str, Figure] = {"torch_threads": torch.get_num_threads(), **_render(), **_associate(config), **_segment(config)}
+    figures: dict[str, Figure] = {
+        "torch_threads": torch.get_num_threads(),
+        **_render(),
+        **_associate(config),
+        **_segment(config),
+    }
     if not args.skip_node:
         if importlib.util.find_spec("rclpy") is None:
-            raise ValueError("rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution,"
-                             " or leave the node out with --skip-node")
+            raise ValueError(
+                "rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution,"
+                " or leave the node out with --skip-node"
+            )
         figures.update(_node(config, args.out))
     finish(figures, args.json)
     return 0
@@ -90,7 +120,10 @@ def _times_ms(work: Callable[[], object], runs: int, name: str) -> dict[str, Fig
         start = time.perf_counter()
         work()
         taken.append(1e3 * (time.perf_counter() - start))
-    return {f"{name}_ms_p50": float(np.median(taken)), f"{name}_ms_p95": float(np.percentile(taken, 95))}
+    return {
+        f"{name}_ms_p50": float(np.median(taken)),
+        f"{name}_ms_p95": float(np.percentile(taken, 95)),
+    }
 
 
 def _ellipsoids(n: int, points: int) -> list[MapObject]:
@@ -125,7 +158,9 @@ def _render() -> dict[str, Figure]:
     for p in render(objects, np.eye(4), camera):
         x0, y0, x1, y1 = p.roi
         depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
-    return _times_ms(lambda: render(objects, np.eye(4), camera, depth=depth), _RENDER_RUNS, "render_50x5000")
+    return _times_ms(
+        lambda: render(objects, np.eye(4), camera, depth=depth), _RENDER_RUNS, "render_50x5000"
+    )
 
 
 def _associate(config: Any) -> dict[str, Figure]:
@@ -134,16 +169,16 @@ def _associate(config: Any) -> dict[str, Figure]:
     import numpy as np
     import torch
 
-    from vos_ros.association.expectation import expect
-    from vos_ros.association.hungarian import HungarianAssociator
+    from vos_ros.association.assignment import HungarianAssociator
+    from vos_ros.association.predicted_pixels import predict_pixels
     from vos_ros.geometry.boxes import boxes_of
     from vos_ros.mapping.object_map import ObjectMap
     from vos_ros.mapping.render import render
-    from vos_ros.scene import Found, Scene
-    from vos_ros.segmentation.methods.null import NullSegmenter
-    from vos_ros.tracking.book import TrackBook
+    from vos_ros.pipeline.evidence_collector import EvidenceCollector
+    from vos_ros.pipeline.map_view import InstanceMasks, MapView
+    from vos_ros.segmentation.methods.null.segmenter import NullSegmenter
+    from vos_ros.tracking.track_manager import TrackManager
     from vos_ros.types import Frame, Intrinsics, MapUpdate, TrackSource
-    from vos_ros.witness import Witness
 
     class Seeing(NullSegmenter):
         """Features of the size that lwl has."""
@@ -161,21 +196,46 @@ def _associate(config: Any) -> dict[str, Figure]:
         depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
         if k % 4 == 0 and k < 200:
             owner[y0:y1, x0:x1][p.mask_roi] = k // 4 + 1
-    expectations = [expect(p, 2.0, depth, 0.04) for p in projections]
-    tracks = TrackBook(config.tracking)
+    predicted_pixels = [predict_pixels(p, 2.0, depth, 0.04) for p in projections]
+    tracks = TrackManager(config.tracking)
     for t in range(1, 51):
-        tracks.start(tracks.reserve(), 0, map_object_id=4 * t - 3, class_id=0, source=TrackSource.MAP)
+        tracks.start(
+            tracks.reserve(), 0, map_object_id=4 * t - 3, class_id=0, source=TrackSource.MAP
+        )
     nothing = np.zeros(51)
     frame = Frame(0, 0, np.zeros((480, 640, 3), np.uint8), depth, camera, np.eye(4))
-    scene = Scene(np.eye(4), np.diag([1e-4] * 3 + [3e-5] * 3), {p.object_id: p for p in projections}, {}, {}, tuple(expectations))
-    found = Found(tuple(range(1, 51)), owner, np.ones((480, 640), np.float32), nothing.astype(int), nothing, boxes_of(owner, 50))
-    witness, segmenter, associate = Witness(config), Seeing(config.segmentation), HungarianAssociator(config.association)
+    scene = MapView(
+        np.eye(4),
+        np.diag([1e-4] * 3 + [3e-5] * 3),
+        {p.object_id: p for p in projections},
+        {},
+        {},
+        tuple(predicted_pixels),
+    )
+    found = InstanceMasks(
+        tuple(range(1, 51)),
+        owner,
+        np.ones((480, 640), np.float32),
+        nothing.astype(int),
+        nothing,
+        boxes_of(owner, 50),
+    )
+    witness, segmenter, associate = (
+        EvidenceCollector(config),
+        Seeing(config.segmentation),
+        HungarianAssociator(config.association),
+    )
 
     def gather() -> Any:
         return witness.view(frame, scene, found, tracks, object_map, segmenter)
 
-    return {**_times_ms(lambda: associate(gather()), _RENDER_RUNS, "associate_50x200"), **_times_ms(gather, _RENDER_RUNS, "gather_50x200"),
-            **_times_ms(lambda: [expect(p, 2.0, depth, 0.04) for p in projections], 8, "expect_200")}
+    return {
+        **_times_ms(lambda: associate(gather()), _RENDER_RUNS, "associate_50x200"),
+        **_times_ms(gather, _RENDER_RUNS, "gather_50x200"),
+        **_times_ms(
+            lambda: [predict_pixels(p, 2.0, depth, 0.04) for p in projections], 8, "expect_200"
+        ),
+    }
 
 
 def _segment(config: Any) -> dict[str, Figure]:
@@ -197,14 +257,21 @@ def _segment(config: Any) -> dict[str, Figure]:
             y, x = divmod(i, 5)
             mask[40 + 200 * y : 168 + 200 * y, 32 + 120 * x : 128 + 120 * x] = True
             masks.append(Seed(i + 1, Mask(mask)))
-        frames = iter([Frame(k, k * 10**8, np.roll(texture, k, 1), None, camera) for k in range(_SEGMENT_FRAMES + _WARM_UP + 1)])
+        frames = iter(
+            [
+                Frame(k, k * 10**8, np.roll(texture, k, 1), None, camera)
+                for k in range(_SEGMENT_FRAMES + _WARM_UP + 1)
+            ]
+        )
         segmenter.seed(next(frames), masks)
 
         def step(segmenter: Any = segmenter, frames: Any = frames) -> None:
             segmenter.step(next(frames))
 
         figures.update(_times_ms(step, _SEGMENT_FRAMES, f"segment_{n}"))
-    figures["segment_10_over_1"] = float(figures["segment_10_ms_p50"]) / float(figures["segment_1_ms_p50"])
+    figures["segment_10_over_1"] = float(figures["segment_10_ms_p50"]) / float(
+        figures["segment_1_ms_p50"]
+    )
     return figures
 
 
@@ -213,16 +280,26 @@ def _node(config: Any, out: Path) -> dict[str, Figure]:
     import shutil
 
     from vos_ros.cli.demo import play, read_counts
-    from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
+    from vos_ros.synthetic.source import SyntheticSource, SyntheticSpec, write_folder
 
     out.mkdir(parents=True, exist_ok=True)
     sequence, bag = out / "sequence", out / "bench.mcap"
     try:
-        write_folder(SyntheticSource(SyntheticSpec(frames=_NODE_FRAMES, width=640, height=480)), sequence, progress=True)
+        write_folder(
+            SyntheticSource(SyntheticSpec(frames=_NODE_FRAMES, width=640, height=480)),
+            sequence,
+            progress=True,
+        )
         play(config, sequence, bag, out, frames=_NODE_FRAMES, rate_hz=_NODE_HZ)
         counts = read_counts(bag)
     finally:
         shutil.rmtree(sequence, ignore_errors=True)
-    return {f"node_{ours}": float(counts[theirs]) for ours, theirs in
-            (("latency_ms_p50", "latency_ms_p50"), ("overhead_ms_p50", "overhead_ms_p50"), ("outside_ms_p50", "node_ms_p50"),
-             ("learning_ms_p95", "learning_ms_p95"))}
+    return {
+        f"node_{ours}": float(counts[theirs])
+        for ours, theirs in (
+            ("latency_ms_p50", "latency_ms_p50"),
+            ("overhead_ms_p50", "overhead_ms_p50"),
+            ("outside_ms_p50", "node_ms_p50"),
+            ("learning_ms_p95", "learning_ms_p95"),
+        )
+    }

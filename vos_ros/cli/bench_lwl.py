@@ -50,7 +50,11 @@ examples:
   vos-ros bench lwl --compat reference --set segmentation.lwl.long_side=832 --set segmentation.lwl.memory_size=32
                                                                        the published program's rules, sizes and memory
 """
-_WORST_CASE = ("segmentation.lwl.update_error=0.0", "segmentation.lwl.min_confidence=0.0", "segmentation.lwl.tolerance=0.0")
+_WORST_CASE = (
+    "segmentation.lwl.update_error=0.0",
+    "segmentation.lwl.min_confidence=0.0",
+    "segmentation.lwl.tolerance=0.0",
+)
 _UNITS = ("ms", "gflop", "roofline")
 _MOST_OBJECTS, _LEAST_SIDE, _MOST_SIDE = 200, 32, 8192
 
@@ -61,7 +65,9 @@ def _objects(text: str) -> tuple[int, ...]:
     except ValueError:
         counts = ()
     if not counts or not all(1 <= n <= _MOST_OBJECTS for n in counts):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted numbers of objects from 1 to {_MOST_OBJECTS} with commas, e.g. 1,5,10")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, wanted numbers of objects from 1 to {_MOST_OBJECTS} with commas, e.g. 1,5,10"
+        )
     return counts
 
 
@@ -69,7 +75,9 @@ def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)[xX](\d+)", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(_LEAST_SIDE <= n <= _MOST_SIDE for n in size):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted HEIGHTxWIDTH in px, each {_LEAST_SIDE} to {_MOST_SIDE}, e.g. 480x832")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, wanted HEIGHTxWIDTH in px, each {_LEAST_SIDE} to {_MOST_SIDE}, e.g. 480x832"
+        )
     return size
 
 
@@ -83,31 +91,80 @@ def positive(text: str) -> int:
 def picture_path(text: str) -> str:
     """A name that matplotlib can draw into. ArgumentTypeError: anything else."""
     if Path(text).suffix not in (".png", ".pdf", ".svg"):
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a name that ends in .png, .pdf or .svg")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, wanted a name that ends in .png, .pdf or .svg"
+        )
     return text
 
 
 def add_parser(kinds: Any) -> None:
     """Registers the command. Options that ``vos-ros bench`` has too keep what was given there."""
-    p = kinds.add_parser("lwl", help="LWL with its networks: ms by stage, GFLOP, memory, for some numbers of objects", epilog=_EPILOG,
-                         description="Measures what a frame of LWL costs here, by stage and number of objects.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--objects", type=_objects, default=(1, 5, 10), metavar="N,N", help="numbers of objects (default: 1,5,10)")
-    p.add_argument("--size", type=_size, default=(480, 832), metavar="HxW", help="of the images, px (default: 480x832)")
+    p = kinds.add_parser(
+        "lwl",
+        help="LWL with its networks: ms by stage, GFLOP, memory, for some numbers of objects",
+        epilog=_EPILOG,
+        description="Measures what a frame of LWL costs here, by stage and number of objects.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "--objects",
+        type=_objects,
+        default=(1, 5, 10),
+        metavar="N,N",
+        help="numbers of objects (default: 1,5,10)",
+    )
+    p.add_argument(
+        "--size",
+        type=_size,
+        default=(480, 832),
+        metavar="HxW",
+        help="of the images, px (default: 480x832)",
+    )
     which = p.add_mutually_exclusive_group()
-    which.add_argument("--backbone", choices=("resnet50", "mobilenet_v2"), help="network with random weights (default: the configured one,"
-                       " resnet50 where that is plain)")
+    which.add_argument(
+        "--backbone",
+        choices=("resnet50", "mobilenet_v2"),
+        help="network with random weights (default: the configured one,"
+        " resnet50 where that is plain)",
+    )
     which.add_argument("--model", metavar="NAME_OR_FILE", help="weights (segmentation.lwl.model)")
-    p.add_argument("--frames", type=positive, default=24, metavar="N", help="frames that are timed, rounded up to whole periods of"
-                   " update_every; as many more for the stages (default: 24)")
-    p.add_argument("--compat", choices=("paper", "reference"), help="rules (segmentation.lwl.compat)")
+    p.add_argument(
+        "--frames",
+        type=positive,
+        default=24,
+        metavar="N",
+        help="frames that are timed, rounded up to whole periods of"
+        " update_every; as many more for the stages (default: 24)",
+    )
+    p.add_argument(
+        "--compat", choices=("paper", "reference"), help="rules (segmentation.lwl.compat)"
+    )
     p.add_argument("--device", metavar="NAME", help="torch device (segmentation.device)")
-    p.add_argument("--threads", type=positive, metavar="N", help="CPU threads of torch (segmentation.threads)")
-    p.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
-    p.add_argument("--set", action="append", default=argparse.SUPPRESS, metavar="KEY=VALUE", help="one value of the configuration; may be"
-                   " repeated")
-    p.add_argument("--json", default=argparse.SUPPRESS, metavar="FILE", help="write all figures there")
-    p.add_argument("--plot", type=picture_path, metavar="FILE", help="draw the cost against the number of objects there (.png, .pdf, .svg)")
+    p.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads of torch (segmentation.threads)"
+    )
+    p.add_argument(
+        "--config",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="YAML file of the configuration, or of a node's parameters",
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="KEY=VALUE",
+        help="one value of the configuration; may be repeated",
+    )
+    p.add_argument(
+        "--json", default=argparse.SUPPRESS, metavar="FILE", help="write all figures there"
+    )
+    p.add_argument(
+        "--plot",
+        type=picture_path,
+        metavar="FILE",
+        help="draw the cost against the number of objects there (.png, .pdf, .svg)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,7 +185,9 @@ def run(args: argparse.Namespace) -> int:
         torch.set_num_threads(threads)
     about = {"lwl_model": name, "lwl_compat": config.segmentation.lwl.compat, **about}
     peak = float(about["lwl_peak_gflop_per_s"])
-    figures = about | {f"lwl_{c.objects}_{k}": v for c in costs for k, v in c.figures(costs[0], peak).items()}
+    figures = about | {
+        f"lwl_{c.objects}_{k}": v for c in costs for k, v in c.figures(costs[0], peak).items()
+    }
     _print_table(costs, figures)
     in_table = {f"lwl_{c.objects}_{s}_{unit}" for c in costs for s in STAGES for unit in _UNITS}
     finish({k: v for k, v in figures.items() if k not in in_table}, None)
@@ -149,16 +208,25 @@ def _configuration(args: argparse.Namespace, random: Path) -> tuple[Config, str]
     config = configuration(args)
     lwl = config.segmentation.lwl
     if config.segmentation.method != "lwl":
-        raise ConfigError(f"segmentation.method is {config.segmentation.method!r}: bench lwl measures lwl; the other methods are in"
-                          " vos-ros bench")
+        raise ConfigError(
+            f"segmentation.method is {config.segmentation.method!r}: bench lwl measures lwl; the other methods are in"
+            " vos-ros bench"
+        )
     model = args.model or ("" if args.backbone or lwl.model == "plain" else lwl.model)
     if model == "plain":
-        raise ConfigError("--model plain has no networks: vos-ros bench measures it; name weights, or give --backbone")
+        raise ConfigError(
+            "--model plain has no networks: vos-ros bench measures it; name weights, or give --backbone"
+        )
     name = model or f"{args.backbone or 'resnet50'}, random weights"
     if not model:
         write_random_weights(args.backbone or "resnet50", random)
-    values = {"segmentation.lwl.model": model or str(random), "segmentation.lwl.sha256": lwl.sha256 if model else "",
-              "segmentation.lwl.compat": args.compat, "segmentation.device": args.device, "segmentation.threads": args.threads}
+    values = {
+        "segmentation.lwl.model": model or str(random),
+        "segmentation.lwl.sha256": lwl.sha256 if model else "",
+        "segmentation.lwl.compat": args.compat,
+        "segmentation.device": args.device,
+        "segmentation.threads": args.threads,
+    }
     return from_flat({k: v for k, v in values.items() if v is not None}, config), name
 
 
@@ -166,11 +234,17 @@ def _print_table(costs: Sequence[Cost], figures: Mapping[str, Figure]) -> None:
     """Stages down, numbers of objects across."""
     from vos_ros.cli.lwl_cost import STAGES
 
-    print("stage     " + "".join(f"{f'{c.objects} object' + 's' * (c.objects > 1):>30s}" for c in costs))
+    print(
+        "stage     "
+        + "".join(f"{f'{c.objects} object' + 's' * (c.objects > 1):>30s}" for c in costs)
+    )
     print("          " + f"{'ms':>12s}{'GFLOP':>9s}{'of peak':>9s}" * len(costs))
     for s in STAGES:
         cells = ((float(figures[f"lwl_{c.objects}_{s}_{k}"]) for k in _UNITS) for c in costs)
-        print(f"{s:10s}" + "".join(f"{ms:12.2f}{gflop:9.2f}{100 * share:8.0f}%" for ms, gflop, share in cells))
+        print(
+            f"{s:10s}"
+            + "".join(f"{ms:12.2f}{gflop:9.2f}{100 * share:8.0f}%" for ms, gflop, share in cells)
+        )
 
 
 def _plot(costs: Sequence[Cost], figures: Mapping[str, Figure], path: str) -> None:
@@ -196,9 +270,12 @@ def _plot(costs: Sequence[Cost], figures: Mapping[str, Figure], path: str) -> No
     axes.set_xticks(at)
     axes.set_xlabel("objects")
     axes.set_ylabel("ms per frame")
-    axes.set_title(f"LWL ({figures['lwl_compat']}), {Path(str(figures['lwl_model'])).name}, {figures['lwl_size']} seen at"
-                   f" {figures['lwl_network_size']},\n{figures['lwl_device']}, {figures['lwl_precision']},"
-                   f" {figures['torch_threads']} threads", fontsize=9)
+    axes.set_title(
+        f"LWL ({figures['lwl_compat']}), {Path(str(figures['lwl_model'])).name}, {figures['lwl_size']} seen at"
+        f" {figures['lwl_network_size']},\n{figures['lwl_device']}, {figures['lwl_precision']},"
+        f" {figures['torch_threads']} threads",
+        fontsize=9,
+    )
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], labels[::-1], fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -32,31 +32,75 @@ figures (lr and iterations in the names):
                                    learned optimizer's; none: not within the largest number
 """
 _ITERATIONS = (0, 1, 2, 5, 10, 20, 50, 100)
-_RATES = {"adam": (0.001, 0.003, 0.01, 0.03, 0.1), "rmsprop": (0.0003, 0.001, 0.003, 0.01, 0.03),
-          "sgd": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)}
+_RATES = {
+    "adam": (0.001, 0.003, 0.01, 0.03, 0.1),
+    "rmsprop": (0.0003, 0.001, 0.003, 0.01, 0.03),
+    "sgd": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+}
 _TARGET = 5
 
 
 def add_parser(kinds: Any) -> None:
     """Registers the command. Options that ``vos-ros bench`` has too keep what was given there."""
-    p = kinds.add_parser("meta", help="the learned optimizer against Adam, RMSProp, SGD and steepest descent", epilog=_EPILOG,
-                         description="Compares optimizers of the meta method's segmentation models.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = kinds.add_parser(
+        "meta",
+        help="the learned optimizer against Adam, RMSProp, SGD and steepest descent",
+        epilog=_EPILOG,
+        description="Compares optimizers of the meta method's segmentation models.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     where = p.add_mutually_exclusive_group(required=True)
-    where.add_argument("--config", default=argparse.SUPPRESS, metavar="FILE", help="training configuration whose held-out clips are taken")
+    where.add_argument(
+        "--config",
+        default=argparse.SUPPRESS,
+        metavar="FILE",
+        help="training configuration whose held-out clips are taken",
+    )
     where.add_argument("--davis", metavar="DIR", help="folder in DAVIS' layout")
-    p.add_argument("--split", default="2017/val", metavar="YEAR/SUBSET", help="of --davis (default: 2017/val)")
-    p.add_argument("--data-root", metavar="DIR", help="folder that the configuration's sources are relative to")
-    p.add_argument("--model", default="meta-mnv2", metavar="NAME_OR_FILE", help="weights (segmentation.meta.model; default: meta-mnv2)")
-    p.add_argument("--clips", type=positive, default=32, metavar="N", help="how many clips (default: 32)")
-    p.add_argument("--iterations", type=_numbers, default=_ITERATIONS, metavar="N,N", help="numbers of iterations that are shown (default:"
-                   f" {','.join(map(str, _ITERATIONS))})")
-    p.add_argument("--scale", type=float, default=10.0, metavar="S", help="the loss is also tried S times as large and as small"
-                   " (default: 10)")
-    p.add_argument("--without-one-shot", action="store_true", help="start from the shared start, not from the weight generator's")
+    p.add_argument(
+        "--split", default="2017/val", metavar="YEAR/SUBSET", help="of --davis (default: 2017/val)"
+    )
+    p.add_argument(
+        "--data-root", metavar="DIR", help="folder that the configuration's sources are relative to"
+    )
+    p.add_argument(
+        "--model",
+        default="meta-mnv2",
+        metavar="NAME_OR_FILE",
+        help="weights (segmentation.meta.model; default: meta-mnv2)",
+    )
+    p.add_argument(
+        "--clips", type=positive, default=32, metavar="N", help="how many clips (default: 32)"
+    )
+    p.add_argument(
+        "--iterations",
+        type=_numbers,
+        default=_ITERATIONS,
+        metavar="N,N",
+        help=f"numbers of iterations that are shown (default: {','.join(map(str, _ITERATIONS))})",
+    )
+    p.add_argument(
+        "--scale",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="the loss is also tried S times as large and as small (default: 10)",
+    )
+    p.add_argument(
+        "--without-one-shot",
+        action="store_true",
+        help="start from the shared start, not from the weight generator's",
+    )
     p.add_argument("--threads", type=positive, metavar="N", help="CPU threads of torch")
-    p.add_argument("--json", default=argparse.SUPPRESS, metavar="FILE", help="write the figures there too")
-    p.add_argument("--plot", type=picture_path, metavar="FILE", help="draw loss and IoU against iterations there (.png, .pdf, .svg)")
+    p.add_argument(
+        "--json", default=argparse.SUPPRESS, metavar="FILE", help="write the figures there too"
+    )
+    p.add_argument(
+        "--plot",
+        type=picture_path,
+        metavar="FILE",
+        help="draw loss and IoU against iterations there (.png, .pdf, .svg)",
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -65,7 +109,9 @@ def _numbers(text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = ()
     if not numbers or numbers[0] < 0 or numbers[-1] < 1 or numbers[-1] > 10000:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted numbers of iterations from 0 to 10000 with commas, e.g. 1,5,50")
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, wanted numbers of iterations from 0 to 10000 with commas, e.g. 1,5,50"
+        )
     return numbers
 
 
@@ -75,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
 
     from vos_ros.cli.report import finish
     from vos_ros.config import MetaConfig
-    from vos_ros.segmentation.meta.model import read_network
+    from vos_ros.segmentation.methods.meta.model import read_network
     from vos_ros.segmentation.networks.meta_optimizer import OPTIMIZERS
     from vos_ros.training.compare import episodes, reached_after, sweep
     from vos_ros.training.meta_task import MetaTask
@@ -89,14 +135,23 @@ def run(args: argparse.Namespace) -> int:
         task = MetaTask.of(net)
         held_out = episodes(net, task, _batches(args, net))
         iterations = tuple(sorted({*args.iterations, _TARGET}))
-        tried, chosen = sweep(net, held_out, {name: _RATES.get(name, (0.0,)) for name in OPTIMIZERS}, iterations,
-                              [args.scale, 1 / args.scale], one_shot=not args.without_one_shot)
+        tried, chosen = sweep(
+            net,
+            held_out,
+            {name: _RATES.get(name, (0.0,)) for name in OPTIMIZERS},
+            iterations,
+            [args.scale, 1 / args.scale],
+            one_shot=not args.without_one_shot,
+        )
     finally:
         torch.set_num_threads(threads)
     plain = {c.optimizer: c for c in chosen if c.scale == 1}
     target = plain["lstm"].loss[iterations.index(_TARGET)]
     objects = sum(len(e.support.labels) for e in held_out)
-    figures: dict[str, float | int | str] = {"meta_model": Path(args.model).name, "meta_objects": objects}
+    figures: dict[str, float | int | str] = {
+        "meta_model": Path(args.model).name,
+        "meta_objects": objects,
+    }
     for c in chosen:
         name = f"meta_{c.optimizer}" + ("" if c.scale == 1 else f"_x{c.scale:g}")
         if c.scale == 1 and c.rate:
@@ -121,32 +176,64 @@ def _batches(args: argparse.Namespace, net: MetaNet) -> list[Batch]:
     """The clips, the same ones on every call."""
     from vos_ros.config import ConfigError
     from vos_ros.training.clips import Clips, loader
-    from vos_ros.training.config import AugmentConfig, ClipConfig, SourceConfig, ValidationConfig, load
+    from vos_ros.training.config import (
+        AugmentConfig,
+        ClipConfig,
+        SourceConfig,
+        ValidationConfig,
+        load,
+    )
     from vos_ros.training.data import open_source
 
     if args.davis:
         still = AugmentConfig(flip=0.0, rotation_deg=0.0, scale=0.0, brightness=0.0, grayscale=0.0)
         height, width = net.embedding.fits(257, 257)
-        clip = ClipConfig(width=width, height=height, objects=4, gap=60, area_factor=3.0, recenter=0.0, jitter_center=0.0, augment=still)
+        clip = ClipConfig(
+            width=width,
+            height=height,
+            objects=4,
+            gap=60,
+            area_factor=3.0,
+            recenter=0.0,
+            jitter_center=0.0,
+            augment=still,
+        )
         sources, root = {"davis": SourceConfig(kind="davis", split=args.split)}, args.davis
         validation = ValidationConfig(mix={"davis": 1.0}, clip=clip)
     else:
-        config: TrainConfig = load(args.config, {"data_root": args.data_root} if args.data_root else {})
+        config: TrainConfig = load(
+            args.config, {"data_root": args.data_root} if args.data_root else {}
+        )
         sources, root, validation = dict(config.data), config.data_root, config.validation
         if not any(validation.mix.values()):
-            raise ConfigError(f"{args.config}: its validation section names no source of held-out clips")
-    footage = {name: open_source(sources[name], root) for name, share in validation.mix.items() if share}
-    clips = Clips(footage, {n: s for n, s in validation.mix.items() if s}, validation.clip, (0, 2**31))
+            raise ConfigError(
+                f"{args.config}: its validation section names no source of held-out clips"
+            )
+    footage = {
+        name: open_source(sources[name], root) for name, share in validation.mix.items() if share
+    }
+    clips = Clips(
+        footage, {n: s for n, s in validation.mix.items() if s}, validation.clip, (0, 2**31)
+    )
     numbers = list(range(args.clips))
     return list(loader(clips, [numbers[k : k + 4] for k in range(0, len(numbers), 4)], 0, 1))
 
 
 def _print_table(chosen: Sequence[Curve]) -> None:
     """Optimizers down, iterations across: loss, and IoU in per cent."""
-    print(f"{'optimizer':18s}{'rate':>8s}{'scale':>7s}" + "".join(f"{n:>14d}" for n in chosen[0].iterations) + "  iterations: loss  IoU")
+    print(
+        f"{'optimizer':18s}{'rate':>8s}{'scale':>7s}"
+        + "".join(f"{n:>14d}" for n in chosen[0].iterations)
+        + "  iterations: loss  IoU"
+    )
     for c in chosen:
-        cells = (f"{f'{loss:.4f}' if loss < 100 else f'{loss:.0e}':>9s}{100 * iou:5.1f}" for loss, iou in zip(c.loss, c.iou, strict=True))
-        print(f"{c.optimizer:18s}{f'{c.rate:g}' if c.rate else '':>8s}{c.scale:7g}" + "".join(cells))
+        cells = (
+            f"{f'{loss:.4f}' if loss < 100 else f'{loss:.0e}':>9s}{100 * iou:5.1f}"
+            for loss, iou in zip(c.loss, c.iou, strict=True)
+        )
+        print(
+            f"{c.optimizer:18s}{f'{c.rate:g}' if c.rate else '':>8s}{c.scale:7g}" + "".join(cells)
+        )
 
 
 def _plot(chosen: Sequence[Curve], path: str) -> None:
@@ -160,11 +247,24 @@ def _plot(chosen: Sequence[Curve], path: str) -> None:
     colors = {name: f"C{k}" for k, name in enumerate(dict.fromkeys(c.optimizer for c in chosen))}
     for c in chosen:
         style = "-" if c.scale == 1 else "--" if c.scale > 1 else ":"
-        label = c.optimizer + (f", rate {c.rate:g}" if c.rate else "") + ("" if c.scale == 1 else f", loss x{c.scale:g}")
+        label = (
+            c.optimizer
+            + (f", rate {c.rate:g}" if c.rate else "")
+            + ("" if c.scale == 1 else f", loss x{c.scale:g}")
+        )
         for ax, values in zip(axes, (c.loss, c.iou), strict=True):
-            ax.plot(c.iterations, values, style, color=colors[c.optimizer], label=label, marker="." if c.scale == 1 else "",
-                    linewidth=2 if c.optimizer == "lstm" else 1)
-    shown = [c for c in chosen if c.scale == 1 and max(c.loss) < 2 * c.loss[0]] or chosen[:1]  # what diverges may leave the picture
+            ax.plot(
+                c.iterations,
+                values,
+                style,
+                color=colors[c.optimizer],
+                label=label,
+                marker="." if c.scale == 1 else "",
+                linewidth=2 if c.optimizer == "lstm" else 1,
+            )
+    shown = [c for c in chosen if c.scale == 1 and max(c.loss) < 2 * c.loss[0]] or chosen[
+        :1
+    ]  # what diverges may leave the picture
     for ax, kind in zip(axes, ("loss", "iou"), strict=True):
         held = [v for c in shown for v in getattr(c, kind)]
         margin = 0.1 * (max(held) - min(held)) + 1e-3

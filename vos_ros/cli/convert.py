@@ -22,17 +22,45 @@ examples:
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    p = subparsers.add_parser("convert", help="turn a recorded folder (ours, TUM RGB-D, 7-Scenes) into a bag", epilog=_EPILOG,
-                              description="Turns a recorded folder into an MCAP bag, its object map included.",
-                              formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("src", metavar="SRC", help="folder: frames.csv + camera.json (ours), TUM RGB-D, or 7-Scenes")
-    p.add_argument("out", metavar="OUT.mcap", help="bag to write; one of that name is replaced when the new one is whole")
-    p.add_argument("--layout", choices=("auto", "ours", "tum", "7scenes"), default="auto", help="layout of SRC (default: look)")
-    p.add_argument("--compressed", action="store_true", help="colour as CompressedImage: the image files as they are")
+    p = subparsers.add_parser(
+        "convert",
+        help="turn a recorded folder (ours, TUM RGB-D, 7-Scenes) into a bag",
+        epilog=_EPILOG,
+        description="Turns a recorded folder into an MCAP bag, its object map included.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "src", metavar="SRC", help="folder: frames.csv + camera.json (ours), TUM RGB-D, or 7-Scenes"
+    )
+    p.add_argument(
+        "out",
+        metavar="OUT.mcap",
+        help="bag to write; one of that name is replaced when the new one is whole",
+    )
+    p.add_argument(
+        "--layout",
+        choices=("auto", "ours", "tum", "7scenes"),
+        default="auto",
+        help="layout of SRC (default: look)",
+    )
+    p.add_argument(
+        "--compressed",
+        action="store_true",
+        help="colour as CompressedImage: the image files as they are",
+    )
     p.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
-    p.add_argument("--stop", type=int, metavar="N", help="frame before which to stop (default: the end)")
-    p.add_argument("--camera-frame", default="camera_color_optical_frame", metavar="NAME", help="frame_id of the images (%(default)s)")
-    p.add_argument("--map-frame", default="map", metavar="NAME", help="frame of poses and map (%(default)s)")
+    p.add_argument(
+        "--stop", type=int, metavar="N", help="frame before which to stop (default: the end)"
+    )
+    p.add_argument(
+        "--camera-frame",
+        default="camera_color_optical_frame",
+        metavar="NAME",
+        help="frame_id of the images (%(default)s)",
+    )
+    p.add_argument(
+        "--map-frame", default="map", metavar="NAME", help="frame of poses and map (%(default)s)"
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
 
@@ -41,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vos_ros.cli.report import finish
+    from vos_ros.datasets.folder import FolderSource
     from vos_ros.sinks.mcap import McapFile
     from vos_ros.sinks.recording import Recorder
-    from vos_ros.sources.folder import FolderSource
     from vos_ros.types import MapUpdate
 
     source = FolderSource(args.src, args.layout, slice(args.start, args.stop))
@@ -57,6 +85,13 @@ def run(args: argparse.Namespace) -> int:
             else:
                 recorder.frame(item, source.color_file(item.index) if args.compressed else None)
                 frames, poses = frames + 1, poses + (item.T_map_camera is not None)
-    finish({"frames": frames, "frames_with_pose": poses, "map_objects": objects, "size_mb": round(file.path.stat().st_size / 1e6, 3)},
-           args.json)
+    finish(
+        {
+            "frames": frames,
+            "frames_with_pose": poses,
+            "map_objects": objects,
+            "size_mb": round(file.path.stat().st_size / 1e6, 3),
+        },
+        args.json,
+    )
     return 0

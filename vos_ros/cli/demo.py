@@ -67,26 +67,66 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="where everything goes (default: out/demo)")
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/demo"),
+        metavar="DIR",
+        help="where everything goes (default: out/demo)",
+    )
     scene = p.add_argument_group("the sequence")
-    scene.add_argument("--frames", type=int, default=100, metavar="N", help="frames, stamped at 10 Hz (default: 100)")
-    scene.add_argument("--size", type=_size, default=(320, 240), metavar="WxH", help="of the images, px (default: 320x240)")
-    scene.add_argument("--seed", type=int, default=0, help="names room, objects and camera path (default: 0)")
     scene.add_argument(
-        "--rate", type=_positive, default=4.0, metavar="HZ", help="frames played per second of wall clock (default: 4)"
+        "--frames",
+        type=int,
+        default=100,
+        metavar="N",
+        help="frames, stamped at 10 Hz (default: 100)",
     )
     scene.add_argument(
-        "--keep-truth", action="store_true", help="keep the rendered sequence with its ground truth in OUT/sequence"
+        "--size",
+        type=_size,
+        default=(320, 240),
+        metavar="WxH",
+        help="of the images, px (default: 320x240)",
+    )
+    scene.add_argument(
+        "--seed", type=int, default=0, help="names room, objects and camera path (default: 0)"
+    )
+    scene.add_argument(
+        "--rate",
+        type=_positive,
+        default=4.0,
+        metavar="HZ",
+        help="frames played per second of wall clock (default: 4)",
+    )
+    scene.add_argument(
+        "--keep-truth",
+        action="store_true",
+        help="keep the rendered sequence with its ground truth in OUT/sequence",
     )
     what = p.add_argument_group("what runs")
-    what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method); null = the map's projection alone")
     what.add_argument(
-        "--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2"
+        "--method",
+        metavar="NAME",
+        help="segmenter (segmentation.method); null = the map's projection alone",
     )
-    what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
-    what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
     what.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated"
+        "--features",
+        metavar="NAME",
+        help="lwl without trained networks on these features: classical, mobilenet_v2",
+    )
+    what.add_argument(
+        "--weights", metavar="FILE", help="its weights (segmentation.features.weights)"
+    )
+    what.add_argument(
+        "--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters"
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value of the configuration; may be repeated",
     )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
@@ -104,11 +144,15 @@ def run(args: argparse.Namespace) -> int:
     from vos_ros.segmentation import registry
 
     if importlib.util.find_spec("rclpy") is None:
-        raise ValueError("rclpy is not to be found, and the demo runs over ROS 2: start it with tools/env vos-ros demo (or make demo)"
-                         " from a checkout, which brings ROS 2, or source a ROS 2 distribution first")  # fmt: skip
+        raise ValueError(
+            "rclpy is not to be found, and the demo runs over ROS 2: start it with tools/env vos-ros demo (or make demo)"
+            " from a checkout, which brings ROS 2, or source a ROS 2 distribution first"
+        )
     config = configuration(args)
     if config.segmentation.method not in registry.names():
-        raise ValueError(f"unknown method {config.segmentation.method!r}: known are {', '.join(registry.names())}")
+        raise ValueError(
+            f"unknown method {config.segmentation.method!r}: known are {', '.join(registry.names())}"
+        )
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     sequence, bag = out / "sequence", out / "demo.mcap"
@@ -116,7 +160,9 @@ def run(args: argparse.Namespace) -> int:
         shutil.rmtree(stale, ignore_errors=True)
     for stale in (bag, out / "summary.json", out / "contact_sheet.png"):
         stale.unlink(missing_ok=True)
-    previous = signal.signal(signal.SIGTERM, _interrupt)  # the way out of every wait, so that SIGTERM leaves no process either
+    previous = signal.signal(
+        signal.SIGTERM, _interrupt
+    )  # the way out of every wait, so that SIGTERM leaves no process either
     try:
         _render(args, sequence)
         sent = play(config, sequence, bag, out, frames=args.frames, rate_hz=args.rate)
@@ -130,7 +176,9 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, previous)
         if not args.keep_truth:
             shutil.rmtree(sequence, ignore_errors=True)
-    print(f"\n{args.frames} frames stamped at 10 Hz, played at {args.rate:g} Hz ({args.rate / 10:g} x real time)")
+    print(
+        f"\n{args.frames} frames stamped at 10 Hz, played at {args.rate:g} Hz ({args.rate / 10:g} x real time)"
+    )
     finish(figures, str(out / "summary.json"))
     if args.json:
         shutil.copyfile(out / "summary.json", args.json)
@@ -144,16 +192,22 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _render(args: argparse.Namespace, sequence: Path) -> None:
     """The synthetic sequence as a folder."""
-    from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
+    from vos_ros.synthetic.source import SyntheticSource, SyntheticSpec, write_folder
 
     try:
-        source = SyntheticSource(SyntheticSpec(seed=args.seed, frames=args.frames, width=args.size[0], height=args.size[1]))
+        source = SyntheticSource(
+            SyntheticSpec(
+                seed=args.seed, frames=args.frames, width=args.size[0], height=args.size[1]
+            )
+        )
     except ImportError as e:
         raise ValueError(str(e)) from e
     write_folder(source, sequence, progress=True)
 
 
-def play(config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, rate_hz: float) -> dict[str, Any]:
+def play(
+    config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, rate_hz: float
+) -> dict[str, Any]:
     """Plays a sequence of so many ``frames`` to a fresh node, records the node into ``bag``, logs to ``out``. What the player says it sent.
 
     ProcessError where one of the three dies or does not do its part in time; none of them is left running.
@@ -171,24 +225,42 @@ def play(config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, r
     for stale in (ready, sent):
         stale.unlink(missing_ok=True)
     parameters = out / "node.yaml"
-    parameters.write_text(yaml.safe_dump({NODE: {"ros__parameters": asdict(config)}}, sort_keys=False))
+    parameters.write_text(
+        yaml.safe_dump({NODE: {"ros__parameters": asdict(config)}}, sort_keys=False)
+    )
     # A domain of its own: other nodes on this machine or in this network must neither hear nor disturb it.
-    env = {**os.environ, "ROS_DOMAIN_ID": str(free_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    env = {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(free_domain()),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
     python = [sys.executable, "-m"]
     with Processes() as processes:
         print("starting the node", flush=True)
         node = processes.start(
-            "node", [*python, "vos_ros.ros.node", "--ros-args", "--params-file", str(parameters)], log=out / "node.log", env=env
+            "node",
+            [
+                *python,
+                "vos_ros.ros.perception.node",
+                "--ros-args",
+                "--params-file",
+                str(parameters),
+            ],
+            log=out / "node.log",
+            env=env,
         )
         recorder = processes.start(
-            "recorder", [*python, "vos_ros.ros.recorder", str(bag), "--ready-file", str(ready)], log=out / "recorder.log", env=env
+            "recorder",
+            [*python, "vos_ros.ros.tools.recorder", str(bag), "--ready-file", str(ready)],
+            log=out / "recorder.log",
+            env=env,
         )
         processes.wait(ready.exists, "the node published its topics", READY_S)
         player = processes.start(
             "player",
             [
                 *python,
-                "vos_ros.ros.player",
+                "vos_ros.ros.tools.player",
                 str(sequence),
                 "--rate",
                 str(rate_hz),
@@ -202,9 +274,15 @@ def play(config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, r
             log=None,
             env=env,
         )
-        processes.wait(lambda: player.code == 0, "all frames were played", frames / rate_hz + 3 * ANSWER_S)
+        processes.wait(
+            lambda: player.code == 0, "all frames were played", frames / rate_hz + 3 * ANSWER_S
+        )
         settle = time.monotonic() + DIAGNOSTICS_S
-        processes.wait(lambda: time.monotonic() > settle, "the node told its last counts", 2 * DIAGNOSTICS_S + 1)
+        processes.wait(
+            lambda: time.monotonic() > settle,
+            "the node told its last counts",
+            2 * DIAGNOSTICS_S + 1,
+        )
         processes.stop(recorder)
         processes.stop(node)
     played: dict[str, Any] = json.loads(sent.read_text())
@@ -229,11 +307,13 @@ def _read(bag: Path, sequence: Path) -> _Recorded:
 
     from rosbags.highlevel import AnyReader
 
-    from vos_ros import rosmsg
-    from vos_ros.sources.decode import decode_color
+    from vos_ros.messages import rosmsg
+    from vos_ros.messages.images import decode_color
 
     with open(sequence / "frames.csv", newline="") as f:
-        index_of = {round(float(row["stamp"]) * 1e9): int(row["index"]) for row in csv.DictReader(f)}
+        index_of = {
+            round(float(row["stamp"]) * 1e9): int(row["index"]) for row in csv.DictReader(f)
+        }
     latency_ms, wall_ns, overlays, counts = {}, {}, {}, {}
     with AnyReader([bag]) as reader:
         for connection, log_ns, raw in reader.messages():
@@ -243,14 +323,21 @@ def _read(bag: Path, sequence: Path) -> _Recorded:
                 latency_ms[index], wall_ns[index] = float(message.latency_ms), log_ns
             elif connection.topic == f"{NODE}/overlay":
                 m = message
-                overlays[index] = decode_color(m.data, m.encoding, m.height, m.width, m.step, bool(m.is_bigendian)).copy()
+                overlays[index] = decode_color(
+                    m.data, m.encoding, m.height, m.width, m.step, bool(m.is_bigendian)
+                ).copy()
             elif connection.topic == "/diagnostics":
                 counts.update(_counts(message))
     return _Recorded(latency_ms, wall_ns, overlays, counts)
 
 
 def _counts(diagnostics: Any) -> dict[str, str]:
-    return {v.key: v.value for status in diagnostics.status if status.name.endswith("frames") for v in status.values}
+    return {
+        v.key: v.value
+        for status in diagnostics.status
+        if status.name.endswith("frames")
+        for v in status.values
+    }
 
 
 def read_counts(bag: Path) -> dict[str, str]:
@@ -259,12 +346,16 @@ def read_counts(bag: Path) -> dict[str, str]:
 
     counts: dict[str, str] = {}
     with AnyReader([bag]) as reader:
-        for connection, _, raw in reader.messages(connections=[c for c in reader.connections if c.topic == "/diagnostics"]):
+        for connection, _, raw in reader.messages(
+            connections=[c for c in reader.connections if c.topic == "/diagnostics"]
+        ):
             counts.update(_counts(reader.deserialize(raw, connection.msgtype)))
     return counts
 
 
-def _figures(recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: Path, rate_hz: float) -> dict[str, Figure]:
+def _figures(
+    recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: Path, rate_hz: float
+) -> dict[str, Figure]:
     """Flat figures, units in their names. ProcessError where nothing came back."""
     import numpy as np
 
@@ -287,8 +378,12 @@ def _figures(recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: 
         "fps": (processed - 1) / max((walls[-1] - walls[0]) / 1e9, 1e-9),
         "latency_ms_p50": p50,
         "latency_ms_p95": p95,
-        "round_trip_ms_p50": float("nan") if sent["round_trip_ms_p50"] is None else float(sent["round_trip_ms_p50"]),
-        "round_trip_ms_p95": float("nan") if sent["round_trip_ms_p95"] is None else float(sent["round_trip_ms_p95"]),
+        "round_trip_ms_p50": float("nan")
+        if sent["round_trip_ms_p50"] is None
+        else float(sent["round_trip_ms_p50"]),
+        "round_trip_ms_p95": float("nan")
+        if sent["round_trip_ms_p95"] is None
+        else float(sent["round_trip_ms_p95"]),
         **{k: v for k, v in score.items() if k != "frames"},
     }
 
@@ -305,7 +400,9 @@ def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, met
     for index in shown:
         write_png(out / "overlay" / f"{index:06d}.png", recorded.overlays[index])
     # Evenly over the sequence, not over what was processed: a gap in the answers shows as a jump between frames.
-    chosen = sorted({min(shown, key=lambda i: abs(i - at)) for at in np.linspace(shown[0], shown[-1], SHEET)})
+    chosen = sorted(
+        {min(shown, key=lambda i: abs(i - at)) for at in np.linspace(shown[0], shown[-1], SHEET)}
+    )
     captions = [f"frame {i}" for i in chosen]
     sheet = contact_sheet([recorded.overlays[i] for i in chosen], captions=captions)
     lines = [
@@ -317,5 +414,14 @@ def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, met
     ]
     head = np.full((26 * len(lines) + 14, sheet.shape[1], 3), 24, np.uint8)
     for n, line in enumerate(lines):
-        cv2.putText(head, line, (10, 26 * (n + 1)), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (235, 235, 235), 1, cv2.LINE_AA)
+        cv2.putText(
+            head,
+            line,
+            (10, 26 * (n + 1)),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.55,
+            (235, 235, 235),
+            1,
+            cv2.LINE_AA,
+        )
     write_png(out / "contact_sheet.png", np.concatenate([head, sheet]))

@@ -30,27 +30,52 @@ examples:
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    top = subparsers.add_parser("eval", help="score results against ground truth", description="Scores results against ground truth, or a"
-                                " segmenter on a benchmark.")
+    top = subparsers.add_parser(
+        "eval",
+        help="score results against ground truth",
+        description="Scores results against ground truth, or a segmenter on a benchmark.",
+    )
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
     add_parsers(kinds)
     add_association(kinds)
     add_map(kinds)
-    p = kinds.add_parser("bag", help="a bag of vos-ros replay, or recorded from the node", epilog=_RULES,
-                         description="Scores the labels, instances and associations of a bag against masks of object ids.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("bag", metavar="OUT.mcap", help="bag with topics .../labels, .../instances, .../associations")
-    p.add_argument("--truth", required=True, metavar="DIR", help="folder with frames.csv (stamp, mask), the masks, and objects.json whose"
-                   " ids are those of the map")
+    p = kinds.add_parser(
+        "bag",
+        help="a bag of vos-ros replay, or recorded from the node",
+        epilog=_RULES,
+        description="Scores the labels, instances and associations of a bag against masks of object ids.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "bag",
+        metavar="OUT.mcap",
+        help="bag with topics .../labels, .../instances, .../associations",
+    )
+    p.add_argument(
+        "--truth",
+        required=True,
+        metavar="DIR",
+        help="folder with frames.csv (stamp, mask), the masks, and objects.json whose"
+        " ids are those of the map",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
     p.add_argument("--csv", metavar="FILE", help="write a table of the objects there")
-    p.add_argument("--plot", metavar="FILE", help="draw the IoU of every object over time there (.png, .pdf, .svg)")
+    p.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw the IoU of every object over time there (.png, .pdf, .svg)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores; ValueError or OSError with a message for people."""
-    return {"bag": run_bag, "davis": run_davis, "ytvos": run_ytvos, "association": run_association,
-            "map": run_map}[args.kind](args)
+    return {
+        "bag": run_bag,
+        "davis": run_davis,
+        "ytvos": run_ytvos,
+        "association": run_association,
+        "map": run_map,
+    }[args.kind](args)
 
 
 def run_bag(args: argparse.Namespace) -> int:
@@ -60,7 +85,9 @@ def run_bag(args: argparse.Namespace) -> int:
 
     score = score_bag(args.bag, read_truth(args.truth))
     if not score.scored:
-        raise ValueError(f"no frame of {args.bag} has the stamp of a frame of {args.truth}: is it the bag of another recording?")
+        raise ValueError(
+            f"no frame of {args.bag} has the stamp of a frame of {args.truth}: is it the bag of another recording?"
+        )
     finish(score.figures(), args.json)
     if args.csv:
         score.write_csv(args.csv)
@@ -85,8 +112,12 @@ def plot(score: Score, path: str) -> None:
                 table[row, column] = frame.objects[o].iou
     figure, axes = pyplot.subplots(figsize=(10, 1.2 + 0.24 * len(ids)), layout="constrained")
     colors = pyplot.get_cmap("viridis").with_extremes(bad="0.85")
-    image = axes.imshow(table, aspect="auto", interpolation="nearest", vmin=0.0, vmax=1.0, cmap=colors)
-    axes.set_yticks(range(len(ids)), [f"{o} {score.truth.names.get(o, '')}".strip() for o in ids], fontsize=8)
+    image = axes.imshow(
+        table, aspect="auto", interpolation="nearest", vmin=0.0, vmax=1.0, cmap=colors
+    )
+    axes.set_yticks(
+        range(len(ids)), [f"{o} {score.truth.names.get(o, '')}".strip() for o in ids], fontsize=8
+    )
     axes.set_xlabel("frame (grey: the object does not count)")
     figure.colorbar(image, ax=axes, label="IoU")
     figure.savefig(path, dpi=120)

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from vos_ros.cli.report import Figure
     from vos_ros.config import Config
+    from vos_ros.datasets.folder import FolderSource
     from vos_ros.evaluation.association import Outcome
     from vos_ros.evaluation.score import Truth
-    from vos_ros.sources.folder import FolderSource
     from vos_ros.sources.interface import FrameSource
     from vos_ros.types import Frame, MapUpdate
 
@@ -55,33 +55,98 @@ examples:
 
 def add_parser(kinds: Any) -> None:
     """Registers the command."""
-    p = kinds.add_parser("association", help="ids under noise, drift, a wrong map, occlusion and loss, beside three baselines",
-                         description="Runs the pipeline on a recording made worse in several ways and scores the ids that it gives.",
-                         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = kinds.add_parser(
+        "association",
+        help="ids under noise, drift, a wrong map, occlusion and loss, beside three baselines",
+        description="Runs the pipeline on a recording made worse in several ways and scores the ids that it gives.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     where = p.add_mutually_exclusive_group(required=True)
-    where.add_argument("--data", metavar="DIR", help="recorded folder with truth: frames.csv, masks, objects.json (see vos-ros convert)")
-    where.add_argument("--synthetic", metavar="SEEDS", help="rendered worlds of these seeds, e.g. 101,102: sequences of their own,"
-                       " figures are means over them (counts: sums; ece and absent_*: of all together)")
+    where.add_argument(
+        "--data",
+        metavar="DIR",
+        help="recorded folder with truth: frames.csv, masks, objects.json (see vos-ros convert)",
+    )
+    where.add_argument(
+        "--synthetic",
+        metavar="SEEDS",
+        help="rendered worlds of these seeds, e.g. 101,102: sequences of their own,"
+        " figures are means over them (counts: sums; ece and absent_*: of all together)",
+    )
     p.add_argument("--conditions", default="", metavar="A,B", help="only these")
-    p.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame of --data (default: all)")
-    p.add_argument("--map-from", type=int, default=0, metavar="N", help="in place of the given map, one made of the first N frames taken"
-                   " alone, from their true masks, depth and poses; the others are run and scored")
-    p.add_argument("--map-whole", action="store_true", help="with --map-from: the given map's own entries of the objects that count in"
-                   " those frames, also the parts of them that are not seen there")
-    p.add_argument("--frames", type=int, default=120, metavar="N", help="frames of a synthetic sequence (default: %(default)s)")
-    p.add_argument("--scene", default="table", metavar="NAME", help="of a synthetic sequence: table, crossing or removed (default: table)")
-    p.add_argument("--seed", type=int, default=0, help="of the noise and of what is left out (default: 0)")
+    p.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="take every Nth frame of --data (default: all)",
+    )
+    p.add_argument(
+        "--map-from",
+        type=int,
+        default=0,
+        metavar="N",
+        help="in place of the given map, one made of the first N frames taken"
+        " alone, from their true masks, depth and poses; the others are run and scored",
+    )
+    p.add_argument(
+        "--map-whole",
+        action="store_true",
+        help="with --map-from: the given map's own entries of the objects that count in"
+        " those frames, also the parts of them that are not seen there",
+    )
+    p.add_argument(
+        "--frames",
+        type=int,
+        default=120,
+        metavar="N",
+        help="frames of a synthetic sequence (default: %(default)s)",
+    )
+    p.add_argument(
+        "--scene",
+        default="table",
+        metavar="NAME",
+        help="of a synthetic sequence: table, crossing or removed (default: table)",
+    )
+    p.add_argument(
+        "--seed", type=int, default=0, help="of the noise and of what is left out (default: 0)"
+    )
     p.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method)")
-    p.add_argument("--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2")
+    p.add_argument(
+        "--features",
+        metavar="NAME",
+        help="lwl without trained networks on these features: classical, mobilenet_v2",
+    )
     p.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
-    p.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
-    p.add_argument("--fit", action="store_true", help="in place of scoring, fit the likelihood's weights on these sequences and"
-                   " conditions; prints the keys that --set takes")
+    p.add_argument(
+        "--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters"
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value of the configuration; may be repeated",
+    )
+    p.add_argument(
+        "--fit",
+        action="store_true",
+        help="in place of scoring, fit the likelihood's weights on these sequences and"
+        " conditions; prints the keys that --set takes",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
-    p.add_argument("--plot", metavar="FILE", help="draw F1 by condition and the reliability of the scores there (.png, .pdf, .svg)")
-    p.add_argument("--pictures", metavar="DIR", help="write contact sheets there, a folder per sequence and condition: map ids on the masks"
-                   " before objects left and after they returned, and wherever a name was wrong")
+    p.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw F1 by condition and the reliability of the scores there (.png, .pdf, .svg)",
+    )
+    p.add_argument(
+        "--pictures",
+        metavar="DIR",
+        help="write contact sheets there, a folder per sequence and condition: map ids on the masks"
+        " before objects left and after they returned, and wherever a name was wrong",
+    )
 
 
 def run_association(args: argparse.Namespace) -> int:
@@ -98,18 +163,25 @@ def run_association(args: argparse.Namespace) -> int:
     if unknown := [n for n in names if n not in CONDITIONS]:
         raise ValueError(f"--conditions {', '.join(unknown)}: known are {', '.join(CONDITIONS)}")
     if args.every < 1 or args.map_from < 0:
-        raise ValueError(f"--every {args.every}, --map-from {args.map_from}: wanted 1 or more, and 0 (the given map) or more")
+        raise ValueError(
+            f"--every {args.every}, --map-from {args.map_from}: wanted 1 or more, and 0 (the given map) or more"
+        )
     if args.map_whole and not args.map_from:
         raise ValueError("--map-whole without --map-from: say of which frames, e.g. --map-from 100")
     if args.fit and args.map_from:
-        raise ValueError("--fit with --map-from: wanted one or the other; the weights are fitted with the given map")
+        raise ValueError(
+            "--fit with --map-from: wanted one or the other; the weights are fitted with the given map"
+        )
     config = configuration(args)
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(args.data)] if args.data else _render(args, Path(scratch))
         if args.fit:
             return _fit(folders, names, config, args)
         sources = {folder: _source(folder, args) for folder in folders}
-        outcomes = {n: [_run(folder, source, config, n, args) for folder, source in sources.items()] for n in names}
+        outcomes = {
+            n: [_run(folder, source, config, n, args) for folder, source in sources.items()]
+            for n in names
+        }
         print(table(outcomes))
         if args.data:
             print(f"\n{names[0]}\n{details(outcomes[names[0]][0], read_truth(args.data))}")
@@ -121,7 +193,7 @@ def run_association(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace, scratch: Path) -> list[Path]:
-    from vos_ros.sources.synthetic import SyntheticSource, SyntheticSpec, write_folder
+    from vos_ros.synthetic.source import SyntheticSource, SyntheticSpec, write_folder
 
     try:
         seeds = [int(s) for s in args.synthetic.split(",") if s.strip()]
@@ -143,18 +215,30 @@ def _fit(folders: list[Path], names: list[str], config: Config, args: argparse.N
     cases = []
     for n in names:
         for folder in folders:
-            cases += collect(_source(folder, args), read_truth(folder), config, CONDITIONS[n], args.seed, _progress(folder, n))
+            cases += collect(
+                _source(folder, args),
+                read_truth(folder),
+                config,
+                CONDITIONS[n],
+                args.seed,
+                _progress(folder, n),
+            )
     weights = fit(cases)
-    figures: dict[str, Figure] = {f"association.weight_{name}": round(float(w), 3) for name, w in zip(FEATURES, weights, strict=True)}
-    finish({"cases": len(cases), "of_no_object": sum(c.right < 0 for c in cases), **figures}, args.json)
+    figures: dict[str, Figure] = {
+        f"association.weight_{name}": round(float(w), 3)
+        for name, w in zip(FEATURES, weights, strict=True)
+    }
+    finish(
+        {"cases": len(cases), "of_no_object": sum(c.right < 0 for c in cases), **figures}, args.json
+    )
     return 0
 
 
 def _source(folder: Path, args: argparse.Namespace) -> FrameSource:
     """The frames to run, with the map that is asked for."""
+    from vos_ros.datasets.folder import FolderSource
     from vos_ros.evaluation.score import read_truth
     from vos_ros.sources.faults import GivenMap
-    from vos_ros.sources.folder import FolderSource
 
     rest = FolderSource(folder, frames=slice(args.map_from * args.every, None, args.every))
     if not args.map_from:
@@ -168,12 +252,14 @@ def _map_of(first: FolderSource, truth: Truth, rest: FolderSource, whole: bool) 
     import dataclasses
 
     from vos_ros.evaluation.association import Condition, counted, truth_of
-    from vos_ros.mapper.given_masks import map_from_masks
+    from vos_ros.reference_mapper.given_masks import map_from_masks
     from vos_ros.types import Frame
 
     given = rest.map_update()
     if given is None:
-        raise ValueError(f"{rest.path}: no objects.json; --map-from needs it for the objects' ids and classes")
+        raise ValueError(
+            f"{rest.path}: no objects.json; --map-from needs it for the objects' ids and classes"
+        )
 
     def views() -> Iterator[tuple[Frame, UInt8[np.ndarray, "H W"]]]:
         for item in first:
@@ -186,26 +272,36 @@ def _map_of(first: FolderSource, truth: Truth, rest: FolderSource, whole: bool) 
     else:
         objects = map_from_masks(views(), {o.id: o.class_id for o in given.objects})
         known = {o.id for o in objects}
-    lacking = [f"{o.id} {truth.names.get(o.id, '')}".strip() for o in given.objects if o.id not in known]
-    print(f"the map has {len(objects)} of {len(given.objects)} objects after {len(first)} frames"
-          + (f"; it lacks {', '.join(lacking)}" if lacking else ""))
+    lacking = [
+        f"{o.id} {truth.names.get(o.id, '')}".strip() for o in given.objects if o.id not in known
+    ]
+    print(
+        f"the map has {len(objects)} of {len(given.objects)} objects after {len(first)} frames"
+        + (f"; it lacks {', '.join(lacking)}" if lacking else "")
+    )
     return dataclasses.replace(given, objects=objects)
 
 
 def _progress(folder: Path, condition: str) -> Callable[[FrameSource], Iterable[Frame | MapUpdate]]:
     from tqdm import tqdm
 
-    return lambda items: tqdm(items, desc=f"{folder.name}, {condition}", total=len(items), leave=False)
+    return lambda items: tqdm(
+        items, desc=f"{folder.name}, {condition}", total=len(items), leave=False
+    )
 
 
-def _run(folder: Path, source: FrameSource, config: Config, name: str, args: argparse.Namespace) -> Outcome:
-    from vos_ros.evaluation.album import Album
+def _run(
+    folder: Path, source: FrameSource, config: Config, name: str, args: argparse.Namespace
+) -> Outcome:
     from vos_ros.evaluation.association import CONDITIONS, run
+    from vos_ros.evaluation.failure_gallery import FailureGallery
     from vos_ros.evaluation.score import read_truth
 
     truth = read_truth(folder)
-    album = Album(truth.names) if args.pictures else None
-    outcome = run(source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), album)
+    album = FailureGallery(truth.names) if args.pictures else None
+    outcome = run(
+        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), album
+    )
     if album is not None:
         album.write(Path(args.pictures) / f"{folder.name}_{name}")
     return outcome

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vos_ros.cli.report import Figure
+    from vos_ros.datasets.sequences import VideoSequence
     from vos_ros.evaluation.export import Timing
-    from vos_ros.evaluation.sequences import VideoSequence
     from vos_ros.evaluation.video import ObjectCurves, Row
 
 _FILES = """\
@@ -44,69 +44,138 @@ examples:
 
 def add_parsers(kinds: Any) -> None:
     """Registers both commands."""
-    p = kinds.add_parser("davis", help="a segmenter on DAVIS 2016 or 2017", epilog=_DAVIS,
-                         description="Segments DAVIS' sequences from their first masks (semi-supervised), and scores the result.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--year", type=int, choices=(2016, 2017), help="2016: all objects are one; 2017: each by itself"
-                   " (default: 2016 where the masks hold 0 and 255 alone)")
-    p.add_argument("--subset", default="", metavar="NAME", help="list of sequences in ROOT/ImageSets/YEAR (default: val where there are"
-                   " lists, else all there are)")
-    p.add_argument("--resolution", default="", metavar="NAME", help="480p or Full-Resolution (default: the first of them that is there)")
-    p.add_argument("--void", choices=("leave-out", "background"), default="leave-out", help="pixels annotated 255 (year 2017): leave them"
-                   " out, or count them as background like the official tool; DAVIS has none")
-    _add_common(p, "out/davis", "DAVIS' folder: JPEGImages, Annotations, ImageSets if you have them")
-    p = kinds.add_parser("ytvos", help="a segmenter on YouTube-VOS", epilog=_YTVOS,
-                         description="Segments YouTube-VOS' sequences from the objects' first masks, and scores the result.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--seen", metavar="FILE", help="meta.json of the training split: its categories are the seen ones")
+    p = kinds.add_parser(
+        "davis",
+        help="a segmenter on DAVIS 2016 or 2017",
+        epilog=_DAVIS,
+        description="Segments DAVIS' sequences from their first masks (semi-supervised), and scores the result.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "--year",
+        type=int,
+        choices=(2016, 2017),
+        help="2016: all objects are one; 2017: each by itself"
+        " (default: 2016 where the masks hold 0 and 255 alone)",
+    )
+    p.add_argument(
+        "--subset",
+        default="",
+        metavar="NAME",
+        help="list of sequences in ROOT/ImageSets/YEAR (default: val where there are"
+        " lists, else all there are)",
+    )
+    p.add_argument(
+        "--resolution",
+        default="",
+        metavar="NAME",
+        help="480p or Full-Resolution (default: the first of them that is there)",
+    )
+    p.add_argument(
+        "--void",
+        choices=("leave-out", "background"),
+        default="leave-out",
+        help="pixels annotated 255 (year 2017): leave them"
+        " out, or count them as background like the official tool; DAVIS has none",
+    )
+    _add_common(
+        p, "out/davis", "DAVIS' folder: JPEGImages, Annotations, ImageSets if you have them"
+    )
+    p = kinds.add_parser(
+        "ytvos",
+        help="a segmenter on YouTube-VOS",
+        epilog=_YTVOS,
+        description="Segments YouTube-VOS' sequences from the objects' first masks, and scores the result.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "--seen",
+        metavar="FILE",
+        help="meta.json of the training split: its categories are the seen ones",
+    )
     _add_common(p, "out/ytvos", "a split: JPEGImages, Annotations, meta.json")
 
 
 def _add_common(p: argparse.ArgumentParser, out: str, root: str) -> None:
     p.add_argument("--root", required=True, metavar="DIR", help=root)
     p.add_argument("--sequences", default="", metavar="A,B", help="only these")
-    p.add_argument("--out", default=out, metavar="DIR", help="where everything is written (%(default)s)")
-    p.add_argument("--predictions", metavar="DIR", help="score these masks (DIR/NAME/FRAME.png) in place of running a method")
+    p.add_argument(
+        "--out", default=out, metavar="DIR", help="where everything is written (%(default)s)"
+    )
+    p.add_argument(
+        "--predictions",
+        metavar="DIR",
+        help="score these masks (DIR/NAME/FRAME.png) in place of running a method",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
     what = p.add_argument_group("what runs")
     what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method)")
-    what.add_argument("--features", metavar="NAME", help="lwl without trained networks on these features: classical, mobilenet_v2")
-    what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
-    what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
-    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
-    what.add_argument("--list-config", nargs=0, action=ListConfig, help="print every key with default, unit and meaning, and end")
+    what.add_argument(
+        "--features",
+        metavar="NAME",
+        help="lwl without trained networks on these features: classical, mobilenet_v2",
+    )
+    what.add_argument(
+        "--weights", metavar="FILE", help="its weights (segmentation.features.weights)"
+    )
+    what.add_argument(
+        "--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters"
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value of the configuration; may be repeated",
+    )
+    what.add_argument(
+        "--list-config",
+        nargs=0,
+        action=ListConfig,
+        help="print every key with default, unit and meaning, and end",
+    )
 
 
 def run_davis(args: argparse.Namespace) -> int:
     """Predicts and scores; ValueError or OSError with a message for people."""
-    from vos_ros.evaluation.sequences import davis
+    from vos_ros.datasets.sequences import davis
     from vos_ros.evaluation.video import davis_frames, rows, score, totals
 
     sequences = davis(args.root, args.year, _names(args), args.subset, args.resolution)
     predictions, timings = _predict(args, sequences)
-    curves = score(sequences, predictions, davis_frames, void_is_background=args.void == "background")
+    curves = score(
+        sequences, predictions, davis_frames, void_is_background=args.void == "background"
+    )
     table = rows(curves, timings)
     return _report(args, sequences, predictions, curves, table, totals(table))
 
 
 def run_ytvos(args: argparse.Namespace) -> int:
     """Predicts and scores; ValueError or OSError with a message for people."""
-    from vos_ros.evaluation.sequences import categories, youtube_vos
+    from vos_ros.datasets.sequences import categories, youtube_vos
     from vos_ros.evaluation.video import overall, rows, score, totals, youtube_vos_frames
 
     sequences = youtube_vos(args.root, _names(args))
-    seen = categories(args.seen) if args.seen else {c for s in sequences for c in s.categories.values()}
+    seen = (
+        categories(args.seen)
+        if args.seen
+        else {c for s in sequences for c in s.categories.values()}
+    )
     predictions, timings = _predict(args, sequences)
     curves = score(sequences, predictions, youtube_vos_frames)
     table = rows(curves, timings)
-    return _report(args, sequences, predictions, curves, table, overall(curves, seen) | totals(table))
+    return _report(
+        args, sequences, predictions, curves, table, overall(curves, seen) | totals(table)
+    )
 
 
 def _names(args: argparse.Namespace) -> list[str]:
     return [n.strip() for n in args.sequences.split(",") if n.strip()]
 
 
-def _predict(args: argparse.Namespace, sequences: tuple[VideoSequence, ...]) -> tuple[Path, dict[str, Timing]]:
+def _predict(
+    args: argparse.Namespace, sequences: tuple[VideoSequence, ...]
+) -> tuple[Path, dict[str, Timing]]:
     """Folder and timing of the predictions, made now unless they were named."""
     from pathlib import Path
 
@@ -121,11 +190,19 @@ def _predict(args: argparse.Namespace, sequences: tuple[VideoSequence, ...]) -> 
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(dump(config), encoding="utf-8")
-    return out / "predictions", export(sequences, lambda: create(config.segmentation), out / "predictions")
+    return out / "predictions", export(
+        sequences, lambda: create(config.segmentation), out / "predictions"
+    )
 
 
-def _report(args: argparse.Namespace, sequences: tuple[VideoSequence, ...], predictions: Path, curves: tuple[ObjectCurves, ...],
-            table: tuple[Row, ...], figures: dict[str, Figure]) -> int:
+def _report(
+    args: argparse.Namespace,
+    sequences: tuple[VideoSequence, ...],
+    predictions: Path,
+    curves: tuple[ObjectCurves, ...],
+    table: tuple[Row, ...],
+    figures: dict[str, Figure],
+) -> int:
     """Prints the table, writes CSV, pictures and JSON."""
     from pathlib import Path
 
@@ -143,7 +220,10 @@ def _report(args: argparse.Namespace, sequences: tuple[VideoSequence, ...], pred
     write_csv(out / "objects.csv", curves)
     _print_table(table)
     finish(figures, None)
-    print(f"written: {out / 'pictures'}, {out / 'objects.csv'}" + ("" if args.predictions else f", {predictions}"))
+    print(
+        f"written: {out / 'pictures'}, {out / 'objects.csv'}"
+        + ("" if args.predictions else f", {predictions}")
+    )
     if args.json:
         write_json(figures | by_sequence(table), args.json)
     return 0
@@ -151,7 +231,14 @@ def _report(args: argparse.Namespace, sequences: tuple[VideoSequence, ...], pred
 
 def _print_table(table: tuple[Row, ...]) -> None:
     width = max(len("sequence"), *(len(r.name) for r in table))
-    print(f"{'sequence':{width}s}  objects  frames    J&F  J mean  recall   decay  F mean  recall   decay     fps")
+    print(
+        f"{'sequence':{width}s}  objects  frames    J&F  J mean  recall   decay  F mean  recall   decay     fps"
+    )
     for r in table:
-        values = "".join(f"  {v:6.3f}" for v in (r.j.mean, r.j.recall, r.j.decay, r.f.mean, r.f.recall, r.f.decay))
-        print(f"{r.name:{width}s}  {r.objects:7d}  {r.frames:6d}  {r.jf_mean:5.3f}{values}  {r.fps:6.1f}")
+        values = "".join(
+            f"  {v:6.3f}"
+            for v in (r.j.mean, r.j.recall, r.j.decay, r.f.mean, r.f.recall, r.f.decay)
+        )
+        print(
+            f"{r.name:{width}s}  {r.objects:7d}  {r.frames:6d}  {r.jf_mean:5.3f}{values}  {r.fps:6.1f}"
+        )

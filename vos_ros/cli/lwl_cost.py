@@ -26,8 +26,8 @@ from tqdm import tqdm
 from vos_ros.cli.report import Figure
 from vos_ros.config import Config, LwlConfig
 from vos_ros.segmentation.checkpoints import LWL_FORMAT
-from vos_ros.segmentation.lwl.reference import ReferenceLwl
-from vos_ros.segmentation.methods.lwl import Lwl, create
+from vos_ros.segmentation.methods.lwl.reference import ReferenceLwl
+from vos_ros.segmentation.methods.lwl.segmenter import Lwl, create
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
@@ -35,7 +35,7 @@ from vos_ros.types import Frame, Intrinsics, Mask, Seed
 # of its own is not counted with it.
 _METHODS = {
     "upload": ("_open", "_see", "_see_whole", "_model.upload", ":sample_patch"),
-    "backbone": ("_model.look", "_model.net.extract"),
+    "backbone": ("_model.encode_image", "_model.net.extract"),
     "scores": ("_scores", "_model.net.target_features", ":apply_filters"),
     "decoder": ("_model.decode", "_model.net.context", "_model.net.decode"),
     "merge": ("_segment", "_track_one", "_merged"),
@@ -59,7 +59,9 @@ def write_random_weights(network: str, path: Path) -> None:
             m.train()
         net.extract(torch.randint(0, 256, (1, 3, *net.fits(224, 224)), dtype=torch.uint8))
         net.eval()
-    save_file(net.state_dict(), path, metadata={"format": LWL_FORMAT, "spec": SPECS[network].to_json()})
+    save_file(
+        net.state_dict(), path, metadata={"format": LWL_FORMAT, "spec": SPECS[network].to_json()}
+    )
 
 
 class Scene:
@@ -75,7 +77,9 @@ class Scene:
         rows = math.ceil(objects / self._columns)
         self._cell = (h / rows, w / self._columns)
         if min(self._cell) < 8:
-            raise ValueError(f"{objects} objects don't fit into {h}x{w} px: fewer objects, or a larger --size")
+            raise ValueError(
+                f"{objects} objects don't fit into {h}x{w} px: fewer objects, or a larger --size"
+            )
         rng = np.random.default_rng(0)
         self._textures = [self._texture(rng) for _ in range(objects + 1)]
 
@@ -83,7 +87,10 @@ class Scene:
         h, w = self._size
         out = np.zeros((h, w, 3), np.float32)
         for scale, amount in ((32, 90.0), (8, 40.0), (2, 15.0)):
-            out += cv2.resize(rng.uniform(0, amount, (h // scale + 2, w // scale + 2, 3)).astype(np.float32), (w, h))
+            out += cv2.resize(
+                rng.uniform(0, amount, (h // scale + 2, w // scale + 2, 3)).astype(np.float32),
+                (w, h),
+            )
         return (out + rng.uniform(0, 110, 3)).astype(np.uint8)
 
     def frame(self, time: int) -> tuple[Frame, list[Seed]]:
@@ -97,7 +104,10 @@ class Scene:
         for k, texture in enumerate(self._textures[1:]):
             row, column = divmod(k, self._columns)
             angle = 0.05 * _MOTION_PX * time + k
-            cy, cx = (row + 0.5 + 0.1 * math.sin(angle)) * cell_h, (column + 0.5 + 0.1 * math.cos(angle)) * cell_w
+            cy, cx = (
+                (row + 0.5 + 0.1 * math.sin(angle)) * cell_h,
+                (column + 0.5 + 0.1 * math.cos(angle)) * cell_w,
+            )
             mask = ((y - cy) / (0.35 * cell_h)) ** 2 + ((x - cx) / (0.35 * cell_w)) ** 2 <= 1
             rgb[mask] = np.roll(texture, shift, 0)[mask]
             seeds.append(Seed(k + 1, Mask(mask)))
@@ -190,13 +200,24 @@ class Cost:
         """Flat figures; ``peak`` in GFLOP/s; ``one`` is the cost of the fewest objects."""
         p50, p95 = np.percentile(self.total_ms, (50, 95))
         total = sum(self.gflop.values())
-        out: dict[str, Figure] = {"total_ms_p50": float(p50), "total_ms_p95": float(p95), "total_ms_mean": self.mean_ms,
-                                  "fps": 1e3 / self.mean_ms, "total_gflop": total, "roofline": _share(total, self.mean_ms, peak),
-                                  self.memory_name: self.memory_mb, "samples": self.samples}
+        out: dict[str, Figure] = {
+            "total_ms_p50": float(p50),
+            "total_ms_p95": float(p95),
+            "total_ms_mean": self.mean_ms,
+            "fps": 1e3 / self.mean_ms,
+            "total_gflop": total,
+            "roofline": _share(total, self.mean_ms, peak),
+            self.memory_name: self.memory_mb,
+            "samples": self.samples,
+        }
         if one.objects == 1:
             out["over_1"] = self.mean_ms / one.mean_ms
         for s in STAGES:
-            out |= {f"{s}_ms": self.ms[s], f"{s}_gflop": self.gflop[s], f"{s}_roofline": _share(self.gflop[s], self.ms[s], peak)}
+            out |= {
+                f"{s}_ms": self.ms[s],
+                f"{s}_gflop": self.gflop[s],
+                f"{s}_roofline": _share(self.gflop[s], self.ms[s], peak),
+            }
         return out
 
 
@@ -226,7 +247,9 @@ class Plan:
         return self.fill + self.settle + (2 * self.rounds + 1) * self.period
 
 
-def measure(config: Config, counts: Sequence[int], size: tuple[int, int], frames: int) -> tuple[list[Cost], dict[str, Figure]]:
+def measure(
+    config: Config, counts: Sequence[int], size: tuple[int, int], frames: int
+) -> tuple[list[Cost], dict[str, Figure]]:
     """The costs for all numbers of objects, fewest first (the process's memory doesn't shrink), and what holds for all of them."""
     scenes = [Scene(n, size) for n in counts]
     plan = Plan.of(config.segmentation.lwl, frames)
@@ -239,10 +262,21 @@ def measure(config: Config, counts: Sequence[int], size: tuple[int, int], frames
             segmenter: Any = create(config.segmentation)
             device, dtype = segmenter._model.device, segmenter._model.net.dtype
             peak = max(peak, peak_gflop_per_s(device, dtype))
-            h, w = segmenter._out if isinstance(segmenter, ReferenceLwl) else segmenter._model.size(size)
-            about = {"lwl_device": _device_name(device), "lwl_precision": str(dtype).removeprefix("torch."),
-                     "lwl_size": f"{size[0]}x{size[1]}", "lwl_network_size": f"{h}x{w}", "lwl_update_every": plan.period,
-                     "lwl_memory_size": plan.fill, "torch_threads": torch.get_num_threads(), "lwl_peak_gflop_per_s": peak}
+            h, w = (
+                segmenter._out
+                if isinstance(segmenter, ReferenceLwl)
+                else segmenter._model.size(size)
+            )
+            about = {
+                "lwl_device": _device_name(device),
+                "lwl_precision": str(dtype).removeprefix("torch."),
+                "lwl_size": f"{size[0]}x{size[1]}",
+                "lwl_network_size": f"{h}x{w}",
+                "lwl_update_every": plan.period,
+                "lwl_memory_size": plan.fill,
+                "torch_threads": torch.get_num_threads(),
+                "lwl_peak_gflop_per_s": peak,
+            }
             costs.append(_measure_one(segmenter, scene, n, plan, bar))
             del segmenter  # before the next one is made: its memory would count
     return costs, about
@@ -283,14 +317,24 @@ def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: An
     for _ in range(plan.rounds):
         for frame, _ in upcoming(plan.period, "timing frames"):
             start = time.perf_counter()
-            segmenter.step(frame).labels()  # the labels are in the CPU's memory: a GPU has done all that they need
+            segmenter.step(
+                frame
+            ).labels()  # the labels are in the CPU's memory: a GPU has done all that they need
             times.append(1e3 * (time.perf_counter() - start))
         profile(stages, "timing stages")
     memory_name, memory_mb = memory_peak_mb(device)
     with FlopCounterMode(display=False) as counter, _uncompiled(segmenter._model):
         flop = Meter(lambda: 1e-9 * counter.get_total_flops())
         profile(flop, "counting FLOP")
-    return Cost(objects, tuple(times), per_frame(stages, plan.rounds), per_frame(flop, 1), memory_name, memory_mb, _samples(segmenter))
+    return Cost(
+        objects,
+        tuple(times),
+        per_frame(stages, plan.rounds),
+        per_frame(flop, 1),
+        memory_name,
+        memory_mb,
+        _samples(segmenter),
+    )
 
 
 def _samples(segmenter: Any) -> int:
@@ -322,11 +366,18 @@ def peak_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
     """The most that was reached here by a large matrix product and by a 3x3 convolution, GFLOP/s."""
     n, c, side, batch = (8192, 512, 128, 16) if device.type == "cuda" else (2048, 128, 128, 4)
     a, b = (torch.rand(n, n, device=device, dtype=dtype) for _ in range(2))
-    x = torch.rand(batch, c, side, side, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    kernel = torch.rand(c, c, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    x = torch.rand(batch, c, side, side, device=device, dtype=dtype).to(
+        memory_format=torch.channels_last
+    )
+    kernel = torch.rand(c, c, 3, 3, device=device, dtype=dtype).to(
+        memory_format=torch.channels_last
+    )
     best = 0.0
     product: tuple[Callable[[], torch.Tensor], float] = (lambda: a @ b, 2e-9 * n**3)
-    convolution: tuple[Callable[[], torch.Tensor], float] = (lambda: F.conv2d(x, kernel, padding=1), 18e-9 * batch * side**2 * c**2)
+    convolution: tuple[Callable[[], torch.Tensor], float] = (
+        lambda: F.conv2d(x, kernel, padding=1),
+        18e-9 * batch * side**2 * c**2,
+    )
     for work, gflop in (product, convolution):
         with torch.inference_mode():
             work()
@@ -355,7 +406,9 @@ def memory_peak_mb(device: torch.device) -> tuple[str, float]:
     if device.type == "cuda":
         return "peak_cuda_mb", torch.cuda.max_memory_allocated(device) / _MB
     try:
-        found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE
+        )
     except OSError:
         found = None
     if found:

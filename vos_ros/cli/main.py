@@ -29,8 +29,12 @@ vos-ros COMMAND --help tells more of each.
 
 def parser(command: str = "") -> argparse.ArgumentParser:
     """The parser; only ``command`` is filled in, of the others it knows the names."""
-    top = argparse.ArgumentParser(prog="vos-ros", description="Instance masks and data association for SLAM by video object"
-                                  " segmentation.", epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        prog="vos-ros",
+        description="Instance masks and data association for SLAM by video object segmentation.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     from vos_ros import __version__
 
     top.add_argument("--version", action="version", version=f"vos-ros {__version__}")

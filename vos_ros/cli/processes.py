@@ -25,7 +25,10 @@ def free_domain() -> int:
     By the DDS standard the first participant of domain d listens on UDP port 7410 + 250 d.
     """
     for domain in random.sample(range(10, 101), 91):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe,
+            contextlib.suppress(OSError),
+        ):
             probe.bind(("", 7410 + 250 * domain))
             return domain
     raise RuntimeError("every ROS_DOMAIN_ID from 10 to 100 is in use on this machine")
@@ -38,14 +41,23 @@ class ProcessError(RuntimeError):
 class Process:
     """A command in a session of its own (a Ctrl-C of the terminal reaches only us), its output in ``log``, or ours where that is None."""
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]
+    ) -> None:
         self.name, self.log = name, log
         if log is None:
-            self._popen = subprocess.Popen(command, env=dict(env), start_new_session=True, stdin=subprocess.DEVNULL)
+            self._popen = subprocess.Popen(
+                command, env=dict(env), start_new_session=True, stdin=subprocess.DEVNULL
+            )
         else:
             with open(log, "wb") as out:
                 self._popen = subprocess.Popen(
-                    command, env=dict(env), start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+                    command,
+                    env=dict(env),
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
                 )
 
     @property
@@ -66,7 +78,11 @@ class Process:
 
     def stop(self) -> int:
         """SIGINT, then SIGTERM, then SIGKILL to the whole group, each with a bounded wait. Its exit status."""
-        for number, wait_s in ((signal.SIGINT, _STOP_S), (signal.SIGTERM, _KILL_S), (signal.SIGKILL, _KILL_S)):
+        for number, wait_s in (
+            (signal.SIGINT, _STOP_S),
+            (signal.SIGTERM, _KILL_S),
+            (signal.SIGKILL, _KILL_S),
+        ):
             if self._popen.poll() is None:
                 self._signal(number)
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -84,7 +100,9 @@ class Processes:
     def __init__(self) -> None:
         self._running: list[Process] = []
 
-    def start(self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]) -> Process:
+    def start(
+        self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]
+    ) -> Process:
         """Starts one."""
         process = Process(name, command, log=log, env=env)
         self._running.append(process)
@@ -96,7 +114,9 @@ class Processes:
         while not done():
             for process in self._running:
                 if process.code:
-                    raise ProcessError(f"the {process.name} ended with status {process.code} before {what}{_log(process)}")
+                    raise ProcessError(
+                        f"the {process.name} ended with status {process.code} before {what}{_log(process)}"
+                    )
             if time.monotonic() > deadline:
                 logs = "".join(_log(p) for p in self._running)
                 raise ProcessError(f"waited {timeout_s:.0f} s for {what}, in vain{logs}")
@@ -112,9 +132,18 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         # An impatient second Ctrl-C must not leave half of them running; every wait below is bounded.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if threading.current_thread() is threading.main_thread() else None
+        before = (
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if threading.current_thread() is threading.main_thread()
+            else None
+        )
         try:
             for process in reversed(self._running):
                 process.stop()

@@ -36,52 +36,130 @@ _MOST_WARNINGS = 8
 class ListConfig(argparse.Action):
     """Prints the configuration's keys and ends."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: str | Sequence[Any] | None,
-                 option_string: str | None = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
         from vos_ros.config import params
 
         for p in params():
-            bounds = f" [{p.low:g} .. {p.high:g}]" if p.low is not None and p.high is not None else ""
+            bounds = (
+                f" [{p.low:g} .. {p.high:g}]" if p.low is not None and p.high is not None else ""
+            )
             choices = f" ({' | '.join(p.choices)})" if p.choices else ""
-            print(f"{p.key} = {p.default!r}{' ' + p.unit if p.unit else ''}{bounds}{choices}\n    {p.help}")
+            print(
+                f"{p.key} = {p.default!r}{' ' + p.unit if p.unit else ''}{bounds}{choices}\n    {p.help}"
+            )
         parser.exit()
 
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    p = subparsers.add_parser("replay", help="run the pipeline over every frame of a bag or a folder", epilog=_EPILOG,
-                              description="Runs the pipeline over every frame of a recording and writes what it says to a bag.",
-                              formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("src", metavar="IN", help="a bag (.mcap, .db3, or the folder of one) or a recorded folder (see vos-ros convert)")
-    p.add_argument("out", metavar="OUT.mcap", help="bag to write; one of that name is replaced when the new one is whole")
+    p = subparsers.add_parser(
+        "replay",
+        help="run the pipeline over every frame of a bag or a folder",
+        epilog=_EPILOG,
+        description="Runs the pipeline over every frame of a recording and writes what it says to a bag.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "src",
+        metavar="IN",
+        help="a bag (.mcap, .db3, or the folder of one) or a recorded folder (see vos-ros convert)",
+    )
+    p.add_argument(
+        "out",
+        metavar="OUT.mcap",
+        help="bag to write; one of that name is replaced when the new one is whole",
+    )
     what = p.add_argument_group("what runs")
-    what.add_argument("--method", metavar="NAME", help="segmenter (segmentation.method); null = the map's projection alone")
-    what.add_argument("--truth", metavar="DIR", help="segment by this ground truth (as for vos-ros eval bag) in place of a method:"
-                      " what remains wrong is the rest of the pipeline's")
-    what.add_argument("--features", metavar="NAME", help="lwl without trained networks (segmentation.lwl.model: plain) on these features"
-                      " (segmentation.features.name): classical, mobilenet_v2")
-    what.add_argument("--weights", metavar="FILE", help="its weights (segmentation.features.weights)")
-    what.add_argument("--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters")
-    what.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the configuration; may be repeated")
-    what.add_argument("--list-config", nargs=0, action=ListConfig, help="print every key with default, unit and meaning, and end")
-    noise = p.add_argument_group("pose noise (Gaussian, independent per frame; the pipeline is told its covariance)")
-    noise.add_argument("--pose-noise-m", type=float, default=0.0, metavar="RMS", help="RMS length of the shift of the camera, m")
-    noise.add_argument("--pose-noise-deg", type=float, default=0.0, metavar="RMS", help="RMS angle of the turn of the camera, degrees")
+    what.add_argument(
+        "--method",
+        metavar="NAME",
+        help="segmenter (segmentation.method); null = the map's projection alone",
+    )
+    what.add_argument(
+        "--truth",
+        metavar="DIR",
+        help="segment by this ground truth (as for vos-ros eval bag) in place of a method:"
+        " what remains wrong is the rest of the pipeline's",
+    )
+    what.add_argument(
+        "--features",
+        metavar="NAME",
+        help="lwl without trained networks (segmentation.lwl.model: plain) on these features"
+        " (segmentation.features.name): classical, mobilenet_v2",
+    )
+    what.add_argument(
+        "--weights", metavar="FILE", help="its weights (segmentation.features.weights)"
+    )
+    what.add_argument(
+        "--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters"
+    )
+    what.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value of the configuration; may be repeated",
+    )
+    what.add_argument(
+        "--list-config",
+        nargs=0,
+        action=ListConfig,
+        help="print every key with default, unit and meaning, and end",
+    )
+    noise = p.add_argument_group(
+        "pose noise (Gaussian, independent per frame; the pipeline is told its covariance)"
+    )
+    noise.add_argument(
+        "--pose-noise-m",
+        type=float,
+        default=0.0,
+        metavar="RMS",
+        help="RMS length of the shift of the camera, m",
+    )
+    noise.add_argument(
+        "--pose-noise-deg",
+        type=float,
+        default=0.0,
+        metavar="RMS",
+        help="RMS angle of the turn of the camera, degrees",
+    )
     noise.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     add_frames(p, "registered depth, or none", "pose of the camera, or tf, or none")
-    p.add_argument("--overlays", metavar="DIR", help="write an overlay of every frame and a contact sheet there")
+    p.add_argument(
+        "--overlays",
+        metavar="DIR",
+        help="write an overlay of every frame and a contact sheet there",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
 
 def add_frames(p: argparse.ArgumentParser, depth: str, pose: str) -> None:
     """Which frames of a recording, and its topics where it is a bag; ``depth`` and ``pose`` say what those are for."""
     topics = p.add_argument_group("topics of a bag (found by their type where there is no choice)")
-    for name, text in (("image", "colour image"), ("depth", depth), ("camera-info", "of the colour image"),
-                       ("map-objects", "the object map, or none"), ("pose", pose)):
+    for name, text in (
+        ("image", "colour image"),
+        ("depth", depth),
+        ("camera-info", "of the colour image"),
+        ("map-objects", "the object map, or none"),
+        ("pose", pose),
+    ):
         topics.add_argument(f"--{name}", default="", metavar="TOPIC", help=text)
-    topics.add_argument("--map-frame", default="", metavar="NAME", help="frame of the map (default: that of the object map, else map)")
+    topics.add_argument(
+        "--map-frame",
+        default="",
+        metavar="NAME",
+        help="frame of the map (default: that of the object map, else map)",
+    )
     p.add_argument("--start", type=int, default=0, metavar="N", help="first frame (default: 0)")
-    p.add_argument("--stop", type=int, metavar="N", help="frame before which to stop (default: the end)")
+    p.add_argument(
+        "--stop", type=int, metavar="N", help="frame before which to stop (default: the end)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,7 +173,9 @@ def run(args: argparse.Namespace) -> int:
     from vos_ros.sinks.images import ImageSink
 
     if Path(args.src).resolve() == Path(args.out).resolve():
-        raise ValueError(f"{args.out}: the input and the output are the same file; name another output")
+        raise ValueError(
+            f"{args.out}: the input and the output are the same file; name another output"
+        )
     config = configuration(args)
     source = open_source(args)
     oracle = None
@@ -106,8 +186,11 @@ def run(args: argparse.Namespace) -> int:
         oracle = OracleSegmenter(read_truth(args.truth))
     pipeline = Pipeline(config, session_id="replay", segmenter=oracle)
     method = "ground truth" if oracle else config.segmentation.method
-    notes = {"config": dump(config), "source": Path(args.src).resolve().name,
-             "pose_noise": f"rms {args.pose_noise_m} m, {args.pose_noise_deg} deg, seed {args.seed}"}
+    notes = {
+        "config": dump(config),
+        "source": Path(args.src).resolve().name,
+        "pose_noise": f"rms {args.pose_noise_m} m, {args.pose_noise_deg} deg, seed {args.seed}",
+    }
     with BagSink(args.out, method=method, session_id=pipeline.session_id, notes=notes) as bag:
         sinks: list[ResultSink] = [bag]
         if args.overlays:
@@ -125,10 +208,16 @@ def configuration(args: argparse.Namespace) -> Config:
     from vos_ros.config import Config, from_flat, load
 
     values = settings(args.set, "tracking.lost_s=2.0")
-    named = {"segmentation.method": args.method, "segmentation.features.name": args.features, "segmentation.features.weights": args.weights}
+    named = {
+        "segmentation.method": args.method,
+        "segmentation.features.name": args.features,
+        "segmentation.features.weights": args.weights,
+    }
     values |= {k: v for k, v in named.items() if v is not None}
     if any(k.startswith("segmentation.features.") for k in values):
-        values.setdefault("segmentation.lwl.model", "plain")  # trained networks have features of their own: these would do nothing
+        values.setdefault(
+            "segmentation.lwl.model", "plain"
+        )  # trained networks have features of their own: these would do nothing
     return from_flat(values, load(args.config) if args.config else Config())
 
 
@@ -137,9 +226,9 @@ def open_source(args: argparse.Namespace) -> FrameSource:
     from dataclasses import fields
     from pathlib import Path
 
+    from vos_ros.datasets.folder import FolderSource
     from vos_ros.sources.bag import BagSource
     from vos_ros.sources.bag_topics import BagTopics
-    from vos_ros.sources.folder import FolderSource
     from vos_ros.sources.noise import PoseNoise
 
     path = Path(args.src)
@@ -149,14 +238,24 @@ def open_source(args: argparse.Namespace) -> FrameSource:
     else:
         topics = BagTopics(args.image, args.depth, args.camera_info, args.map_objects, args.pose)
         source = BagSource(path, topics, map_frame=args.map_frame)
-        print(f"vos-ros {args.command}: reading " + ", ".join(f"{f.name} {getattr(source.topics, f.name)}" for f in fields(source.topics)),
-              file=sys.stderr)
+        print(
+            f"vos-ros {args.command}: reading "
+            + ", ".join(
+                f"{f.name} {getattr(source.topics, f.name)}" for f in fields(source.topics)
+            ),
+            file=sys.stderr,
+        )
     if args.pose_noise_m or args.pose_noise_deg:
         source = PoseNoise(source, args.pose_noise_m, args.pose_noise_deg, args.seed)
     return source
 
 
-def replay(pipeline: Pipeline, source: FrameSource, sinks: Sequence[ResultSink], frames: slice = slice(None)) -> dict[str, Figure]:
+def replay(
+    pipeline: Pipeline,
+    source: FrameSource,
+    sinks: Sequence[ResultSink],
+    frames: slice = slice(None),
+) -> dict[str, Figure]:
     """Runs the pipeline over a source and hands every result to the sinks. Flat figures, units in their names.
 
     Frames outside ``frames`` (by index) are skipped, map updates are not. ``fps`` counts the pipeline alone, ``wall_s`` all of it.
@@ -196,16 +295,35 @@ def replay(pipeline: Pipeline, source: FrameSource, sinks: Sequence[ResultSink],
                 sink.write(item, result)
             bar.update()
     said = [f"{n} x {text}" for text, n in sorted(warnings.items(), key=lambda w: -w[1])]
-    for line in [*said[:_MOST_WARNINGS], *([f"and {len(said) - _MOST_WARNINGS} other warnings"] if len(said) > _MOST_WARNINGS else []),
-                 *_shortfalls(source)]:
+    for line in [
+        *said[:_MOST_WARNINGS],
+        *(
+            [f"and {len(said) - _MOST_WARNINGS} other warnings"]
+            if len(said) > _MOST_WARNINGS
+            else []
+        ),
+        *_shortfalls(source),
+    ]:
         print(f"vos-ros replay: {line}", file=sys.stderr)
     if not latency_ms:
-        raise ValueError(f"no frame to replay: the recording has {len(source)}, asked for were {frames.start or 0} to {frames.stop}")
+        raise ValueError(
+            f"no frame to replay: the recording has {len(source)}, asked for were {frames.start or 0} to {frames.stop}"
+        )
     p50, p95 = np.percentile(latency_ms, (50, 95))
-    stages = {f"{stage}_ms_p50": float(np.median(ms)) for stage, ms in times.items() if stage != "total"}
-    return {"frames": len(latency_ms), "frames_dropped": 0, "map_updates": updates, "tracks": len(tracks),
-            "fps": 1e3 * len(latency_ms) / sum(latency_ms), "latency_ms_p50": float(p50), "latency_ms_p95": float(p95), **stages,
-            "wall_s": time.perf_counter() - start}
+    stages = {
+        f"{stage}_ms_p50": float(np.median(ms)) for stage, ms in times.items() if stage != "total"
+    }
+    return {
+        "frames": len(latency_ms),
+        "frames_dropped": 0,
+        "map_updates": updates,
+        "tracks": len(tracks),
+        "fps": 1e3 * len(latency_ms) / sum(latency_ms),
+        "latency_ms_p50": float(p50),
+        "latency_ms_p95": float(p95),
+        **stages,
+        "wall_s": time.perf_counter() - start,
+    }
 
 
 def _shortfalls(source: FrameSource) -> list[str]:

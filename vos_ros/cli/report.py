@@ -13,7 +13,11 @@ def finish(figures: Mapping[str, Figure], json_file: str | None) -> None:
     """Prints flat figures, one per line, and writes them to ``json_file`` where one is named (NaN as null)."""
     width = max(len(k) for k in figures)
     for key, value in figures.items():
-        print(f"{key:{width}s}  {value:.4f}" if isinstance(value, float) else f"{key:{width}s}  {value}")
+        print(
+            f"{key:{width}s}  {value:.4f}"
+            if isinstance(value, float)
+            else f"{key:{width}s}  {value}"
+        )
     if json_file:
         write_json(figures, json_file)
 

@@ -22,16 +22,50 @@ examples:
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    p = subparsers.add_parser("train", help="train a segmenter's networks", epilog=_EPILOG, description="Trains a segmenter's networks on"
-                              " videos and stills.", formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = subparsers.add_parser(
+        "train",
+        help="train a segmenter's networks",
+        epilog=_EPILOG,
+        description="Trains a segmenter's networks on videos and stills.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("task", metavar="TASK", help="what is trained: lwl, lwl_box, embedding, meta")
-    p.add_argument("--config", required=True, metavar="FILE", help="YAML file of the run (see config/train)")
-    p.add_argument("--out", metavar="DIR", help="where everything goes (default: out/train/NAME, NAME being that of the file)")
-    p.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value of the run; may be repeated")
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint in DIR, or begin where there is none")
-    p.add_argument("--steps", type=int, metavar="N", help="end this call after N steps; --resume goes on")
-    p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: auto, a GPU where there is one)")
-    p.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads of torch (default: torch's own choice)")
+    p.add_argument(
+        "--config", required=True, metavar="FILE", help="YAML file of the run (see config/train)"
+    )
+    p.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where everything goes (default: out/train/NAME, NAME being that of the file)",
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value of the run; may be repeated",
+    )
+    p.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the last checkpoint in DIR, or begin where there is none",
+    )
+    p.add_argument(
+        "--steps", type=int, metavar="N", help="end this call after N steps; --resume goes on"
+    )
+    p.add_argument(
+        "--device",
+        default="auto",
+        choices=("auto", "cpu", "cuda"),
+        help="(default: auto, a GPU where there is one)",
+    )
+    p.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="CPU threads of torch (default: torch's own choice)",
+    )
     p.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -47,12 +81,23 @@ def run(args: argparse.Namespace) -> int:
 
     config = load(args.config, settings(args.set, "stages.video.steps=2000"))
     if config.task != args.task:
-        raise ConfigError(f"{args.config} is for the task {config.task!r}, not {args.task!r}: name that one, or another file")
+        raise ConfigError(
+            f"{args.config} is for the task {config.task!r}, not {args.task!r}: name that one, or another file"
+        )
     if args.threads:
         torch.set_num_threads(args.threads)
     out = Path(args.out or f"out/train/{config.name}")
-    done = train(config, create(config.task, config.options), out, resume=args.resume, most_steps=args.steps, device=args.device,
-                 show=not args.quiet)
-    print(f"{'finished' if done.finished else 'stopped'} at step {done.step} of {config.steps}: {done.out}"
-          + ("" if done.finished else "; --resume goes on"))
+    done = train(
+        config,
+        create(config.task, config.options),
+        out,
+        resume=args.resume,
+        most_steps=args.steps,
+        device=args.device,
+        show=not args.quiet,
+    )
+    print(
+        f"{'finished' if done.finished else 'stopped'} at step {done.step} of {config.steps}: {done.out}"
+        + ("" if done.finished else "; --resume goes on")
+    )
     return 130 if done.interrupted else 0

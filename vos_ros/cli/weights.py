@@ -32,27 +32,72 @@ examples:
 
 def add_parser(subparsers: Any) -> None:
     """Registers the command."""
-    top = subparsers.add_parser("weights", help="convert and look at weights", description="Converts and looks at weights; runs nothing of"
-                                " them.")
+    top = subparsers.add_parser(
+        "weights",
+        help="convert and look at weights",
+        description="Converts and looks at weights; runs nothing of them.",
+    )
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
-    p = kinds.add_parser("import", help="a checkpoint of torch.save into safetensors", epilog=_IMPORT,
-                         description="Converts a checkpoint into safetensors without running it.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = kinds.add_parser(
+        "import",
+        help="a checkpoint of torch.save into safetensors",
+        epilog=_IMPORT,
+        description="Converts a checkpoint into safetensors without running it.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("file", metavar="FILE", help="what torch.save wrote (.pth, .pt, .tar, ...)")
-    p.add_argument("out", nargs="?", metavar="OUT.safetensors", help="default: FILE with that ending; one of that name is replaced")
-    p.add_argument("--entry", default="", metavar="NAME", help="where in the file the tensors are (default: net, state_dict, model, all)")
+    p.add_argument(
+        "out",
+        nargs="?",
+        metavar="OUT.safetensors",
+        help="default: FILE with that ending; one of that name is replaced",
+    )
+    p.add_argument(
+        "--entry",
+        default="",
+        metavar="NAME",
+        help="where in the file the tensors are (default: net, state_dict, model, all)",
+    )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
-    p = kinds.add_parser("show", help="what a weights file holds", epilog=_SHOW, description="Says what a weights file holds.",
-                         formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = kinds.add_parser(
+        "show",
+        help="what a weights file holds",
+        epilog=_SHOW,
+        description="Says what a weights file holds.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("file", metavar="FILE", help=".safetensors, or what torch.save wrote")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
-    p = kinds.add_parser("picture", help="images in the colours of their pixel embeddings", epilog=_PICTURE,
-                         description="Draws the pixel embeddings of images.", formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("file", metavar="WEIGHTS", help="of an embedding or of the method meta: .safetensors, or the name of shipped ones")
+    p = kinds.add_parser(
+        "picture",
+        help="images in the colours of their pixel embeddings",
+        epilog=_PICTURE,
+        description="Draws the pixel embeddings of images.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "file",
+        metavar="WEIGHTS",
+        help="of an embedding or of the method meta: .safetensors, or the name of shipped ones",
+    )
     p.add_argument("out", metavar="OUT.png", help="the picture")
-    p.add_argument("images", nargs="+", metavar="IMAGE", help="images of one size, or a folder of them")
-    p.add_argument("--most", type=int, default=6, metavar="N", help="of a folder's images, evenly spread (default: 6)")
-    p.add_argument("--long-side", type=int, default=640, metavar="PX", help="longer side of what the network sees (default: 640)")
+    p.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="images of one size, or a folder of them"
+    )
+    p.add_argument(
+        "--most",
+        type=int,
+        default=6,
+        metavar="N",
+        help="of a folder's images, evenly spread (default: 6)",
+    )
+    p.add_argument(
+        "--long-side",
+        type=int,
+        default=640,
+        metavar="PX",
+        help="longer side of what the network sees (default: 640)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,17 +128,23 @@ def _picture(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from vos_ros.segmentation.embedding import embed_images, read_embedding
-    from vos_ros.segmentation.lwl.model import weights_file
+    from vos_ros.datasets.folder import read_color
+    from vos_ros.segmentation.embedding_pictures import embed_images, read_embedding
+    from vos_ros.segmentation.methods.lwl.model import weights_file
     from vos_ros.sinks.embeddings import principal_colors
     from vos_ros.sinks.images import contact_sheet, write_png
-    from vos_ros.sources.folder import read_color
 
     paths: list[Path] = []
     for word in map(Path, args.images):
         if word.is_dir():
-            files = sorted(p for p in word.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))
-            places = np.linspace(0, len(files) - 1, min(max(args.most, 1), len(files))).round().astype(int)
+            files = sorted(
+                p for p in word.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg")
+            )
+            places = (
+                np.linspace(0, len(files) - 1, min(max(args.most, 1), len(files)))
+                .round()
+                .astype(int)
+            )
             paths += [files[i] for i in places]
         else:
             paths.append(word)
@@ -104,5 +155,10 @@ def _picture(args: argparse.Namespace) -> None:
     colors = principal_colors(features, (images[0].shape[0], images[0].shape[1]))
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_png(out, contact_sheet([*images, *colors], columns=len(images), captions=[p.name for p in paths]))
-    print(f"written: {out} ({len(images)} images, {features.shape[-1]} dimensions, cells of {features.shape[1]}x{features.shape[2]})")
+    write_png(
+        out,
+        contact_sheet([*images, *colors], columns=len(images), captions=[p.name for p in paths]),
+    )
+    print(
+        f"written: {out} ({len(images)} images, {features.shape[-1]} dimensions, cells of {features.shape[1]}x{features.shape[2]})"
+    )

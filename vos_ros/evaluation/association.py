@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vos_ros.config import Config, from_flat
+from vos_ros.datasets.masks import read_mask
 from vos_ros.evaluation.absences import AbsenceCount, Absences, total
-from vos_ros.evaluation.album import Album
 from vos_ros.evaluation.baselines import by_centroid, by_iou, projected
+from vos_ros.evaluation.failure_gallery import FailureGallery
 from vos_ros.evaluation.identity_metrics import Calibration, calibration
-from vos_ros.evaluation.masks import read_mask
 from vos_ros.evaluation.metrics import IGNORE, MATCH_IOU, MIN_PIXELS, Overlap, only_known, overlap
 from vos_ros.evaluation.record import Record
 from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
@@ -97,7 +97,9 @@ class Outcome:
 
     records: dict[str, Record]
     claims: list[tuple[float, bool]] = field(default_factory=list)
-    said: Counter[AssociationStatus] = field(default_factory=lambda: Counter({status: 0 for status in _DOUBTS}))
+    said: Counter[AssociationStatus] = field(
+        default_factory=lambda: Counter({status: 0 for status in _DOUBTS})
+    )
     absences: Absences = Absences()  # noqa: RUF009 (frozen)
     unmapped: dict[int, Counter[str]] = field(default_factory=dict)
 
@@ -113,8 +115,15 @@ def calibrated(outcomes: Iterable[Outcome]) -> Calibration:
     return calibration([s for s, _ in claims], [ok for _, ok in claims])
 
 
-def run(source: FrameSource, truth: Truth, config: Config, condition: Condition, seed: int = 0,
-        progress: Callable[[FrameSource], Iterable[Frame | MapUpdate]] = iter, album: Album | None = None) -> Outcome:
+def run(
+    source: FrameSource,
+    truth: Truth,
+    config: Config,
+    condition: Condition,
+    seed: int = 0,
+    progress: Callable[[FrameSource], Iterable[Frame | MapUpdate]] = iter,
+    album: FailureGallery | None = None,
+) -> Outcome:
     """The pipeline over a recording made worse. Frames without truth are stepped, not scored; what the truth showed before the first frame
     counts as seen then, for what returns. ``progress`` may wrap the iteration. ``seed``: of what is left to chance. ``album`` collects
     pictures."""
@@ -128,7 +137,9 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
             pipeline.update_map(item)
             continue
         result = pipeline.step(item)
-        gone = {i for i, since in truth.removed_ns.items() if since <= item.stamp_ns} | set(faulty.invented_ids if faulty else ())
+        gone = {i for i, since in truth.removed_ns.items() if since <= item.stamp_ns} | set(
+            faulty.invented_ids if faulty else ()
+        )
         absences.add(result, gone)
         out.said.update(a.status for a in result.associations if a.status in _DOUBTS)
         mask = truth_of(truth, item, condition)
@@ -141,14 +152,29 @@ def run(source: FrameSource, truth: Truth, config: Config, condition: Condition,
         labels, objects = result.labels(), {o.id: o for o in pipeline.object_map}
         projections: list[Projection] = []
         if item.T_map_camera is not None:
-            projections = render(list(objects.values()), item.T_map_camera, item.intrinsics, depth=item.depth, config=config.mapping)
+            projections = render(
+                list(objects.values()),
+                item.T_map_camera,
+                item.intrinsics,
+                depth=item.depth,
+                config=config.mapping,
+            )
         counts = overlap(labels, mask)
-        given = {"vos_ros": _names(result), "centroid": by_centroid(result, objects, item.T_map_camera),
-                 "frame_iou": by_iou(result, labels, projections)}
+        given = {
+            "vos_ros": _names(result),
+            "centroid": by_centroid(result, objects, item.T_map_camera),
+            "frame_iou": by_iou(result, labels, projections),
+        }
         for method, names in given.items():
-            out.records[method].add(result.stamp_ns, counts, only_known(names, truth.names), objects)
-        out.records["projection"].add(result.stamp_ns, overlap(projected(projections, labels.shape), mask),
-                                      only_known({p.object_id: p.object_id for p in projections}, truth.names), objects)
+            out.records[method].add(
+                result.stamp_ns, counts, only_known(names, truth.names), objects
+            )
+        out.records["projection"].add(
+            result.stamp_ns,
+            overlap(projected(projections, labels.shape), mask),
+            only_known({p.object_id: p.object_id for p in projections}, truth.names),
+            objects,
+        )
         names = only_known(given["vos_ros"], truth.names)
         out.claims += _claims(result, counts, names, gone)
         for o, said in _said_of(result, counts, names, objects).items():
@@ -166,7 +192,9 @@ def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarr
     if abs(int(stamps[place]) - frame.stamp_ns) > STAMP_TOLERANCE_NS:
         return None
     mask = read_mask(truth.masks[place])
-    return np.where(cover(frame.index, frame.shape), np.uint8(0), mask) if condition.covered else mask
+    return (
+        np.where(cover(frame.index, frame.shape), np.uint8(0), mask) if condition.covered else mask
+    )
 
 
 def _seen_before(truth: Truth, stamp_ns: int) -> dict[int, float]:
@@ -191,7 +219,9 @@ def _names(result: FrameResult) -> dict[int, int]:
     return {v: named.get(v, 0) for v in value.values()}
 
 
-def _claims(result: FrameResult, counts: Overlap, names: Mapping[int, int], gone: Iterable[int]) -> list[tuple[float, bool]]:
+def _claims(
+    result: FrameResult, counts: Overlap, names: Mapping[int, int], gone: Iterable[int]
+) -> list[tuple[float, bool]]:
     """Score and rightness of every named instance that lies on a true object that counts, or names one that is ``gone``, which is wrong
     wherever it lies. That something is absent is no claim that it is there."""
     iou, gone = counts.iou(), set(gone)
@@ -212,7 +242,9 @@ def _claims(result: FrameResult, counts: Overlap, names: Mapping[int, int], gone
     return out
 
 
-def _said_of(result: FrameResult, counts: Overlap, names: Mapping[int, int], mapped: Iterable[int]) -> dict[int, str]:
+def _said_of(
+    result: FrameResult, counts: Overlap, names: Mapping[int, int], mapped: Iterable[int]
+) -> dict[int, str]:
     """Of each object that counts and that the map lacks: what is said of the instance on it."""
     mapped, iou = set(mapped), counts.iou()
     value = {t.track_id: t.label_value for t in result.tracks}
@@ -220,8 +252,16 @@ def _said_of(result: FrameResult, counts: Overlap, names: Mapping[int, int], map
     out = {}
     for c, (o, area) in enumerate(zip(counts.ids.tolist(), counts.id_area, strict=True)):
         if o and o not in mapped and area >= MIN_PIXELS:
-            on = [int(v) for r, v in enumerate(counts.values) if v in names and iou[r, c] >= MATCH_IOU]
-            out[o] = "nothing" if not on else f"taken for {names[on[0]]}" if names[on[0]] else status[on[0]].name
+            on = [
+                int(v) for r, v in enumerate(counts.values) if v in names and iou[r, c] >= MATCH_IOU
+            ]
+            out[o] = (
+                "nothing"
+                if not on
+                else f"taken for {names[on[0]]}"
+                if names[on[0]]
+                else status[on[0]].name
+            )
     return out
 
 
@@ -230,13 +270,22 @@ def pooled(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | int]]:
     out: dict[str, dict[str, float | int]] = {}
     for method in outcomes[0].records:
         each = [o.records[method].figures() for o in outcomes]
-        out[method] = {k: sum(int(f[k]) for f in each) if isinstance(v, int) else _mean([f[k] for f in each]) for k, v in each[0].items()}
+        out[method] = {
+            k: sum(int(f[k]) for f in each) if isinstance(v, int) else _mean([f[k] for f in each])
+            for k, v in each[0].items()
+        }
     ours = out["vos_ros"]
     for method in METHODS[1:]:
         out[method]["f1_margin"] = ours["f1"] - out[method]["f1"]
     together = total(o.absences for o in outcomes)
-    ours |= {"ece": calibrated(outcomes).ece, "absent_precision": together.precision, "absent_recall": together.recall}
-    ours |= {f"said_{status.name.lower()}": sum(o.said[status] for o in outcomes) for status in _DOUBTS}
+    ours |= {
+        "ece": calibrated(outcomes).ece,
+        "absent_precision": together.precision,
+        "absent_recall": together.recall,
+    }
+    ours |= {
+        f"said_{status.name.lower()}": sum(o.said[status] for o in outcomes) for status in _DOUBTS
+    }
     return out
 
 

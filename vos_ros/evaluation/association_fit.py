@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.optimize import minimize
 
-from vos_ros.association.hungarian import HungarianAssociator
+from vos_ros.association.assignment import HungarianAssociator
 from vos_ros.association.interface import Evidence, Verdicts, View
 from vos_ros.association.likelihood import FEATURES, features
 from vos_ros.config import Config
@@ -21,7 +21,11 @@ from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapUpdate, Mask
 
 _RIDGE = 1e-4  # on the weights: keeps them finite where the cases can be told apart without error
-_ANY_SIGN = ("bias", "no_depth", "no_similarity")  # of the others more is never less: what they share is shared out, not played off
+_ANY_SIGN = (
+    "bias",
+    "no_depth",
+    "no_similarity",
+)  # of the others more is never less: what they share is shared out, not played off
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,8 +49,14 @@ class _Listener:
         return verdicts
 
 
-def collect(source: FrameSource, truth: Truth, config: Config, condition: Condition, seed: int = 0,
-            progress: Callable[[FrameSource], Iterable[Frame | MapUpdate]] = iter) -> list[Case]:
+def collect(
+    source: FrameSource,
+    truth: Truth,
+    config: Config,
+    condition: Condition,
+    seed: int = 0,
+    progress: Callable[[FrameSource], Iterable[Frame | MapUpdate]] = iter,
+) -> list[Case]:
     """What the pipeline's associator had to judge over a recording. True objects that the map lacks are started by their masks when they
     first count, so that there are tracks of none of the map's objects. A mask is the true object that it overlaps with an IoU of
     MATCH_IOU; one that overlaps none so, and lies mostly on background, is none; the others (parts, mixtures, unlabelled) teach nothing."""
@@ -64,8 +74,14 @@ def collect(source: FrameSource, truth: Truth, config: Config, condition: Condit
         if mask is None or listener.last is None:
             continue
         ids, areas = np.unique(mask, return_counts=True)
-        new = [int(i) for i, n in zip(ids, areas, strict=True)
-               if i not in (0, IGNORE) and n >= MIN_PIXELS and i not in pipeline.object_map and i not in shown]
+        new = [
+            int(i)
+            for i, n in zip(ids, areas, strict=True)
+            if i not in (0, IGNORE)
+            and n >= MIN_PIXELS
+            and i not in pipeline.object_map
+            and i not in shown
+        ]
         pipeline.add_objects([(Mask(mask == i), 0) for i in new], item)
         shown.update(new)
         view, pairs = listener.last
@@ -83,14 +99,21 @@ def collect(source: FrameSource, truth: Truth, config: Config, condition: Condit
             else:
                 continue
             if own:
-                out.append(Case(features(own), next((k for k, e in enumerate(own) if e.map_object_id == true), -1)))
+                out.append(
+                    Case(
+                        features(own),
+                        next((k for k, e in enumerate(own) if e.map_object_id == true), -1),
+                    )
+                )
     return out
 
 
 def fit(cases: Sequence[Case]) -> Float64[np.ndarray, "F"]:
     """The most probable weights. ValueError: no case."""
     if not cases:
-        raise ValueError("nothing to fit: no track overlapped an object of the map in any frame with truth")
+        raise ValueError(
+            "nothing to fit: no track overlapped an object of the map in any frame with truth"
+        )
     most = max(len(c.x) for c in cases)
     x = np.zeros((len(cases), most, len(FEATURES)))
     there = np.zeros((len(cases), most), bool)
@@ -110,4 +133,6 @@ def fit(cases: Sequence[Case]) -> Float64[np.ndarray, "F"]:
         return float(value / len(cases) + 0.5 * _RIDGE * (w @ w)), slope / len(cases) + _RIDGE * w
 
     bounds = [(None if name in _ANY_SIGN else 0.0, None) for name in FEATURES]
-    return np.asarray(minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B", bounds=bounds).x)
+    return np.asarray(
+        minimize(loss, np.zeros(len(FEATURES)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    )

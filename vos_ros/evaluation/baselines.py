@@ -14,7 +14,9 @@ _NEAR_M = 0.5  # a centroid farther from every object's names none
 _LEAST_IOU = 0.2  # of a mask with a projection
 
 
-def projected(projections: Sequence[Projection], shape: tuple[int, ...]) -> Int64[np.ndarray, "H W"]:
+def projected(
+    projections: Sequence[Projection], shape: tuple[int, ...]
+) -> Int64[np.ndarray, "H W"]:
     """No image at all: the visible projections as a label image of object ids."""
     out = np.zeros(shape, np.int64)
     for p in projections:
@@ -23,7 +25,11 @@ def projected(projections: Sequence[Projection], shape: tuple[int, ...]) -> Int6
     return out
 
 
-def by_centroid(result: FrameResult, objects: Mapping[int, MapObject], reported: Float64[np.ndarray, "4 4"] | None) -> dict[int, int]:
+def by_centroid(
+    result: FrameResult,
+    objects: Mapping[int, MapObject],
+    reported: Float64[np.ndarray, "4 4"] | None,
+) -> dict[int, int]:
     """Each mask by the object whose points' mean is nearest to that of its own points, lifted with the ``reported`` pose, within half a
     metre."""
     out = {t.label_value: 0 for t in result.tracks}
@@ -39,7 +45,9 @@ def by_centroid(result: FrameResult, objects: Mapping[int, MapObject], reported:
     return out
 
 
-def by_iou(result: FrameResult, labels: UInt16[np.ndarray, "H W"], projections: Sequence[Projection]) -> dict[int, int]:
+def by_iou(
+    result: FrameResult, labels: UInt16[np.ndarray, "H W"], projections: Sequence[Projection]
+) -> dict[int, int]:
     """One-to-one by the IoU of masks and visible projections in this frame, without memory."""
     out = {t.label_value: 0 for t in result.tracks}
     values = list(out)

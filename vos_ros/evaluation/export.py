@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vos_ros.evaluation.masks import VOID, write_mask
-from vos_ros.evaluation.sequences import VideoSequence
+from vos_ros.datasets.folder import read_color
+from vos_ros.datasets.masks import VOID, write_mask
+from vos_ros.datasets.sequences import VideoSequence
 from vos_ros.segmentation.interface import VideoSegmenter
-from vos_ros.sources.folder import read_color
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
 TIMING = "timing.json"
@@ -40,18 +40,32 @@ class Timing:
         return 1e3 * len(self.step_ms) / sum(self.step_ms) if self.step_ms else float("nan")
 
 
-def export(sequences: Iterable[VideoSequence], create: Callable[[], VideoSegmenter], folder: Path | str) -> dict[str, Timing]:
+def export(
+    sequences: Iterable[VideoSequence], create: Callable[[], VideoSegmenter], folder: Path | str
+) -> dict[str, Timing]:
     """Predicts every sequence with a segmenter of its own. Masks of an earlier run of the same sequences are replaced. Returns the timing,
     which is written down too."""
     folder, timings = Path(folder), {}
     sequences = tuple(sequences)
-    (folder / TIMING).unlink(missing_ok=True)  # of an older run; if this one is interrupted, no timing goes with its masks
-    with tqdm(total=sum(len(s.frames) for s in sequences), unit="frame", desc="predicting", disable=None) as bar:
+    (folder / TIMING).unlink(
+        missing_ok=True
+    )  # of an older run; if this one is interrupted, no timing goes with its masks
+    with tqdm(
+        total=sum(len(s.frames) for s in sequences), unit="frame", desc="predicting", disable=None
+    ) as bar:
         for sequence in sequences:
             bar.set_postfix_str(sequence.name)
             timings[sequence.name] = _predict(sequence, create(), folder / sequence.name, bar)
-    (folder / TIMING).write_text(json.dumps({n: {"fps": t.fps, "step_ms": t.step_ms, "seed_ms": t.seed_ms} for n, t in timings.items()},
-                                            indent=1) + "\n")
+    (folder / TIMING).write_text(
+        json.dumps(
+            {
+                n: {"fps": t.fps, "step_ms": t.step_ms, "seed_ms": t.seed_ms}
+                for n, t in timings.items()
+            },
+            indent=1,
+        )
+        + "\n"
+    )
     return timings
 
 
@@ -61,12 +75,19 @@ def read_timing(folder: Path | str) -> dict[str, Timing]:
     if not path.is_file():
         return {}
     try:
-        return {str(n): Timing(tuple(t["step_ms"]), tuple(t["seed_ms"])) for n, t in json.loads(path.read_text()).items()}
+        return {
+            str(n): Timing(tuple(t["step_ms"]), tuple(t["seed_ms"]))
+            for n, t in json.loads(path.read_text()).items()
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ValueError(f"{path}: not a timing file of vos-ros eval ({type(e).__name__}: {e}); delete it to score without speed") from e
+        raise ValueError(
+            f"{path}: not a timing file of vos-ros eval ({type(e).__name__}: {e}); delete it to score without speed"
+        ) from e
 
 
-def _predict(sequence: VideoSequence, segmenter: VideoSegmenter, folder: Path, bar: tqdm[Any]) -> Timing:
+def _predict(
+    sequence: VideoSequence, segmenter: VideoSegmenter, folder: Path, bar: tqdm[Any]
+) -> Timing:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
@@ -99,6 +120,8 @@ def _seeds(sequence: VideoSequence, frame: str) -> list[Seed]:
     weight = (~void).astype(np.float32) if void.any() else None
     empty = [i for i in sequence.starts[frame] if not (mask == i).any()]
     if empty:
-        raise ValueError(f"{sequence.annotations[frame]}: no pixel of object {empty[0]}, which should start there; it has"
-                         f" {np.unique(mask).tolist()}")
+        raise ValueError(
+            f"{sequence.annotations[frame]}: no pixel of object {empty[0]}, which should start there; it has"
+            f" {np.unique(mask).tolist()}"
+        )
     return [Seed(i, Mask(mask == i), weight) for i in sequence.starts[frame]]

@@ -37,16 +37,31 @@ def sightings(counts: Overlap, names: Mapping[int, int]) -> Sightings:
     """A frame by the rules of ``metrics``: objects count from MIN_PIXELS on; instances that are smaller, lie mostly on ignored pixels or on
     an object too small to count, are left out. ``names``: label value -> object id named, 0 = none: an instance without a name is
     known by its label value. Of several instances of one name the largest has it."""
-    counted = [c for c, (i, area) in enumerate(zip(counts.ids, counts.id_area, strict=True)) if i and area >= MIN_PIXELS]
-    small = [c for c, (i, area) in enumerate(zip(counts.ids, counts.id_area, strict=True)) if i and area < MIN_PIXELS]
+    counted = [
+        c
+        for c, (i, area) in enumerate(zip(counts.ids, counts.id_area, strict=True))
+        if i and area >= MIN_PIXELS
+    ]
+    small = [
+        c
+        for c, (i, area) in enumerate(zip(counts.ids, counts.id_area, strict=True))
+        if i and area < MIN_PIXELS
+    ]
     kept: dict[int, int] = {}
     for r in np.argsort(-counts.value_area, kind="stable").tolist():
         value, area = int(counts.values[r]), int(counts.value_area[r])
-        if value not in names or area < MIN_PIXELS or 2 * area <= counts.total[r] or (small and 2 * counts.both[r, small].max() > area):
+        if (
+            value not in names
+            or area < MIN_PIXELS
+            or 2 * area <= counts.total[r]
+            or (small and 2 * counts.both[r, small].max() > area)
+        ):
             continue
         kept.setdefault(names[value] or _UNNAMED - value, r)
     rows = list(kept.values())
-    return Sightings(counts.ids[counted], np.array(list(kept), np.int64), counts.iou()[np.ix_(rows, counted)].T)
+    return Sightings(
+        counts.ids[counted], np.array(list(kept), np.int64), counts.iou()[np.ix_(rows, counted)].T
+    )
 
 
 def idf1(frames: Sequence[Sightings]) -> float:
@@ -71,7 +86,9 @@ def hota(frames: Sequence[Sightings]) -> dict[str, float]:
         share = f.iou.sum(0)[None, :] + f.iou.sum(1)[:, None] - f.iou
         together[np.ix_(r, c)] += np.where(share > _EPS, f.iou / np.maximum(share, _EPS), 0.0)
     n_truth = np.bincount(np.concatenate([*rows, np.zeros(0, int)]), minlength=len(truth))[:, None]
-    n_given = np.bincount(np.concatenate([*columns, np.zeros(0, int)]), minlength=len(given))[None, :]
+    n_given = np.bincount(np.concatenate([*columns, np.zeros(0, int)]), minlength=len(given))[
+        None, :
+    ]
     alignment = together / np.maximum(n_truth + n_given - together, _EPS)
     hits = np.zeros(len(_ALPHAS))
     matched = np.zeros((len(_ALPHAS), len(truth), len(given)))
@@ -85,7 +102,11 @@ def hota(frames: Sequence[Sightings]) -> dict[str, float]:
     deta = hits / np.maximum(total - hits, 1)
     together_as = matched / np.maximum(n_truth + n_given - matched, 1)
     assa = (matched * together_as).sum((1, 2)) / np.maximum(hits, 1)
-    return {"hota": float(np.sqrt(deta * assa).mean()), "deta": float(deta.mean()), "assa": float(assa.mean())}
+    return {
+        "hota": float(np.sqrt(deta * assa).mean()),
+        "deta": float(deta.mean()),
+        "assa": float(assa.mean()),
+    }
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,7 +141,9 @@ class Return:
     wait_s: float
 
 
-def returns(stamps_s: Sequence[float], seen: Sequence[bool], right: Sequence[bool], away_s: float) -> list[Return]:
+def returns(
+    stamps_s: Sequence[float], seen: Sequence[bool], right: Sequence[bool], away_s: float
+) -> list[Return]:
     """Of one object, over the frames of a sequence: each time that it counts again after it didn't for ``away_s`` and more."""
     out: list[Return] = []
     last: float | None = None

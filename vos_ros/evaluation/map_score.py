@@ -60,12 +60,16 @@ class MapScore:
         rivals = {t: self.rivals(t) for t in self.best}
         iou = {c.object_id: c.iou for c in self.claims}
         ious = [iou[o] for o in self.found.values()]
-        return {"objects": len(self.claims), "annotated": len(self.best), "found": len(self.found),
-                "found_once": sum(not rivals[t] for t in self.found),
-                "duplicates": sum(len(r) for r in rivals.values()),
-                "duplicates_by_box": sum(iou[o] >= MIN_IOU for r in rivals.values() for o in r),
-                "others": sum(not c.truth_id for c in self.claims),
-                "mean_iou": float(np.mean(ious)) if ious else float("nan")}
+        return {
+            "objects": len(self.claims),
+            "annotated": len(self.best),
+            "found": len(self.found),
+            "found_once": sum(not rivals[t] for t in self.found),
+            "duplicates": sum(len(r) for r in rivals.values()),
+            "duplicates_by_box": sum(iou[o] >= MIN_IOU for r in rivals.values() for o in r),
+            "others": sum(not c.truth_id for c in self.claims),
+            "mean_iou": float(np.mean(ious)) if ious else float("nan"),
+        }
 
 
 def box_of(o: MapObject) -> Extent:
@@ -82,7 +86,9 @@ def score_map(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> MapSc
         raise ValueError("got no annotated objects, wanted some to compare the map with")
     ious = [box_iou_3d(box_of(o), box_of(t), least_m=LEAST_M) for o in objects for t in truth]
     table = np.array(ious, float).reshape(len(objects), len(truth))
-    pairs = zip(*linear_sum_assignment(np.where(table >= MIN_IOU, table, 0.0), maximize=True), strict=True)
+    pairs = zip(
+        *linear_sum_assignment(np.where(table >= MIN_IOU, table, 0.0), maximize=True), strict=True
+    )
     found = {truth[int(c)].id: objects[int(r)].id for r, c in pairs if table[r, c] >= MIN_IOU}
     is_of = {o: t for t, o in found.items()}
     places = {t.id: column for column, t in enumerate(truth)}
@@ -93,9 +99,15 @@ def score_map(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> MapSc
         if row[column] < MIN_IOU and share.max() >= _MOST:
             column = int(share.argmax())
         claimed = row[column] >= MIN_IOU or share[column] >= _MOST
-        claims.append(Claim(o.id, truth[column].id if claimed else 0, float(row[column]), float(share[column])))
+        claims.append(
+            Claim(
+                o.id, truth[column].id if claimed else 0, float(row[column]), float(share[column])
+            )
+        )
     best = table.max(axis=0) if len(objects) else np.zeros(len(truth))
-    return MapScore(tuple(claims), found, {t.id: float(b) for t, b in zip(truth, best, strict=True)})
+    return MapScore(
+        tuple(claims), found, {t.id: float(b) for t, b in zip(truth, best, strict=True)}
+    )
 
 
 def _shares(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> list[np.ndarray]:

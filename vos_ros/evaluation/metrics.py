@@ -58,21 +58,29 @@ class FrameScore:
     false_positives: int
 
 
-def overlap(labels: Shaped[np.ndarray, "H W"], truth: Shaped[np.ndarray, "H W"], ignore: int = IGNORE) -> Overlap:
+def overlap(
+    labels: Shaped[np.ndarray, "H W"], truth: Shaped[np.ndarray, "H W"], ignore: int = IGNORE
+) -> Overlap:
     """Counts of every pair of values, 0 included, in one pass. Both images hold integers >= 0; ValueError where the sizes differ."""
     if labels.shape != truth.shape:
-        raise ValueError(f"label image of {labels.shape[1]}x{labels.shape[0]} px, ground truth of {truth.shape[1]}x{truth.shape[0]} px:"
-                         " wanted the same size; was the truth made for other images?")
+        raise ValueError(
+            f"label image of {labels.shape[1]}x{labels.shape[0]} px, ground truth of {truth.shape[1]}x{truth.shape[0]} px:"
+            " wanted the same size; was the truth made for other images?"
+        )
     values, value_of = _compact(labels)
     ids, id_of = _compact(truth)
-    table = np.bincount(value_of[labels.ravel()] * len(ids) + id_of[truth.ravel()], minlength=len(values) * len(ids))
+    table = np.bincount(
+        value_of[labels.ravel()] * len(ids) + id_of[truth.ravel()], minlength=len(values) * len(ids)
+    )
     table = table.reshape(len(values), len(ids))
     total, valid = table.sum(1), ids != ignore
     both = table[:, valid]
     return Overlap(values, ids[valid], both, both.sum(1), both.sum(0), total)
 
 
-def _compact(image: Shaped[np.ndarray, "H W"]) -> tuple[Int64[np.ndarray, "V"], Int64[np.ndarray, "T"]]:
+def _compact(
+    image: Shaped[np.ndarray, "H W"],
+) -> tuple[Int64[np.ndarray, "V"], Int64[np.ndarray, "T"]]:
     """The values of an image, ascending, and the table value -> place among them."""
     present = np.bincount(image.ravel()) > 0
     return np.flatnonzero(present), np.cumsum(present) - 1
@@ -80,27 +88,51 @@ def _compact(image: Shaped[np.ndarray, "H W"]) -> tuple[Int64[np.ndarray, "V"], 
 
 def score_frame(counts: Overlap, names: Mapping[int, int]) -> FrameScore:
     """``names``: label value -> object id named, 0 = none, in the order of the instances; values without pixels may be in it."""
-    counted = [int(i) for i, area in zip(counts.ids, counts.id_area, strict=True) if i and area >= MIN_PIXELS]
+    counted = [
+        int(i)
+        for i, area in zip(counts.ids, counts.id_area, strict=True)
+        if i and area >= MIN_PIXELS
+    ]
     row = {int(v): r for r, v in enumerate(counts.values)}
     column = {int(i): c for c, i in enumerate(counts.ids)}
     iou = counts.iou()
     painted = {v: row[v] for v in names if v in row}  # without pixels an instance overlaps nothing
-    objects = {o: _score_object(counts, iou[:, column[o]], names, painted, o, column[o]) for o in counted}
-    false = sum(_is_false(counts, iou, r, name, column.get(name), name in objects)
-                for v, r in painted.items() if (name := names[v]))
+    objects = {
+        o: _score_object(counts, iou[:, column[o]], names, painted, o, column[o]) for o in counted
+    }
+    false = sum(
+        _is_false(counts, iou, r, name, column.get(name), name in objects)
+        for v, r in painted.items()
+        if (name := names[v])
+    )
     return FrameScore(objects, false)
 
 
-def _score_object(counts: Overlap, iou: Float64[np.ndarray, "V"], names: Mapping[int, int], painted: Mapping[int, int], o: int, c: int
-                  ) -> ObjectScore:
+def _score_object(
+    counts: Overlap,
+    iou: Float64[np.ndarray, "V"],
+    names: Mapping[int, int],
+    painted: Mapping[int, int],
+    o: int,
+    c: int,
+) -> ObjectScore:
     mine = [r for v, r in painted.items() if names[v] == o]
     both = int(counts.both[mine, c].sum())
     union = int(counts.value_area[mine].sum() + counts.id_area[c]) - both
     on = [v for v, r in painted.items() if iou[r] >= MATCH_IOU]
-    return ObjectScore(both / union, bool((iou[mine] >= MATCH_IOU).any()), names[on[0]] if on else None)
+    return ObjectScore(
+        both / union, bool((iou[mine] >= MATCH_IOU).any()), names[on[0]] if on else None
+    )
 
 
-def _is_false(counts: Overlap, iou: Float64[np.ndarray, "V O"], r: int, name: int, c: int | None, is_counted: bool) -> bool:
+def _is_false(
+    counts: Overlap,
+    iou: Float64[np.ndarray, "V O"],
+    r: int,
+    name: int,
+    c: int | None,
+    is_counted: bool,
+) -> bool:
     area = counts.value_area[r]
     if is_counted and c is not None and iou[r, c] >= MATCH_IOU:
         return False
@@ -124,7 +156,9 @@ def summarise(frames: Iterable[FrameScore]) -> dict[str, float | int]:
     return {
         "objects_counted": len(scores),
         "mean_iou": float(np.mean([s.iou for s in scores])) if scores else 0.0,
-        "j_mean": float(np.mean([o["mean_iou"] for o in per_object.values()])) if per_object else 0.0,
+        "j_mean": float(np.mean([o["mean_iou"] for o in per_object.values()]))
+        if per_object
+        else 0.0,
         "association_f1": 2 * hits / max(len(scores) + hits + false, 1),
         "association_precision": hits / max(hits + false, 1),
         "association_recall": hits / max(len(scores), 1),
@@ -143,10 +177,15 @@ def by_object(frames: Iterable[FrameScore]) -> dict[int, dict[str, float]]:
     out = {}
     for o, scores in sorted(history.items()):
         named = [s.named for s in scores if s.named is not None]
-        out[o] = {"frames": len(scores), "mean_iou": float(np.mean([s.iou for s in scores])),
-                  "recall": float(np.mean([s.found for s in scores])),
-                  "association_accuracy": sum(n == o for n in named) / len(named) if named else float("nan"),
-                  "id_switches": switches(named)}
+        out[o] = {
+            "frames": len(scores),
+            "mean_iou": float(np.mean([s.iou for s in scores])),
+            "recall": float(np.mean([s.found for s in scores])),
+            "association_accuracy": sum(n == o for n in named) / len(named)
+            if named
+            else float("nan"),
+            "id_switches": switches(named),
+        }
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from vos_ros.evaluation.masks import VOID, read_mask
+from vos_ros.datasets.masks import VOID, read_mask
 from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
 from vos_ros.segmentation.interface import check_known, check_new, check_shapes
 from vos_ros.segmentation.prompts import to_mask
@@ -35,12 +35,18 @@ class OracleSegmenter:
         for s in seeds:
             values, counts = np.unique(mask[to_mask(s.prompt, frame)], return_counts=True)
             known = (values != 0) & (values != VOID)
-            self._true_id[s.object_id] = int(values[known][counts[known].argmax()]) if known.any() else 0
+            self._true_id[s.object_id] = (
+                int(values[known][counts[known].argmax()]) if known.any() else 0
+            )
         return self._result(mask)
 
     def step(self, frame: Frame) -> Segmentation:
         """See ``VideoSegmenter``."""
-        return self._result(self._mask(frame)) if self._true_id else Segmentation((), torch.ones((1, *frame.shape)))
+        return (
+            self._result(self._mask(frame))
+            if self._true_id
+            else Segmentation((), torch.ones((1, *frame.shape)))
+        )
 
     def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
         """See ``VideoSegmenter``. The truth needs no correction."""
@@ -57,11 +63,15 @@ class OracleSegmenter:
     def _mask(self, frame: Frame) -> UInt8[np.ndarray, "H W"]:
         near = int(np.abs(self._stamps - frame.stamp_ns).argmin())
         if abs(int(self._stamps[near]) - frame.stamp_ns) > STAMP_TOLERANCE_NS:
-            raise ValueError(f"no ground truth for the frame at {frame.stamp_ns / 1e9:.6f} s; the nearest is at"
-                             f" {self._stamps[near] / 1e9:.6f} s: name the ground truth of this recording")
+            raise ValueError(
+                f"no ground truth for the frame at {frame.stamp_ns / 1e9:.6f} s; the nearest is at"
+                f" {self._stamps[near] / 1e9:.6f} s: name the ground truth of this recording"
+            )
         mask = read_mask(self._truth.masks[near])
         if mask.shape != frame.shape:
-            raise ValueError(f"the ground truth at {frame.stamp_ns / 1e9:.6f} s has shape {mask.shape}, the frame {frame.shape}")
+            raise ValueError(
+                f"the ground truth at {frame.stamp_ns / 1e9:.6f} s has shape {mask.shape}, the frame {frame.shape}"
+            )
         return mask
 
     def _result(self, mask: UInt8[np.ndarray, "H W"]) -> Segmentation:

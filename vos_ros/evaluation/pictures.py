@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from vos_ros.evaluation.masks import VOID
-from vos_ros.evaluation.sequences import VideoSequence
+from vos_ros.datasets.folder import read_color
+from vos_ros.datasets.masks import VOID
+from vos_ros.datasets.sequences import VideoSequence
 from vos_ros.evaluation.video import read_prediction
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.sinks.images import contact_sheet, overlay
-from vos_ros.sources.folder import read_color
 from vos_ros.types import Track, TrackSource, TrackState
 
 _WIDTH = 640  # px of each frame
@@ -27,18 +27,40 @@ def strip(sequence: VideoSequence, predictions: Path | str) -> UInt8[np.ndarray,
     if not frames:
         raise ValueError(f"{folder}: no prediction of a frame of {sequence.name}")
     chosen = [frames[i] for i in sorted({0, len(frames) // 2, len(frames) - 1})]
-    return contact_sheet([_picture(sequence, p, folder / f"{p.stem}.png") for p in chosen], columns=len(chosen), width=_WIDTH,
-                         captions=[f"{sequence.name} {p.stem}" for p in chosen])
+    return contact_sheet(
+        [_picture(sequence, p, folder / f"{p.stem}.png") for p in chosen],
+        columns=len(chosen),
+        width=_WIDTH,
+        captions=[f"{sequence.name} {p.stem}" for p in chosen],
+    )
 
 
 def _picture(sequence: VideoSequence, image: Path, prediction: Path) -> UInt8[np.ndarray, "H W 3"]:
     labels = read_prediction(sequence, prediction)
-    tracks = [Track(i, i, 0, TrackState.CONFIRMED, TrackSource.PROMPT, 1.0, 0, 0, int(np.count_nonzero(labels == i)), box, 1.0, 0.0, 0.0)
-              for i, box in boxes_of(labels, VOID - 1).items()]
+    tracks = [
+        Track(
+            i,
+            i,
+            0,
+            TrackState.CONFIRMED,
+            TrackSource.PROMPT,
+            1.0,
+            0,
+            0,
+            int(np.count_nonzero(labels == i)),
+            box,
+            1.0,
+            0.0,
+            0.0,
+        )
+        for i, box in boxes_of(labels, VOID - 1).items()
+    ]
     picture = np.ascontiguousarray(overlay(read_color(image), labels.astype(np.uint16), tracks))
     if image.stem in sequence.annotations:
         truth = sequence.mask(image.stem)
         for i in boxes_of(truth, VOID - 1):
-            contours, _ = cv2.findContours((truth == i).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+            contours, _ = cv2.findContours(
+                (truth == i).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+            )
             cv2.drawContours(picture, contours, -1, (255, 255, 255), 1)
     return picture

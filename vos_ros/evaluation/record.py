@@ -38,10 +38,16 @@ class Record:
         """When each object last counted before the first frame."""
         self.earlier_s = dict(earlier_s)
 
-    def add(self, stamp_ns: int, counts: Overlap, names: Mapping[int, int], mapped: Collection[int]) -> None:
+    def add(
+        self, stamp_ns: int, counts: Overlap, names: Mapping[int, int], mapped: Collection[int]
+    ) -> None:
         """One frame; ``names``: label value -> object id, 0 = none; ``mapped``: the objects that the map has."""
         score = score_frame(counts, names)
-        self.frames.append(FrameScore({o: s for o, s in score.objects.items() if o in mapped}, score.false_positives))
+        self.frames.append(
+            FrameScore(
+                {o: s for o, s in score.objects.items() if o in mapped}, score.false_positives
+            )
+        )
         self.sightings.append(_of_mapped(sightings(counts, names), mapped))
         self.stamps_s.append(stamp_ns / 1e9)
 
@@ -52,18 +58,31 @@ class Record:
         waits = [r.wait_s for some in self.returns().values() for r in some]
         known = [w for w in waits if np.isfinite(w)]
         mixed = self.mixed().values()
-        return {"f1": total["association_f1"], "precision": total["association_precision"], "recall": total["association_recall"],
-                "id_switches": total["id_switches"], "alike_swaps": sum(m.swaps for m in mixed), "alike_wrong": sum(m.wrong for m in mixed),
-                "idf1": idf1(self.sightings), **hota(self.sightings), "mean_iou": total["mean_iou"],
-                "returns": len(waits), "returns_recognised": len(known) / len(waits) if waits else float("nan"),
-                "reidentify_s_p50": float(np.median(known)) if known else float("nan")}
+        return {
+            "f1": total["association_f1"],
+            "precision": total["association_precision"],
+            "recall": total["association_recall"],
+            "id_switches": total["id_switches"],
+            "alike_swaps": sum(m.swaps for m in mixed),
+            "alike_wrong": sum(m.wrong for m in mixed),
+            "idf1": idf1(self.sightings),
+            **hota(self.sightings),
+            "mean_iou": total["mean_iou"],
+            "returns": len(waits),
+            "returns_recognised": len(known) / len(waits) if waits else float("nan"),
+            "reidentify_s_p50": float(np.median(known)) if known else float("nan"),
+        }
 
     def returns(self) -> dict[int, list[Return]]:
         """Each object's, in the order of time; objects without any are left out."""
         out = {}
         for o in sorted({o for f in self.frames for o in f.objects}):
             here = [f.objects.get(o) for f in self.frames]
-            stamps, seen, right = list(self.stamps_s), [s is not None for s in here], [s is not None and s.named == o for s in here]
+            stamps, seen, right = (
+                list(self.stamps_s),
+                [s is not None for s in here],
+                [s is not None and s.named == o for s in here],
+            )
             if o in self.earlier_s:
                 stamps, seen, right = [self.earlier_s[o], *stamps], [True, *seen], [True, *right]
             if some := returns(stamps, seen, right, AWAY_S):
@@ -80,8 +99,12 @@ class Record:
                     continue
                 within = self.alike.get(s.named) == group
                 m = out[group]
-                out[group] = replace(m, frames=m.frames + 1, wrong=m.wrong + (within and s.named != o),
-                                     swaps=m.swaps + (within and last.get(o, s.named) != s.named))
+                out[group] = replace(
+                    m,
+                    frames=m.frames + 1,
+                    wrong=m.wrong + (within and s.named != o),
+                    swaps=m.swaps + (within and last.get(o, s.named) != s.named),
+                )
                 if within:
                     last[o] = s.named
         return out

@@ -16,10 +16,17 @@ from rosbags.highlevel.anyreader import AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 
-from vos_ros import rosmsg
-from vos_ros.evaluation.masks import read_mask
-from vos_ros.evaluation.metrics import FrameScore, by_object, only_known, overlap, score_frame, summarise
-from vos_ros.sources.decode import DecodeError, view
+from vos_ros.datasets.masks import read_mask
+from vos_ros.evaluation.metrics import (
+    FrameScore,
+    by_object,
+    only_known,
+    overlap,
+    score_frame,
+    summarise,
+)
+from vos_ros.messages import rosmsg
+from vos_ros.messages.images import DecodeError, view
 
 STAMP_TOLERANCE_NS = 1_000_000
 _ENDS = ("/labels", "/instances", "/associations")
@@ -51,16 +58,37 @@ class Score:
 
     def figures(self) -> dict[str, float | int]:
         """Flat figures of the whole; see ``metrics``."""
-        return {"frames": len(self.frames), "frames_scored": len(self.scored), **summarise(self.scored)}
+        return {
+            "frames": len(self.frames),
+            "frames_scored": len(self.scored),
+            **summarise(self.scored),
+        }
 
     def write_csv(self, path: Path | str) -> None:
         """A table of the objects that ever count: id, name, frames, mean_iou, recall, association_accuracy, id_switches."""
         with open(path, "w", newline="") as f:
             writer = csv.writer(f, lineterminator="\n")
-            writer.writerow(["id", "name", "frames", "mean_iou", "recall", "association_accuracy", "id_switches"])
+            writer.writerow(
+                [
+                    "id",
+                    "name",
+                    "frames",
+                    "mean_iou",
+                    "recall",
+                    "association_accuracy",
+                    "id_switches",
+                ]
+            )
             for o, s in by_object(self.scored).items():
-                writer.writerow([o, self.truth.names.get(o, ""), s["frames"], *(f"{s[k]:.6f}" for k in (
-                    "mean_iou", "recall", "association_accuracy")), s["id_switches"]])
+                writer.writerow(
+                    [
+                        o,
+                        self.truth.names.get(o, ""),
+                        s["frames"],
+                        *(f"{s[k]:.6f}" for k in ("mean_iou", "recall", "association_accuracy")),
+                        s["id_switches"],
+                    ]
+                )
 
 
 def read_truth(folder: Path | str) -> Truth:
@@ -69,17 +97,28 @@ def read_truth(folder: Path | str) -> Truth:
     root = Path(folder)
     for name in ("frames.csv", "objects.json"):
         if not (root / name).is_file():
-            raise ValueError(f"{root}: no {name}; wanted a ground-truth folder with frames.csv (columns stamp, mask) and objects.json")
+            raise ValueError(
+                f"{root}: no {name}; wanted a ground-truth folder with frames.csv (columns stamp, mask) and objects.json"
+            )
     with open(root / "frames.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     if not rows or not rows[0].get("mask"):
-        raise ValueError(f"{root / 'frames.csv'}: no column 'mask' with file names; it has {', '.join(rows[0]) if rows else 'no rows'}")
+        raise ValueError(
+            f"{root / 'frames.csv'}: no column 'mask' with file names; it has {', '.join(rows[0]) if rows else 'no rows'}"
+        )
     objects = json.loads((root / "objects.json").read_text())
     objects = objects["objects"] if isinstance(objects, dict) else objects
-    return Truth(tuple(round(float(r["stamp"]) * 1e9) for r in rows), tuple(root / r["mask"] for r in rows),
-                 {int(o["id"]): str(o.get("name", "")) for o in objects},
-                 {int(o["id"]): str(o["alike_group"]) for o in objects if o.get("alike_group")},
-                 {int(o["id"]): round(float(o["removed_s"]) * 1e9) for o in objects if o.get("removed_s") is not None})
+    return Truth(
+        tuple(round(float(r["stamp"]) * 1e9) for r in rows),
+        tuple(root / r["mask"] for r in rows),
+        {int(o["id"]): str(o.get("name", "")) for o in objects},
+        {int(o["id"]): str(o["alike_group"]) for o in objects if o.get("alike_group")},
+        {
+            int(o["id"]): round(float(o["removed_s"]) * 1e9)
+            for o in objects
+            if o.get("removed_s") is not None
+        },
+    )
 
 
 def score_bag(bag: Path | str, truth: Truth) -> Score:
@@ -114,17 +153,25 @@ def _open(bag: Path) -> Iterator[tuple[AnyReader, dict[str, list[Connection]]]]:
         raise FileNotFoundError(f"{bag}: no such bag")
     try:
         with AnyReader([bag], default_typestore=rosmsg.typestore()) as reader:
-            topics = {end: [c for c in reader.connections if c.topic.endswith(end)] for end in _ENDS}
+            topics = {
+                end: [c for c in reader.connections if c.topic.endswith(end)] for end in _ENDS
+            }
             missing = [f"*{end}" for end, found in topics.items() if not found]
             if missing:
-                raise ValueError(f"{bag}: no topic {', '.join(missing)}; it has {', '.join(sorted({c.topic for c in reader.connections}))}."
-                                 " Wanted a bag of results, from vos-ros replay or recorded from the node")
+                raise ValueError(
+                    f"{bag}: no topic {', '.join(missing)}; it has {', '.join(sorted({c.topic for c in reader.connections}))}."
+                    " Wanted a bag of results, from vos-ros replay or recorded from the node"
+                )
             yield reader, topics
     except (AnyReaderError, ReaderError) as e:
-        raise ValueError(f"{bag}: cannot be read as a bag ({e}): it is cut short, damaged, or no bag") from e
+        raise ValueError(
+            f"{bag}: cannot be read as a bag ({e}): it is cut short, damaged, or no bag"
+        ) from e
 
 
-def _read_names(reader: AnyReader, topics: dict[str, list[Connection]]) -> tuple[dict[int, dict[int, int]], set[int]]:
+def _read_names(
+    reader: AnyReader, topics: dict[str, list[Connection]]
+) -> tuple[dict[int, dict[int, int]], set[int]]:
     """Stamp -> {label value: map object id, 0 = none} where both instances and associations are there, and all stamps of any topic."""
     track_of: dict[int, dict[int, int]] = {}
     object_of: dict[int, dict[int, int]] = {}
@@ -137,7 +184,14 @@ def _read_names(reader: AnyReader, topics: dict[str, list[Connection]]) -> tuple
             track_of[stamp] = {int(i.label_value): int(i.track_id) for i in msg.instances}
         elif connection in topics["/associations"]:
             object_of[stamp] = {int(a.track_id): int(a.map_object_id) for a in msg.associations}
-    return ({s: {v: object_of[s].get(t, 0) for v, t in tracks.items()} for s, tracks in track_of.items() if s in object_of}, stamps)
+    return (
+        {
+            s: {v: object_of[s].get(t, 0) for v, t in tracks.items()}
+            for s, tracks in track_of.items()
+            if s in object_of
+        },
+        stamps,
+    )
 
 
 def _match(truth: Truth, stamps: np.ndarray) -> dict[int, list[int]]:

@@ -20,10 +20,15 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from tqdm import tqdm
 
-from vos_ros.evaluation.davis_metrics import Statistics, contour_accuracy, region_similarity, statistics
+from vos_ros.datasets.masks import VOID, read_mask
+from vos_ros.datasets.sequences import VideoSequence
+from vos_ros.evaluation.davis_metrics import (
+    Statistics,
+    contour_accuracy,
+    region_similarity,
+    statistics,
+)
 from vos_ros.evaluation.export import Timing
-from vos_ros.evaluation.masks import VOID, read_mask
-from vos_ros.evaluation.sequences import VideoSequence
 
 Figure = int | float | str
 _NAMED = 5
@@ -56,15 +61,22 @@ def youtube_vos_frames(sequence: VideoSequence, object_id: int) -> tuple[str, ..
     return tuple(frame for frame in sorted(sequence.annotations) if frame > start)
 
 
-def score(sequences: Iterable[VideoSequence], predictions: Path | str, counted: Counted, *, void_is_background: bool = False
-          ) -> tuple[ObjectCurves, ...]:
+def score(
+    sequences: Iterable[VideoSequence],
+    predictions: Path | str,
+    counted: Counted,
+    *,
+    void_is_background: bool = False,
+) -> tuple[ObjectCurves, ...]:
     """Curves of every object of every sequence, from ``predictions/NAME/FRAME.png``. In a binary sequence, whatever isn't 0 is the object.
     ValueError: missing frames, another size, an id that is no object, each with the names of the files."""
     todo = [(s, _wanted(s, counted)) for s in sequences]
     for sequence, wanted in todo:
         _check_there(sequence.name, Path(predictions) / sequence.name, wanted)
     out: list[ObjectCurves] = []
-    with tqdm(total=sum(len(w) for _, w in todo), unit="frame", desc="scoring", disable=None) as bar:
+    with tqdm(
+        total=sum(len(w) for _, w in todo), unit="frame", desc="scoring", disable=None
+    ) as bar:
         for sequence, wanted in todo:
             bar.set_postfix_str(sequence.name)
             curves: dict[int, list[tuple[str, float, float]]] = {i: [] for i in sequence.object_ids}
@@ -76,7 +88,15 @@ def score(sequences: Iterable[VideoSequence], predictions: Path | str, counted: 
             for i, points in curves.items():
                 if points:
                     names, *values = zip(*points, strict=True)
-                    out.append(ObjectCurves(sequence.name, i, sequence.categories.get(i, ""), names, *map(np.array, values)))
+                    out.append(
+                        ObjectCurves(
+                            sequence.name,
+                            i,
+                            sequence.categories.get(i, ""),
+                            names,
+                            *map(np.array, values),
+                        )
+                    )
     return tuple(out)
 
 
@@ -87,19 +107,25 @@ def _wanted(sequence: VideoSequence, counted: Counted) -> dict[str, list[int]]:
         for frame in counted(sequence, i):
             wanted.setdefault(frame, []).append(i)
     if not wanted:
-        raise ValueError(f"{sequence.name}: no frame counts; it has {len(sequence.annotations)} annotated frames, wanted 3 or more")
+        raise ValueError(
+            f"{sequence.name}: no frame counts; it has {len(sequence.annotations)} annotated frames, wanted 3 or more"
+        )
     return dict(sorted(wanted.items()))
 
 
 def _check_there(name: str, folder: Path, frames: Collection[str]) -> None:
     missing = [f for f in frames if not (folder / f"{f}.png").is_file()]
     if missing:
-        raise ValueError(f"{name}: {len(missing)} of {len(frames)} predictions are missing in {folder}: {', '.join(missing[:_NAMED])}"
-                         + (", ..." if len(missing) > _NAMED else "") + ". Wanted a PNG of object ids for every frame that counts")
+        raise ValueError(
+            f"{name}: {len(missing)} of {len(frames)} predictions are missing in {folder}: {', '.join(missing[:_NAMED])}"
+            + (", ..." if len(missing) > _NAMED else "")
+            + ". Wanted a PNG of object ids for every frame that counts"
+        )
 
 
-def _score_frame(sequence: VideoSequence, frame: str, path: Path, ids: Sequence[int], void_is_background: bool
-                 ) -> Iterable[tuple[int, float, float]]:
+def _score_frame(
+    sequence: VideoSequence, frame: str, path: Path, ids: Sequence[int], void_is_background: bool
+) -> Iterable[tuple[int, float, float]]:
     truth, predicted = sequence.mask(frame), read_prediction(sequence, path)
     open_pixels = truth == VOID
     void = open_pixels if open_pixels.any() and not void_is_background else None
@@ -116,10 +142,14 @@ def read_prediction(sequence: VideoSequence, path: Path) -> UInt8[np.ndarray, "H
     mask = read_mask(path)
     if sequence.binary:
         return (mask > 0).view(np.uint8)
-    unknown = sorted(set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - {0, *sequence.object_ids})
+    unknown = sorted(
+        set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - {0, *sequence.object_ids}
+    )
     if unknown:
-        raise ValueError(f"{path}: ids {', '.join(map(str, unknown[:_NAMED]))} are no objects of {sequence.name}, which has"
-                         f" {', '.join(map(str, sequence.object_ids))}")
+        raise ValueError(
+            f"{path}: ids {', '.join(map(str, unknown[:_NAMED]))} are no objects of {sequence.name}, which has"
+            f" {', '.join(map(str, sequence.object_ids))}"
+        )
     return mask
 
 
@@ -147,9 +177,18 @@ def rows(curves: Sequence[ObjectCurves], timings: Mapping[str, Timing]) -> tuple
     """One row per sequence, in the order of the curves; the last one is of everything."""
     names = tuple(dict.fromkeys(c.sequence for c in curves))
     steps = [timings[n] for n in names if n in timings]
-    together = Timing(tuple(ms for t in steps for ms in t.step_ms), ()) if len(steps) == len(names) else Timing((), ())
-    return (*(_row(n, [c for c in curves if c.sequence == n], timings.get(n, Timing((), ()))) for n in names),
-            _row("all", curves, together))
+    together = (
+        Timing(tuple(ms for t in steps for ms in t.step_ms), ())
+        if len(steps) == len(names)
+        else Timing((), ())
+    )
+    return (
+        *(
+            _row(n, [c for c in curves if c.sequence == n], timings.get(n, Timing((), ())))
+            for n in names
+        ),
+        _row("all", curves, together),
+    )
 
 
 def _row(name: str, curves: Sequence[ObjectCurves], timing: Timing) -> Row:
@@ -160,13 +199,23 @@ def _row(name: str, curves: Sequence[ObjectCurves], timing: Timing) -> Row:
 
 def _mean(each: Sequence[Statistics]) -> Statistics:
     """Mean over objects of every statistic."""
-    return Statistics(*(float(np.mean([getattr(s, name) for s in each])) for name in Statistics.__dataclass_fields__))
+    return Statistics(
+        *(
+            float(np.mean([getattr(s, name) for s in each]))
+            for name in Statistics.__dataclass_fields__
+        )
+    )
 
 
 def totals(table: Sequence[Row]) -> dict[str, Figure]:
     """Flat figures of everything, from ``rows``: ``jf_mean``, ``j_mean``, ``f_recall``, ..., ``fps``."""
     *sequences, total = table
-    out: dict[str, Figure] = {"sequences": len(sequences), "objects": total.objects, "frames": total.frames, "jf_mean": total.jf_mean}
+    out: dict[str, Figure] = {
+        "sequences": len(sequences),
+        "objects": total.objects,
+        "frames": total.frames,
+        "jf_mean": total.jf_mean,
+    }
     for measure, s in (("j", total.j), ("f", total.f)):
         out |= {f"{measure}_{name}": getattr(s, name) for name in Statistics.__dataclass_fields__}
     return {**out, "fps": total.fps}
@@ -174,8 +223,16 @@ def totals(table: Sequence[Row]) -> dict[str, Figure]:
 
 def by_sequence(table: Sequence[Row]) -> dict[str, Figure]:
     """Flat figures of every sequence, from ``rows``: ``j_mean_NAME``, ``f_mean_NAME``, ``jf_mean_NAME``, ``fps_NAME``."""
-    return {f"{key}_{row.name}": value for row in table[:-1] for key, value in (
-        ("j_mean", row.j.mean), ("f_mean", row.f.mean), ("jf_mean", row.jf_mean), ("fps", row.fps))}
+    return {
+        f"{key}_{row.name}": value
+        for row in table[:-1]
+        for key, value in (
+            ("j_mean", row.j.mean),
+            ("f_mean", row.f.mean),
+            ("jf_mean", row.jf_mean),
+            ("fps", row.fps),
+        )
+    }
 
 
 def overall(curves: Sequence[ObjectCurves], seen: Collection[str]) -> dict[str, Figure]:
@@ -195,8 +252,22 @@ def write_csv(path: Path | str, curves: Sequence[ObjectCurves]) -> None:
     names = Statistics.__dataclass_fields__
     with open(path, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(["sequence", "object", "category", "frames", "jf_mean", *(f"{m}_{n}" for m in "jf" for n in names)])
+        writer.writerow(
+            [
+                "sequence",
+                "object",
+                "category",
+                "frames",
+                "jf_mean",
+                *(f"{m}_{n}" for m in "jf" for n in names),
+            ]
+        )
         for c in curves:
             j, contour = statistics(c.j), statistics(c.f)
-            values = [(j.mean + contour.mean) / 2, *(getattr(s, n) for s in (j, contour) for n in names)]
-            writer.writerow([c.sequence, c.object_id, c.category, len(c.frames), *(f"{v:.6f}" for v in values)])
+            values = [
+                (j.mean + contour.mean) / 2,
+                *(getattr(s, n) for s in (j, contour) for n in names),
+            ]
+            writer.writerow(
+                [c.sequence, c.object_id, c.category, len(c.frames), *(f"{v:.6f}" for v in values)]
+            )

@@ -10,14 +10,25 @@ _FEW = 31
 """Up to so many labels, a bit for each is the fastest."""
 
 
-def boxes_of(labels: Integer[np.ndarray, "H W"], highest: int) -> dict[int, tuple[int, int, int, int]]:
+def boxes_of(
+    labels: Integer[np.ndarray, "H W"], highest: int
+) -> dict[int, tuple[int, int, int, int]]:
     """label -> x0 y0 x1 y1 (px, exclusive upper corner) of the values 1..highest that occur; one pass, whatever their number. Values are
     at least 0."""
     if highest > _FEW or not labels.size:
-        return {v: (s[1].start, s[0].start, s[1].stop, s[0].stop) for v, s in enumerate(find_objects(labels, highest), start=1) if s}
+        return {
+            v: (s[1].start, s[0].start, s[1].stop, s[0].stop)
+            for v, s in enumerate(find_objects(labels, highest), start=1)
+            if s
+        }
     # a bit per label: which of them occur in each line
     kind = np.min_scalar_type(2**highest).type
-    bits = np.left_shift(kind(1), np.where(labels > highest, 0, labels).astype(kind) if labels.max() > highest else labels.astype(kind))
+    bits = np.left_shift(
+        kind(1),
+        np.where(labels > highest, 0, labels).astype(kind)
+        if labels.max() > highest
+        else labels.astype(kind),
+    )
     one = np.left_shift(kind(1), np.arange(1, highest + 1, dtype=kind))[:, None]
     y0, y1 = _span(np.bitwise_or.reduce(bits, 1) & one > 0)
     x0, x1 = _span(np.bitwise_or.reduce(bits, 0) & one > 0)

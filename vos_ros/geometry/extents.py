@@ -12,11 +12,15 @@ Extent = Float64[np.ndarray, "2 3"]
 def extent_of(points: Float32[np.ndarray, "M 3"]) -> Extent:
     """The box of some points. ValueError where there are none."""
     if len(points) == 0:
-        raise ValueError("got no points: the box of nothing is undefined; test for an empty array first")
+        raise ValueError(
+            "got no points: the box of nothing is undefined; test for an empty array first"
+        )
     return np.stack([points.min(0), points.max(0)]).astype(np.float64)
 
 
-def inside(points: Float32[np.ndarray, "P 3"], box: Extent, margin_m: float) -> Bool[np.ndarray, "P"]:
+def inside(
+    points: Float32[np.ndarray, "P 3"], box: Extent, margin_m: float
+) -> Bool[np.ndarray, "P"]:
     """Which points lie in the box grown by a margin."""
     return np.asarray(((points >= box[0] - margin_m) & (points <= box[1] + margin_m)).all(axis=1))
 

@@ -15,15 +15,23 @@ def known_depth(depth: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]
     """``depth`` with 0 (unknown) for everything that is no measurement: NaN, infinite, negative."""
     with np.errstate(invalid="ignore"):
         good = np.isfinite(depth) & (depth > 0)
-    return depth if good.all() else np.where(good, depth, np.float32(0)).astype(np.float32, copy=False)
+    return (
+        depth if good.all() else np.where(good, depth, np.float32(0)).astype(np.float32, copy=False)
+    )
 
 
-def vertex_map(depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, *, step: int = 1) -> Float32[np.ndarray, "h w 3"]:
+def vertex_map(
+    depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, *, step: int = 1
+) -> Float32[np.ndarray, "h w 3"]:
     """Points in the camera frame, m, of every ``step``-th pixel each way, the first at ``step // 2``; 0 0 0 where unknown."""
     first = step // 2
     z = known_depth(depth[first::step, first::step])
-    x = (np.arange(z.shape[1], dtype=np.float32) * step + np.float32(first - intrinsics.cx)) / np.float32(intrinsics.fx)
-    y = (np.arange(z.shape[0], dtype=np.float32) * step + np.float32(first - intrinsics.cy)) / np.float32(intrinsics.fy)
+    x = (
+        np.arange(z.shape[1], dtype=np.float32) * step + np.float32(first - intrinsics.cx)
+    ) / np.float32(intrinsics.fx)
+    y = (
+        np.arange(z.shape[0], dtype=np.float32) * step + np.float32(first - intrinsics.cy)
+    ) / np.float32(intrinsics.fy)
     out = np.empty((*z.shape, 3), np.float32)
     np.multiply(z, x[None, :], out=out[..., 0])
     np.multiply(z, y[:, None], out=out[..., 1])
@@ -31,7 +39,9 @@ def vertex_map(depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, *, ste
     return out
 
 
-def normal_map(vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0) -> Float32[np.ndarray, "h w 3"]:
+def normal_map(
+    vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0
+) -> Float32[np.ndarray, "h w 3"]:
     """Unit normals, facing the camera, from central differences of a vertex map; 0 0 0 where there is none: at the image's border,
     beside unknown pixels, and where the range changes by more than ``max_step`` times the lateral distance of the neighbours
     (an edge between two surfaces; 6 is a surface seen at 80 degrees)."""
@@ -44,7 +54,9 @@ def normal_map(vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0)
     up, down = vertices[:-2, 1:-1], vertices[2:, 1:-1]
     ax, ay, az = (right[..., i] - left[..., i] for i in range(3))
     bx, by, bz = (down[..., i] - up[..., i] for i in range(3))
-    good = known[1:-1, 1:-1] & known[1:-1, :-2] & known[1:-1, 2:] & known[:-2, 1:-1] & known[2:, 1:-1]
+    good = (
+        known[1:-1, 1:-1] & known[1:-1, :-2] & known[1:-1, 2:] & known[:-2, 1:-1] & known[2:, 1:-1]
+    )
     good &= (np.abs(az) <= max_step * np.abs(ax)) & (np.abs(bz) <= max_step * np.abs(by))
     nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
     length = np.sqrt(nx * nx + ny * ny + nz * nz)
@@ -59,7 +71,10 @@ def normal_map(vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0)
 
 
 def lift_at(
-    x: Int64[np.ndarray, "P"], y: Int64[np.ndarray, "P"], z: Float32[np.ndarray, "P"], T_map_camera: Float64[np.ndarray, "4 4"],
+    x: Int64[np.ndarray, "P"],
+    y: Int64[np.ndarray, "P"],
+    z: Float32[np.ndarray, "P"],
+    T_map_camera: Float64[np.ndarray, "4 4"],
     intrinsics: Intrinsics,
 ) -> Float32[np.ndarray, "P 3"]:
     """Map-frame points, m, of pixels (x, y) with depth z (m)."""

@@ -50,8 +50,14 @@ def _left_jacobian(phi: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
     angle = float(np.linalg.norm(phi))
     W = hat(phi)
     if angle < 1e-3:
-        return np.asarray(np.eye(3) + (0.5 - angle**2 / 24.0) * W + (1.0 / 6.0 - angle**2 / 120.0) * (W @ W))
-    return np.asarray(np.eye(3) + (1.0 - np.cos(angle)) / angle**2 * W + (angle - np.sin(angle)) / angle**3 * (W @ W))
+        return np.asarray(
+            np.eye(3) + (0.5 - angle**2 / 24.0) * W + (1.0 / 6.0 - angle**2 / 120.0) * (W @ W)
+        )
+    return np.asarray(
+        np.eye(3)
+        + (1.0 - np.cos(angle)) / angle**2 * W
+        + (angle - np.sin(angle)) / angle**3 * (W @ W)
+    )
 
 
 def exp(xi: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, "4 4"]:
@@ -68,7 +74,9 @@ def log(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6"]:
     return np.concatenate([np.linalg.solve(_left_jacobian(phi), T[:3, 3]), phi])
 
 
-def from_rt(R: Float64[np.ndarray, "*B 3 3"], t: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 4 4"]:
+def from_rt(
+    R: Float64[np.ndarray, "*B 3 3"], t: Float64[np.ndarray, "*B 3"]
+) -> Float64[np.ndarray, "*B 4 4"]:
     """Motions of rotation matrices and translations, m."""
     T = np.zeros((*R.shape[:-2], 4, 4))
     T[..., :3, :3] = R
@@ -104,18 +112,24 @@ def adjoint(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6 6"]:
     return A
 
 
-def interpolate(T_a: Float64[np.ndarray, "4 4"], T_b: Float64[np.ndarray, "4 4"], s: float) -> Float64[np.ndarray, "4 4"]:
+def interpolate(
+    T_a: Float64[np.ndarray, "4 4"], T_b: Float64[np.ndarray, "4 4"], s: float
+) -> Float64[np.ndarray, "4 4"]:
     """The pose at share s of the way from T_a (0) to T_b (1): straight line of positions, constant rate of turning."""
     phi = so3_log(T_a[:3, :3].T @ T_b[:3, :3])
     return from_rt(T_a[:3, :3] @ so3_exp(s * phi), (1.0 - s) * T_a[:3, 3] + s * T_b[:3, 3])
 
 
-def perturb(T: Float64[np.ndarray, "*B 4 4"], delta: Float64[np.ndarray, "*B 6"]) -> Float64[np.ndarray, "*B 4 4"]:
+def perturb(
+    T: Float64[np.ndarray, "*B 4 4"], delta: Float64[np.ndarray, "*B 6"]
+) -> Float64[np.ndarray, "*B 4 4"]:
     """T with pose errors (m, rad; see the head of this file) added; leading dimensions broadcast."""
     return from_rt(so3_exp(delta[..., 3:]) @ T[..., :3, :3], T[..., :3, 3] + delta[..., :3])
 
 
-def difference(T: Float64[np.ndarray, "*B 4 4"], T_reference: Float64[np.ndarray, "*B 4 4"]) -> Float64[np.ndarray, "*B 6"]:
+def difference(
+    T: Float64[np.ndarray, "*B 4 4"], T_reference: Float64[np.ndarray, "*B 4 4"]
+) -> Float64[np.ndarray, "*B 6"]:
     """The pose error that leads from the reference to T: ``perturb(T_reference, difference(T, T_reference))`` is T."""
     turn = T[..., :3, :3] @ np.swapaxes(T_reference[..., :3, :3], -1, -2)
     return np.concatenate([T[..., :3, 3] - T_reference[..., :3, 3], so3_log(turn)], axis=-1)
@@ -141,28 +155,45 @@ def matrix_from_quaternion(q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "
     """Rotation matrix of a quaternion x y z w of any length but zero (ValueError)."""
     n = float(np.dot(q, q))
     if not np.isfinite(n) or n < 1e-12:
-        raise ValueError(f"a quaternion of length {np.sqrt(n):g} is no rotation: wanted x y z w of length 1 (identity is 0 0 0 1)")
+        raise ValueError(
+            f"a quaternion of length {np.sqrt(n):g} is no rotation: wanted x y z w of length 1 (identity is 0 0 0 1)"
+        )
     x, y, z, w = np.asarray(q, np.float64) / np.sqrt(n)
-    return np.array([
-        [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - z * w), 2.0 * (x * z + y * w)],
-        [2.0 * (x * y + z * w), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - x * w)],
-        [2.0 * (x * z - y * w), 2.0 * (y * z + x * w), 1.0 - 2.0 * (x * x + y * y)],
-    ])  # fmt: skip
+    return np.array(
+        [
+            [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - z * w), 2.0 * (x * z + y * w)],
+            [2.0 * (x * y + z * w), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - x * w)],
+            [2.0 * (x * z - y * w), 2.0 * (y * z + x * w), 1.0 - 2.0 * (x * x + y * y)],
+        ]
+    )
 
 
-def from_quaternion(t: Float64[np.ndarray, "3"], q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "4 4"]:
+def from_quaternion(
+    t: Float64[np.ndarray, "3"], q: Float64[np.ndarray, "4"]
+) -> Float64[np.ndarray, "4 4"]:
     """Motion of a translation (m) and a quaternion x y z w."""
     return from_rt(matrix_from_quaternion(q), np.asarray(t, np.float64))
 
 
 def is_se3(T: object, *, tolerance: float = 1e-6) -> bool:
     """Whether T is a finite (4,4) array with an orthonormal rotation of determinant 1 and a last row 0 0 0 1."""
-    if not isinstance(T, np.ndarray) or T.shape != (4, 4) or not np.issubdtype(T.dtype, np.floating) or not np.isfinite(T).all():
+    if (
+        not isinstance(T, np.ndarray)
+        or T.shape != (4, 4)
+        or not np.issubdtype(T.dtype, np.floating)
+        or not np.isfinite(T).all()
+    ):
         return False
     R, last = T[:3, :3], np.array([0.0, 0.0, 0.0, 1.0])
-    return bool(np.abs(R @ R.T - np.eye(3)).max() <= tolerance and np.linalg.det(R) > 0.0 and np.abs(T[3] - last).max() <= tolerance)
+    return bool(
+        np.abs(R @ R.T - np.eye(3)).max() <= tolerance
+        and np.linalg.det(R) > 0.0
+        and np.abs(T[3] - last).max() <= tolerance
+    )
 
 
 def transform(T_a_b: Float64[np.ndarray, "4 4"], points_b: np.ndarray) -> np.ndarray:
     """Points (N,3) of frame b in frame a; dtype of the points kept."""
-    return np.asarray(points_b @ T_a_b[:3, :3].T.astype(points_b.dtype) + T_a_b[:3, 3].astype(points_b.dtype))
+    return np.asarray(
+        points_b @ T_a_b[:3, :3].T.astype(points_b.dtype) + T_a_b[:3, 3].astype(points_b.dtype)
+    )

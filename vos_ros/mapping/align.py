@@ -54,7 +54,10 @@ _COST_NOISE = 0.01
 """Two poses whose mean costs differ by less explain the depth equally well: the grid's cells are coarse. The refined one is taken."""
 _CLIP_M = 0.2
 _MAX_SIGMAS = 5.0
-_DRAWS = np.random.default_rng(20240207).standard_normal((len(_ROUNDS), _HYPOTHESES, 6)) * np.array(_ROUNDS)[:, None, None]
+_DRAWS = (
+    np.random.default_rng(20240207).standard_normal((len(_ROUNDS), _HYPOTHESES, 6))
+    * np.array(_ROUNDS)[:, None, None]
+)
 """The same draws each time: a correction is a function of its arguments."""
 
 
@@ -91,11 +94,15 @@ def align(
     Deterministic. Raises ValueError where the depth's shape is not the intrinsics' or the covariance is not one.
     """
     if depth.shape != (intrinsics.height, intrinsics.width):
-        raise ValueError(f"depth is {depth.shape[1]}x{depth.shape[0]}, the intrinsics are of {intrinsics.width}x{intrinsics.height}:"
-                         " register the depth to the colour image")
+        raise ValueError(
+            f"depth is {depth.shape[1]}x{depth.shape[0]}, the intrinsics are of {intrinsics.width}x{intrinsics.height}:"
+            " register the depth to the colour image"
+        )
     information = _information(pose_cov)
 
-    def refused(reason: str, before: float = np.nan, after: float = np.nan, inliers: float = np.nan) -> Alignment:
+    def refused(
+        reason: str, before: float = np.nan, after: float = np.nan, inliers: float = np.nan
+    ) -> Alignment:
         return Alignment(T_map_camera, pose_cov, before, after, inliers, False, reason)
 
     origin = T_map_camera[:3, 3]
@@ -109,24 +116,39 @@ def align(
     some = points[:: max(1, len(points) // _SOME_POINTS)]
     poses, posterior = _search(problem, points, some, pose_cov, intrinsics)
     best = int(np.argmin(problem.cost(poses, some, 1.0)))
-    poses[best], posterior[best] = (x[0] for x in problem.refine(poses[best : best + 1], points, _FINE))
+    poses[best], posterior[best] = (
+        x[0] for x in problem.refine(poses[best : best + 1], points, _FINE)
+    )
     cost = problem.cost(np.concatenate([poses, prior[None]]), points, 1.0)
     best = int(np.argmin(cost[:-1]))
     before, after = reading.residual(prior, points), reading.residual(poses[best], points)
     if min(before[2], after[2]) < _MIN_POINTS:
-        return refused(f"{min(before[2], after[2])} map points fall on measured depth, wanted {_MIN_POINTS}", before[0])
+        return refused(
+            f"{min(before[2], after[2])} map points fall on measured depth, wanted {_MIN_POINTS}",
+            before[0],
+        )
     if after[1] < _MIN_INLIERS:
-        return refused(f"at best {after[1]:.0%} of the map points agree with the depth, wanted {_MIN_INLIERS:.0%}",
-                       before[0], after[0], after[1])
+        return refused(
+            f"at best {after[1]:.0%} of the map points agree with the depth, wanted {_MIN_INLIERS:.0%}",
+            before[0],
+            after[0],
+            after[1],
+        )
     if cost[best] > cost[-1] + _COST_NOISE:
         return refused("no pose explains the depth better", before[0], after[0], after[1])
     delta = se3.difference(poses[best], prior)
     sigmas = float(np.sqrt(delta @ information @ delta))
     if sigmas > _MAX_SIGMAS:
-        return refused(f"the correction would be {sigmas:.1f} standard deviations of the pose, wanted at most {_MAX_SIGMAS:g}",
-                       before[0], after[0], after[1])
+        return refused(
+            f"the correction would be {sigmas:.1f} standard deviations of the pose, wanted at most {_MAX_SIGMAS:g}",
+            before[0],
+            after[0],
+            after[1],
+        )
     covariance = _with_rivals(poses, posterior, cost[:-1] * len(points) * _INDEPENDENT, best)
-    doubt = 0.5 * float(np.clip((_GOOD_INLIERS - after[1]) / (_GOOD_INLIERS - _MIN_INLIERS), 0.0, 1.0))
+    doubt = 0.5 * float(
+        np.clip((_GOOD_INLIERS - after[1]) / (_GOOD_INLIERS - _MIN_INLIERS), 0.0, 1.0)
+    )
     covariance = (1.0 - doubt) * covariance + doubt * pose_cov
     corrected = se3.from_rt(poses[best][:3, :3], poses[best][:3, 3] + origin)
     return Alignment(corrected, covariance, before[0], after[0], after[1], True, "")
@@ -134,16 +156,23 @@ def align(
 
 def _information(pose_cov: Float64[np.ndarray, "6 6"]) -> Float64[np.ndarray, "6 6"]:
     if pose_cov.shape != (6, 6) or not np.isfinite(pose_cov).all():
-        raise ValueError(f"pose covariance: got shape {pose_cov.shape}, finite {bool(np.isfinite(pose_cov).all())}; wanted finite (6,6)")
+        raise ValueError(
+            f"pose covariance: got shape {pose_cov.shape}, finite {bool(np.isfinite(pose_cov).all())}; wanted finite (6,6)"
+        )
     values, vectors = np.linalg.eigh(0.5 * (pose_cov + pose_cov.T))
     if values[0] < -1e-9 * max(values[-1], 1e-9):
-        raise ValueError(f"pose covariance: smallest eigenvalue {values[0]:g}; wanted a positive semidefinite matrix")
+        raise ValueError(
+            f"pose covariance: smallest eigenvalue {values[0]:g}; wanted a positive semidefinite matrix"
+        )
     # A pose stated to be exact is exact to a tenth of a millimetre and of a milliradian.
     return np.asarray((vectors / np.maximum(values, 1e-8)) @ vectors.T)
 
 
 def _visible_points(
-    objects: Sequence[MapObject], T_map_camera: np.ndarray, intrinsics: Intrinsics, config: MappingConfig
+    objects: Sequence[MapObject],
+    T_map_camera: np.ndarray,
+    intrinsics: Intrinsics,
+    config: MappingConfig,
 ) -> Float32[np.ndarray, "P 3"]:
     """Points, relative to the camera's position in the map's axes, that nothing of the map hides and that lie in the view or so near
     its border that a correction may bring them in; at most ``_MAX_POINTS``, no object with more than its share."""
@@ -154,16 +183,28 @@ def _visible_points(
     points = (np.concatenate(kept) - T_map_camera[:3, 3]).astype(np.float32)
     x, y, z = (points @ T_map_camera[:3, i].astype(np.float32) for i in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
-        u, v = x / z * np.float32(intrinsics.fx) + np.float32(intrinsics.cx), y / z * np.float32(intrinsics.fy) + np.float32(intrinsics.cy)
+        u, v = (
+            x / z * np.float32(intrinsics.fx) + np.float32(intrinsics.cx),
+            y / z * np.float32(intrinsics.fy) + np.float32(intrinsics.cy),
+        )
         w, h = intrinsics.width, intrinsics.height
         margin = 0.15 * w
-        near = (z > config.near_m) & (z < config.far_m) & (u > -margin) & (u < w + margin) & (v > -margin) & (v < h + margin)
+        near = (
+            (z > config.near_m)
+            & (z < config.far_m)
+            & (u > -margin)
+            & (u < w + margin)
+            & (v > -margin)
+            & (v < h + margin)
+        )
     index = np.flatnonzero(near)
     if not len(index):
         return np.zeros((0, 3), np.float32)
     cell = max(1.0, w / _GRID_COLUMNS)
     columns, rows = int((w + 2 * margin) / cell) + 1, int((h + 2 * margin) / cell) + 1
-    flat = ((v[index] + margin) / cell).astype(np.int64) * columns + ((u[index] + margin) / cell).astype(np.int64)
+    flat = ((v[index] + margin) / cell).astype(np.int64) * columns + (
+        (u[index] + margin) / cell
+    ).astype(np.int64)
     nearest = np.full(rows * columns, np.float32(1e9))
     np.minimum.at(nearest, flat, z[index])
     around = cv2.erode(nearest.reshape(rows, columns), np.ones((3, 3), np.uint8)).ravel()
@@ -173,7 +214,9 @@ def _visible_points(
     return np.asarray(points[_fair_share(owner, index, _MAX_POINTS)])
 
 
-def _fair_share(owner: Int64[np.ndarray, "M"], index: Int64[np.ndarray, "P"], limit: int) -> Int64[np.ndarray, "Q"]:
+def _fair_share(
+    owner: Int64[np.ndarray, "M"], index: Int64[np.ndarray, "P"], limit: int
+) -> Int64[np.ndarray, "Q"]:
     """At most ``limit`` of the points: every object gives all it has or the same number, evenly spread over its points."""
     counts = np.bincount(owner[index])
     quota, left = limit, int(counts.sum())
@@ -206,7 +249,10 @@ class _Reading:
         self.focal = np.array([intrinsics.fx, intrinsics.fy], np.float32) / step
         self.centre = (np.array([intrinsics.cx, intrinsics.cy], np.float32) - step // 2) / step
         self.near = np.float32(config.near_m)
-        self.tolerance_m, self.tolerance_per_m2 = np.float32(config.depth_tolerance_m), np.float32(config.depth_tolerance_per_m2)
+        self.tolerance_m, self.tolerance_per_m2 = (
+            np.float32(config.depth_tolerance_m),
+            np.float32(config.depth_tolerance_per_m2),
+        )
 
     def tolerance(self, z: np.ndarray) -> np.ndarray:
         """Largest difference of range that is still agreement, m."""
@@ -228,7 +274,9 @@ class _Reading:
         inside &= (u >= 0) & (u < self.columns) & (v >= 0) & (v < self.rows)
         return camera, inside, np.where(inside, v * self.columns + u, 0).astype(np.int64)
 
-    def residual(self, pose: Float64[np.ndarray, "4 4"], points: Float32[np.ndarray, "P 3"]) -> tuple[float, float, int]:
+    def residual(
+        self, pose: Float64[np.ndarray, "4 4"], points: Float32[np.ndarray, "P 3"]
+    ) -> tuple[float, float, int]:
         """Mean clipped absolute difference of range (m), share that agrees, number of points with a measurement; a point hidden by
         something nearer counts half."""
         camera, inside, cell = self.look_up(pose[None], points)
@@ -248,11 +296,17 @@ class _Problem:
     in all; where a method is given fewer, each stands for several."""
 
     def __init__(
-        self, reading: _Reading, prior: Float64[np.ndarray, "4 4"], information: Float64[np.ndarray, "6 6"], count: int
+        self,
+        reading: _Reading,
+        prior: Float64[np.ndarray, "4 4"],
+        information: Float64[np.ndarray, "6 6"],
+        count: int,
     ) -> None:
         self.reading, self.prior, self.information, self.count = reading, prior, information, count
 
-    def cost(self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"], scale: float) -> Float64[np.ndarray, "K"]:
+    def cost(
+        self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"], scale: float
+    ) -> Float64[np.ndarray, "K"]:
         """Mean cost per point, 0..1, plus the prior's share; ``scale`` widens the tolerance."""
         reading = self.reading
         camera, inside, cell = reading.look_up(poses, points)
@@ -267,7 +321,10 @@ class _Problem:
         return np.asarray(cost.mean(axis=1) + prior / (_INDEPENDENT * self.count))
 
     def refine(
-        self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"], reaches: Sequence[float]
+        self,
+        poses: Float64[np.ndarray, "K 4 4"],
+        points: Float32[np.ndarray, "P 3"],
+        reaches: Sequence[float],
     ) -> tuple[Float64[np.ndarray, "K 4 4"], Float64[np.ndarray, "K 6 6"]]:
         """Gauss-Newton from each pose, one iteration per reach of the robust weight; poses and the information at the last one."""
         reading = self.reading
@@ -287,7 +344,9 @@ class _Problem:
             jacobian = np.concatenate([n @ turn, _cross(v, n) @ turn], axis=-1)
             weighted = (jacobian * weight[..., None]).transpose(0, 2, 1)
             total = (weighted @ jacobian).astype(np.float64) + self.information
-            gradient = (weighted @ residual[..., None])[..., 0] + se3.difference(poses, self.prior) @ self.information
+            gradient = (weighted @ residual[..., None])[..., 0] + se3.difference(
+                poses, self.prior
+            ) @ self.information
             poses = se3.perturb(poses, -np.linalg.solve(total, gradient[..., None])[..., 0])
         return poses, total
 
@@ -298,7 +357,11 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _search(
-    problem: _Problem, points: Float32[np.ndarray, "P 3"], some: Float32[np.ndarray, "S 3"], pose_cov: np.ndarray, intrinsics: Intrinsics
+    problem: _Problem,
+    points: Float32[np.ndarray, "P 3"],
+    some: Float32[np.ndarray, "S 3"],
+    pose_cov: np.ndarray,
+    intrinsics: Intrinsics,
 ) -> tuple[Float64[np.ndarray, "K 4 4"], Float64[np.ndarray, "K 6 6"]]:
     """The best minima found, and the information there: from the prior's mean, and where the prior is wide from the best of many poses
     drawn from it, in rounds until one explains the depth well."""
@@ -306,7 +369,10 @@ def _search(
     values, vectors = np.linalg.eigh(0.5 * (pose_cov + pose_cov.T))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     ranges = float(np.median(points @ prior[0, :3, 2].astype(np.float32)))
-    spread_m, spread_rad = np.sqrt(np.trace(pose_cov[:3, :3]) / 3.0), np.sqrt(np.trace(pose_cov[3:, 3:]) / 3.0)
+    spread_m, spread_rad = (
+        np.sqrt(np.trace(pose_cov[:3, :3]) / 3.0),
+        np.sqrt(np.trace(pose_cov[3:, 3:]) / 3.0),
+    )
     if intrinsics.fx * (spread_m / max(ranges, 0.1) + spread_rad) < _BASIN_PX:
         return problem.refine(prior, some, _MIDDLE)
     few, sparse = (points[:: max(1, len(points) // n)] for n in (_FEW_POINTS, _FEW_POINTS // 2))
@@ -314,7 +380,9 @@ def _search(
     for draws in _DRAWS:
         drawn = se3.perturb(prior, draws @ root.T)
         ranked = np.argsort(problem.cost(drawn, sparse, 3.0), kind="stable")
-        starts, _ = problem.refine(np.concatenate([prior, drawn[ranked[: _STARTS - 1]]]), few, _COARSE)
+        starts, _ = problem.refine(
+            np.concatenate([prior, drawn[ranked[: _STARTS - 1]]]), few, _COARSE
+        )
         starts = starts[np.argsort(problem.cost(starts, some, 1.5), kind="stable")[:_RIVALS]]
         found = problem.refine(starts, some, _MIDDLE)
         poses, posterior = np.concatenate([poses, found[0]]), np.concatenate([posterior, found[1]])
@@ -325,7 +393,9 @@ def _search(
     return poses, posterior
 
 
-def _with_rivals(poses: np.ndarray, information: np.ndarray, energy: np.ndarray, best: int) -> Float64[np.ndarray, "6 6"]:
+def _with_rivals(
+    poses: np.ndarray, information: np.ndarray, energy: np.ndarray, best: int
+) -> Float64[np.ndarray, "6 6"]:
     """Covariance about the best pose, of all poses weighted by how well they explain the depth (``energy``: negative log
     likelihood)."""
     weight = np.exp(-(energy - energy[best]))

@@ -43,10 +43,14 @@ def lift(
     Raises ValueError where the shapes differ.
     """
     if mask.shape != depth.shape or mask.shape != (intrinsics.height, intrinsics.width):
-        raise ValueError(f"mask {mask.shape}, depth {depth.shape} and intrinsics ({intrinsics.height}, {intrinsics.width}) differ in size:"
-                         " wanted three of one image or crop")
+        raise ValueError(
+            f"mask {mask.shape}, depth {depth.shape} and intrinsics ({intrinsics.height}, {intrinsics.width}) differ in size:"
+            " wanted three of one image or crop"
+        )
     labels = mask.view(np.uint8)
-    points = lift_labels(labels, boxes_of(labels, 1), depth, T_map_camera, intrinsics, config, liftable=liftable)
+    points = lift_labels(
+        labels, boxes_of(labels, 1), depth, T_map_camera, intrinsics, config, liftable=liftable
+    )
     return points.get(1, np.zeros((0, 3), np.float32))
 
 
@@ -65,7 +69,10 @@ def lift_labels(
     if not boxes:
         return {}
     # One line around the masks is enough for their borders and the depth's slopes.
-    top, bottom = max(min(y0 for _, y0, _, _ in boxes.values()) - 1, 0), max(y1 for _, _, _, y1 in boxes.values()) + 1
+    top, bottom = (
+        max(min(y0 for _, y0, _, _ in boxes.values()) - 1, 0),
+        max(y1 for _, _, _, y1 in boxes.values()) + 1,
+    )
     labels, z = labels[top:bottom], depth[top:bottom]
     crop = replace(intrinsics, cy=intrinsics.cy - top, height=len(z))
     good = liftable_pixels(z, crop, config) if liftable is None else liftable[top:bottom]
@@ -81,7 +88,9 @@ def lift_labels(
             if not len(flat):
                 continue
         if len(flat) > config.lift_max_points:
-            flat = flat.take(np.arange(config.lift_max_points) * len(flat) // config.lift_max_points)
+            flat = flat.take(
+                np.arange(config.lift_max_points) * len(flat) // config.lift_max_points
+            )
         here = measured.take(flat)
         near = _near_median(here, config)
         if not near.all():
@@ -103,26 +112,36 @@ def _near_median(ranges: Float32[np.ndarray, "P"], config: MappingConfig) -> Boo
     median = np.partition(some, half)[half]
     spread = float(np.partition(np.abs(some - median), half)[half])
     # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
-    limit = max(_OUTLIER_SIGMAS * MAD_TO_SIGMA * spread, config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2)
+    limit = max(
+        _OUTLIER_SIGMAS * MAD_TO_SIGMA * spread,
+        config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2,
+    )
     return np.asarray(np.abs(ranges - median) <= limit)
 
 
 def liftable_pixels(
-    depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, config: MappingConfig = MappingConfig()  # noqa: B008 (frozen)
+    depth: Float32[np.ndarray, "H W"],
+    intrinsics: Intrinsics,
+    config: MappingConfig = MappingConfig(),  # noqa: B008 (frozen)
 ) -> Bool[np.ndarray, "H W"]:
     """Pixels with a measurement that aren't beside a jump of depth."""
     z = known_depth(depth)
     return np.asarray((z > 0) & ~_beside_jump(z, intrinsics, config))
 
 
-def _beside_jump(z: Float32[np.ndarray, "h w"], intrinsics: Intrinsics, config: MappingConfig) -> Bool[np.ndarray, "h w"]:
+def _beside_jump(
+    z: Float32[np.ndarray, "h w"], intrinsics: Intrinsics, config: MappingConfig
+) -> Bool[np.ndarray, "h w"]:
     """Pixels next to a known pixel whose depth differs by more than a steep surface and the sensor's noise explain."""
     jump = np.zeros(z.shape, bool)
     for axis, focal in ((0, intrinsics.fy), (1, intrinsics.fx)):
         a = z[:-1] if axis == 0 else z[:, :-1]
         b = z[1:] if axis == 0 else z[:, 1:]
         nearer = np.minimum(a, b)
-        allowed = np.float32(_MAX_SLOPE / focal) * nearer + np.float32(config.depth_tolerance_per_m2) * nearer * nearer
+        allowed = (
+            np.float32(_MAX_SLOPE / focal) * nearer
+            + np.float32(config.depth_tolerance_per_m2) * nearer * nearer
+        )
         cut = (nearer > 0) & (np.abs(a - b) > allowed)
         if axis == 0:
             jump[:-1] |= cut
@@ -142,7 +161,9 @@ def _within(labels: Labels, edge_px: int) -> Labels:
     return np.asarray(least * inside)
 
 
-def _middle(mask: Bool[np.ndarray, "h w"], good: Bool[np.ndarray, "h w"], edge_px: int) -> Bool[np.ndarray, "h w"]:
+def _middle(
+    mask: Bool[np.ndarray, "h w"], good: Bool[np.ndarray, "h w"], edge_px: int
+) -> Bool[np.ndarray, "h w"]:
     """The good pixels of a mask that has none ``edge_px`` inside, farther from its border than half of what any is."""
     inner = np.asarray(mask & good)
     if edge_px == 0 or not inner.any():

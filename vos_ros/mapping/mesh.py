@@ -21,7 +21,10 @@ _WIDE_COLUMNS = 192
 
 
 def cast(
-    objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
+    objects: Sequence[MapObject],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig,
 ) -> Iterator[Crop]:
     """The objects' crops by ray casting; objects off the image are left out.
 
@@ -33,10 +36,15 @@ def cast(
     except ImportError as e:
         bare = [o.id for o in objects if len(o.points) == 0]
         if bare:
-            raise ImportError(f"map objects {bare} come as meshes without points, and ray casting needs open3d, which is not installed:"
-                              " pip install open3d-cpu, or let the mapper send surface points") from e
-        warnings.warn("open3d is not installed: map objects that come as meshes are drawn from their points (pip install open3d-cpu)",
-                      RuntimeWarning, stacklevel=3)
+            raise ImportError(
+                f"map objects {bare} come as meshes without points, and ray casting needs open3d, which is not installed:"
+                " pip install open3d-cpu, or let the mapper send surface points"
+            ) from e
+        warnings.warn(
+            "open3d is not installed: map objects that come as meshes are drawn from their points (pip install open3d-cpu)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
         yield from splat(objects, T_map_camera, intrinsics, config)
         return
     for o in objects:
@@ -49,7 +57,10 @@ def cast(
         if float(camera[:, 2].max()) <= config.near_m:
             continue
         scene: Any = o3d.t.geometry.RaycastingScene()
-        scene.add_triangles(np.ascontiguousarray(camera, np.float32), np.ascontiguousarray(o.mesh.triangles, np.uint32))
+        scene.add_triangles(
+            np.ascontiguousarray(camera, np.float32),
+            np.ascontiguousarray(o.mesh.triangles, np.uint32),
+        )
         roi = _bounds(camera, intrinsics, config)
         if roi is None:
             continue
@@ -59,29 +70,46 @@ def cast(
             continue
         (top, left), (bottom, right) = hit.min(axis=0), hit.max(axis=0) + 1
         tight = (roi[0] + int(left), roi[1] + int(top), roi[0] + int(right), roi[1] + int(bottom))
-        touches = tight[0] == 0 or tight[1] == 0 or tight[2] == intrinsics.width or tight[3] == intrinsics.height
+        touches = (
+            tight[0] == 0
+            or tight[1] == 0
+            or tight[2] == intrinsics.width
+            or tight[3] == intrinsics.height
+        )
         outside = _share_outside(scene, camera, intrinsics, config) if touches else 0.0
         hit_depth = np.ascontiguousarray(depth[top:bottom, left:right])
         yield Crop(o.id, tight, hit_depth, hit_depth, outside)
 
 
-def _bounds(camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig) -> tuple[int, int, int, int] | None:
+def _bounds(
+    camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig
+) -> tuple[int, int, int, int] | None:
     """The part of the image that the mesh may touch; all of it where some vertex lies behind the near plane."""
     w, h = intrinsics.width, intrinsics.height
     if float(camera[:, 2].min()) <= config.near_m:
         return (0, 0, w, h)
     pixels = project(camera, intrinsics)
     low, high = np.floor(pixels.min(axis=0)), np.ceil(pixels.max(axis=0)) + 1
-    x0, y0, x1, y1 = (int(v) for v in (max(low[0], 0), max(low[1], 0), min(high[0], w), min(high[1], h)))
+    x0, y0, x1, y1 = (
+        int(v) for v in (max(low[0], 0), max(low[1], 0), min(high[0], w), min(high[1], h))
+    )
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def _depth(
-    scene: Any, intrinsics: Intrinsics, roi: tuple[int, int, int, int], step: int, config: MappingConfig
+    scene: Any,
+    intrinsics: Intrinsics,
+    roi: tuple[int, int, int, int],
+    step: int,
+    config: MappingConfig,
 ) -> Float32[np.ndarray, "h w"]:
     """z (m) along the rays of every ``step``-th pixel of the roi, ``EMPTY`` where nothing is hit."""
-    x = (np.arange(roi[0], roi[2], step, dtype=np.float32) - np.float32(intrinsics.cx)) / np.float32(intrinsics.fx)
-    y = (np.arange(roi[1], roi[3], step, dtype=np.float32) - np.float32(intrinsics.cy)) / np.float32(intrinsics.fy)
+    x = (
+        np.arange(roi[0], roi[2], step, dtype=np.float32) - np.float32(intrinsics.cx)
+    ) / np.float32(intrinsics.fx)
+    y = (
+        np.arange(roi[1], roi[3], step, dtype=np.float32) - np.float32(intrinsics.cy)
+    ) / np.float32(intrinsics.fy)
     rays = np.zeros((len(y), len(x), 6), np.float32)
     rays[..., 3], rays[..., 4], rays[..., 5] = x[None, :], y[:, None], 1.0
     # Directions of z = 1: the distance along the ray, in their lengths, is z.
@@ -89,11 +117,19 @@ def _depth(
     return np.where((z > config.near_m) & (z < config.far_m), z, EMPTY).astype(np.float32)
 
 
-def _share_outside(scene: Any, camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig) -> float:
+def _share_outside(
+    scene: Any, camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig
+) -> float:
     """Share of the silhouette outside the image, in solid angle, as far as a much wider view sees it."""
     w, h = intrinsics.width, intrinsics.height
     pad_x, pad_y = int(0.5 * (_WIDE - 1.0) * w), int(0.5 * (_WIDE - 1.0) * h)
-    wide = replace(intrinsics, cx=intrinsics.cx + pad_x, cy=intrinsics.cy + pad_y, width=w + 2 * pad_x, height=h + 2 * pad_y)
+    wide = replace(
+        intrinsics,
+        cx=intrinsics.cx + pad_x,
+        cy=intrinsics.cy + pad_y,
+        width=w + 2 * pad_x,
+        height=h + 2 * pad_y,
+    )
     roi = _bounds(camera, wide, config)
     if roi is None:
         return 0.0

@@ -27,7 +27,9 @@ class ObjectMap:
         self._objects: dict[int, MapObject] = {}
         self._merged: dict[int, int] = {}
         self._started = False
-        self._missed = 0  # the highest revision that could not be applied for want of those before it
+        self._missed = (
+            0  # the highest revision that could not be applied for want of those before it
+        )
 
     def apply(self, update: MapUpdate) -> str:
         """Takes an update in, whole or not at all: "" where it was applied, else the reason why not. The map stays usable either way.
@@ -86,7 +88,9 @@ class ObjectMap:
         try:
             return self._objects[object_id]
         except KeyError:
-            raise KeyError(f"object {object_id} is not in the map (revision {self.revision}, {len(self)} objects)") from None
+            raise KeyError(
+                f"object {object_id} is not in the map (revision {self.revision}, {len(self)} objects)"
+            ) from None
 
     def get(self, object_id: int) -> MapObject | None:
         """The object of an id, or None."""
@@ -97,21 +101,41 @@ class ObjectMap:
         if not self._started or update.session_id != self.session_id:
             if update.full:
                 return "", False
-            known = f"map session {update.session_id!r} is new" if self._started else "no map has come yet"
-            return f"revision {update.revision} is a delta and {known}: waiting for a snapshot", False
+            known = (
+                f"map session {update.session_id!r} is new"
+                if self._started
+                else "no map has come yet"
+            )
+            return (
+                f"revision {update.revision} is a delta and {known}: waiting for a snapshot",
+                False,
+            )
         if update.full:
             if update.revision >= self.revision:
                 return "", False
-            return f"snapshot of revision {update.revision} is older than revision {self.revision}, which is held: ignored", True
+            return (
+                f"snapshot of revision {update.revision} is older than revision {self.revision}, which is held: ignored",
+                True,
+            )
         if update.revision <= self.revision:
-            return f"revision {update.revision} is not newer than revision {self.revision}, which is held: ignored", True
+            return (
+                f"revision {update.revision} is not newer than revision {self.revision}, which is held: ignored",
+                True,
+            )
         if update.revision > self.revision + 1:
             first, last = self.revision + 1, update.revision - 1
-            missing = f"revision {first} is" if first == last else f"revisions {first} to {last} are"
-            return f"revision {update.revision} came after {self.revision}: {missing} missing, waiting for a snapshot", False
+            missing = (
+                f"revision {first} is" if first == last else f"revisions {first} to {last} are"
+            )
+            return (
+                f"revision {update.revision} came after {self.revision}: {missing} missing, waiting for a snapshot",
+                False,
+            )
         if update.frame_id != self.frame_id:
-            return (f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot",
-                    False)
+            return (
+                f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot",
+                False,
+            )
         return "", False
 
 
@@ -133,7 +157,9 @@ def _flaw(update: MapUpdate) -> str:
     for o in update.objects:
         flaw = _object_flaw(o)
         if flaw or o.id in seen:
-            return f"{head}object {o.id} {flaw or 'comes twice'}: nothing of this update was applied"
+            return (
+                f"{head}object {o.id} {flaw or 'comes twice'}: nothing of this update was applied"
+            )
         seen.add(o.id)
     into = dict(update.merged)
     if len(into) != len(update.merged):
@@ -146,8 +172,10 @@ def _flaw(update: MapUpdate) -> str:
         if new in chain:
             return f"{head}merges go round in a circle through {', '.join(map(str, chain))}: nothing of this update was applied"
         if not 1 <= new <= _MAX_ID or old in seen:
-            return f"{head}object {old} is merged into {new}{' and listed too' if old in seen else ''}, wanted an id of 1..{_MAX_ID}" \
-                   " for an object that is not listed: nothing of this update was applied"
+            return (
+                f"{head}object {old} is merged into {new}{' and listed too' if old in seen else ''}, wanted an id of 1..{_MAX_ID}"
+                " for an object that is not listed: nothing of this update was applied"
+            )
     return ""
 
 
@@ -173,4 +201,3 @@ def _finite(o: MapObject) -> MapObject:
     """The object without points that are not finite: a hole in the sensor's data is no flaw of the object."""
     good = np.isfinite(o.points).all(axis=1)
     return o if good.all() else replace(o, points=np.ascontiguousarray(o.points[good]))
-

@@ -24,8 +24,14 @@ _REFINE = 2  # cells that one object may differ from the common shift
 
 
 def register(
-    objects: Sequence[MapObject], projections: Mapping[int, Projection], evidence: Mapping[int, Float32[np.ndarray, "h w"]], cell_px: float,
-    T_map_camera: Float64[np.ndarray, "4 4"], pose_cov: Float64[np.ndarray, "6 6"], intrinsics: Intrinsics, n_poses: int,
+    objects: Sequence[MapObject],
+    projections: Mapping[int, Projection],
+    evidence: Mapping[int, Float32[np.ndarray, "h w"]],
+    cell_px: float,
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    pose_cov: Float64[np.ndarray, "6 6"],
+    intrinsics: Intrinsics,
+    n_poses: int,
 ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"]] | None:
     """The corrected pose and its covariance; None where nothing can be measured.
 
@@ -37,7 +43,9 @@ def register(
         p, odds = projections.get(o.id), evidence.get(o.id)
         if p is None or odds is None:
             continue
-        share = cv2.resize(p.mask.astype(np.float32), odds.shape[::-1], interpolation=cv2.INTER_AREA)
+        share = cv2.resize(
+            p.mask.astype(np.float32), odds.shape[::-1], interpolation=cv2.INTER_AREA
+        )
         if share.sum() >= _MIN_CELLS:
             landmarks.append(_middle(p, intrinsics, T_map_camera))
             fields.append((odds, share))
@@ -51,7 +59,9 @@ def register(
     dx, dy = np.meshgrid(shifts, shifts)
     offsets = np.stack([dx, dy], -1).astype(float)
     # shared by all: the most probable common shift, so that no object runs to its double on its own
-    common = scores.sum(0) - 0.5 * np.einsum("ijk,kl,ijl->ij", offsets, np.linalg.inv(spread), offsets)
+    common = scores.sum(0) - 0.5 * np.einsum(
+        "ijk,kl,ijl->ij", offsets, np.linalg.inv(spread), offsets
+    )
     inner = slice(_REFINE + 1, -_REFINE - 1)
     row, column = np.unravel_index(common[inner, inner].argmax(), common[inner, inner].shape)
     row, column = int(row) + _REFINE + 1, int(column) + _REFINE + 1
@@ -67,7 +77,9 @@ def register(
     return perturb(T_map_camera, gain @ z), 0.5 * (posterior + posterior.T)
 
 
-def _middle(p: Projection, intrinsics: Intrinsics, T_map_camera: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "3"]:
+def _middle(
+    p: Projection, intrinsics: Intrinsics, T_map_camera: Float64[np.ndarray, "4 4"]
+) -> Float64[np.ndarray, "3"]:
     """The map point at the median depth behind the middle of the visible pixels."""
     ys, xs = np.nonzero(p.mask_roi)
     z = float(np.median(p.depth_roi[ys, xs]))
@@ -76,13 +88,17 @@ def _middle(p: Projection, intrinsics: Intrinsics, T_map_camera: Float64[np.ndar
     return np.asarray(T_map_camera[:3, :3] @ [x, y, z] + T_map_camera[:3, 3])
 
 
-def _correlate(odds: Float32[np.ndarray, "h w"], share: Float32[np.ndarray, "h w"], reach: int) -> Float[np.ndarray, "s s"]:
+def _correlate(
+    odds: Float32[np.ndarray, "h w"], share: Float32[np.ndarray, "h w"], reach: int
+) -> Float[np.ndarray, "s s"]:
     """Sum of the log odds under the projection moved by -reach..reach cells down and right; off the image nothing is known: 0."""
     padded = cv2.copyMakeBorder(odds, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=0)
     return np.asarray(cv2.matchTemplate(padded, share, cv2.TM_CCORR))
 
 
-def _peak(score: Float[np.ndarray, "s s"], row: int, column: int) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2 2"]]:
+def _peak(
+    score: Float[np.ndarray, "s s"], row: int, column: int
+) -> tuple[Float64[np.ndarray, "2"], Float64[np.ndarray, "2 2"]]:
     """The object's own best shift (x, y; cells) relative to the common one, to a fraction of a cell, and the precision (1/cells^2) with
     which it is known: the curvature of the log likelihood, so that an outline that runs out of the image tells nothing along
     itself. At most what half a cell of error allows."""
@@ -92,7 +108,9 @@ def _peak(score: Float[np.ndarray, "s s"], row: int, column: int) -> tuple[Float
     n = score[cy - 1 : cy + 2, cx - 1 : cx + 2].astype(np.float64)
     gradient = np.array([n[1, 2] - n[1, 0], n[2, 1] - n[0, 1]]) / 2
     xy = (n[2, 2] - n[2, 0] - n[0, 2] + n[0, 0]) / 4
-    curvature = -np.array([[n[1, 2] - 2 * n[1, 1] + n[1, 0], xy], [xy, n[2, 1] - 2 * n[1, 1] + n[0, 1]]])
+    curvature = -np.array(
+        [[n[1, 2] - 2 * n[1, 1] + n[1, 0], xy], [xy, n[2, 1] - 2 * n[1, 1] + n[0, 1]]]
+    )
     values, vectors = np.linalg.eigh(curvature)
     step = vectors @ ((vectors.T @ gradient) / np.maximum(values, 1.0))
     precision = vectors @ np.diag(np.clip(values, 1e-3, 4.0)) @ vectors.T

@@ -60,11 +60,15 @@ def render(
     Raises ValueError where the pose is no rigid motion or the depth's shape is not the intrinsics'.
     """
     if not is_se3(T_map_camera, tolerance=1e-3):
-        raise ValueError(f"T_map_camera is not a rigid motion, wanted a finite 4x4 rotation and translation: got {T_map_camera!r}")
+        raise ValueError(
+            f"T_map_camera is not a rigid motion, wanted a finite 4x4 rotation and translation: got {T_map_camera!r}"
+        )
     shape = (intrinsics.height, intrinsics.width)
     if depth is not None and depth.shape != shape:
-        raise ValueError(f"depth is {depth.shape[1]}x{depth.shape[0]}, the intrinsics are of {shape[1]}x{shape[0]}: register the"
-                         " depth to the colour image")
+        raise ValueError(
+            f"depth is {depth.shape[1]}x{depth.shape[0]}, the intrinsics are of {shape[1]}x{shape[0]}: register the"
+            " depth to the colour image"
+        )
     crops = list(_crops(objects, T_map_camera, intrinsics, config))
     z_buffer = np.full(shape, EMPTY, np.float32)
     for crop in crops:
@@ -75,21 +79,32 @@ def render(
 
 
 def _crops(
-    objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
+    objects: Sequence[MapObject],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig,
 ) -> Iterator[Crop]:
-    splatted = {crop.object_id: crop for crop in splat([o for o in objects if o.mesh is None], T_map_camera, intrinsics, config)}
+    splatted = {
+        crop.object_id: crop
+        for crop in splat([o for o in objects if o.mesh is None], T_map_camera, intrinsics, config)
+    }
     meshes = [o for o in objects if o.mesh is not None]
     if meshes:
         from vos_ros.mapping.mesh import cast  # open3d is loaded only where a map has meshes
 
-        splatted.update({crop.object_id: crop for crop in cast(meshes, T_map_camera, intrinsics, config)})
+        splatted.update(
+            {crop.object_id: crop for crop in cast(meshes, T_map_camera, intrinsics, config)}
+        )
     for o in objects:
         if o.id in splatted:
             yield splatted.pop(o.id)
 
 
 def _judge(
-    crop: Crop, z_buffer: Float32[np.ndarray, "H W"], measured: Float32[np.ndarray, "H W"] | None, config: MappingConfig
+    crop: Crop,
+    z_buffer: Float32[np.ndarray, "H W"],
+    measured: Float32[np.ndarray, "H W"] | None,
+    config: MappingConfig,
 ) -> Projection:
     x0, y0, x1, y1 = crop.roi
     silhouette = crop.depth < EMPTY
@@ -99,18 +114,34 @@ def _judge(
     free = 0
     if measured is not None:
         ahead = measured[y0:y1, x0:x1] - predicted
-        tolerance = np.float32(config.depth_tolerance_m) + np.float32(config.depth_tolerance_per_m2) * predicted * predicted
+        tolerance = (
+            np.float32(config.depth_tolerance_m)
+            + np.float32(config.depth_tolerance_per_m2) * predicted * predicted
+        )
         known = measured[y0:y1, x0:x1] > 0
         mask &= ~known | (np.abs(ahead) <= tolerance)
         free = int(np.count_nonzero(silhouette & known & (ahead > tolerance)))
     inside = 1.0 - crop.truncated
     visible = inside * int(np.count_nonzero(mask)) / size
-    return Projection(crop.object_id, z_buffer.shape, crop.roi, mask, silhouette, predicted, visible, inside - visible,
-                      crop.truncated, free / size)  # fmt: skip
+    return Projection(
+        crop.object_id,
+        z_buffer.shape,
+        crop.roi,
+        mask,
+        silhouette,
+        predicted,
+        visible,
+        inside - visible,
+        crop.truncated,
+        free / size,
+    )
 
 
 def splat(
-    objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
+    objects: Sequence[MapObject],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig,
 ) -> Iterator[Crop]:
     """The objects' crops from their points; objects without a sample on the image are left out."""
     some: list[MapObject] = []
@@ -126,7 +157,10 @@ def splat(
 
 
 def _splat(
-    objects: Sequence[MapObject], T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, config: MappingConfig
+    objects: Sequence[MapObject],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig,
 ) -> Iterator[Crop]:
     counts = np.array([len(o.points) for o in objects])
     # Relative to the camera before float32 arithmetic: maps may lie kilometres from their origin.
@@ -139,7 +173,9 @@ def _splat(
         u = x * inverse * np.float32(intrinsics.fx) + np.float32(intrinsics.cx)
         v = y * inverse * np.float32(intrinsics.fy) + np.float32(intrinsics.cy)
         near = (z > config.near_m) & (z < config.far_m)
-        near &= (u > -0.5 - reach) & (u < w - 0.5 + reach) & (v > -0.5 - reach) & (v < h - 0.5 + reach)
+        near &= (
+            (u > -0.5 - reach) & (u < w - 0.5 + reach) & (v > -0.5 - reach) & (v < h - 0.5 + reach)
+        )
         inside = near & (u > -0.5) & (u < w - 0.5) & (v > -0.5) & (v < h - 0.5)
         # A sample's share of the object's view is its solid angle, which is defined behind the camera too.
         solid_angle = np.float32(1) / (x * x + y * y + z * z)
@@ -148,21 +184,37 @@ def _splat(
     total = np.add.reduceat(solid_angle, firsts, dtype=np.float64)
     seen = np.add.reduceat(np.where(inside, solid_angle, np.float32(0)), firsts, dtype=np.float64)
     index = np.flatnonzero(near)
-    column, row, z = np.rint(u[index]).astype(np.int32), np.rint(v[index]).astype(np.int32), z[index]
+    column, row, z = (
+        np.rint(u[index]).astype(np.int32),
+        np.rint(v[index]).astype(np.int32),
+        z[index],
+    )
     focal = 0.5 * (intrinsics.fx + intrinsics.fy)
     bounds = np.searchsorted(index, np.append(firsts, len(points)))
     for k, o in enumerate(objects):
         if seen[k] <= 0:
             continue
         part = slice(bounds[k], bounds[k + 1])
-        x0, y0, nearest, surface = _grow(column[part], row[part], z[part], max(o.point_radius, 0.0) * focal, reach)
+        x0, y0, nearest, surface = _grow(
+            column[part], row[part], z[part], max(o.point_radius, 0.0) * focal, reach
+        )
         roi = (max(x0, 0), max(y0, 0), min(x0 + surface.shape[1], w), min(y0 + surface.shape[0], h))
         view = np.s_[roi[1] - y0 : roi[3] - y0, roi[0] - x0 : roi[2] - x0]
-        yield Crop(o.id, roi, surface[view], nearest[view], float(np.clip(1.0 - seen[k] / total[k], 0.0, 1.0)))
+        yield Crop(
+            o.id,
+            roi,
+            surface[view],
+            nearest[view],
+            float(np.clip(1.0 - seen[k] / total[k], 0.0, 1.0)),
+        )
 
 
 def _grow(
-    column: Int64[np.ndarray, "P"], row: Int64[np.ndarray, "P"], z: Float32[np.ndarray, "P"], radius_px_m: float, reach: int
+    column: Int64[np.ndarray, "P"],
+    row: Int64[np.ndarray, "P"],
+    z: Float32[np.ndarray, "P"],
+    radius_px_m: float,
+    reach: int,
 ) -> tuple[int, int, Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Disks of radius ``radius_px_m / z`` px around pixels: the crop's first column and row, and as ``_disks``."""
     splats = _splat_radii(reach)
@@ -191,7 +243,9 @@ def _grow(
     else:
         wanted = np.minimum(np.float32(radius_px_m) / nearest, np.float32(reach))
         # The distance is 1 on the outermost pixels.
-        inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5) >= splats[_needed(wanted, reach)] - wanted + np.float32(0.999)
+        inner = cv2.distanceTransform(solid, cv2.DIST_L2, cv2.DIST_MASK_5) >= splats[
+            _needed(wanted, reach)
+        ] - wanted + np.float32(0.999)
     outside = ~inner & (samples == EMPTY)
     nearest[outside] = surface[outside] = EMPTY
     return x0, y0, nearest, surface
@@ -231,7 +285,9 @@ def _disk_of_square(square: int) -> UInt8[np.ndarray, "d d"]:
     return np.asarray((x * x + y * y < square).astype(np.uint8))
 
 
-def _disks(samples: Float32[np.ndarray, "h w"], radius: int) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+def _disks(
+    samples: Float32[np.ndarray, "h w"], radius: int
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Every sample's depth spread over a disk: the nearest at each pixel, and the depth of the surface there; ``EMPTY`` elsewhere.
 
     The minimum pulls slanted surfaces towards the camera by what they rise within a disk, and near edges over far ones: the
@@ -246,7 +302,9 @@ def _disks(samples: Float32[np.ndarray, "h w"], radius: int) -> tuple[Float32[np
     return nearest, surface
 
 
-def _filter(of: Callable[..., Any], layer: Float32[np.ndarray, "h w"], radius: int) -> Float32[np.ndarray, "h w"]:
+def _filter(
+    of: Callable[..., Any], layer: Float32[np.ndarray, "h w"], radius: int
+) -> Float32[np.ndarray, "h w"]:
     """A minimum or maximum over disks. Large disks are made of small ones: the cost then grows with the radius, not its square."""
     while radius > 0:
         step = radius if radius <= 4 else 3

@@ -19,12 +19,19 @@ _SAMPLES = 64
 
 
 def object_pixel_sigma(
-    map_object: MapObject, T_map_camera: Float64[np.ndarray, "4 4"], intrinsics: Intrinsics, pose_cov: Float64[np.ndarray, "6 6"]
+    map_object: MapObject,
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    pose_cov: Float64[np.ndarray, "6 6"],
 ) -> float:
     """Standard deviation (px, per axis) of where the object appears, under the covariance of the camera pose (convention of
     ``Frame.pose_cov``): the median over samples of its surface in front of the camera. 0 where none is: there is nothing to see."""
     points = map_object.points
-    points = points[:: -(-len(points) // _SAMPLES)] if len(points) else map_object.T_map_object[None, :3, 3]
+    points = (
+        points[:: -(-len(points) // _SAMPLES)]
+        if len(points)
+        else map_object.T_map_object[None, :3, 3]
+    )
     covariance = pixel_covariance(points, T_map_camera, intrinsics, pose_cov)
     variance = 0.5 * (covariance[:, 0, 0] + covariance[:, 1, 1])
     variance = variance[np.isfinite(variance)]
@@ -48,7 +55,12 @@ def seed_of(object_id: int, projection: Projection, pixel_sigma: float) -> Seed:
         height, width = projection.shape
         margin = int(np.ceil(band)) + 1
         x0, y0, x1, y1 = projection.roi
-        x0, y0, x1, y1 = max(x0 - margin, 0), max(y0 - margin, 0), min(x1 + margin, width), min(y1 + margin, height)
+        x0, y0, x1, y1 = (
+            max(x0 - margin, 0),
+            max(y0 - margin, 0),
+            min(x1 + margin, width),
+            min(y1 + margin, height),
+        )
         inside, outside = _depths(mask[y0:y1, x0:x1])
         doubtful = (inside <= band) & (outside <= band)
         core = inside.max()
@@ -58,7 +70,12 @@ def seed_of(object_id: int, projection: Projection, pixel_sigma: float) -> Seed:
     return Seed(object_id, Mask(mask), weight)
 
 
-def _depths(mask: Bool[np.ndarray, "h w"]) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+def _depths(
+    mask: Bool[np.ndarray, "h w"],
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Distance (px, 1 on the outermost pixels) of the mask's pixels from outside it, and of the others from it; 0 on the other side."""
     inside = mask.astype(np.uint8)
-    return tuple(np.asarray(cv2.distanceTransform(m, cv2.DIST_L2, cv2.DIST_MASK_5)) for m in (inside, 1 - inside))  # type: ignore[return-value]
+    return tuple(
+        np.asarray(cv2.distanceTransform(m, cv2.DIST_L2, cv2.DIST_MASK_5))
+        for m in (inside, 1 - inside)
+    )  # type: ignore[return-value]

@@ -89,17 +89,25 @@ def load(path: Path | str, sha256: str = "") -> Weights:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; wanted .safetensors, from vos-ros weights import or vos-ros train")
+        raise CheckpointError(
+            f"{path}: no such file; wanted .safetensors, from vos-ros weights import or vos-ros train"
+        )
     got = sha256_of(path)
-    for wanted, origin in ((sha256, "what was asked for"), (_card_checksum(path), f"its card {card_path(path).name}")):
+    for wanted, origin in (
+        (sha256, "what was asked for"),
+        (_card_checksum(path), f"its card {card_path(path).name}"),
+    ):
         if wanted and got != wanted.lower():
-            raise CheckpointError(f"{path}: its sha256 is {got}, {origin} says {wanted}: the file is damaged or another one")
+            raise CheckpointError(
+                f"{path}: its sha256 is {got}, {origin} says {wanted}: the file is damaged or another one"
+            )
     try:
         with safe_open(path, "pt") as f:
             return Weights({k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}, got)  # noqa: SIM118 it is no dict
     except SafetensorError as e:
-        raise CheckpointError(f"{path}: no safetensors file, or a damaged one ({e}); vos-ros weights import converts what torch.save wrote"
-                              ) from e
+        raise CheckpointError(
+            f"{path}: no safetensors file, or a damaged one ({e}); vos-ros weights import converts what torch.save wrote"
+        ) from e
 
 
 def _card_checksum(path: Path) -> str:
@@ -108,7 +116,11 @@ def _card_checksum(path: Path) -> str:
         card = json.loads(card_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return str(card.get("sha256", "")) if isinstance(card, dict) and card.get("file") == path.name else ""
+    return (
+        str(card.get("sha256", ""))
+        if isinstance(card, dict) and card.get("file") == path.name
+        else ""
+    )
 
 
 def import_checkpoint(source: Path | str, target: Path | str, entry: str = "") -> Card:
@@ -128,16 +140,34 @@ def import_checkpoint(source: Path | str, target: Path | str, entry: str = "") -
     header = {"source": source.name, "source_sha256": source_sha256}
     if network:
         header |= {"format": LWL_FORMAT, "spec": SPECS[network].to_json()}
-        tensors |= {k: torch.zeros(shape, dtype=torch.int64) for k, shape in _shapes(network).items() if k not in tensors}
+        tensors |= {
+            k: torch.zeros(shape, dtype=torch.int64)
+            for k, shape in _shapes(network).items()
+            if k not in tensors
+        }
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     save_file(tensors, part, metadata=header)
     part.chmod(0o644)  # it comes for its owner alone
     os.replace(part, target)
-    keys = {k: f"{str(t.dtype).removeprefix('torch.')} {'x'.join(map(str, t.shape)) or 'scalar'}" for k, t in tensors.items()}
-    card = Card(file=target.name, sha256=sha256_of(target), source=source.name, source_sha256=source_sha256, entry=found, network=network,
-                tensors=len(tensors), parameters=parameters(references), bytes=target.stat().st_size,
-                imported=datetime.date.today().isoformat(), licence="that of the source: the file names none", keys=keys)
+    keys = {
+        k: f"{str(t.dtype).removeprefix('torch.')} {'x'.join(map(str, t.shape)) or 'scalar'}"
+        for k, t in tensors.items()
+    }
+    card = Card(
+        file=target.name,
+        sha256=sha256_of(target),
+        source=source.name,
+        source_sha256=source_sha256,
+        entry=found,
+        network=network,
+        tensors=len(tensors),
+        parameters=parameters(references),
+        bytes=target.stat().st_size,
+        imported=datetime.date.today().isoformat(),
+        licence="that of the source: the file names none",
+        keys=keys,
+    )
     card.write(card_path(target))
     return card
 
@@ -154,23 +184,31 @@ def state_dict(file: TorchFile, entry: str = "") -> tuple[str, dict[str, TensorR
     if not isinstance(found, dict) or not found:
         holds = "nothing" if isinstance(found, dict) else _kind(found)
         raise CheckpointError(f"{place} holds {holds}; wanted tensors by name (a state dict)")
-    odd = [k for k, v in found.items() if not isinstance(k, str) or not isinstance(v, TensorReference)]
+    odd = [
+        k for k, v in found.items() if not isinstance(k, str) or not isinstance(v, TensorReference)
+    ]
     if odd:
-        raise CheckpointError(f"{place} is no state dict: of its {len(found)} entries {_some(odd)} are no tensors"
-                              + ("" if entry else "; name the entry that is one"))
+        raise CheckpointError(
+            f"{place} is no state dict: of its {len(found)} entries {_some(odd)} are no tensors"
+            + ("" if entry else "; name the entry that is one")
+        )
     return entry, found
 
 
 def _kind(value: Any) -> str:
-    return f"an object of {value.what}" if isinstance(value, Opaque) else f"a {type(value).__name__}"
+    return (
+        f"an object of {value.what}" if isinstance(value, Opaque) else f"a {type(value).__name__}"
+    )
 
 
 def network_of(shapes: Shapes) -> str:
     """Name of the LWL network that has exactly these tensors (counters of batch norms aside), "" where none has."""
     for name in SPECS:
         wanted = _shapes(name)
-        if all(shapes.get(k) == v or (k not in shapes and k.endswith("num_batches_tracked")) for k, v in wanted.items()) and all(
-                k in wanted for k in shapes):
+        if all(
+            shapes.get(k) == v or (k not in shapes and k.endswith("num_batches_tracked"))
+            for k, v in wanted.items()
+        ) and all(k in wanted for k in shapes):
             return name
     return ""
 
@@ -185,7 +223,11 @@ def parameters(tensors: Mapping[str, TensorReference | torch.Tensor]) -> int:
     """Floating-point numbers that are learned: all but the statistics of batch norms."""
     total = 0
     for name, t in tensors.items():
-        dtype, size = (t.storage.dtype, t.size) if isinstance(t, TensorReference) else (t.dtype, tuple(t.shape))
+        dtype, size = (
+            (t.storage.dtype, t.size)
+            if isinstance(t, TensorReference)
+            else (t.dtype, tuple(t.shape))
+        )
         if dtype.is_floating_point and not name.endswith(("running_mean", "running_var")):
             total += math.prod(size)
     return total
@@ -198,19 +240,35 @@ def describe(path: Path | str) -> dict[str, Any]:
         weights = load(path)
         tensors: Mapping[str, Any] = weights.tensors
         shapes = {k: tuple(v.shape) for k, v in weights.tensors.items()}
-        more = {"sha256": weights.sha256, "card": "agrees" if _card_checksum(path) else "none", **weights.header}
+        more = {
+            "sha256": weights.sha256,
+            "card": "agrees" if _card_checksum(path) else "none",
+            **weights.header,
+        }
     else:
         file = read(path)
         entry, references = state_dict(file)
         tensors, shapes = references, {k: r.size for k, r in references.items()}
-        more = {"sha256": sha256_of(path), "kind": file.kind, "entry": entry or "the whole file", "classes": _some(file.classes)}
+        more = {
+            "sha256": sha256_of(path),
+            "kind": file.kind,
+            "entry": entry or "the whole file",
+            "classes": _some(file.classes),
+        }
         if entry:
             more["other_entries"] = _some([k for k in file.root if k != entry])
-    return {"file": path.name, "tensors": len(tensors), "parameters": parameters(tensors), "network": network_of(shapes) or "not known",
-            **more}
+    return {
+        "file": path.name,
+        "tensors": len(tensors),
+        "parameters": parameters(tensors),
+        "network": network_of(shapes) or "not known",
+        **more,
+    }
 
 
 def _some(names: Iterable[object]) -> str:
     """Some of the names, safe to print whatever the file has put into them."""
     texts = [str(n) if str(n).isprintable() else repr(n) for n in names]
-    return ", ".join(t[:80] for t in texts[:_NAMED]) + (f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else "")
+    return ", ".join(t[:80] for t in texts[:_NAMED]) + (
+        f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    )

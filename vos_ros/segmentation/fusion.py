@@ -10,7 +10,7 @@ beta_n = sigma_n^2 / (sigma_n^2 + b^2), the weight that two measurements of one 
 
 A sure pose thus makes the projection win and an unsure one the image. Two limits: a blur as wide as the object would leave it no pixel,
 so a core of the prior is kept; and where sigma_n says that the projection lies rather beside its object than on it, the
-segmenter was seeded beside it too, and beta_n is 0 (``overlaps``).
+segmenter was seeded beside it too, and beta_n is 0 (``projection_is_reliable``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _CORE = 0.25  # of the root of the object's area: the widest blur that leaves it
 _ASTRAY = 0.5  # of the root of the object's area: a projection farther off lies rather beside its object than on it
 _LEAK = 0.05  # prior of an object about where it was just followed; with _DOUBT it wins only pixels that others have claimed
 _STAYS = 0.3  # beta up to which that wins no pixel: it is at most _LEAK / _DOUBT^beta = .1, and so much is the background's or a claimant's
-_DOUBT = 0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
+_DOUBT = (
+    0.1  # a segmenter's probability counts as at least this: near outlines it errs about that often
+)
 _FLOOR = 0.02  # least prior of the background
 _MIN_SIGMA = 0.3  # px, below which blurring changes nothing
 _MOST = 0.5  # of the image
@@ -52,12 +54,22 @@ class Prior:
     prob: Float32[np.ndarray, "h w"]
 
 
-def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.ndarray, "H W"] | None, tolerance_m: float) -> Prior:
+def projection_prior(
+    projection: Projection,
+    sigma_px: float,
+    depth: Float32[np.ndarray, "H W"] | None,
+    tolerance_m: float,
+) -> Prior:
     """The prior of one object: its visible projection blurred by the pose's uncertainty, cut where depth (m, 0 unknown) says no."""
     height, width = projection.shape
     pad = int(np.ceil(3 * sigma_px)) + 1
     x0, y0, x1, y1 = projection.roi
-    px0, py0, px1, py1 = max(x0 - pad, 0), max(y0 - pad, 0), min(x1 + pad, width), min(y1 + pad, height)
+    px0, py0, px1, py1 = (
+        max(x0 - pad, 0),
+        max(y0 - pad, 0),
+        min(x1 + pad, width),
+        min(y1 + pad, height),
+    )
 
     def padded(a: np.ndarray) -> np.ndarray:
         out = np.zeros((py1 - py0, px1 - px0), a.dtype)
@@ -71,7 +83,11 @@ def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.
         mask = prob
         prob = cv2.GaussianBlur(mask, (0, 0), core_px, borderType=cv2.BORDER_REPLICATE)
         if core_px < sigma_px:
-            np.maximum(prob, cv2.GaussianBlur(mask, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE), out=prob)
+            np.maximum(
+                prob,
+                cv2.GaussianBlur(mask, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE),
+                out=prob,
+            )
     if depth is not None:
         predicted = padded(projection.depth_roi)
         reach = int(np.clip(round(2 * sigma_px), 1, 40))
@@ -79,19 +95,29 @@ def projection_prior(projection: Projection, sigma_px: float, depth: Float32[np.
         farthest = cv2.dilate(predicted, kernel)
         nearest = cv2.erode(np.where(predicted > 0, predicted, np.float32(1e6)), kernel)
         measured = depth[py0:py1, px0:px1]
-        odd = (measured > 0) & ((measured < nearest - tolerance_m) | (measured > farthest + tolerance_m))
+        odd = (measured > 0) & (
+            (measured < nearest - tolerance_m) | (measured > farthest + tolerance_m)
+        )
         prob[odd] *= _OUTLIER
-    return Prior((px0, py0, px1, py1), sigma_px if overlaps(projection, sigma_px) else 0.0, prob)
+    return Prior(
+        (px0, py0, px1, py1),
+        sigma_px if projection_is_reliable(projection, sigma_px) else 0.0,
+        prob,
+    )
 
 
-def overlaps(projection: Projection, sigma_px: float) -> bool:
+def projection_is_reliable(projection: Projection, sigma_px: float) -> bool:
     """Whether a projection that is off by ``sigma_px`` is likely to lie on its object. Where it isn't, a segmenter that was seeded with it
     follows something else, and its evidence is worth nothing."""
     return sigma_px <= _ASTRAY * float(np.sqrt(projection.area_px))
 
 
-def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previous: Mapping[int, tuple[int, int, int, int]],
-         sigma_px: float) -> Segmentation:
+def fuse(
+    segmentation: Segmentation,
+    priors: Mapping[int, Prior | None],
+    previous: Mapping[int, tuple[int, int, int, int]],
+    sigma_px: float,
+) -> Segmentation:
     """The segmentation with ``winner`` and ``best`` of the posterior under the objects' priors; ``probs`` stay what the image says. (The
     posterior itself is not kept: to write it, mostly zeros, takes longer than all the rest.)
 
@@ -119,19 +145,31 @@ def fuse(segmentation: Segmentation, priors: Mapping[int, Prior | None], previou
         claim = priors[i]
         sigma = claim.sigma_px if claim is not None else sigma_px
         beta = sigma**2 / (sigma**2 + segmentation.boundary_px**2) if sigma > 0 else 0.0
-        plane = _plane(claim, _grow(previous[i], height, width) if i in previous and beta > _STAYS else None)
+        plane = _plane(
+            claim, _grow(previous[i], height, width) if i in previous and beta > _STAYS else None
+        )
         if plane is not None:
             planes.append((row, plane.roi, plane.prob, beta))
-    of = _posterior_cpu if probs.device.type == "cpu" and probs.dtype == torch.float32 else _posterior
+    of = (
+        _posterior_cpu
+        if probs.device.type == "cpu" and probs.dtype == torch.float32
+        else _posterior
+    )
     winner, best = of(probs, planes, background)
     return replace(segmentation, winner=winner, best=best)
 
 
-def _posterior(probs: Float[torch.Tensor, "N1 H W"], planes: Sequence[_Plane], background: Float32[np.ndarray, "H W"]
-               ) -> tuple[Int[torch.Tensor, "H W"], Float[torch.Tensor, "H W"]]:
+def _posterior(
+    probs: Float[torch.Tensor, "N1 H W"],
+    planes: Sequence[_Plane],
+    background: Float32[np.ndarray, "H W"],
+) -> tuple[Int[torch.Tensor, "H W"], Float[torch.Tensor, "H W"]]:
     """The most probable row of each pixel and its probability, wherever the segmenter's probabilities are."""
     total = torch.from_numpy(background).to(probs)
-    best, winner = total.clone(), torch.zeros(total.shape, dtype=row_type(len(probs)), device=probs.device)
+    best, winner = (
+        total.clone(),
+        torch.zeros(total.shape, dtype=row_type(len(probs)), device=probs.device),
+    )
     nobody = probs[0].clamp_min(_DOUBT)
     for row, (x0, y0, x1, y1), prior, beta in planes:
         if prior is None:
@@ -146,8 +184,11 @@ def _posterior(probs: Float[torch.Tensor, "N1 H W"], planes: Sequence[_Plane], b
     return winner, best.div_(total)
 
 
-def _posterior_cpu(probs: Float32[torch.Tensor, "N1 H W"], planes: Sequence[_Plane], background: Float32[np.ndarray, "H W"]
-                   ) -> tuple[Int[torch.Tensor, "H W"], Float32[torch.Tensor, "H W"]]:
+def _posterior_cpu(
+    probs: Float32[torch.Tensor, "N1 H W"],
+    planes: Sequence[_Plane],
+    background: Float32[np.ndarray, "H W"],
+) -> tuple[Int[torch.Tensor, "H W"], Float32[torch.Tensor, "H W"]]:
     """The same on the CPU, in place of ``background``: of operations so small, torch takes twice as long, and NumPy for rows of crops."""
     p, total = probs.numpy(), background
     best, winner = background.copy(), torch.zeros(background.shape, dtype=row_type(len(p))).numpy()
@@ -165,9 +206,15 @@ def _posterior_cpu(probs: Float32[torch.Tensor, "N1 H W"], planes: Sequence[_Pla
             cv2.multiply(mine, prior, mine)
         total_here, so_far = total[here], best[here]
         cv2.add(total_here, mine, total_here)
-        cv2.copyTo(np.full(mine.shape, row, winner.dtype), cv2.compare(mine, so_far, cv2.CMP_GT), winner[here])
+        cv2.copyTo(
+            np.full(mine.shape, row, winner.dtype),
+            cv2.compare(mine, so_far, cv2.CMP_GT),
+            winner[here],
+        )
         cv2.max(so_far, mine, so_far)
-    cv2.divide(best[y0:y1, x0:x1], total[y0:y1, x0:x1], best[y0:y1, x0:x1])  # elsewhere, all is the background's
+    cv2.divide(
+        best[y0:y1, x0:x1], total[y0:y1, x0:x1], best[y0:y1, x0:x1]
+    )  # elsewhere, all is the background's
     return torch.from_numpy(winner), torch.from_numpy(best)
 
 
@@ -179,7 +226,9 @@ def _hull(boxes: Sequence[_Box]) -> _Box:
     return min(left), min(top), max(right), max(bottom)
 
 
-def burst(segmentation: Segmentation, previous: Mapping[int, _Box]) -> dict[int, Prior]:
+def limit_runaway_masks(
+    segmentation: Segmentation, previous: Mapping[int, _Box]
+) -> dict[int, Prior]:
     """Priors for followed objects that all at once cover ``_MOST`` of the image and did not fill half of that before: of these pixels, only
     those about their last place can be theirs. ``previous`` are the boxes of the objects that are to be looked at."""
     height, width = segmentation.probs.shape[1:]

@@ -43,7 +43,7 @@ class VideoSegmenter(Protocol):
 
 
 @runtime_checkable
-class Describing(Protocol):
+class ProvidesFeatures(Protocol):
     """A segmenter that can say what it sees by: what looks are compared with."""
 
     def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
@@ -52,10 +52,10 @@ class Describing(Protocol):
 
 
 @runtime_checkable
-class Learning(Protocol):
+class OnlineLearner(Protocol):
     """A segmenter that learns from a frame when the next one comes, unless it is told that there is time before."""
 
-    def settle(self) -> None:
+    def learn_pending(self) -> None:
         """Learns now what it would have learned then."""
         ...
 
@@ -67,7 +67,9 @@ def check_new(followed: Iterable[int], seeds: Sequence[Seed], shape: tuple[int, 
         if s.object_id < 1:
             raise ValueError(f"object id {s.object_id}: ids are >= 1, 0 means none")
         if s.object_id in known:
-            raise ValueError(f"object {s.object_id} is followed already: correct it with update(), or drop() it first")
+            raise ValueError(
+                f"object {s.object_id} is followed already: correct it with update(), or drop() it first"
+            )
         known.add(s.object_id)
     check_shapes(seeds, shape)
 
@@ -90,11 +92,15 @@ def check_shapes(seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
             arrays["strokes"] = s.prompt.strokes
         for name, a in arrays.items():
             if a is not None and a.shape != shape:
-                raise ValueError(f"object {s.object_id}: {name} has shape {a.shape}, wanted that of the frame {shape}")
+                raise ValueError(
+                    f"object {s.object_id}: {name} has shape {a.shape}, wanted that of the frame {shape}"
+                )
 
 
 def check_size(expected: tuple[int, int] | None, frame: Frame) -> None:
     """ValueError where the image size differs from the stream's."""
     if expected is not None and frame.shape != expected:
-        raise ValueError(f"frame {frame.index} is {frame.shape[1]}x{frame.shape[0]} px, the stream so far {expected[1]}x{expected[0]}: "
-                         "start a new segmenter where the image size changes")
+        raise ValueError(
+            f"frame {frame.index} is {frame.shape[1]}x{frame.shape[0]} px, the stream so far {expected[1]}x{expected[0]}: "
+            "start a new segmenter where the image size changes"
+        )

@@ -27,10 +27,34 @@ _RUNNERS = """
 _HOSTILE_MODULES = frozenset(_RUNNERS.split())
 _VALUES = "object set frozenset list dict tuple int long float complex bool bytes bytearray str unicode slice range xrange Ellipsis"
 _HARMLESS_BUILTINS = frozenset(_VALUES.split())
-_HOSTILE_NAMES = ("torch.load", "torch.hub", "torch.jit", "torch.package", "torch.serialization", "torch.storage._load_from_bytes",
-                  "torch.utils.cpp_extension", "torch.utils.bottleneck", "torch.utils.collect_env", "torch.compile", "torch.ops",
-                  "torch.multiprocessing", "torch.distributed", "torch.fx", "torch._dynamo", "torch._inductor", "numpy.load", "numpy.f2py",
-                  "numpy.testing", "numpy.distutils", "io.open", "io.open_code", "io.FileIO", "_io.open", "_io.open_code", "_io.FileIO")
+_HOSTILE_NAMES = (
+    "torch.load",
+    "torch.hub",
+    "torch.jit",
+    "torch.package",
+    "torch.serialization",
+    "torch.storage._load_from_bytes",
+    "torch.utils.cpp_extension",
+    "torch.utils.bottleneck",
+    "torch.utils.collect_env",
+    "torch.compile",
+    "torch.ops",
+    "torch.multiprocessing",
+    "torch.distributed",
+    "torch.fx",
+    "torch._dynamo",
+    "torch._inductor",
+    "numpy.load",
+    "numpy.f2py",
+    "numpy.testing",
+    "numpy.distutils",
+    "io.open",
+    "io.open_code",
+    "io.FileIO",
+    "_io.open",
+    "_io.open_code",
+    "_io.FileIO",
+)
 
 
 class PickleError(ValueError):
@@ -66,18 +90,29 @@ def opaque(name: Name, arguments: tuple[Any, ...]) -> Opaque:
 def check_name(name: Name) -> None:
     """PickleError for a name that has no place in a checkpoint: one that runs, loads or fetches something."""
     top, parts = name.module.partition(".")[0], name.name.split(".")
-    copying = top in ("copyreg", "copy_reg")  # its functions put objects together, and are called __newobj__ and the like
-    if (top in _HOSTILE_MODULES
-            or (top.strip("_") in ("builtin", "builtins") and name.name not in _HARMLESS_BUILTINS)
-            or (any(p.startswith("__") for p in parts) and not copying)
-            or (len(parts) > 1 and not _HOSTILE_MODULES.isdisjoint(parts))  # torch.os.system
-            or any(f"{name}.".startswith(f"{bad}.") for bad in _HOSTILE_NAMES)):
-        raise PickleError(f"it wants to call {str(name)[:100]!r}, which no checkpoint needs: the file was made to do something on the"
-                          " machine that loads it. Nothing of it was run; don't load it with anything else")
+    copying = top in (
+        "copyreg",
+        "copy_reg",
+    )  # its functions put objects together, and are called __newobj__ and the like
+    if (
+        top in _HOSTILE_MODULES
+        or (top.strip("_") in ("builtin", "builtins") and name.name not in _HARMLESS_BUILTINS)
+        or (any(p.startswith("__") for p in parts) and not copying)
+        or (len(parts) > 1 and not _HOSTILE_MODULES.isdisjoint(parts))  # torch.os.system
+        or any(f"{name}.".startswith(f"{bad}.") for bad in _HOSTILE_NAMES)
+    ):
+        raise PickleError(
+            f"it wants to call {str(name)[:100]!r}, which no checkpoint needs: the file was made to do something on the"
+            " machine that loads it. Nothing of it was run; don't load it with anything else"
+        )
 
 
-def read_pickle(data: bytes | BinaryIO, build: Build = opaque, resolve: Callable[[Any], Any] | None = None,
-                most_instructions: int = MOST_INSTRUCTIONS) -> Any:
+def read_pickle(
+    data: bytes | BinaryIO,
+    build: Build = opaque,
+    resolve: Callable[[Any], Any] | None = None,
+    most_instructions: int = MOST_INSTRUCTIONS,
+) -> Any:
     """The value of one pickle, read from bytes or from a file at its position (which then stands behind it).
 
     ``build(name, arguments)`` says what a call is worth, ``resolve(id)`` what a persistent id is (None: there may be none). Lists, dicts
@@ -87,16 +122,27 @@ def read_pickle(data: bytes | BinaryIO, build: Build = opaque, resolve: Callable
     machine = _Machine(build, resolve)
     count = 0
     try:
-        for opcode, argument, _ in pickletools.genops(io.BytesIO(data) if isinstance(data, bytes) else data):
+        for opcode, argument, _ in pickletools.genops(
+            io.BytesIO(data) if isinstance(data, bytes) else data
+        ):
             count += 1
             if count > most_instructions:
-                raise PickleError(f"it has more than {most_instructions} instructions, far more than a checkpoint needs")
+                raise PickleError(
+                    f"it has more than {most_instructions} instructions, far more than a checkpoint needs"
+                )
             if opcode.name == "STOP":
                 return machine.result()
             machine.run(opcode.name, argument)
     except PickleError:
         raise
-    except (ValueError, TypeError, IndexError, KeyError, OverflowError, AssertionError) as e:  # what pickletools and we stumble over
+    except (
+        ValueError,
+        TypeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        AssertionError,
+    ) as e:  # what pickletools and we stumble over
         raise PickleError(f"it is no pickle, or a damaged one ({type(e).__name__}: {e})") from e
     raise PickleError("it is no pickle, or a damaged one: it has no end")
 
@@ -120,14 +166,18 @@ class _Machine:
 
     def result(self) -> Any:
         if len(self._stack) != 1:
-            raise PickleError(f"it is a damaged pickle: {len(self._stack)} values are left at its end, wanted 1")
+            raise PickleError(
+                f"it is a damaged pickle: {len(self._stack)} values are left at its end, wanted 1"
+            )
         return self._stack[0]
 
     def run(self, instruction: str, argument: Any) -> None:
         """One instruction, by its name in ``pickletools``."""
         if instruction in _LITERALS:
             self._stack.append(argument)
-        elif not self._run_value(instruction, argument) and not self._run_call(instruction, argument):
+        elif not self._run_value(instruction, argument) and not self._run_call(
+            instruction, argument
+        ):
             raise PickleError(f"it has the instruction {instruction}, which no checkpoint needs")
 
     def _run_value(self, instruction: str, argument: Any) -> bool:
@@ -213,7 +263,9 @@ class _Machine:
             case "PERSID" | "BINPERSID":
                 if self._resolve is None:
                     raise PickleError("it refers to something outside the pickle, where nothing is")
-                self._stack.append(self._resolve(argument if instruction == "PERSID" else self._pop()))
+                self._stack.append(
+                    self._resolve(argument if instruction == "PERSID" else self._pop())
+                )
             case _:
                 return False
         return True
@@ -246,14 +298,24 @@ class _Machine:
         """Alternating keys and values, for the value on top. Only plain keys: hashing a deep tuple could exhaust the stack."""
         target = self._top()
         if isinstance(target, dict):
-            target.update((k, v) for k, v in zip(values[::2], values[1::2], strict=True) if isinstance(k, _PLAIN_KEYS))
+            target.update(
+                (k, v)
+                for k, v in zip(values[::2], values[1::2], strict=True)
+                if isinstance(k, _PLAIN_KEYS)
+            )
         elif not isinstance(target, Opaque):
             raise PickleError(f"it is a damaged pickle: it sets items of a {type(target).__name__}")
 
     def _call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Name | Opaque) or not isinstance(arguments, tuple):
-            raise PickleError(f"it is a damaged pickle: it calls a {type(function).__name__} with a {type(arguments).__name__}")
-        self._stack.append(self._build(function, arguments) if isinstance(function, Name) else Opaque(f"{function.what}()"))
+            raise PickleError(
+                f"it is a damaged pickle: it calls a {type(function).__name__} with a {type(arguments).__name__}"
+            )
+        self._stack.append(
+            self._build(function, arguments)
+            if isinstance(function, Name)
+            else Opaque(f"{function.what}()")
+        )
 
 
 def _named(module: Any, name: Any) -> Name:

@@ -17,29 +17,43 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
     size = "" if shape is None else f"the {shape[1]}x{shape[0]} image"
     if isinstance(prompt, Mask):
         if shape is not None and prompt.mask.shape != shape:
-            raise ValueError(f"mask prompt has shape {prompt.mask.shape}, wanted that of {size}: {shape}")
+            raise ValueError(
+                f"mask prompt has shape {prompt.mask.shape}, wanted that of {size}: {shape}"
+            )
         if not prompt.mask.any():
             raise ValueError("mask prompt without a pixel: nothing says where the object is")
     elif isinstance(prompt, Box):
         if not np.isfinite(prompt.xyxy).all():
-            raise ValueError(f"box {[float(v) for v in prompt.xyxy]} is not finite: wanted x0 y0 x1 y1")
+            raise ValueError(
+                f"box {[float(v) for v in prompt.xyxy]} is not finite: wanted x0 y0 x1 y1"
+            )
         x0, y0, x1, y1 = _clipped(prompt, shape)
         if x1 - x0 < 2 or y1 - y0 < 2:
-            raise ValueError(f"box {[float(v) for v in prompt.xyxy]} covers no 2x2 px of {size or 'any image'}: wanted x0 y0 x1 y1")
+            raise ValueError(
+                f"box {[float(v) for v in prompt.xyxy]} covers no 2x2 px of {size or 'any image'}: wanted x0 y0 x1 y1"
+            )
     elif isinstance(prompt, Points):
         if len(prompt.xy) == 0 or not prompt.positive.any():
-            raise ValueError("points prompt without a positive point: nothing says where the object is")
+            raise ValueError(
+                "points prompt without a positive point: nothing says where the object is"
+            )
         if len(prompt.xy) != len(prompt.positive):
             raise ValueError(f"{len(prompt.xy)} points but {len(prompt.positive)} positive flags")
         xy, (h, w) = np.rint(prompt.xy), shape or (2**31, 2**31)
         outside = ~((xy >= 0) & (xy < (w, h))).all(1)  # NaN too
         if outside.any():
-            raise ValueError(f"point {prompt.xy[outside][0].tolist()} lies outside {size or 'the image'}")
+            raise ValueError(
+                f"point {prompt.xy[outside][0].tolist()} lies outside {size or 'the image'}"
+            )
     else:
         if shape is not None and prompt.strokes.shape != shape:
-            raise ValueError(f"scribble prompt has shape {prompt.strokes.shape}, wanted that of {size}: {shape}")
+            raise ValueError(
+                f"scribble prompt has shape {prompt.strokes.shape}, wanted that of {size}: {shape}"
+            )
         if not (prompt.strokes == 1).any():
-            raise ValueError("scribble without a stroke of value 1: nothing says where the object is")
+            raise ValueError(
+                "scribble without a stroke of value 1: nothing says where the object is"
+            )
 
 
 def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
@@ -68,7 +82,9 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
     if isinstance(prompt, Points):
         strokes = np.zeros((h, w), np.uint8)
         xy = np.rint(prompt.xy).astype(int).tolist()
-        for (x, y), positive in sorted(zip(xy, prompt.positive.tolist(), strict=True), key=lambda p: p[1]):
+        for (x, y), positive in sorted(
+            zip(xy, prompt.positive.tolist(), strict=True), key=lambda p: p[1]
+        ):
             cv2.circle(strokes, (x, y), _POINT_RADIUS, 1 if positive else 2, -1)
     else:
         strokes = prompt.strokes
@@ -95,18 +111,29 @@ def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.nd
         x, y, bw, bh, _ = stats[i]
         inside = (xs >= x) & (xs < x + bw) & (ys >= y) & (ys < y + bh)
         mid = int(np.flatnonzero(inside)[inside.sum() // 2])
-        cv2.floodFill(smooth, filled, (int(xs[mid]), int(ys[mid])), 0, (12, 12, 12), (12, 12, 12),
-                      4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8))
+        cv2.floodFill(
+            smooth,
+            filled,
+            (int(xs[mid]), int(ys[mid])),
+            0,
+            (12, 12, 12),
+            (12, 12, 12),
+            4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8),
+        )
     return np.asarray(filled[1:-1, 1:-1] > 0)
 
 
-def _grabcut(frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+def _grabcut(
+    frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]
+) -> Bool[np.ndarray, "H W"]:
     """GrabCut from a trimap; ``fallback`` where it leaves nothing, or has nothing to tell object from background by."""
     foreground = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     if foreground.all() or not foreground.any():
         return fallback
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator; two runs must agree
     bgr, models = np.ascontiguousarray(frame.rgb[..., ::-1]), (np.zeros((1, 65)), np.zeros((1, 65)))
-    out, _, _ = cv2.grabCut(bgr, trimap.copy(), (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    out, _, _ = cv2.grabCut(
+        bgr, trimap.copy(), (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK
+    )
     mask = np.asarray((out == cv2.GC_FGD) | (out == cv2.GC_PR_FGD))
     return mask if mask.any() else fallback

@@ -32,5 +32,7 @@ def create(config: SegmentationConfig) -> VideoSegmenter:
     """A fresh segmenter of ``config.method``. ValueError: unknown name, listing the known ones."""
     known = names()
     if config.method not in known:
-        raise ValueError(f"unknown segmentation method {config.method!r}: known are {', '.join(known)}")
+        raise ValueError(
+            f"unknown segmentation method {config.method!r}: known are {', '.join(known)}"
+        )
     return _METHODS[config.method](config)

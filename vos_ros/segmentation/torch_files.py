@@ -28,9 +28,16 @@ _STREAM_MAGIC, _STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _MOST_DIMENSIONS = 32
 _KEY = re.compile(r"[0-9A-Za-z_]{1,64}")
 _DTYPES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
 }
 
 
@@ -86,7 +93,9 @@ class TorchFile:
         """The numbers of some tensors, each a contiguous one of its own. TorchFileError: more than ``MOST_BYTES`` together."""
         total = sum(r.count * r.storage.dtype.itemsize for r in references.values())
         if total > MOST_BYTES:
-            raise TorchFileError(f"{self.path}: the tensors take {total / 2**30:.1f} GiB, more than the {MOST_BYTES / 2**30:.0f} allowed")
+            raise TorchFileError(
+                f"{self.path}: the tensors take {total / 2**30:.1f} GiB, more than the {MOST_BYTES / 2**30:.0f} allowed"
+            )
         out: dict[str, torch.Tensor] = {}
         loaded: tuple[str, torch.Tensor] = ("", torch.empty(0))
         with open(self.path, "rb") as file:
@@ -94,7 +103,9 @@ class TorchFile:
                 if loaded[0] != r.storage.key:
                     loaded = (r.storage.key, self._storage(file, r.storage))
                 flat = loaded[1]
-                out[name] = flat.as_strided(r.size, r.stride, r.offset).clone(memory_format=torch.contiguous_format)
+                out[name] = flat.as_strided(r.size, r.stride, r.offset).clone(
+                    memory_format=torch.contiguous_format
+                )
         return out
 
     def _storage(self, file: BinaryIO, storage: StorageReference) -> torch.Tensor:
@@ -102,15 +113,21 @@ class TorchFile:
         wanted = storage.count * storage.dtype.itemsize
         if place is None or place.size != wanted:
             found = "is not there" if place is None else f"has {place.size} bytes"
-            raise TorchFileError(f"{self.path}: storage {storage.key!r} {found}, its tensors want {storage.count} x {storage.dtype}")
+            raise TorchFileError(
+                f"{self.path}: storage {storage.key!r} {found}, its tensors want {storage.count} x {storage.dtype}"
+            )
         if not wanted:
             return torch.empty(0, dtype=storage.dtype)
         file.seek(place.start)
         data = bytearray(file.read(wanted))
         if len(data) != wanted:
-            raise TorchFileError(f"{self.path}: it ends inside storage {storage.key!r}: the file is cut short")
+            raise TorchFileError(
+                f"{self.path}: it ends inside storage {storage.key!r}: the file is cut short"
+            )
         if place.crc32 is not None and zlib.crc32(data) != place.crc32:
-            raise TorchFileError(f"{self.path}: storage {storage.key!r} has not the numbers that were written: the file is damaged")
+            raise TorchFileError(
+                f"{self.path}: storage {storage.key!r} has not the numbers that were written: the file is damaged"
+            )
         if storage.dtype == torch.bool:  # a byte may be anything, a bool may not
             return torch.frombuffer(data, dtype=torch.uint8) != 0
         return torch.frombuffer(data, dtype=storage.dtype)
@@ -128,11 +145,21 @@ def read(path: Path | str) -> TorchFile:
         if start.startswith(_ZIP_MAGIC):
             return _read_zip(path)
         if start[257:262] == b"ustar":
-            raise TorchFileError("it is in the tar format of torch 0.1; load and save it with a torch of that time")
+            raise TorchFileError(
+                "it is in the tar format of torch 0.1; load and save it with a torch of that time"
+            )
         if not start.startswith(b"\x80"):
             raise TorchFileError("it does not begin like a file that torch.save wrote")
         return _read_stream(path)
-    except (ValueError, EOFError, OSError, struct.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as e:
+    except (
+        ValueError,
+        EOFError,
+        OSError,
+        struct.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+    ) as e:
         # NotImplementedError and RuntimeError are zipfile's, OSError comes of seeking where a damaged record points to
         raise TorchFileError(f"{path}: {e}") from e
 
@@ -149,13 +176,24 @@ class _Builder:
         match str(name), arguments:
             case "collections.OrderedDict", ():
                 return {}
-            case "collections.OrderedDict", (list() as pairs,) if all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+            case "collections.OrderedDict", (list() as pairs,) if all(
+                isinstance(p, list | tuple) and len(p) == 2 for p in pairs
+            ):
                 return {k: v for k, v in pairs if isinstance(k, str | int)}
             case "torch.Size", (tuple() | list() as size,):
                 return tuple(size)
-            case "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2", (storage, offset, size, stride, *_):
+            case "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2", (
+                storage,
+                offset,
+                size,
+                stride,
+                *_,
+            ):
                 return _reference(storage, offset, size, stride)
-            case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", (data, *_):
+            case "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state", (
+                data,
+                *_,
+            ):
                 return data
             case _:
                 return opaque(name, arguments)
@@ -166,28 +204,55 @@ class _Builder:
         match identity:
             case ("storage", Name() as kind, str() as key, str(), int() as count, *view):
                 if not _KEY.fullmatch(key) or count < 0:
-                    raise TorchFileError(f"a storage has the key {key!r} and {count} numbers; wanted a word, and none or more")
+                    raise TorchFileError(
+                        f"a storage has the key {key!r} and {count} numbers; wanted a word, and none or more"
+                    )
                 if any(v is not None for v in view):
-                    raise TorchFileError("it has storages inside storages, as torch wrote before 0.4; load and save it with a newer one")
-                dtype = _DTYPES.get(kind.name) if kind.module in ("torch", "torch.storage", "torch.cuda") else None
-                return StorageReference(key, dtype, count) if dtype is not None else Opaque(f"storage of {kind}")
+                    raise TorchFileError(
+                        "it has storages inside storages, as torch wrote before 0.4; load and save it with a newer one"
+                    )
+                dtype = (
+                    _DTYPES.get(kind.name)
+                    if kind.module in ("torch", "torch.storage", "torch.cuda")
+                    else None
+                )
+                return (
+                    StorageReference(key, dtype, count)
+                    if dtype is not None
+                    else Opaque(f"storage of {kind}")
+                )
             case _:
-                raise TorchFileError(f"it refers to something that is no storage: a {type(identity).__name__}")
+                raise TorchFileError(
+                    f"it refers to something that is no storage: a {type(identity).__name__}"
+                )
 
 
 def _reference(storage: Any, offset: Any, size: Any, stride: Any) -> TensorReference | Opaque:
     """A tensor, all of whose elements lie in its storage and don't outnumber it."""
     if isinstance(storage, Opaque):
         return Opaque(f"tensor in a {storage.what}")
-    shaped = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= _MOST_DIMENSIONS
-    if not isinstance(storage, StorageReference) or not shaped or any(
-            type(n) is not int or not 0 <= n < 1 << 62 for n in (offset, *size, *stride)):
-        raise TorchFileError("a tensor is not described by a storage, an offset, a size and as many strides, all of them >= 0")
+    shaped = (
+        isinstance(size, tuple)
+        and isinstance(stride, tuple)
+        and len(size) == len(stride) <= _MOST_DIMENSIONS
+    )
+    if (
+        not isinstance(storage, StorageReference)
+        or not shaped
+        or any(type(n) is not int or not 0 <= n < 1 << 62 for n in (offset, *size, *stride))
+    ):
+        raise TorchFileError(
+            "a tensor is not described by a storage, an offset, a size and as many strides, all of them >= 0"
+        )
     found = TensorReference(storage, offset, size, stride)
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if found.count else 0
+    last = (
+        offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) if found.count else 0
+    )
     if found.count and (last >= storage.count or found.count > storage.count):
-        raise TorchFileError(f"a tensor of size {size} with strides {stride} from number {offset} does not lie in its storage of"
-                             f" {storage.count} numbers")
+        raise TorchFileError(
+            f"a tensor of size {size} with strides {stride} from number {offset} does not lie in its storage of"
+            f" {storage.count} numbers"
+        )
     return found
 
 
@@ -196,17 +261,33 @@ def _read_zip(path: Path) -> TorchFile:
         records = archive.infolist()
         names = [r.filename for r in records]
         _check_archive(records, path.stat().st_size)
-        top = next((n.removesuffix("/data.pkl") for n in names if n.count("/") == 1 and n.endswith("/data.pkl")), None)
+        top = next(
+            (
+                n.removesuffix("/data.pkl")
+                for n in names
+                if n.count("/") == 1 and n.endswith("/data.pkl")
+            ),
+            None,
+        )
         if top is None:
-            raise TorchFileError("it is a zip archive without data.pkl: torch.save did not write it")
+            raise TorchFileError(
+                "it is a zip archive without data.pkl: torch.save did not write it"
+            )
         if f"{top}/constants.pkl" in names:
-            raise TorchFileError("it is a TorchScript program; wanted weights: save the state_dict() of the module")
+            raise TorchFileError(
+                "it is a TorchScript program; wanted weights: save the state_dict() of the module"
+            )
         if f"{top}/byteorder" in names and archive.read(f"{top}/byteorder") != b"little":
             raise TorchFileError("its numbers are big-endian, which isn't read")
         builder = _Builder()
         root = read_pickle(archive.read(f"{top}/data.pkl"), builder.build, builder.resolve)
-        places = {r.filename.removeprefix(f"{top}/data/"): _Place(_data_start(archive, r), r.file_size, r.CRC) for r in records
-                  if r.filename.startswith(f"{top}/data/")}
+        places = {
+            r.filename.removeprefix(f"{top}/data/"): _Place(
+                _data_start(archive, r), r.file_size, r.CRC
+            )
+            for r in records
+            if r.filename.startswith(f"{top}/data/")
+        }
     return TorchFile(path, "zip", root, tuple(sorted(builder.classes)), places)
 
 
@@ -217,10 +298,14 @@ def _check_archive(records: list[zipfile.ZipInfo], file_size: int) -> None:
         raise TorchFileError("the archive has two records of one name")
     for r in records:
         if re.match(r"[/\\]|[A-Za-z]:[/\\]", r.filename) or ".." in re.split(r"[/\\]", r.filename):
-            raise TorchFileError(f"the archive has a record {r.filename!r}, which lies outside of it: the file was made to write elsewhere")
+            raise TorchFileError(
+                f"the archive has a record {r.filename!r}, which lies outside of it: the file was made to write elsewhere"
+            )
         if r.compress_type != zipfile.ZIP_STORED or r.file_size != r.compress_size:
-            raise TorchFileError(f"the archive's record {r.filename!r} is compressed ({r.compress_size} bytes become {r.file_size}), which"
-                                 " torch never does")
+            raise TorchFileError(
+                f"the archive's record {r.filename!r} is compressed ({r.compress_size} bytes become {r.file_size}), which"
+                " torch never does"
+            )
         if r.flag_bits & 1:
             raise TorchFileError(f"the archive's record {r.filename!r} is encrypted")
     if sum(r.file_size for r in records) > file_size:
@@ -268,21 +353,34 @@ def _read_stream(path: Path) -> TorchFile:
         bounded: Any = _Bounded(file)
         if read_pickle(bounded, most_instructions=100) != _STREAM_MAGIC:
             raise TorchFileError("it is a pickle, but torch.save did not write it")
-        version, machine = read_pickle(bounded, most_instructions=100), read_pickle(bounded, most_instructions=1000)
-        if version != _STREAM_VERSION or not isinstance(machine, dict) or machine.get("little_endian") is not True:
-            raise TorchFileError(f"it is of another version than {_STREAM_VERSION}, or its numbers are big-endian; neither is read")
+        version, machine = (
+            read_pickle(bounded, most_instructions=100),
+            read_pickle(bounded, most_instructions=1000),
+        )
+        if (
+            version != _STREAM_VERSION
+            or not isinstance(machine, dict)
+            or machine.get("little_endian") is not True
+        ):
+            raise TorchFileError(
+                f"it is of another version than {_STREAM_VERSION}, or its numbers are big-endian; neither is read"
+            )
         root = read_pickle(bounded, builder.build, resolve, MOST_INSTRUCTIONS)
         keys = read_pickle(bounded)
         size = os.fstat(file.fileno()).st_size
         places: dict[str, _Place] = {}
         for key in keys if isinstance(keys, list) else [None]:
             if not isinstance(key, str) or key not in storages or key in places:
-                raise TorchFileError("its list of storages names one that no tensor uses, or one twice")
+                raise TorchFileError(
+                    "its list of storages names one that no tensor uses, or one twice"
+                )
             (count,) = struct.unpack("<q", bounded.read(8))
             start, wanted = file.tell(), storages[key].count * storages[key].dtype.itemsize
             if count != storages[key].count or start + wanted > size:
-                raise TorchFileError(f"storage {key!r} has {count} numbers and the file {size - start} more bytes; its tensors want"
-                                     f" {storages[key].count} x {storages[key].dtype}")
+                raise TorchFileError(
+                    f"storage {key!r} has {count} numbers and the file {size - start} more bytes; its tensors want"
+                    f" {storages[key].count} x {storages[key].dtype}"
+                )
             places[key] = _Place(start, wanted)
             file.seek(wanted, os.SEEK_CUR)
     return TorchFile(path, "stream", root, tuple(sorted(builder.classes)), places)

@@ -9,7 +9,9 @@ from jaxtyping import Float32, UInt8
 _ENDS = (1.0, 99.0)  # percentiles that become the darkest and the brightest value
 
 
-def principal_colors(features: Float32[np.ndarray, "Q h w d"], size: tuple[int, int]) -> UInt8[np.ndarray, "Q H W 3"]:
+def principal_colors(
+    features: Float32[np.ndarray, "Q h w d"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "Q H W 3"]:
     """The three principal components (Pearson 1901) of the features of all Q frames together as red, green and blue, each stretched to its
     own range and enlarged to ``size`` (H, W): equal colours in different frames are equal features. d >= 3; ValueError otherwise."""
     q, h, w, d = features.shape
@@ -18,8 +20,10 @@ def principal_colors(features: Float32[np.ndarray, "Q h w d"], size: tuple[int, 
     rows = features.reshape(-1, d).astype(np.float64)
     rows -= rows.mean(0)
     _, vectors = np.linalg.eigh(rows.T @ rows)  # ascending eigenvalues
-    vectors = vectors[:, : -4 : -1]
-    vectors = vectors * np.where(vectors.sum(0) < 0, -1.0, 1.0)  # the sign is free: always the same one
+    vectors = vectors[:, :-4:-1]
+    vectors = vectors * np.where(
+        vectors.sum(0) < 0, -1.0, 1.0
+    )  # the sign is free: always the same one
     planes = rows @ vectors
     low, high = np.percentile(planes, _ENDS, axis=0)
     colors = np.clip((planes - low) / np.maximum(high - low, 1e-12), 0.0, 1.0) * 255.0

@@ -16,7 +16,13 @@ from jaxtyping import UInt8, UInt16
 from vos_ros.types import UNKNOWN_LABEL, Association, Frame, FrameResult, Track
 
 _GOLDEN = 0.6180339887498949
-_TONES = ((0.9, 1.0), (0.5, 1.0), (0.85, 0.7), (0.75, 0.5), (0.35, 0.8))  # saturation, value; in the order that sets ids apart best
+_TONES = (
+    (0.9, 1.0),
+    (0.5, 1.0),
+    (0.85, 0.7),
+    (0.75, 0.5),
+    (0.35, 0.8),
+)  # saturation, value; in the order that sets ids apart best
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -28,8 +34,13 @@ def track_color(track_id: int) -> tuple[int, int, int]:
     return round(255 * r), round(255 * g), round(255 * b)
 
 
-def overlay(rgb: UInt8[np.ndarray, "H W 3"], labels: UInt16[np.ndarray, "H W"], tracks: Iterable[Track],
-            associations: Iterable[Association] = (), opacity: float = 0.45) -> UInt8[np.ndarray, "H W 3"]:
+def overlay(
+    rgb: UInt8[np.ndarray, "H W 3"],
+    labels: UInt16[np.ndarray, "H W"],
+    tracks: Iterable[Track],
+    associations: Iterable[Association] = (),
+    opacity: float = 0.45,
+) -> UInt8[np.ndarray, "H W 3"]:
     """The image with every instance tinted in its track's colour, outlined, and marked ``track`` or ``track>map object``."""
     named = {a.track_id: a.map_object_id for a in associations if a.track_id and a.map_object_id}
     shown = [t for t in tracks if t.area_px > 0]
@@ -41,7 +52,9 @@ def overlay(rgb: UInt8[np.ndarray, "H W 3"], labels: UInt16[np.ndarray, "H W"], 
     picture = np.where(on[:, :, None], cv2.addWeighted(rgb, 1.0 - opacity, tint, opacity, 0.0), rgb)
     edge = _edges(labels)
     picture[edge & on] = tint[edge & on]
-    picture[edge & ~on & (cv2.dilate(on.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)] = 0  # a dark rim on bright ground
+    picture[edge & ~on & (cv2.dilate(on.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)] = (
+        0  # a dark rim on bright ground
+    )
     scale = max(0.35, 0.45 * rgb.shape[1] / 640)
     for t in shown:
         text = f"{t.track_id}>{named[t.track_id]}" if t.track_id in named else f"{t.track_id}"
@@ -60,28 +73,42 @@ def _edges(labels: UInt16[np.ndarray, "H W"]) -> np.ndarray:
     return edge
 
 
-def _mark(picture: UInt8[np.ndarray, "H W 3"], labels: UInt16[np.ndarray, "H W"], track: Track, text: str, scale: float) -> None:
+def _mark(
+    picture: UInt8[np.ndarray, "H W 3"],
+    labels: UInt16[np.ndarray, "H W"],
+    track: Track,
+    text: str,
+    scale: float,
+) -> None:
     """Writes the text centred on the pixel of the track that lies deepest inside it."""
     x0, y0, x1, y1 = track.roi
     inside = np.pad((labels[y0:y1, x0:x1] == track.label_value).astype(np.uint8), 1)
     if not inside.any():
         return
-    y, x = np.unravel_index(int(cv2.distanceTransform(inside, cv2.DIST_L2, 3).argmax()), inside.shape)
+    y, x = np.unravel_index(
+        int(cv2.distanceTransform(inside, cv2.DIST_L2, 3).argmax()), inside.shape
+    )
     (w, h), _ = cv2.getTextSize(text, _FONT, scale, 1)
     left = min(max(x0 + int(x) - 1 - w // 2, 1), max(picture.shape[1] - w - 1, 1))
     base = min(max(y0 + int(y) - 1 + h // 2, h + 1), picture.shape[0] - 2)
     _write(picture, text, left, base, scale)
 
 
-def _write(picture: UInt8[np.ndarray, "H W 3"], text: str, left: int, base: int, scale: float) -> None:
+def _write(
+    picture: UInt8[np.ndarray, "H W 3"], text: str, left: int, base: int, scale: float
+) -> None:
     """White text with a black rim, drawn by shifted copies: a thicker pen would change the width of the glyphs (OpenCV 5)."""
     for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
         cv2.putText(picture, text, (left + dx, base + dy), _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
     cv2.putText(picture, text, (left, base), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def contact_sheet(images: Sequence[UInt8[np.ndarray, "H W 3"]], columns: int = 4, width: int = 320,
-                  captions: Sequence[str] = ()) -> UInt8[np.ndarray, "S T 3"]:
+def contact_sheet(
+    images: Sequence[UInt8[np.ndarray, "H W 3"]],
+    columns: int = 4,
+    width: int = 320,
+    captions: Sequence[str] = (),
+) -> UInt8[np.ndarray, "S T 3"]:
     """Images side by side, each scaled to ``width`` px, row by row; RGB. ValueError without images."""
     if not images:
         raise ValueError("a contact sheet of no images: give at least one")
@@ -90,11 +117,15 @@ def contact_sheet(images: Sequence[UInt8[np.ndarray, "H W 3"]], columns: int = 4
     rows = -(-len(images) // columns)
     sheet = np.zeros((rows * (height + 4) - 4, columns * (width + 4) - 4, 3), np.uint8)
     for n, image in enumerate(images):
-        small = cv2.resize(image, (width, round(image.shape[0] * width / image.shape[1])), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            image,
+            (width, round(image.shape[0] * width / image.shape[1])),
+            interpolation=cv2.INTER_AREA,
+        )
         if n < len(captions):
             _write(small, captions[n], 5, 15, 0.45)
         y, x = n // columns * (height + 4), n % columns * (width + 4)
-        sheet[y:y + small.shape[0], x:x + width] = small
+        sheet[y : y + small.shape[0], x : x + width] = small
     return sheet
 
 
@@ -129,13 +160,28 @@ class ImageSink:
     def close(self) -> None:
         """Writes the contact sheet, where there was a frame."""
         if self._written and self._sheet:
-            places = np.linspace(0, len(self._written) - 1, min(self._sheet, len(self._written))).round().astype(int)
+            places = (
+                np.linspace(0, len(self._written) - 1, min(self._sheet, len(self._written)))
+                .round()
+                .astype(int)
+            )
             chosen = [self._written[i] for i in places]
-            images = [np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR))[:, :, ::-1] for path, _ in chosen]
-            write_png(self.folder / "contact_sheet.png", contact_sheet(images, captions=[c for _, c in chosen]))
+            images = [
+                np.asarray(cv2.imread(str(path), cv2.IMREAD_COLOR))[:, :, ::-1]
+                for path, _ in chosen
+            ]
+            write_png(
+                self.folder / "contact_sheet.png",
+                contact_sheet(images, captions=[c for _, c in chosen]),
+            )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

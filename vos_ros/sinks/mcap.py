@@ -10,10 +10,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from vos_ros.rosmsg import serialize, typestore
+from vos_ros.messages.rosmsg import serialize, typestore
 
 _FOREVER = QosTime(9223372036, 854775807)  # what rosbag2 writes for "no deadline"
 
@@ -31,7 +39,9 @@ class McapFile:
             raise ValueError(f"{self.path}: wanted a file name that ends in .mcap")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
-        self._writer = Writer(self._folder / self.path.stem, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer = Writer(
+            self._folder / self.path.stem, version=9, storage_plugin=StoragePlugin.MCAP
+        )
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         for key, value in (notes or {}).items():
             self._writer.set_custom_data(key, value)
@@ -43,14 +53,26 @@ class McapFile:
         """One message; the topic is made by its first one. ``latched``: recorded as transient local."""
         self.write_cdr(topic, msg.__msgtype__, serialize(msg), log_ns, latched)
 
-    def write_cdr(self, topic: str, msgtype: str, cdr: bytes | memoryview, log_ns: int, latched: bool = False) -> None:
+    def write_cdr(
+        self, topic: str, msgtype: str, cdr: bytes | memoryview, log_ns: int, latched: bool = False
+    ) -> None:
         """One message that is already CDR (with its encapsulation header), of type ``msgtype`` (package/msg/Type)."""
         if topic not in self._connections:
             durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
-            qos = Qos(QosHistory.KEEP_LAST, 1 if latched else 10, QosReliability.RELIABLE, durability, _FOREVER, _FOREVER,
-                      QosLiveliness.AUTOMATIC, _FOREVER, False)
-            self._connections[topic] = self._writer.add_connection(topic, msgtype, typestore=typestore(),
-                                                                   offered_qos_profiles=[qos])
+            qos = Qos(
+                QosHistory.KEEP_LAST,
+                1 if latched else 10,
+                QosReliability.RELIABLE,
+                durability,
+                _FOREVER,
+                _FOREVER,
+                QosLiveliness.AUTOMATIC,
+                _FOREVER,
+                False,
+            )
+            self._connections[topic] = self._writer.add_connection(
+                topic, msgtype, typestore=typestore(), offered_qos_profiles=[qos]
+            )
         self._writer.write(self._connections[topic], log_ns, cdr)
 
     def close(self) -> None:
@@ -73,5 +95,10 @@ class McapFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.abort() if kind is not None else self.close()

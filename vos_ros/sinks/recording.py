@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vos_ros.rosmsg import (
+from vos_ros.messages.rosmsg import (
     make,
     make_camera_info,
     make_header,
@@ -18,7 +18,11 @@ from vos_ros.rosmsg import (
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.types import Frame, MapUpdate
 
-IMAGE, DEPTH, CAMERA_INFO = "/camera/color/image_raw", "/camera/depth/image_raw", "/camera/color/camera_info"
+IMAGE, DEPTH, CAMERA_INFO = (
+    "/camera/color/image_raw",
+    "/camera/depth/image_raw",
+    "/camera/color/camera_info",
+)
 MAP_OBJECTS, POSE, TF = "/map_objects", "/pose", "/tf"
 
 
@@ -53,16 +57,34 @@ class Recorder:
             self.file.write(IMAGE, make_image(ns, camera, "rgb8", frame.rgb), ns)
         else:
             format, data = compressed
-            self.file.write(f"{IMAGE}/compressed", make(
-                "sensor_msgs/msg/CompressedImage", header=make_header(ns, camera), format=f"rgb8; {format} compressed bgr8",
-                data=np.frombuffer(data, np.uint8)), ns)
+            self.file.write(
+                f"{IMAGE}/compressed",
+                make(
+                    "sensor_msgs/msg/CompressedImage",
+                    header=make_header(ns, camera),
+                    format=f"rgb8; {format} compressed bgr8",
+                    data=np.frombuffer(data, np.uint8),
+                ),
+                ns,
+            )
 
     def _pose(self, frame: Frame) -> None:
         assert frame.T_map_camera is not None
         ns = frame.stamp_ns
         header = make_header(ns, self.map_frame)
-        transform = make("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=self.camera_frame,
-                         transform=make_transform(frame.T_map_camera))
+        transform = make(
+            "geometry_msgs/msg/TransformStamped",
+            header=header,
+            child_frame_id=self.camera_frame,
+            transform=make_transform(frame.T_map_camera),
+        )
         self.file.write(TF, make("tf2_msgs/msg/TFMessage", transforms=[transform]), ns)
-        self.file.write(POSE, make("geometry_msgs/msg/PoseWithCovarianceStamped", header=header,
-                                   pose=make_pose_with_covariance(frame.T_map_camera, frame.pose_cov)), ns)
+        self.file.write(
+            POSE,
+            make(
+                "geometry_msgs/msg/PoseWithCovarianceStamped",
+                header=header,
+                pose=make_pose_with_covariance(frame.T_map_camera, frame.pose_cov),
+            ),
+            ns,
+        )

@@ -16,12 +16,26 @@ from rosbags.highlevel import AnyReader
 from rosbags.highlevel.anyreader import AnyReaderError
 from rosbags.rosbag2 import ReaderError
 
-from vos_ros import rosmsg
 from vos_ros.geometry import se3
 from vos_ros.geometry.camera import Rectifier
-from vos_ros.sources.bag_topics import COMPRESSED, NONE, TF, TF_MESSAGE, BagError, BagTopics, find_topics
-from vos_ros.sources.decode import DecodeError, decode_color, decode_compressed_color, decode_compressed_depth, decode_depth
-from vos_ros.sources.sync import NS_PER_S, Matcher, PoseTrack, Shortfalls
+from vos_ros.messages import rosmsg
+from vos_ros.messages.images import (
+    DecodeError,
+    decode_color,
+    decode_compressed_color,
+    decode_compressed_depth,
+    decode_depth,
+)
+from vos_ros.sources.bag_topics import (
+    COMPRESSED,
+    NONE,
+    TF,
+    TF_MESSAGE,
+    BagError,
+    BagTopics,
+    find_topics,
+)
+from vos_ros.sources.sync import NS_PER_S, Matcher, MissingDataCounts, PoseTrack
 from vos_ros.sources.tf import Missing, TfTree
 from vos_ros.types import Frame, MapUpdate
 
@@ -47,25 +61,42 @@ class BagSource:
     that cannot be told, for depth that is not registered to the colour image.
     """
 
-    def __init__(self, path: Path | str, topics: BagTopics | None = None, *, map_frame: str = "", slop_s: float = 0.02,
-                 wait_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        topics: BagTopics | None = None,
+        *,
+        map_frame: str = "",
+        slop_s: float = 0.02,
+        wait_s: float = 1.0,
+    ) -> None:
         self.path = Path(path)
         self._slop_ns, self._wait_ns = round(slop_s * NS_PER_S), round(wait_s * NS_PER_S)
-        self.shortfalls = Shortfalls()
+        self.shortfalls = MissingDataCounts()
         with self._reading() as reader:
             types = {c.topic: c.msgtype for c in reader.connections if c.msgcount}
 
             def first(topic: str) -> Any:
                 connections = [c for c in reader.connections if c.topic == topic]
-                return reader.deserialize(next(reader.messages(connections))[2], connections[0].msgtype)
+                return reader.deserialize(
+                    next(reader.messages(connections))[2], connections[0].msgtype
+                )
 
             self.topics = find_topics(types, first, topics or BagTopics())
             self._types = types
-            self._length = sum(c.msgcount for c in reader.connections if c.topic == self.topics.image)
+            self._length = sum(
+                c.msgcount for c in reader.connections if c.topic == self.topics.image
+            )
             self._first_info = first(self.topics.camera_info)
-            stated = str(first(self.topics.map_objects).header.frame_id) if self.topics.map_objects != NONE else ""
+            stated = (
+                str(first(self.topics.map_objects).header.frame_id)
+                if self.topics.map_objects != NONE
+                else ""
+            )
         if map_frame and stated and map_frame != stated:
-            raise BagError(f"{self.path}: {self.topics.map_objects} is in the frame {stated!r}, asked for was map_frame {map_frame!r}")
+            raise BagError(
+                f"{self.path}: {self.topics.map_objects} is in the frame {stated!r}, asked for was map_frame {map_frame!r}"
+            )
         self.map_frame = map_frame or stated or "map"
 
     @contextmanager
@@ -77,14 +108,16 @@ class BagSource:
             with AnyReader([self.path], default_typestore=rosmsg.typestore()) as reader:
                 yield reader
         except (AnyReaderError, ReaderError, FileNotFoundError, EOFError, zlib.error) as e:
-            raise BagError(f"{self.path}: cannot be read as a bag ({e}). It is cut short, damaged, or no bag: wanted a .mcap or .db3 file"
-                           " or the folder of one; `mcap recover` mends a recording that was cut off") from e
+            raise BagError(
+                f"{self.path}: cannot be read as a bag ({e}). It is cut short, damaged, or no bag: wanted a .mcap or .db3 file"
+                " or the folder of one; `mcap recover` mends a recording that was cut off"
+            ) from e
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Frame | MapUpdate]:
-        self.shortfalls = Shortfalls()
+        self.shortfalls = MissingDataCounts()
         with self._reading() as reader:
             yield from _Reading(self, reader, self._slop_ns, self._wait_ns).items()
 
@@ -104,16 +137,25 @@ class _Reading:
 
     def items(self) -> Iterator[Frame | MapUpdate]:
         t = self._topics
-        takers = {t.image: self._take_image, t.depth: self._take_depth, t.camera_info: self._take_info, t.map_objects: self._take_map,
-                  t.pose: self._take_pose}
-        connections = [c for c in self._reader.connections if c.topic in takers or c.msgtype == TF_MESSAGE]
+        takers = {
+            t.image: self._take_image,
+            t.depth: self._take_depth,
+            t.camera_info: self._take_info,
+            t.map_objects: self._take_map,
+            t.pose: self._take_pose,
+        }
+        connections = [
+            c for c in self._reader.connections if c.topic in takers or c.msgtype == TF_MESSAGE
+        ]
         for connection, log_ns, raw in self._reader.messages(connections):
             msg: Any = self._reader.deserialize(raw, connection.msgtype)
             if connection.msgtype == TF_MESSAGE:
                 self._take_tf(msg, static=connection.topic.endswith("tf_static"))
             else:
                 if connection.topic == t.image:
-                    yield from self._start_over_where_time_went_back(rosmsg.stamp_ns(msg.header.stamp))
+                    yield from self._start_over_where_time_went_back(
+                        rosmsg.stamp_ns(msg.header.stamp)
+                    )
                 takers[connection.topic](msg, log_ns)
             yield from self._ready(log_ns)
         yield from self._ready(None)
@@ -122,7 +164,10 @@ class _Reading:
     def _start_over_where_time_went_back(self, stamp_ns: int) -> Iterator[Frame | MapUpdate]:
         """A recording of a bag that looped: what waits is let go, and old depth doesn't pass for what is still to come."""
         if stamp_ns < self._last_ns - self._wait_ns:
-            self._short.add("jump back in time", f"from {self._last_ns / NS_PER_S:.6f} s to {stamp_ns / NS_PER_S:.6f} s")
+            self._short.add(
+                "jump back in time",
+                f"from {self._last_ns / NS_PER_S:.6f} s to {stamp_ns / NS_PER_S:.6f} s",
+            )
             yield from self._ready(None)
             self._count_unmatched()
             if self._depths is not None:
@@ -131,7 +176,10 @@ class _Reading:
 
     def _count_unmatched(self) -> None:
         if self._depths is not None:
-            self._short.add("depth image without a colour image", count=self._depths.unmatched + len(self._depths))
+            self._short.add(
+                "depth image without a colour image",
+                count=self._depths.unmatched + len(self._depths),
+            )
 
     def _take_image(self, msg: Any, log_ns: int) -> None:
         self._pending.append(_Pending(log_ns, rosmsg.stamp_ns(msg.header.stamp), msg))
@@ -153,7 +201,9 @@ class _Reading:
 
     def _take_map(self, msg: Any, log_ns: int) -> None:
         try:
-            self._pending.append(_Pending(log_ns, rosmsg.stamp_ns(msg.header.stamp), None, rosmsg.map_update(msg)))
+            self._pending.append(
+                _Pending(log_ns, rosmsg.stamp_ns(msg.header.stamp), None, rosmsg.map_update(msg))
+            )
         except ValueError as e:
             self._short.add("map update that cannot be used", str(e))
 
@@ -162,9 +212,14 @@ class _Reading:
             try:
                 pose = rosmsg.pose_matrix(t.transform)
             except ValueError as e:
-                self._short.add("TF transform that is no pose", f"{t.header.frame_id} -> {t.child_frame_id}: {e}")
+                self._short.add(
+                    "TF transform that is no pose",
+                    f"{t.header.frame_id} -> {t.child_frame_id}: {e}",
+                )
                 continue
-            self._tf.add(t.header.frame_id, t.child_frame_id, rosmsg.stamp_ns(t.header.stamp), pose, static)
+            self._tf.add(
+                t.header.frame_id, t.child_frame_id, rosmsg.stamp_ns(t.header.stamp), pose, static
+            )
 
     def _take_pose(self, msg: Any, log_ns: int) -> None:
         """PoseStamped, PoseWithCovarianceStamped or Odometry; only the last names the frame it speaks of."""
@@ -176,8 +231,10 @@ class _Reading:
             return
         frame = msg.header.frame_id.lstrip("/")
         if frame and frame != self._source.map_frame.lstrip("/"):
-            raise BagError(f"{self._topics.pose}: its poses are in the frame {frame!r}, the map in {self._source.map_frame!r}; name"
-                           " another topic as pose (or tf), or give map_frame")
+            raise BagError(
+                f"{self._topics.pose}: its poses are in the frame {frame!r}, the map in {self._source.map_frame!r}; name"
+                " another topic as pose (or tf), or give map_frame"
+            )
         cov = rosmsg.covariance(stamped.covariance) if hasattr(stamped, "covariance") else None
         self._pose_frame = str(getattr(msg, "child_frame_id", "")).lstrip("/")
         self._poses.add(rosmsg.stamp_ns(msg.header.stamp), pose, cov)
@@ -191,8 +248,9 @@ class _Reading:
                 yield head.update
                 continue
             pose = self._pose(head)
-            complete = (self._depths is None or self._depths.settled(head.stamp_ns)) and not (isinstance(pose, Missing)
-                                                                                              and not pose.permanent)
+            complete = (self._depths is None or self._depths.settled(head.stamp_ns)) and not (
+                isinstance(pose, Missing) and not pose.permanent
+            )
             if not complete and now_ns is not None and now_ns - head.log_ns < self._wait_ns:
                 return
             self._pending.popleft()
@@ -210,7 +268,10 @@ class _Reading:
         at = self._poses.at(head.stamp_ns)
         if at is None:
             span = self._poses.span_ns
-            return Missing(f"no pose on {self._topics.pose} around the image's stamp", span is not None and head.stamp_ns < span[1])
+            return Missing(
+                f"no pose on {self._topics.pose} around the image's stamp",
+                span is not None and head.stamp_ns < span[1],
+            )
         if not self._pose_frame or self._pose_frame == camera:
             return at
         T_body_camera = self._tf.lookup(self._pose_frame, camera, head.stamp_ns)
@@ -218,7 +279,11 @@ class _Reading:
 
     def _frame(self, head: _Pending, pose: Pose | Missing | None) -> Frame | None:
         where = f"image at {head.stamp_ns / NS_PER_S:.6f} s"
-        partner = self._depths.take(head.stamp_ns, {p.stamp_ns for p in self._pending}) if self._depths is not None else None
+        partner = (
+            self._depths.take(head.stamp_ns, {p.stamp_ns for p in self._pending})
+            if self._depths is not None
+            else None
+        )
         if self._depths is not None and partner is None:
             self._short.add("image without depth within the slop", where)
         if isinstance(pose, Missing):
@@ -231,7 +296,11 @@ class _Reading:
             return None
         depth = None
         try:
-            depth = _depth(partner, self._source._types[self._topics.depth]) if partner is not None else None
+            depth = (
+                _depth(partner, self._source._types[self._topics.depth])
+                if partner is not None
+                else None
+            )
         except DecodeError as e:
             self._short.add("depth image that cannot be decoded", f"{where}: {e}")
         self._check_sizes(rgb, depth)
@@ -240,18 +309,32 @@ class _Reading:
             depth = self._rectifier.depth(depth)
         T, cov = pose if pose is not None else (None, None)
         self._index += 1
-        return Frame(index=self._index - 1, stamp_ns=head.stamp_ns, rgb=rgb, depth=depth, intrinsics=self._rectifier.intrinsics,
-                     T_map_camera=T, pose_cov=cov, frame_id=str(head.image.header.frame_id))
+        return Frame(
+            index=self._index - 1,
+            stamp_ns=head.stamp_ns,
+            rgb=rgb,
+            depth=depth,
+            intrinsics=self._rectifier.intrinsics,
+            T_map_camera=T,
+            pose_cov=cov,
+            frame_id=str(head.image.header.frame_id),
+        )
 
-    def _check_sizes(self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"] | None) -> None:
+    def _check_sizes(
+        self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"] | None
+    ) -> None:
         k, got = self._rectifier.source, f"{rgb.shape[1]}x{rgb.shape[0]} px"
         if rgb.shape[:2] != (k.height, k.width):
-            raise BagError(f"{self._topics.image} is {got}, its {self._topics.camera_info} says {k.width}x{k.height} px: they don't belong"
-                           " together; name the right camera_info")
+            raise BagError(
+                f"{self._topics.image} is {got}, its {self._topics.camera_info} says {k.width}x{k.height} px: they don't belong"
+                " together; name the right camera_info"
+            )
         if depth is not None and depth.shape != rgb.shape[:2]:
-            raise BagError(f"{self._topics.depth} is {depth.shape[1]}x{depth.shape[0]} px, {self._topics.image} {got}: depth must be"
-                           " registered to the colour image (depth_image_proc, or the driver's align_depth); name such a topic, or depth"
-                           " none")
+            raise BagError(
+                f"{self._topics.depth} is {depth.shape[1]}x{depth.shape[0]} px, {self._topics.image} {got}: depth must be"
+                " registered to the colour image (depth_image_proc, or the driver's align_depth); name such a topic, or depth"
+                " none"
+            )
 
 
 def moved(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
@@ -267,18 +350,36 @@ def moved(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
 def _camera_key(msg: Any) -> tuple[object, ...]:
     """What makes two CameraInfo of the same camera equal, whatever their stamps."""
     roi = msg.roi
-    return (msg.width, msg.height, msg.distortion_model, bytes(msg.d), bytes(msg.k), bytes(msg.p), msg.binning_x, msg.binning_y,
-            roi.x_offset, roi.y_offset, roi.width, roi.height)
+    return (
+        msg.width,
+        msg.height,
+        msg.distortion_model,
+        bytes(msg.d),
+        bytes(msg.k),
+        bytes(msg.p),
+        msg.binning_x,
+        msg.binning_y,
+        roi.x_offset,
+        roi.y_offset,
+        roi.width,
+        roi.height,
+    )
 
 
 def _color(msg: Any, kind: str) -> UInt8[np.ndarray, "H W 3"]:
     if kind == COMPRESSED:
         return decode_compressed_color(msg.data, msg.format)
-    rgb = decode_color(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
-    return rgb if rgb.flags.writeable and rgb.flags.c_contiguous else rgb.copy()  # torch takes no read-only arrays
+    rgb = decode_color(
+        msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
+    )
+    return (
+        rgb if rgb.flags.writeable and rgb.flags.c_contiguous else rgb.copy()
+    )  # torch takes no read-only arrays
 
 
 def _depth(msg: Any, kind: str) -> Float32[np.ndarray, "H W"]:
     if kind == COMPRESSED:
         return decode_compressed_depth(msg.data, msg.format)
-    return decode_depth(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
+    return decode_depth(
+        msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
+    )

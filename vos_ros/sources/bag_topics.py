@@ -6,15 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vos_ros.sources.decode import DEPTH_ENCODINGS
+from vos_ros.messages.images import DEPTH_ENCODINGS
 
 NONE = "none"
 """Option value: do without this input."""
 TF = "tf"
 """Value of ``BagTopics.pose``: from /tf and /tf_static."""
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-CAMERA_INFO, MAP_OBJECTS, TF_MESSAGE = "sensor_msgs/msg/CameraInfo", "vos_ros/msg/MapObjectArray", "tf2_msgs/msg/TFMessage"
-POSES = ("geometry_msgs/msg/PoseWithCovarianceStamped", "geometry_msgs/msg/PoseStamped", "nav_msgs/msg/Odometry")
+CAMERA_INFO, MAP_OBJECTS, TF_MESSAGE = (
+    "sensor_msgs/msg/CameraInfo",
+    "vos_ros/msg/MapObjectArray",
+    "tf2_msgs/msg/TFMessage",
+)
+POSES = (
+    "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "geometry_msgs/msg/PoseStamped",
+    "nav_msgs/msg/Odometry",
+)
 _OURS = ("/labels", "/overlay")
 
 
@@ -42,10 +50,13 @@ def find_topics(types: dict[str, str], first: Callable[[str], Any], wanted: BagT
     finder = _Finder(types, first)
     image = finder.image(wanted.image)
     return replace(
-        wanted, image=image, depth=finder.depth(wanted.depth),
+        wanted,
+        image=image,
+        depth=finder.depth(wanted.depth),
         camera_info=finder.camera_info(wanted.camera_info, image),
         map_objects=finder.optional("map_objects", wanted.map_objects, (MAP_OBJECTS,)),
-        pose=finder.pose(wanted.pose))
+        pose=finder.pose(wanted.pose),
+    )
 
 
 class _Finder:
@@ -57,19 +68,26 @@ class _Finder:
         return sorted(t for t, kind in self._types.items() if kind in kinds)
 
     def _listing(self) -> str:
-        return "the bag has " + (", ".join(f"{t} ({kind})" for t, kind in sorted(self._types.items())) or "no topics at all")
+        return "the bag has " + (
+            ", ".join(f"{t} ({kind})" for t, kind in sorted(self._types.items()))
+            or "no topics at all"
+        )
 
     def _named(self, option: str, topic: str, kinds: Sequence[str]) -> str:
         if topic not in self._types:
             raise BagError(f"{option}: no topic {topic!r}; {self._listing()}")
         if self._types[topic] not in kinds:
-            raise BagError(f"{option}: topic {topic!r} is of type {self._types[topic]}, wanted {' or '.join(kinds)}; {self._listing()}")
+            raise BagError(
+                f"{option}: topic {topic!r} is of type {self._types[topic]}, wanted {' or '.join(kinds)}; {self._listing()}"
+            )
         return topic
 
     def _one(self, option: str, found: list[str]) -> str:
         if len(found) != 1:
-            raise BagError(f"{option}: {'several topics fit: ' + ', '.join(found) if found else 'no topic fits'}; name it with the option"
-                           f" {option}. In full, {self._listing()}")
+            raise BagError(
+                f"{option}: {'several topics fit: ' + ', '.join(found) if found else 'no topic fits'}; name it with the option"
+                f" {option}. In full, {self._listing()}"
+            )
         return found[0]
 
     def _is_depth(self, topic: str) -> bool:
@@ -86,7 +104,9 @@ class _Finder:
     def image(self, topic: str) -> str:
         if topic:
             return self._named("image", topic, (RAW, COMPRESSED))
-        return self._one("image", self._prefer_raw([t for t in self._images if not self._is_depth(t)]))
+        return self._one(
+            "image", self._prefer_raw([t for t in self._images if not self._is_depth(t)])
+        )
 
     def depth(self, topic: str) -> str:
         if topic == NONE:

@@ -48,12 +48,16 @@ class PoseDrift(_Wrapper):
     """The pose is off by an error that grows evenly from nothing to ``final_m`` and ``final_deg`` at the last frame, along a direction and
     about an axis that ``seed`` chooses; the stated covariance is that of an error of this size in no known direction."""
 
-    def __init__(self, source: FrameSource, final_m: float, final_deg: float, seed: int = 0) -> None:
+    def __init__(
+        self, source: FrameSource, final_m: float, final_deg: float, seed: int = 0
+    ) -> None:
         if final_m < 0 or final_deg < 0:
             raise ValueError(f"got final_m={final_m}, final_deg={final_deg}: wanted both >= 0")
         super().__init__(source)
         rng = np.random.default_rng(seed)
-        self._error = np.concatenate([_direction(rng) * final_m, _direction(rng) * np.deg2rad(final_deg)])
+        self._error = np.concatenate(
+            [_direction(rng) * final_m, _direction(rng) * np.deg2rad(final_deg)]
+        )
         self._size = np.repeat([final_m, np.deg2rad(final_deg)], 3)
 
     def frame(self, frame: Frame) -> Frame:
@@ -63,7 +67,9 @@ class PoseDrift(_Wrapper):
         cov = np.diag((share * self._size) ** 2 / 3)
         if frame.pose_cov is not None:
             cov = cov + frame.pose_cov
-        return dataclasses.replace(frame, T_map_camera=se3.perturb(frame.T_map_camera, share * self._error), pose_cov=cov)
+        return dataclasses.replace(
+            frame, T_map_camera=se3.perturb(frame.T_map_camera, share * self._error), pose_cov=cov
+        )
 
 
 class FaultyMap(_Wrapper):
@@ -71,8 +77,16 @@ class FaultyMap(_Wrapper):
     ``shift_m`` along ``up`` from its original, under an id that was free (``invented_ids``). Updates after the first lose
     their missing objects; copies come with the first."""
 
-    def __init__(self, source: FrameSource, missing: float = 0.0, invented: float = 0.0, seed: int = 0, *, shift_m: float = 0.4,
-                 up: tuple[float, float, float] = (0.0, 0.0, 1.0)) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        missing: float = 0.0,
+        invented: float = 0.0,
+        seed: int = 0,
+        *,
+        shift_m: float = 0.4,
+        up: tuple[float, float, float] = (0.0, 0.0, 1.0),
+    ) -> None:
         if not (0 <= missing <= 1 and 0 <= invented <= 1):
             raise ValueError(f"got missing={missing}, invented={invented}: wanted shares 0..1")
         super().__init__(source)
@@ -92,7 +106,11 @@ class FaultyMap(_Wrapper):
         assert self._originals is not None
         kept = [o for o in update.objects if o.id not in self._gone]
         by_id = {o.id: o for o in update.objects}
-        copies = [self._copy(by_id[original], new) for new, original in self._originals.items() if original in by_id]
+        copies = [
+            self._copy(by_id[original], new)
+            for new, original in self._originals.items()
+            if original in by_id
+        ]
         return dataclasses.replace(update, objects=(*kept, *copies))
 
     def _choose(self, ids: list[int]) -> None:
@@ -104,8 +122,20 @@ class FaultyMap(_Wrapper):
     def _copy(self, o: MapObject, new_id: int) -> MapObject:
         pose: Float64[np.ndarray, "4 4"] = np.array(o.T_map_object)
         pose[:3, 3] += self._shift
-        mesh = None if o.mesh is None else dataclasses.replace(o.mesh, vertices=(o.mesh.vertices + self._shift).astype(np.float32))
-        return dataclasses.replace(o, id=new_id, T_map_object=pose, points=(o.points + self._shift).astype(np.float32), mesh=mesh)
+        mesh = (
+            None
+            if o.mesh is None
+            else dataclasses.replace(
+                o.mesh, vertices=(o.mesh.vertices + self._shift).astype(np.float32)
+            )
+        )
+        return dataclasses.replace(
+            o,
+            id=new_id,
+            T_map_object=pose,
+            points=(o.points + self._shift).astype(np.float32),
+            mesh=mesh,
+        )
 
 
 class GivenMap(_Wrapper):
@@ -130,7 +160,10 @@ class LostFrames(_Wrapper):
         self._share, self._seed = share, seed
 
     def frame(self, frame: Frame) -> Frame | None:
-        lost = frame.index > 0 and np.random.default_rng((self._seed, frame.index)).uniform() < self._share
+        lost = (
+            frame.index > 0
+            and np.random.default_rng((self._seed, frame.index)).uniform() < self._share
+        )
         return None if lost else frame
 
 

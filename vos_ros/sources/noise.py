@@ -26,7 +26,9 @@ class PoseNoise:
 
     def __init__(self, source: FrameSource, rms_m: float, rms_deg: float, seed: int = 0) -> None:
         if rms_m < 0 or rms_deg < 0 or seed < 0:
-            raise ValueError(f"got rms_m={rms_m}, rms_deg={rms_deg}, seed={seed}: wanted all of them >= 0")
+            raise ValueError(
+                f"got rms_m={rms_m}, rms_deg={rms_deg}, seed={seed}: wanted all of them >= 0"
+            )
         self.map_frame = source.map_frame
         self.source, self._seed = source, seed
         self._sigma_m, self._sigma_rad = rms_m / np.sqrt(3), np.deg2rad(rms_deg) / np.sqrt(3)

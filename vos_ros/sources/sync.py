@@ -40,7 +40,12 @@ class PoseTrack:
         """First and last stamp, None while empty."""
         return (self._stamps[0], self._stamps[-1]) if self._stamps else None
 
-    def add(self, stamp_ns: int, pose: Float64[np.ndarray, "4 4"], cov: Float64[np.ndarray, "6 6"] | None = None) -> None:
+    def add(
+        self,
+        stamp_ns: int,
+        pose: Float64[np.ndarray, "4 4"],
+        cov: Float64[np.ndarray, "6 6"] | None = None,
+    ) -> None:
         """``pose`` holds at ``stamp_ns``; ``cov`` is its 6x6 covariance (m, rad), None where the source states none."""
         if stamp_ns not in self._poses:
             insort(self._stamps, stamp_ns)
@@ -55,8 +60,9 @@ class PoseTrack:
                 self._covs.pop(old, None)
             del self._stamps[:cut]
 
-    def at(self, stamp_ns: int, max_gap_ns: int = NS_PER_S
-           ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None] | None:
+    def at(
+        self, stamp_ns: int, max_gap_ns: int = NS_PER_S
+    ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None] | None:
         """Pose and covariance (of the nearer neighbour) at ``stamp_ns``; None outside the track, and inside a gap of more than
         ``max_gap_ns`` between its neighbours. Never extrapolates."""
         i = bisect_left(self._stamps, stamp_ns)
@@ -68,7 +74,9 @@ class PoseTrack:
         if after - before > max_gap_ns:
             return None
         near = before if stamp_ns - before <= after - stamp_ns else after
-        return se3.interpolate(self._poses[before], self._poses[after], (stamp_ns - before) / (after - before)), self._covs.get(near)
+        return se3.interpolate(
+            self._poses[before], self._poses[after], (stamp_ns - before) / (after - before)
+        ), self._covs.get(near)
 
 
 class Matcher(Generic[Item]):
@@ -94,12 +102,17 @@ class Matcher(Generic[Item]):
 
     def settled(self, stamp_ns: int) -> bool:
         """Whether waiting cannot give ``stamp_ns`` a better partner: its twin is here, or the candidates are past it."""
-        return stamp_ns in self._items or (bool(self._stamps) and self._stamps[-1] >= stamp_ns + self.slop_ns)
+        return stamp_ns in self._items or (
+            bool(self._stamps) and self._stamps[-1] >= stamp_ns + self.slop_ns
+        )
 
     def take(self, stamp_ns: int, reserved: Collection[int] = ()) -> Item | None:
         """The partner of ``stamp_ns``, or None. ``reserved``: stamps of the leading stream still to come, whose twins are left to
         them. Candidates too old for this and later stamps are let go."""
-        low, high = bisect_left(self._stamps, stamp_ns - self.slop_ns), bisect_left(self._stamps, stamp_ns + self.slop_ns + 1)
+        low, high = (
+            bisect_left(self._stamps, stamp_ns - self.slop_ns),
+            bisect_left(self._stamps, stamp_ns + self.slop_ns + 1),
+        )
         near = [s for s in self._stamps[low:high] if s == stamp_ns or s not in reserved]
         found = min(near, key=lambda s: abs(s - stamp_ns)) if near else None
         for old in self._stamps[:low]:
@@ -112,7 +125,7 @@ class Matcher(Generic[Item]):
         return self._items.pop(found)
 
 
-class Shortfalls:
+class MissingDataCounts:
     """Counts what a source left out or could not fill in, by reason, with an example of each."""
 
     def __init__(self) -> None:
@@ -127,5 +140,8 @@ class Shortfalls:
 
     def lines(self) -> list[str]:
         """One line per reason, the most frequent first."""
-        return [f"{n} x {reason}" + (f" (first: {self._examples[reason]})" if self._examples[reason] else "")
-                for reason, n in self.counts.most_common()]
+        return [
+            f"{n} x {reason}"
+            + (f" (first: {self._examples[reason]})" if self._examples[reason] else "")
+            for reason, n in self.counts.most_common()
+        ]

@@ -28,10 +28,19 @@ class TfTree:
         self._static: dict[str, Float64[np.ndarray, "4 4"]] = {}
         self._moving: dict[str, PoseTrack] = {}
 
-    def add(self, parent: str, child: str, stamp_ns: int, T_parent_child: Float64[np.ndarray, "4 4"], static: bool) -> None:
+    def add(
+        self,
+        parent: str,
+        child: str,
+        stamp_ns: int,
+        T_parent_child: Float64[np.ndarray, "4 4"],
+        static: bool,
+    ) -> None:
         """A transform as TF says it; a leading slash of a frame name is left off."""
         parent, child = parent.lstrip("/"), child.lstrip("/")
-        if self._parents.get(child, parent) != parent:  # the child moved to another parent: what was known doesn't hold any more
+        if (
+            self._parents.get(child, parent) != parent
+        ):  # the child moved to another parent: what was known doesn't hold any more
             self._moving.pop(child, None)
         self._parents[child] = parent
         if static:
@@ -53,13 +62,18 @@ class TfTree:
                 raise ValueError(f"the TF tree has a loop: {' -> '.join(chain)}")
         return chain
 
-    def lookup(self, target: str, source: str, stamp_ns: int, max_gap_ns: int = NS_PER_S) -> Float64[np.ndarray, "4 4"] | Missing:
+    def lookup(
+        self, target: str, source: str, stamp_ns: int, max_gap_ns: int = NS_PER_S
+    ) -> Float64[np.ndarray, "4 4"] | Missing:
         """T_target_source at ``stamp_ns``, interpolated, never extrapolated. ValueError: the tree has a loop."""
         target, source = target.lstrip("/"), source.lstrip("/")
         up, down = self._chain(source), self._chain(target)
         root = next((f for f in up if f in down), None)
         if root is None:
-            return Missing(f"TF knows no way from {source!r} to {target!r}; its frames are {', '.join(self.frames) or 'none'}", False)
+            return Missing(
+                f"TF knows no way from {source!r} to {target!r}; its frames are {', '.join(self.frames) or 'none'}",
+                False,
+            )
         T_root_source = self._climb(up[: up.index(root)], stamp_ns, max_gap_ns)
         T_root_target = self._climb(down[: down.index(root)], stamp_ns, max_gap_ns)
         for part in (T_root_source, T_root_target):
@@ -68,7 +82,9 @@ class TfTree:
         assert isinstance(T_root_source, np.ndarray) and isinstance(T_root_target, np.ndarray)
         return se3.compose(se3.inverse(T_root_target), T_root_source)
 
-    def _climb(self, chain: list[str], stamp_ns: int, max_gap_ns: int) -> Float64[np.ndarray, "4 4"] | Missing:
+    def _climb(
+        self, chain: list[str], stamp_ns: int, max_gap_ns: int
+    ) -> Float64[np.ndarray, "4 4"] | Missing:
         """The transform of chain[0] in the parent of chain[-1]."""
         T = np.eye(4)
         for child in chain:
@@ -79,6 +95,9 @@ class TfTree:
             found, span = track.at(stamp_ns, max_gap_ns), track.span_ns
             if found is None:
                 assert span is not None
-                return Missing(f"TF {self._parents[child]} -> {child} has no value at the image's stamp", stamp_ns < span[1])
+                return Missing(
+                    f"TF {self._parents[child]} -> {child} has no value at the image's stamp",
+                    stamp_ns < span[1],
+                )
             T = found[0] @ T
         return T

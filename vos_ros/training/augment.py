@@ -13,7 +13,9 @@ from vos_ros.training.config import AugmentConfig
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def recolor(config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]) -> UInt8[np.ndarray, "Q H W 3"]:
+def recolor(
+    config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]
+) -> UInt8[np.ndarray, "Q H W 3"]:
     """Saturation, hue, contrast and gamma per clip, brightness per frame, all clipped to 0..255."""
     matrix = np.eye(3)
     if rng.random() < config.grayscale:
@@ -37,14 +39,20 @@ def color_matrix(rng: np.random.Generator, strength: float) -> np.ndarray:
     angle = strength * rng.uniform(-0.6, 0.6)
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    hue = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * np.outer(axis, axis)
+    hue = (
+        np.cos(angle) * np.eye(3)
+        + np.sin(angle) * cross
+        + (1 - np.cos(angle)) * np.outer(axis, axis)
+    )
     keep = 1 + strength * rng.uniform(-0.7, 0.7)
     saturation = keep * np.eye(3) + (1 - keep) * np.tile(_LUMA, (3, 1))
     cast = np.diag(1 + strength * rng.uniform(-0.15, 0.15, 3))
     return np.asarray(cast @ saturation @ hue)
 
 
-def degrade(config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]) -> UInt8[np.ndarray, "Q H W 3"]:
+def degrade(
+    config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]
+) -> UInt8[np.ndarray, "Q H W 3"]:
     """Out of focus or of low resolution, noisy, compressed: each with the probability of the configuration."""
     blur, coarse, noise, jpeg = rng.random(4) < config.degrade * np.array([0.5, 0.5, 1.0, 1.0])
     sigma, share, spread = rng.uniform(0.4, 1.6), rng.uniform(0.4, 0.8), rng.uniform(2.0, 10.0)
@@ -52,7 +60,9 @@ def degrade(config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.nd
     h, w = frames.shape[1:3]
     if not (blur or coarse or noise or jpeg):
         return frames
-    grain = (spread * rng.standard_normal((h, w, 3), np.float32)).astype(np.int16) if noise else None
+    grain = (
+        (spread * rng.standard_normal((h, w, 3), np.float32)).astype(np.int16) if noise else None
+    )
     out = np.empty_like(frames)
     for i, frame in enumerate(frames):
         if blur:
@@ -76,9 +86,17 @@ def streak(image: UInt8[np.ndarray, "H W C"], dx: float, dy: float) -> UInt8[np.
         return image
     doublings = int(np.ceil(np.log2(length)))
     out = image
-    for k in range(doublings):  # after k doublings the mean of 2^k images, evenly spaced: a hundred times cheaper than a long kernel
+    for k in range(
+        doublings
+    ):  # after k doublings the mean of 2^k images, evenly spaced: a hundred times cheaper than a long kernel
         share = 2.0**k / (2.0**doublings - 1)
         shift = np.array([[1.0, 0.0, share * dx], [0.0, 1.0, share * dy]])
-        out = cv2.addWeighted(out, 0.5, cv2.warpAffine(out, shift, out.shape[1::-1], borderMode=cv2.BORDER_REPLICATE), 0.5, 0.0)
+        out = cv2.addWeighted(
+            out,
+            0.5,
+            cv2.warpAffine(out, shift, out.shape[1::-1], borderMode=cv2.BORDER_REPLICATE),
+            0.5,
+            0.0,
+        )
     back = np.array([[1.0, 0.0, -dx / 2], [0.0, 1.0, -dy / 2]])
     return np.asarray(cv2.warpAffine(out, back, out.shape[1::-1], borderMode=cv2.BORDER_REPLICATE))

@@ -17,10 +17,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vos_ros.training.augment import degrade, recolor
 from vos_ros.training.config import ClipConfig
-from vos_ros.training.data import Footage
+from vos_ros.training.data import VideoClip
 from vos_ros.training.interface import IGNORE, Batch
 from vos_ros.training.stills import Picture, still_clip
-from vos_ros.training.windows import box_of, number, objects_of, place, resample, resample_labels, window
+from vos_ros.training.windows import (
+    box_of,
+    number,
+    objects_of,
+    place,
+    resample,
+    resample_labels,
+    window,
+)
 
 Clip = tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]]
 """Frames (RGB) and labels."""
@@ -28,7 +36,7 @@ _TRIES = 50
 _MIN_SEEN_PX = 10  # an object with fewer pixels in a frame isn't looked for there
 
 
-def choose_times(footage: Footage, config: ClipConfig, rng: np.random.Generator) -> list[int]:
+def choose_times(footage: VideoClip, config: ClipConfig, rng: np.random.Generator) -> list[int]:
     """Q frames in order: a first one, the others from the ``gap`` after it, each only once where there are enough."""
     times = np.asarray(footage.times)
     first = int(rng.integers(len(times) - 1))
@@ -39,7 +47,7 @@ def choose_times(footage: Footage, config: ClipConfig, rng: np.random.Generator)
     return [first, *sorted(int(i) for i in rng.choice(after, n, replace=len(after) < n))]
 
 
-def video_clip(footage: Footage, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
+def video_clip(footage: VideoClip, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
     """A clip of a sequence; None where the frame drawn first shows nothing that is large enough."""
     order = choose_times(footage, config, rng)
     if rng.random() < config.augment.reverse:
@@ -57,7 +65,10 @@ def video_clip(footage: Footage, config: ClipConfig, rng: np.random.Generator) -
         mirrored[1:] = [rng.random() < a.flip] * (config.frames - 1)
     turn, grow = np.radians(a.rotation_deg) * rng.uniform(-1, 1), a.scale * rng.uniform(-1, 1)
     box, cut = None, None
-    frames, labels = np.empty((config.frames, size[1], size[0], 3), np.uint8), np.empty((config.frames, size[1], size[0]), np.uint8)
+    frames, labels = (
+        np.empty((config.frames, size[1], size[0], 3), np.uint8),
+        np.empty((config.frames, size[1], size[0]), np.uint8),
+    )
     for t, index in enumerate(order):
         if t:
             rgb, ids = footage.read(index)
@@ -76,17 +87,33 @@ def video_clip(footage: Footage, config: ClipConfig, rng: np.random.Generator) -
     return frames, labels
 
 
-def _search_area(box: tuple[float, float, float, float], image: tuple[int, ...], config: ClipConfig, later: bool, rng: np.random.Generator
-                 ) -> tuple[float, float, float]:
+def _search_area(
+    box: tuple[float, float, float, float],
+    image: tuple[int, ...],
+    config: ClipConfig,
+    later: bool,
+    rng: np.random.Generator,
+) -> tuple[float, float, float]:
     """(centre x, y, image px per frame px) of a window around a box, as a tracker that is a little wrong would place it."""
-    scale, center = ((config.jitter_scale_test, config.jitter_center_test) if later else (config.jitter_scale, config.jitter_center))
+    scale, center = (
+        (config.jitter_scale_test, config.jitter_center_test)
+        if later
+        else (config.jitter_scale, config.jitter_center)
+    )
     side = max(8.0, float(np.sqrt(box[2] * box[3] * np.prod(np.exp(rng.normal(0, scale, 2))))))
     x, y = box[:2] + side * center * rng.uniform(-0.5, 0.5, 2)
-    return place((x, y), side * config.area_factor / np.sqrt(config.width * config.height), (config.width, config.height),
-                 (image[0], image[1]), config.inside)
+    return place(
+        (x, y),
+        side * config.area_factor / np.sqrt(config.width * config.height),
+        (config.width, config.height),
+        (image[0], image[1]),
+        config.inside,
+    )
 
 
-def settle(labels: UInt8[np.ndarray, "Q H W"], config: ClipConfig) -> UInt8[np.ndarray, "Q H W"] | None:
+def settle(
+    labels: UInt8[np.ndarray, "Q H W"], config: ClipConfig
+) -> UInt8[np.ndarray, "Q H W"] | None:
     """Labels with only the objects that the first frame shows, at most ``objects`` of them, numbered 1..n; None where there are none."""
     counts = np.bincount(labels[0].ravel(), minlength=256)
     kept = [i for i in range(1, IGNORE) if counts[i] >= config.min_px][: config.objects]
@@ -103,12 +130,14 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
     """Sample n is a function of (seed, n). ``sources`` maps names to footage, ``mix`` to shares; within a source, sequences are equally
     likely. ValueError where no clip can be made of what is there."""
 
-    sources: Mapping[str, Sequence[Footage]]
+    sources: Mapping[str, Sequence[VideoClip]]
     mix: Mapping[str, float]
     config: ClipConfig
     seed: tuple[int, ...]
 
-    def __getitem__(self, index: int) -> tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]:
+    def __getitem__(
+        self, index: int
+    ) -> tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]:
         rng = np.random.default_rng((*self.seed, index))
         frames, labels = self.clip(rng)
         planes = np.empty((len(frames), 3, *frames.shape[1:3]), np.uint8)
@@ -123,22 +152,39 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
         for _ in range(_TRIES):
             source = self.sources[names[int(rng.choice(len(names), p=shares / shares.sum()))]]
             footage = source[int(rng.integers(len(source)))]
-            made = video_clip(footage, self.config, rng) if len(footage) > 1 else self._still(footage, source, rng)
+            made = (
+                video_clip(footage, self.config, rng)
+                if len(footage) > 1
+                else self._still(footage, source, rng)
+            )
             labels = None if made is None else settle(made[1], self.config)
             if made is not None and labels is not None:
-                frames = degrade(self.config.augment, rng, recolor(self.config.augment, rng, np.ascontiguousarray(made[0])))
+                frames = degrade(
+                    self.config.augment,
+                    rng,
+                    recolor(self.config.augment, rng, np.ascontiguousarray(made[0])),
+                )
                 return frames, np.ascontiguousarray(labels)
-        raise ValueError(f"no clip with an object of {self.config.min_px} px in its first frame in {_TRIES} tries from {', '.join(names)}:"
-                         " are the masks empty, or min_px too large?")
+        raise ValueError(
+            f"no clip with an object of {self.config.min_px} px in its first frame in {_TRIES} tries from {', '.join(names)}:"
+            " are the masks empty, or min_px too large?"
+        )
 
-    def _still(self, footage: Footage, source: Sequence[Footage], rng: np.random.Generator) -> Clip | None:
-        made = still_clip(_picture(footage, rng), lambda: _picture(source[int(rng.integers(len(source)))], rng), self.config, rng)
+    def _still(
+        self, footage: VideoClip, source: Sequence[VideoClip], rng: np.random.Generator
+    ) -> Clip | None:
+        made = still_clip(
+            _picture(footage, rng),
+            lambda: _picture(source[int(rng.integers(len(source)))], rng),
+            self.config,
+            rng,
+        )
         if made is None or rng.random() >= self.config.augment.flip:
             return made
         return made[0][:, :, ::-1], made[1][:, :, ::-1]
 
 
-def _picture(footage: Footage, rng: np.random.Generator) -> Picture:
+def _picture(footage: VideoClip, rng: np.random.Generator) -> Picture:
     rgb, ids = footage.read(int(rng.integers(len(footage))))
     return rgb, ids, footage.ignore
 
@@ -178,9 +224,18 @@ def _prepare_worker(_number: int) -> None:
     cv2.setNumThreads(1)
 
 
-def loader(clips: Clips, span: Iterable[list[int]], workers: int, prefetch: int, pin: bool = False) -> DataLoader[Batch]:
+def loader(
+    clips: Clips, span: Iterable[list[int]], workers: int, prefetch: int, pin: bool = False
+) -> DataLoader[Batch]:
     """Batches in order, prepared by ``workers`` processes ahead of time (by this one where 0). They are started afresh: a fork of a process
     that has used OpenCV's or CUDA's threads may never wake up."""
-    return DataLoader(cast(Dataset[Batch], clips), batch_sampler=span, num_workers=workers, collate_fn=collate, pin_memory=pin,
-                      worker_init_fn=_prepare_worker, prefetch_factor=prefetch if workers else None,
-                      multiprocessing_context="spawn" if workers else None)
+    return DataLoader(
+        cast(Dataset[Batch], clips),
+        batch_sampler=span,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_prepare_worker,
+        prefetch_factor=prefetch if workers else None,
+        multiprocessing_context="spawn" if workers else None,
+    )

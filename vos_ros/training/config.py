@@ -17,7 +17,16 @@ import yaml
 from vos_ros.config import ConfigError, Param, check, option
 
 T = TypeVar("T")
-KINDS = ("packed", "davis", "youtube_vos", "voc", "coco_panoptic", "folder", "scenenet", "synthetic")
+KINDS = (
+    "packed",
+    "davis",
+    "youtube_vos",
+    "voc",
+    "coco_panoptic",
+    "folder",
+    "scenenet",
+    "synthetic",
+)
 
 
 def _mapping() -> Any:
@@ -30,10 +39,15 @@ class SourceConfig:
 
     kind: str = option("packed", "layout of the files", choices=KINDS)
     root: str = option("", "folder, relative to data_root")
-    split: str = option("", "list or folder of the split, as the layout names it, e.g. 2017/train; empty = the layout's training split")
+    split: str = option(
+        "",
+        "list or folder of the split, as the layout names it, e.g. 2017/train; empty = the layout's training split",
+    )
     only: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    licence: str = option("", "licence of the data, for the card; where there is a manifest, its own serves")
+    licence: str = option(
+        "", "licence of the data, for the card; where there is a manifest, its own serves"
+    )
     worlds: int = option(8, "synthetic: how many worlds", low=1, high=10000)
     first_world: int = option(0, "synthetic: seed of the first world", low=0, high=2**31)
     frames: int = option(60, "synthetic: frames of a world", low=2, high=10000)
@@ -44,31 +58,71 @@ class AugmentConfig:
     """What happens to the picture of a clip. The same for all its frames, but for what drifts."""
 
     flip: float = option(0.5, "probability that a clip is mirrored", low=0.0, high=1.0)
-    flip_apart: bool = option(False, "the first frame is mirrored independently of the others (the reference of paper 003)")
+    flip_apart: bool = option(
+        False,
+        "the first frame is mirrored independently of the others (the reference of paper 003)",
+    )
     reverse: float = option(0.0, "probability that a clip runs backwards", low=0.0, high=1.0)
-    rotation_deg: float = option(15.0, "each frame is turned by up to this", unit="deg", low=0.0, high=180.0)
+    rotation_deg: float = option(
+        15.0, "each frame is turned by up to this", unit="deg", low=0.0, high=180.0
+    )
     scale: float = option(0.2, "each frame is scaled by exp(U(-x, x))", low=0.0, high=2.0)
     brightness: float = option(0.2, "each frame is multiplied by U(1-x, 1+x)", low=0.0, high=1.0)
-    color: float = option(0.0, "strength of the clip's change of contrast, gamma, saturation and hue", low=0.0, high=1.0)
+    color: float = option(
+        0.0,
+        "strength of the clip's change of contrast, gamma, saturation and hue",
+        low=0.0,
+        high=1.0,
+    )
     grayscale: float = option(0.05, "probability that a clip is grey", low=0.0, high=1.0)
-    degrade: float = option(0.0, "probability that a clip is blurred, noisy, or compressed as JPEG (each with this)", low=0.0, high=1.0)
+    degrade: float = option(
+        0.0,
+        "probability that a clip is blurred, noisy, or compressed as JPEG (each with this)",
+        low=0.0,
+        high=1.0,
+    )
 
 
 @dataclass(frozen=True)
 class StillsConfig:
     """Motion and company that a still image gets to become a clip. Lengths are shares of the object's size."""
 
-    shift: float = option(0.25, "an object moves by about this share of its size per frame", low=0.0, high=5.0)
-    stay: float = option(0.8, "probability that an object turns round at the frame's edge in place of leaving", low=0.0, high=1.0)
+    shift: float = option(
+        0.25, "an object moves by about this share of its size per frame", low=0.0, high=5.0
+    )
+    stay: float = option(
+        0.8,
+        "probability that an object turns round at the frame's edge in place of leaving",
+        low=0.0,
+        high=1.0,
+    )
     turn_deg: float = option(8.0, "... turns by this", unit="deg", low=0.0, high=180.0)
     grow: float = option(0.08, "... grows or shrinks by exp of this", low=0.0, high=1.0)
-    bend: float = option(0.035, "... is bent by a thin-plate spline by this share of its size", low=0.0, high=1.0)
-    background: float = option(0.3, "motion of the background, as a share of an object's", low=0.0, high=2.0)
-    distractors: float = option(0.5, "probability of each of up to three objects of other images pasted in", low=0.0, high=1.0)
-    twin: float = option(0.1, "probability that a pasted object is a recoloured copy of the object itself", low=0.0, high=1.0)
+    bend: float = option(
+        0.035, "... is bent by a thin-plate spline by this share of its size", low=0.0, high=1.0
+    )
+    background: float = option(
+        0.3, "motion of the background, as a share of an object's", low=0.0, high=2.0
+    )
+    distractors: float = option(
+        0.5,
+        "probability of each of up to three objects of other images pasted in",
+        low=0.0,
+        high=1.0,
+    )
+    twin: float = option(
+        0.1,
+        "probability that a pasted object is a recoloured copy of the object itself",
+        low=0.0,
+        high=1.0,
+    )
     occluder: float = option(0.25, "probability that something passes in front", low=0.0, high=1.0)
-    new_background: float = option(0.25, "probability that the objects stand before another image", low=0.0, high=1.0)
-    motion_blur: float = option(0.3, "probability that what moves is smeared along its way", low=0.0, high=1.0)
+    new_background: float = option(
+        0.25, "probability that the objects stand before another image", low=0.0, high=1.0
+    )
+    motion_blur: float = option(
+        0.3, "probability that what moves is smeared along its way", low=0.0, high=1.0
+    )
 
 
 @dataclass(frozen=True)
@@ -78,18 +132,51 @@ class ClipConfig:
     width: int = option(257, "of the frames", unit="px", low=33, high=4097)
     height: int = option(257, "of the frames", unit="px", low=33, high=4097)
     frames: int = option(4, "Q: the first frame teaches, the others are predicted", low=2, high=64)
-    gap: int = option(100, "Q': frames of the sequence at its own rate from which the others are drawn", unit="frames", low=1, high=10000)
+    gap: int = option(
+        100,
+        "Q': frames of the sequence at its own rate from which the others are drawn",
+        unit="frames",
+        low=1,
+        high=10000,
+    )
     objects: int = option(1, "most objects followed in a clip", low=1, high=32)
-    min_px: int = option(64, "an object is followed where the first frame shows at least this much of it", unit="px", low=1, high=100000)
-    area_factor: float = option(5.0, "a frame shows this many times the object's size (search_area_factor)", low=1.0, high=100.0)
-    inside: str = option("all", "a cut larger than the image is made smaller until it fits both ways (all) or one way (major)",
-                         choices=("all", "major"))
-    recenter: float = option(1.0, "probability that every frame of a video is cut around the object where it then is; else where it was"
-                             " in the first frame", low=0.0, high=1.0)
-    jitter_scale: float = option(0.25, "first frame: the cut's size varies by exp(N(0, x))", low=0.0, high=2.0)
-    jitter_center: float = option(3.0, "first frame: its centre by +-x/2 of the object's size", low=0.0, high=20.0)
-    jitter_scale_test: float = option(0.5, "the same for the frames to be predicted", low=0.0, high=2.0)
-    jitter_center_test: float = option(4.5, "the same for the frames to be predicted", low=0.0, high=20.0)
+    min_px: int = option(
+        64,
+        "an object is followed where the first frame shows at least this much of it",
+        unit="px",
+        low=1,
+        high=100000,
+    )
+    area_factor: float = option(
+        5.0,
+        "a frame shows this many times the object's size (search_area_factor)",
+        low=1.0,
+        high=100.0,
+    )
+    inside: str = option(
+        "all",
+        "a cut larger than the image is made smaller until it fits both ways (all) or one way (major)",
+        choices=("all", "major"),
+    )
+    recenter: float = option(
+        1.0,
+        "probability that every frame of a video is cut around the object where it then is; else where it was"
+        " in the first frame",
+        low=0.0,
+        high=1.0,
+    )
+    jitter_scale: float = option(
+        0.25, "first frame: the cut's size varies by exp(N(0, x))", low=0.0, high=2.0
+    )
+    jitter_center: float = option(
+        3.0, "first frame: its centre by +-x/2 of the object's size", low=0.0, high=20.0
+    )
+    jitter_scale_test: float = option(
+        0.5, "the same for the frames to be predicted", low=0.0, high=2.0
+    )
+    jitter_center_test: float = option(
+        4.5, "the same for the frames to be predicted", low=0.0, high=20.0
+    )
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     stills: StillsConfig = field(default_factory=StillsConfig)
 
@@ -101,13 +188,18 @@ class StageConfig:
 
     steps: int = option(1000, "optimiser steps", low=0, high=10**9)
     batch: int = option(8, "clips per step, over all devices and accumulations", low=1, high=100000)
-    accumulate: int = option(1, "parts in which a device works off its share of a step", low=1, high=1000)
+    accumulate: int = option(
+        1, "parts in which a device works off its share of a step", low=1, high=1000
+    )
     optimizer: str = option("adam", "optimiser", choices=("adam", "adamw", "rmsprop", "sgd"))
     weight_decay: float = option(0.0, "of adamw, rmsprop and sgd", low=0.0, high=1.0)
     clip_norm: float = option(0.0, "longest gradient; 0 = any", low=0.0, high=1e9)
     warmup: int = option(0, "steps over which the rates rise from zero", low=0, high=10**9)
-    schedule: str = option("steps", "how the rates fall: steps (x gamma at each milestone) or cosine (to gamma of what they were)",
-                           choices=("steps", "cosine"))
+    schedule: str = option(
+        "steps",
+        "how the rates fall: steps (x gamma at each milestone) or cosine (to gamma of what they were)",
+        choices=("steps", "cosine"),
+    )
     gamma: float = option(0.2, "see schedule", low=0.0, high=1.0)
     milestones: tuple[int, ...] = ()
     mix: Mapping[str, float] = _mapping()
@@ -134,14 +226,34 @@ class TrainConfig:
     name: str = option("", "of the exported weights; empty = that of the configuration's file")
     seed: int = option(0, "of everything random", low=0, high=2**31)
     data_root: str = option("data", "folder that the sources' roots are relative to")
-    workers: int = option(2, "processes that prepare clips, per device; 0 = the training process itself", low=0, high=256)
+    workers: int = option(
+        2,
+        "processes that prepare clips, per device; 0 = the training process itself",
+        low=0,
+        high=256,
+    )
     prefetch: int = option(4, "batches that each of them prepares ahead", low=1, high=64)
-    precision: str = option("32-true", "of the arithmetic", choices=("32-true", "16-mixed", "bf16-mixed"))
-    ema: float = option(0.999, "decay of the averaged weights, which are exported; 0 = the last weights", low=0.0, high=0.999999)
-    checkpoint_every: int = option(500, "steps between checkpoints", unit="steps", low=1, high=10**9)
+    precision: str = option(
+        "32-true", "of the arithmetic", choices=("32-true", "16-mixed", "bf16-mixed")
+    )
+    ema: float = option(
+        0.999,
+        "decay of the averaged weights, which are exported; 0 = the last weights",
+        low=0.0,
+        high=0.999999,
+    )
+    checkpoint_every: int = option(
+        500, "steps between checkpoints", unit="steps", low=1, high=10**9
+    )
     keep: int = option(2, "checkpoints kept", low=1, high=1000)
     log_every: int = option(20, "steps between logged scalars", unit="steps", low=1, high=10**9)
-    picture_every: int = option(500, "steps between logged pictures and drawings of the loss curve", unit="steps", low=1, high=10**9)
+    picture_every: int = option(
+        500,
+        "steps between logged pictures and drawings of the loss curve",
+        unit="steps",
+        low=1,
+        high=10**9,
+    )
     options: Mapping[str, Any] = _mapping()
     data: Mapping[str, SourceConfig] = _mapping()
     stages: Mapping[str, StageConfig] = _mapping()
@@ -149,12 +261,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise ConfigError("stages: none; wanted at least one, e.g. stages: {stills: {steps: 1000, mix: {...}, rates: {...}}}")
-        for where, mix in [*((f"stages.{n}.mix", s.mix) for n, s in self.stages.items()), ("validation.mix", self.validation.mix)]:
+            raise ConfigError(
+                "stages: none; wanted at least one, e.g. stages: {stills: {steps: 1000, mix: {...}, rates: {...}}}"
+            )
+        for where, mix in [
+            *((f"stages.{n}.mix", s.mix) for n, s in self.stages.items()),
+            ("validation.mix", self.validation.mix),
+        ]:
             if unknown := sorted(set(mix) - set(self.data)):
-                raise ConfigError(f"{where}: no source {', '.join(unknown)}; data has {', '.join(self.data) or 'none'}")
-            if any(w < 0 for w in mix.values()) or (where.startswith("stages") and sum(mix.values()) <= 0):
-                raise ConfigError(f"{where}: got {dict(mix)}, wanted shares >= 0 of the sources, one of them > 0")
+                raise ConfigError(
+                    f"{where}: no source {', '.join(unknown)}; data has {', '.join(self.data) or 'none'}"
+                )
+            if any(w < 0 for w in mix.values()) or (
+                where.startswith("stages") and sum(mix.values()) <= 0
+            ):
+                raise ConfigError(
+                    f"{where}: got {dict(mix)}, wanted shares >= 0 of the sources, one of them > 0"
+                )
 
     @property
     def steps(self) -> int:
@@ -177,7 +300,10 @@ def build(cls: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
     for key in given:
         if key not in fields:
             near = get_close_matches(str(key), fields, 1)
-            raise ConfigError(f"unknown key {prefix}{key}: " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}"))
+            raise ConfigError(
+                f"unknown key {prefix}{key}: "
+                + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}")
+            )
     values = {}
     for name, f in fields.items():
         if name not in given or (given[name] is None and not f.metadata):
@@ -219,7 +345,9 @@ def load(path: Path | str, values: Mapping[str, Any] | None = None) -> TrainConf
     except (OSError, UnicodeError, yaml.YAMLError) as e:
         raise ConfigError(f"cannot read the training configuration {path}: {e}") from e
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: got a {type(tree).__name__} at the top, wanted a mapping: task, data, stages, ...")
+        raise ConfigError(
+            f"{path}: got a {type(tree).__name__} at the top, wanted a mapping: task, data, stages, ..."
+        )
     tree.setdefault("name", Path(path).stem)
     for key, value in (values or {}).items():
         _lay_over(tree, key, value)
@@ -235,12 +363,16 @@ def _lay_over(tree: dict[str, Any], key: str, value: Any) -> None:
     node = tree
     for depth, part in enumerate(path):
         if path[0] in ("data", "stages") and depth == 1 and part not in node:
-            raise ConfigError(f"{key}: no {part!r} in {path[0]}, which has {', '.join(node) or 'nothing'}")
+            raise ConfigError(
+                f"{key}: no {part!r} in {path[0]}, which has {', '.join(node) or 'nothing'}"
+            )
         below = node.get(part)
         if below is None:
             below = node[part] = {}
         if not isinstance(below, dict):
-            raise ConfigError(f"{key}: {'.'.join(path[: depth + 1])} is {below!r}, which has nothing below it")
+            raise ConfigError(
+                f"{key}: {'.'.join(path[: depth + 1])} is {below!r}, which has nothing below it"
+            )
         node = below
     node[name] = value
 

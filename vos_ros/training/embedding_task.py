@@ -16,7 +16,7 @@ from torch import nn
 
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import CheckpointError, load
-from vos_ros.segmentation.embedding import EMBEDDING_FORMAT
+from vos_ros.segmentation.embedding_pictures import EMBEDDING_FORMAT
 from vos_ros.segmentation.features import load_weights
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
 from vos_ros.sinks.embeddings import principal_colors
@@ -24,10 +24,18 @@ from vos_ros.training.config import StageConfig, build
 from vos_ros.training.groups import backbone_groups, rated
 from vos_ros.training.interface import IGNORE, Batch
 from vos_ros.training.losses import iou
-from vos_ros.training.metric import cell_labels, contrastive, nearest_labels, objects_in, sample_pixels
+from vos_ros.training.metric import (
+    cell_labels,
+    contrastive,
+    nearest_labels,
+    objects_in,
+    sample_pixels,
+)
 from vos_ros.training.report import tinted
 
-_INSIDE = "feature_extractor."  # where the backbone stands in the weights of a whole network of ours
+_INSIDE = (
+    "feature_extractor."  # where the backbone stands in the weights of a whole network of ours
+)
 
 
 @dataclass(frozen=True)
@@ -36,14 +44,36 @@ class EmbeddingOptions:
 
     network: str = option("mobilenet_v2", "network to start from", choices=tuple(SPECS))
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    backbone: str = option("", "weights of the backbone: torchvision's names (.safetensors or .pt), or a whole network of vos_ros that has"
-                           " the same one; empty = random")
+    backbone: str = option(
+        "",
+        "weights of the backbone: torchvision's names (.safetensors or .pt), or a whole network of vos_ros that has"
+        " the same one; empty = random",
+    )
     weights: str = option("", "weights of a whole embedding to go on from; empty = none")
-    pixels: int = option(512, "size of the set K of eq. (2), per clip: pixels of all its frames that are compared with each other", low=2,
-                         high=16384)
-    background: float = option(0.1, "weight of pairs of background pixels, which are not one thing (the paper: 1)", low=0.0, high=1.0)
-    outline: float = option(0.3, "share of the background's pixels that lie close to an object's outline", low=0.0, high=0.5)
-    look_alikes: float = option(0.3, "share of the background's pixels that are taken for an object most of all", low=0.0, high=0.5)
+    pixels: int = option(
+        512,
+        "size of the set K of eq. (2), per clip: pixels of all its frames that are compared with each other",
+        low=2,
+        high=16384,
+    )
+    background: float = option(
+        0.1,
+        "weight of pairs of background pixels, which are not one thing (the paper: 1)",
+        low=0.0,
+        high=1.0,
+    )
+    outline: float = option(
+        0.3,
+        "share of the background's pixels that lie close to an object's outline",
+        low=0.0,
+        high=0.5,
+    )
+    look_alikes: float = option(
+        0.3,
+        "share of the background's pixels that are taken for an object most of all",
+        low=0.0,
+        high=0.5,
+    )
 
 
 class EmbeddingTask:
@@ -54,7 +84,9 @@ class EmbeddingTask:
     def __init__(self, options: EmbeddingOptions) -> None:
         self.options = options
         try:
-            self.spec = EmbeddingSpec.from_json(json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec}))
+            self.spec = EmbeddingSpec.from_json(
+                json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec})
+            )
         except (TypeError, ValueError) as e:
             raise ConfigError(f"options.spec: {e}") from e
 
@@ -83,16 +115,24 @@ class EmbeddingTask:
         """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``pyramid``. ConfigError: another name in the
         stage's rates."""
         assert isinstance(model, EmbeddingNet)
-        pyramid = [p for part in (model.lateral, model.smooth, model.project) for p in part.parameters()]
+        pyramid = [
+            p for part in (model.lateral, model.smooth, model.project) for p in part.parameters()
+        ]
         return rated({**backbone_groups(model.feature_extractor), "pyramid": pyramid}, stage)
 
-    def embed(self, net: EmbeddingNet, batch: Batch) -> tuple[Float[torch.Tensor, "B Q h w d"], UInt8[torch.Tensor, "B Q h w"]]:
+    def embed(
+        self, net: EmbeddingNet, batch: Batch
+    ) -> tuple[Float[torch.Tensor, "B Q h w d"], UInt8[torch.Tensor, "B Q h w"]]:
         """The embedding of every cell of the clips, in single precision, and the cells' labels."""
         maps: torch.Tensor = net(batch.frames.flatten(0, 1))
         x = maps.permute(0, 2, 3, 1)
-        return x.reshape(*batch.labels.shape[:2], *x.shape[1:]), cell_labels(batch.labels, self.spec.stride, self.spec.aligned)
+        return x.reshape(*batch.labels.shape[:2], *x.shape[1:]), cell_labels(
+            batch.labels, self.spec.stride, self.spec.aligned
+        )
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+    def loss(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """Eq. (2), and how alike equal and different pixels are on average. In eval mode also ``iou``: what following objects by the metric
         alone reaches, see ``follow``."""
         assert isinstance(model, EmbeddingNet)
@@ -102,11 +142,17 @@ class EmbeddingTask:
         with torch.autocast(features.device.type, enabled=False):
             for x, y in zip(features.float(), labels, strict=True):
                 k = sample_pixels(y, x, o.pixels, outline=o.outline, look_alikes=o.look_alikes)
-                values.append(contrastive(x.reshape(-1, x.shape[-1])[k], y.flatten()[k].long(), o.background))
+                values.append(
+                    contrastive(x.reshape(-1, x.shape[-1])[k], y.flatten()[k].long(), o.background)
+                )
             value = torch.stack(values).mean()
-            scalars: dict[str, torch.Tensor | float] = {"spread": features.detach().flatten(0, 3).std(0).mean()}
+            scalars: dict[str, torch.Tensor | float] = {
+                "spread": features.detach().flatten(0, 3).std(0).mean()
+            }
             if not model.training:
-                scalars["iou"] = torch.stack([follow(x, y) for x, y in zip(features.float(), labels, strict=True)]).mean()
+                scalars["iou"] = torch.stack(
+                    [follow(x, y) for x, y in zip(features.float(), labels, strict=True)]
+                ).mean()
         return value, scalars
 
     @torch.no_grad()
@@ -116,9 +162,15 @@ class EmbeddingTask:
         features = self.embed(model, batch)[0]
         rows = []
         for frames, labels, x in zip(batch.frames, batch.labels, features, strict=True):
-            shown = [tinted(f, np.zeros((0, *y.shape), bool), _masks(y)) for f, y in
-                     zip(frames.permute(0, 2, 3, 1).cpu().numpy(), labels.cpu().numpy(), strict=True)]
-            colors = principal_colors(x.cpu().numpy(), (int(labels.shape[-2]), int(labels.shape[-1])))
+            shown = [
+                tinted(f, np.zeros((0, *y.shape), bool), _masks(y))
+                for f, y in zip(
+                    frames.permute(0, 2, 3, 1).cpu().numpy(), labels.cpu().numpy(), strict=True
+                )
+            ]
+            colors = principal_colors(
+                x.cpu().numpy(), (int(labels.shape[-2]), int(labels.shape[-1]))
+            )
             rows += [np.concatenate(shown, 1), np.concatenate(list(colors), 1)]
         return np.concatenate(rows)
 
@@ -135,12 +187,16 @@ def load_backbone(backbone: nn.Module, path: str) -> None:
     load_weights(nn.ModuleDict({_INSIDE.rstrip("."): backbone}) if inside else backbone, path)
 
 
-def follow(features: Float[torch.Tensor, "Q h w d"], labels: UInt8[torch.Tensor, "Q h w"]) -> Float[torch.Tensor, ""]:
+def follow(
+    features: Float[torch.Tensor, "Q h w d"], labels: UInt8[torch.Tensor, "Q h w"]
+) -> Float[torch.Tensor, ""]:
     """Mean IoU, over the objects of the first frame and the later frames, where every cell takes the label of the nearest cell of the first
     frame: what the metric is worth without anything learned on the spot."""
     known, later = labels[0].flatten(), labels[1:]
     d = features.shape[-1]
-    found = nearest_labels(features[0].reshape(-1, d), known, features[1:].reshape(-1, d)).reshape(later.shape)
+    found = nearest_labels(features[0].reshape(-1, d), known, features[1:].reshape(-1, d)).reshape(
+        later.shape
+    )
     ids = torch.tensor(objects_in(known), device=labels.device)[:, None, None, None]
     return iou(found == ids, later == ids, (later != IGNORE).expand(len(ids), -1, -1, -1)).mean()
 

@@ -14,7 +14,11 @@ from vos_ros.training.config import StageConfig
 
 def backbone_groups(backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
     """``stem``, a backbone up to stride 4, and ``backbone``, the rest of it."""
-    names = [f"features.{i}" for i in range(LAST_BLOCK[4] + 1)] if isinstance(backbone, MobileNetV2) else ["conv1", "bn1", "layer1"]
+    names = (
+        [f"features.{i}" for i in range(LAST_BLOCK[4] + 1)]
+        if isinstance(backbone, MobileNetV2)
+        else ["conv1", "bn1", "layer1"]
+    )
     stem = [p for name in names for p in backbone.get_submodule(name).parameters()]
     known = {id(p) for p in stem}
     return {"stem": stem, "backbone": [p for p in backbone.parameters() if id(p) not in known]}
@@ -23,5 +27,11 @@ def backbone_groups(backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
 def rated(groups: Mapping[str, list[nn.Parameter]], stage: StageConfig) -> list[dict[str, Any]]:
     """The groups that the stage gives a learning rate. ConfigError: a rate for a group that there isn't."""
     if unknown := sorted(set(stage.rates) - set(groups)):
-        raise ConfigError(f"rates: no group {', '.join(unknown)} of parameters; there are {', '.join(groups)}")
-    return [{"name": n, "params": p, "lr": stage.rates[n]} for n, p in groups.items() if stage.rates.get(n)]
+        raise ConfigError(
+            f"rates: no group {', '.join(unknown)} of parameters; there are {', '.join(groups)}"
+        )
+    return [
+        {"name": n, "params": p, "lr": stage.rates[n]}
+        for n, p in groups.items()
+        if stage.rates.get(n)
+    ]

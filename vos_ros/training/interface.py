@@ -40,7 +40,9 @@ class Task(Protocol):
         parameters takes part in every loss. ConfigError: a rate for a group that the model doesn't have."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+    def loss(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """Scalar loss, the mean over the clips, and scalars to log. Also called in eval mode under no_grad, on held-out clips."""
         ...
 

@@ -25,7 +25,7 @@ from vos_ros.config import ConfigError
 from vos_ros.training import report, state
 from vos_ros.training.clips import Clips, Span, loader
 from vos_ros.training.config import StageConfig, TrainConfig, dump, rate_factor
-from vos_ros.training.data import Footage, open_source
+from vos_ros.training.data import VideoClip, open_source
 from vos_ros.training.interface import Batch, Task
 
 if TYPE_CHECKING:
@@ -56,8 +56,16 @@ class _Loss(nn.Module):
         return self.task.loss(self.model, batch)
 
 
-def train(config: TrainConfig, task: Task, out: Path | str, *, resume: bool = False, most_steps: int | None = None, device: str = "auto",
-          show: bool = True) -> Outcome:
+def train(
+    config: TrainConfig,
+    task: Task,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    most_steps: int | None = None,
+    device: str = "auto",
+    show: bool = True,
+) -> Outcome:
     """Trains, or goes on training where ``resume`` is set and ``out`` has a checkpoint, for ``most_steps`` in this call at most.
 
     ``device``: auto, cpu, cuda. Under torchrun each process takes one device. ValueError or OSError with a message for people; SIGTERM
@@ -67,7 +75,9 @@ def train(config: TrainConfig, task: Task, out: Path | str, *, resume: bool = Fa
     fabric = _fabric(config, device)
     saved = state.newest(out / "checkpoints")
     if saved is not None and not resume:
-        raise ValueError(f"{out} holds a run of {saved['step']} steps: go on with --resume, or name another folder with --out")
+        raise ValueError(
+            f"{out} holds a run of {saved['step']} steps: go on with --resume, or name another folder with --out"
+        )
     run = _Run(fabric, config, task, out, saved, show)
     try:
         with _signals() as stopped:
@@ -79,11 +89,23 @@ def train(config: TrainConfig, task: Task, out: Path | str, *, resume: bool = Fa
 class _Run:
     """One call of ``train`` on one process."""
 
-    def __init__(self, fabric: Fabric, config: TrainConfig, task: Task, out: Path, saved: Mapping[str, Any] | None, show: bool) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        config: TrainConfig,
+        task: Task,
+        out: Path,
+        saved: Mapping[str, Any] | None,
+        show: bool,
+    ) -> None:
         self.fabric, self.config, self.task, self.out = fabric, config, task, out
         self.show = show and fabric.is_global_zero
-        names = {n for s in config.stages.values() for n, share in s.mix.items() if share} | set(config.validation.mix)
-        self.sources: dict[str, list[Footage]] = {n: open_source(config.data[n], config.data_root) for n in sorted(names)}
+        names = {n for s in config.stages.values() for n, share in s.mix.items() if share} | set(
+            config.validation.mix
+        )
+        self.sources: dict[str, list[VideoClip]] = {
+            n: open_source(config.data[n], config.data_root) for n in sorted(names)
+        }
         torch.manual_seed(config.seed)
         self.model = task.build()
         for stage in config.stages.values():
@@ -98,7 +120,11 @@ class _Run:
         self.average = state.Average(self.model, config.ema)
         if saved is not None:
             self.average.load(saved["average"])
-        self._optimizer_state = saved["optimizer"] if saved is not None and config.at(self.step)[0] == saved["stage"] else None
+        self._optimizer_state = (
+            saved["optimizer"]
+            if saved is not None and config.at(self.step)[0] == saved["stage"]
+            else None
+        )
         self._scaler_state = saved["scaler"] if saved is not None else None
         self._resident: nn.Module | None = None
         self._held_out: list[Batch] = []
@@ -113,15 +139,32 @@ class _Run:
             out.mkdir(parents=True, exist_ok=True)
             state.write_text(out / "config.yaml", dump(config))
             self.history = state.History(out / "log.jsonl", self.step)
-            self.history.add(step=self.step, kind="start", **state.environment(fabric.device), seed=config.seed, world=fabric.world_size)
+            self.history.add(
+                step=self.step,
+                kind="start",
+                **state.environment(fabric.device),
+                seed=config.seed,
+                world=fabric.world_size,
+            )
             self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=self.step)
 
     # -- the loop ---------------------------------------------------------------------------------------------------------------
 
     def go(self, most_steps: int | None, stopped: list[int]) -> Outcome:
         """Stage after stage, step after step."""
-        end = self.config.steps if most_steps is None else min(self.config.steps, self.step + most_steps)
-        bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=not self.show, dynamic_ncols=True, smoothing=0.05)
+        end = (
+            self.config.steps
+            if most_steps is None
+            else min(self.config.steps, self.step + most_steps)
+        )
+        bar = tqdm(
+            total=self.config.steps,
+            initial=self.step,
+            unit="step",
+            disable=not self.show,
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
         with bar:
             for index, (name, stage) in enumerate(self.config.stages.items()):
                 at, first = self.config.at(self.step)
@@ -145,7 +188,9 @@ class _Run:
         self._draw()
         return Outcome(self.step, self.step >= self.config.steps, bool(stopped), self.out)
 
-    def _optimize(self, module: Any, optimizer: Any, stage: StageConfig, step: int, batches: Iterator[Batch]) -> None:
+    def _optimize(
+        self, module: Any, optimizer: Any, stage: StageConfig, step: int, batches: Iterator[Batch]
+    ) -> None:
         """One step of the optimiser."""
         torch.manual_seed(_mixed(self.config.seed, self.step, self.fabric.global_rank))
         module.train()
@@ -162,17 +207,26 @@ class _Run:
                 sums[key] = sums.get(key, 0) + value / stage.accumulate
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * rate_factor(stage, step)
-        norm = self.fabric.clip_gradients(module, optimizer, max_norm=stage.clip_norm or float("inf"), error_if_nonfinite=False)
-        if bool(torch.isfinite(torch.as_tensor(norm))) or self.config.precision == "16-mixed":  # there the scaler decides
+        norm = self.fabric.clip_gradients(
+            module, optimizer, max_norm=stage.clip_norm or float("inf"), error_if_nonfinite=False
+        )
+        if (
+            bool(torch.isfinite(torch.as_tensor(norm))) or self.config.precision == "16-mixed"
+        ):  # there the scaler decides
             optimizer.step()
             self._bad = 0
         else:
             self._bad += 1
             if self._bad >= _MOST_BAD_STEPS:
-                raise ValueError(f"the gradient has not been finite for {self._bad} steps (now step {self.step}): lower the rates, or set"
-                                 " clip_norm; the last checkpoint is good")
+                raise ValueError(
+                    f"the gradient has not been finite for {self._bad} steps (now step {self.step}): lower the rates, or set"
+                    " clip_norm; the last checkpoint is good"
+                )
         optimizer.zero_grad(set_to_none=True)
-        self._scalars, self._batch = {**sums, "gradient_norm": norm, "waited_for_data_s": waited}, batch
+        self._scalars, self._batch = (
+            {**sums, "gradient_norm": norm, "waited_for_data_s": waited},
+            batch,
+        )
 
     # -- its parts --------------------------------------------------------------------------------------------------------------
 
@@ -180,19 +234,27 @@ class _Run:
         """Freezes and thaws, makes the stage's optimiser, wraps both for the devices."""
         groups = self.task.parameter_groups(self.model, stage)
         if not groups:
-            raise ConfigError("a stage trains nothing: give some group of parameters a rate above 0")
+            raise ConfigError(
+                "a stage trains nothing: give some group of parameters a rate above 0"
+            )
         for p in self.model.parameters():
             p.requires_grad_(False)
         for group in groups:
             group["rate"] = group["lr"]
             for p in group["params"]:
                 p.requires_grad_(True)
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "rmsprop": torch.optim.RMSprop,
-                 "sgd": torch.optim.SGD}
+        kinds = {
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "rmsprop": torch.optim.RMSprop,
+            "sgd": torch.optim.SGD,
+        }
         options = {} if stage.optimizer == "adam" else {"weight_decay": stage.weight_decay}
         if stage.optimizer == "sgd":
             options |= {"momentum": 0.9}
-        module, optimizer = self.fabric.setup(_Loss(self.task, self.model), kinds[stage.optimizer](groups, **options))
+        module, optimizer = self.fabric.setup(
+            _Loss(self.task, self.model), kinds[stage.optimizer](groups, **options)
+        )
         if self._optimizer_state is not None:
             optimizer.load_state_dict(self._optimizer_state)
             self._optimizer_state = None
@@ -205,8 +267,21 @@ class _Run:
 
     def _batches(self, index: int, stage: StageConfig, first: int) -> Any:
         clips = Clips(self.sources, stage.mix, stage.clip, (self.config.seed, index))
-        span = Span(first, stage.steps, stage.batch, stage.accumulate, self.fabric.global_rank, self.fabric.world_size)
-        return loader(clips, span, self.config.workers, self.config.prefetch, pin=self.fabric.device.type == "cuda")
+        span = Span(
+            first,
+            stage.steps,
+            stage.batch,
+            stage.accumulate,
+            self.fabric.global_rank,
+            self.fabric.world_size,
+        )
+        return loader(
+            clips,
+            span,
+            self.config.workers,
+            self.config.prefetch,
+            pin=self.fabric.device.type == "cuda",
+        )
 
     def _scaler(self) -> Any:
         """The gradient scaler of 16-bit training, None without."""
@@ -216,7 +291,9 @@ class _Run:
         """Whether any process was told to stop; all come to the same answer at the same step."""
         if self.fabric.world_size == 1:
             return bool(stopped)
-        told = self.fabric.all_reduce(torch.tensor(float(bool(stopped)), device=self.fabric.device), reduce_op="max")
+        told = self.fabric.all_reduce(
+            torch.tensor(float(bool(stopped)), device=self.fabric.device), reduce_op="max"
+        )
         if bool(told) and not stopped:
             stopped.append(0)
         return bool(told)
@@ -226,10 +303,16 @@ class _Run:
         c, last = self.config, self.step == self.config.steps
         if self.step % c.log_every == 0 or last:
             scalars = self._mean({k: float(v) for k, v in self._scalars.items()})
-            bar.set_postfix({k: f"{scalars[k]:.3f}" for k in ("loss", "iou") if k in scalars}, refresh=False)
+            bar.set_postfix(
+                {k: f"{scalars[k]:.3f}" for k in ("loss", "iou") if k in scalars}, refresh=False
+            )
             rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
             self._log("train", scalars | rates)
-        if c.validation.clips and any(c.validation.mix.values()) and (self.step % c.validation.every == 0 or last):
+        if (
+            c.validation.clips
+            and any(c.validation.mix.values())
+            and (self.step % c.validation.every == 0 or last)
+        ):
             self._log("validation", self._validate())
             self._keep_best()
         if self.step % c.picture_every == 0 or last:
@@ -248,7 +331,9 @@ class _Run:
         """Mean over the processes."""
         if self.fabric.world_size == 1:
             return dict(scalars)
-        values = self.fabric.all_reduce(torch.tensor([*scalars.values()], device=self.fabric.device), reduce_op="mean")
+        values = self.fabric.all_reduce(
+            torch.tensor([*scalars.values()], device=self.fabric.device), reduce_op="mean"
+        )
         return dict(zip(scalars, torch.as_tensor(values).tolist(), strict=True))
 
     @torch.no_grad()
@@ -259,7 +344,9 @@ class _Run:
             clips = Clips(self.sources, v.mix, v.clip, (self.config.seed, _HELD_OUT))
             numbers = list(range(self.fabric.global_rank, v.clips, self.fabric.world_size))
             span = [numbers[i : i + v.batch] for i in range(0, len(numbers), v.batch)]
-            self._held_out = list(loader(clips, span, min(self.config.workers, len(span)), self.config.prefetch))
+            self._held_out = list(
+                loader(clips, span, min(self.config.workers, len(span)), self.config.prefetch)
+            )
         sums: dict[str, float] = {}
         count = 0
         for batch in self._held_out:
@@ -273,15 +360,24 @@ class _Run:
         """Exports the averaged weights apart where no earlier measurement had a higher IoU (or, where the task has none, a lower loss)."""
         if not self.fabric.is_global_zero:
             return
-        *before, now = [r.get("iou", -r["loss"]) for r in self.history.rows if r["kind"] == "validation"]
+        *before, now = [
+            r.get("iou", -r["loss"]) for r in self.history.rows if r["kind"] == "validation"
+        ]
         if all(now > value for value in before):
             name, metadata = self._naming()
-            state.export(self.out / f"{name}-best.safetensors", self.average.values, metadata, half=False)
+            state.export(
+                self.out / f"{name}-best.safetensors", self.average.values, metadata, half=False
+            )
 
     def _naming(self) -> tuple[str, dict[str, str]]:
         """Name and header of exported weights."""
         name = self.config.name or self.config.task
-        return name, {**self.task.metadata(), "name": name, "steps": str(self.step), "git": state.git_state()}
+        return name, {
+            **self.task.metadata(),
+            "name": name,
+            "steps": str(self.step),
+            "git": state.git_state(),
+        }
 
     def _averaged(self) -> nn.Module:
         """A copy of the model with the averaged weights, to measure and to look with."""
@@ -296,7 +392,10 @@ class _Run:
         if not self.fabric.is_global_zero:
             return
         model = self._averaged()
-        for kind, batch in (("train", self._batch), ("validation", self._held_out[0] if self._held_out else None)):
+        for kind, batch in (
+            ("train", self._batch),
+            ("validation", self._held_out[0] if self._held_out else None),
+        ):
             if batch is None:
                 continue
             few = Batch(batch.frames[:4], batch.labels[:4])
@@ -314,19 +413,39 @@ class _Run:
             return
         self._last_saved = self.step
         scaler, c = self._scaler(), self.config
-        saved = {"step": self.step, "stage": stage, "seconds": self.seconds, "config": dump(c), "world": self.fabric.world_size,
-                 "model": self.model.state_dict(), "average": self.average.values, "optimizer": optimizer.state_dict(),
-                 "scaler": scaler.state_dict() if scaler is not None else {}}
+        saved = {
+            "step": self.step,
+            "stage": stage,
+            "seconds": self.seconds,
+            "config": dump(c),
+            "world": self.fabric.world_size,
+            "model": self.model.state_dict(),
+            "average": self.average.values,
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
         state.save(self.out / "checkpoints", saved, c.keep)
         name, metadata = self._naming()
         for half in (False, True):
-            state.export(self.out / f"{name}{'-fp16' if half else ''}.safetensors", self.average.values, metadata, half)
-        state.write_text(self.out / f"{name}.md", report.card(name, c, self.sources, self.history.rows, self.step, self.seconds))
+            state.export(
+                self.out / f"{name}{'-fp16' if half else ''}.safetensors",
+                self.average.values,
+                metadata,
+                half,
+            )
+        state.write_text(
+            self.out / f"{name}.md",
+            report.card(name, c, self.sources, self.history.rows, self.step, self.seconds),
+        )
 
     def _check(self, saved: Mapping[str, Any]) -> None:
         """Says what differs between the configuration of a checkpoint and this one: weights are carried over, exactness is not."""
         before, now = report.flat(str(saved["config"])), report.flat(dump(self.config))
-        changed = [f"{k}: {before.get(k)!r} -> {now.get(k)!r}" for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+        changed = [
+            f"{k}: {before.get(k)!r} -> {now.get(k)!r}"
+            for k in sorted({*before, *now})
+            if before.get(k) != now.get(k)
+        ]
         if changed and self.show:
             print("the configuration has changed since the checkpoint:\n  " + "\n  ".join(changed))
 
@@ -344,13 +463,28 @@ def _fabric(config: TrainConfig, device: str) -> Fabric:
     except ImportError as e:
         raise ValueError(f"training needs more packages ({e}): pip install 'vos_ros[train]'") from e
     accelerator = {"cuda": "gpu"}.get(device, device)
-    if accelerator not in ("auto", "cpu", "gpu") or (accelerator == "gpu" and not torch.cuda.is_available()):
-        raise ValueError(f"device {device!r}: " + ("no GPU is to be found here" if accelerator == "gpu" else "wanted auto, cpu or cuda"))
+    if accelerator not in ("auto", "cpu", "gpu") or (
+        accelerator == "gpu" and not torch.cuda.is_available()
+    ):
+        raise ValueError(
+            f"device {device!r}: "
+            + ("no GPU is to be found here" if accelerator == "gpu" else "wanted auto, cpu or cuda")
+        )
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     world, local = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    strategy = DDPStrategy(process_group_backend="gloo" if accelerator == "cpu" else None) if world > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, strategy=strategy, devices=local, num_nodes=world // local, precision=config.precision)
+    strategy = (
+        DDPStrategy(process_group_backend="gloo" if accelerator == "cpu" else None)
+        if world > 1
+        else "auto"
+    )
+    fabric = Fabric(
+        accelerator=accelerator,
+        strategy=strategy,
+        devices=local,
+        num_nodes=world // local,
+        precision=config.precision,
+    )
     fabric.launch()
     return fabric
 
@@ -378,7 +512,9 @@ def _share(stage: StageConfig, world: int) -> int:
     """Clips of a process at once; ConfigError where the batch doesn't divide."""
     parts = world * stage.accumulate
     if stage.batch % parts:
-        raise ConfigError(f"batch: got {stage.batch}, wanted a multiple of {parts} ({world} devices, accumulate {stage.accumulate})")
+        raise ConfigError(
+            f"batch: got {stage.batch}, wanted a multiple of {parts} ({world} devices, accumulate {stage.accumulate})"
+        )
     return stage.batch // parts
 
 

@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 
 
-def lovasz(probs: Float[torch.Tensor, "P"], truth: Bool[torch.Tensor, "P"]) -> Float[torch.Tensor, ""]:
+def lovasz(
+    probs: Float[torch.Tensor, "P"], truth: Bool[torch.Tensor, "P"]
+) -> Float[torch.Tensor, ""]:
     """The Lovasz-softmax loss of one class (Berman et al. 2018, arXiv:1705.08790, eq. (8), alg. 1): a convex surrogate of 1 - IoU.
 
     ``probs`` are foreground probabilities of P pixels, ``truth`` says which are foreground. The errors, largest first, are weighted by
@@ -26,9 +28,14 @@ def lovasz(probs: Float[torch.Tensor, "P"], truth: Bool[torch.Tensor, "P"]) -> F
     return errors @ steps
 
 
-def iou(found: Bool[torch.Tensor, "M T H W"], truth: Bool[torch.Tensor, "M T H W"], valid: Bool[torch.Tensor, "M T H W"]
-        ) -> Float[torch.Tensor, "M T"]:
+def iou(
+    found: Bool[torch.Tensor, "M T H W"],
+    truth: Bool[torch.Tensor, "M T H W"],
+    valid: Bool[torch.Tensor, "M T H W"],
+) -> Float[torch.Tensor, "M T"]:
     """Intersection over union on the valid pixels; 1 where both are empty."""
     both = (found & truth & valid).sum((2, 3))
     either = ((found | truth) & valid).sum((2, 3))
-    return torch.where(either > 0, both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32))
+    return torch.where(
+        either > 0, both / either.clamp_min(1), torch.ones_like(both, dtype=torch.float32)
+    )

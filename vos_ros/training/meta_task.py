@@ -18,7 +18,7 @@ from torch import nn
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import CheckpointError, load
 from vos_ros.segmentation.features import load_weights
-from vos_ros.segmentation.meta.inputs import (
+from vos_ros.segmentation.methods.meta.inputs import (
     choose_references,
     confident,
     disturb,
@@ -28,7 +28,7 @@ from vos_ros.segmentation.meta.inputs import (
     seeded,
     to_cells,
 )
-from vos_ros.segmentation.meta.model import META_FORMAT
+from vos_ros.segmentation.methods.meta.model import META_FORMAT
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
@@ -47,19 +47,48 @@ class MetaOptions:
     """What there is to choose in the training of the optimizer. ``spec`` replaces fields of the networks', but for the embedding's."""
 
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    embedding: str = option("", "weights of a trained embedding, from vos-ros train embedding; empty = a random one")
-    network: str = option("mobilenet_v2", "the embedding's network where no weights are named", choices=tuple(SPECS))
-    weights: str = option("", "weights of whole networks to go on from, the embedding's too where none is named; empty = none")
+    embedding: str = option(
+        "", "weights of a trained embedding, from vos-ros train embedding; empty = a random one"
+    )
+    network: str = option(
+        "mobilenet_v2", "the embedding's network where no weights are named", choices=tuple(SPECS)
+    )
+    weights: str = option(
+        "",
+        "weights of whole networks to go on from, the embedding's too where none is named; empty = none",
+    )
     iterations: int = option(10, "T of eq. (5): iterations on the first frame", low=1, high=200)
-    refine: int = option(2, "further iterations after each later frame, on the first and the model's own masks of those; 0 = none", low=0,
-                         high=50)
-    truncate: int = option(0, "iterations after which the graph is cut (back-propagation through time, truncated); 0 = never", low=0,
-                           high=200)
-    second_order: bool = option(False, "the gradient's dependence on the parameters counts in the meta-gradient")
-    one_shot: float = option(0.5, "probability that an object starts from the weight generator's prediction", low=0.0, high=1.0)
+    refine: int = option(
+        2,
+        "further iterations after each later frame, on the first and the model's own masks of those; 0 = none",
+        low=0,
+        high=50,
+    )
+    truncate: int = option(
+        0,
+        "iterations after which the graph is cut (back-propagation through time, truncated); 0 = never",
+        low=0,
+        high=200,
+    )
+    second_order: bool = option(
+        False, "the gradient's dependence on the parameters counts in the meta-gradient"
+    )
+    one_shot: float = option(
+        0.5,
+        "probability that an object starts from the weight generator's prediction",
+        low=0.0,
+        high=1.0,
+    )
     samples: int = option(768, "cells of the first frame that are learned from", low=8, high=65536)
-    query: int = option(384, "cells of every other frame on which eq. (5) is measured", low=8, high=65536)
-    missing: float = option(0.1, "probability that nothing is known of where an object was on the frame before", low=0.0, high=1.0)
+    query: int = option(
+        384, "cells of every other frame on which eq. (5) is measured", low=8, high=65536
+    )
+    missing: float = option(
+        0.1,
+        "probability that nothing is known of where an object was on the frame before",
+        low=0.0,
+        high=1.0,
+    )
 
 
 class Episode(NamedTuple):
@@ -110,7 +139,10 @@ class MetaTask:
     def build(self) -> MetaNet:
         """Fresh networks, with the weights that the options name. ConfigError: a file that can't be used."""
         net = MetaNet(self.spec)
-        for module, path, key in ((net, self.options.weights, "weights"), (net.embedding, self.options.embedding, "embedding")):
+        for module, path, key in (
+            (net, self.options.weights, "weights"),
+            (net.embedding, self.options.embedding, "embedding"),
+        ):
             if path:
                 if not Path(path).is_file():
                     raise ConfigError(f"options.{key}: no such file: {path!r}")
@@ -126,23 +158,43 @@ class MetaTask:
         ConfigError: another name in the stage's rates."""
         assert isinstance(model, MetaNet)
         lengths = model.optimizer.log_rate
-        return rated({"embedding": list(model.embedding.parameters()), "initial": [model.initial], "rates": [lengths],
-                      "optimizer": [p for p in model.optimizer.parameters() if p is not lengths],
-                      "generator": list(model.generator.parameters())}, stage)
+        return rated(
+            {
+                "embedding": list(model.embedding.parameters()),
+                "initial": [model.initial],
+                "rates": [lengths],
+                "optimizer": [p for p in model.optimizer.parameters() if p is not lengths],
+                "generator": list(model.generator.parameters()),
+            },
+            stage,
+        )
 
-    def episode(self, net: MetaNet, batch: Batch, generator: torch.Generator | None = None) -> Episode:
+    def episode(
+        self, net: MetaNet, batch: Batch, generator: torch.Generator | None = None
+    ) -> Episode:
         """What the objects of a batch are learned from and measured on. Where the objects were before is made up from the true masks."""
         objects = Objects.of(batch.labels)
-        trained = torch.is_grad_enabled() and any(p.requires_grad for p in net.embedding.parameters())
+        trained = torch.is_grad_enabled() and any(
+            p.requires_grad for p in net.embedding.parameters()
+        )
         with torch.set_grad_enabled(trained):
-            embedded = net.embedding(batch.frames.flatten(0, 1)).unflatten(0, batch.labels.shape[:2])[objects.clip]
+            embedded = net.embedding(batch.frames.flatten(0, 1)).unflatten(
+                0, batch.labels.shape[:2]
+            )[objects.clip]
         with torch.autocast(embedded.device.type, enabled=False):
             return self._episode(embedded, objects, generator)
 
-    def _episode(self, embedded: Float[torch.Tensor, "M Q d h w"], objects: Objects, generator: torch.Generator | None) -> Episode:
+    def _episode(
+        self,
+        embedded: Float[torch.Tensor, "M Q d h w"],
+        objects: Objects,
+        generator: torch.Generator | None,
+    ) -> Episode:
         o = self.options
         stride, aligned = self.spec.embedding.stride, self.spec.embedding.aligned
-        masks, care = (to_cells(t.to(embedded), stride, aligned) for t in (objects.masks, objects.valid))
+        masks, care = (
+            to_cells(t.to(embedded), stride, aligned) for t in (objects.masks, objects.valid)
+        )
         references = choose_references(embedded[:, 0], masks[:, 0], care[:, 0], generator)
         support = seeded(embedded[:, 0], references, masks[:, 0], care[:, 0], o.samples, generator)
         later, maps = [], []
@@ -150,9 +202,18 @@ class MetaTask:
             prior = disturb(masks[:, k], generator, missing=o.missing)
             maps.append(planes(embedded[:, k], references, prior))
             later.append(sample(maps[-1], masks[:, k], care[:, k], o.query, generator))
-        return Episode(objects, support, joined(later), torch.stack(maps, 1), masks[:, 1:] > 0.5, care[:, 1:] > 0.5)
+        return Episode(
+            objects,
+            support,
+            joined(later),
+            torch.stack(maps, 1),
+            masks[:, 1:] > 0.5,
+            care[:, 1:] > 0.5,
+        )
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+    def loss(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """Eq. (5): L_s on the K later frames after each of T iterations, summed over both; and of the iterations in between, on the frames
         that were not learned from yet. Also L_s before the first iteration and after
         the T-th (means over the frames), and the mean IoU then. In eval mode all objects start from the generator's prediction, and
@@ -160,47 +221,88 @@ class MetaTask:
         assert isinstance(model, MetaNet)
         generator = None if model.training else torch.Generator(batch.frames.device).manual_seed(0)
         episode = self.episode(model, batch, generator)
-        with torch.autocast(batch.frames.device.type, enabled=False):  # a sum over iterations is no place for half precision
+        with torch.autocast(
+            batch.frames.device.type, enabled=False
+        ):  # a sum over iterations is no place for half precision
             return self._loss(model, episode, generator)
 
-    def _loss(self, net: MetaNet, episode: Episode, generator: torch.Generator | None
-              ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+    def _loss(
+        self, net: MetaNet, episode: Episode, generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         o, clip, count = self.options, episode.objects.clip, episode.maps.shape[1]
         chance = torch.rand(len(clip), 1, generator=generator, device=clip.device)
-        first = net.start(episode.support, (chance < o.one_shot).to(chance) if net.training else True)
+        first = net.start(
+            episode.support, (chance < o.one_shot).to(chance) if net.training else True
+        )
         rule = net.optimizer
-        value, theta, state = self._unrolled(net, rule, first, rule.start(first), episode.support, episode.queries, o.iterations)
+        value, theta, state = self._unrolled(
+            net, rule, first, rule.start(first), episode.support, episode.queries, o.iterations
+        )
         after = theta.detach()
         for k in range(1, count if o.refine else 1):
-            support, rest = self._refined(net, theta.detach(), episode, k, generator), later(episode.queries, k, count)
+            support, rest = (
+                self._refined(net, theta.detach(), episode, k, generator),
+                later(episode.queries, k, count),
+            )
             more, theta, state = self._unrolled(net, rule, theta, state, support, rest, o.refine)
             value = value + more * (count - k) / count
         with torch.no_grad():
             found = evaluate(net, after, episode)
-            losses = [mean_over_clips(net.head.loss(t, episode.queries), clip) for t in (first, after)]
-        return mean_over_clips(count * value, clip), {"before": losses[0], "after": losses[1], "iou": found.mean()}
+            losses = [
+                mean_over_clips(net.head.loss(t, episode.queries), clip) for t in (first, after)
+            ]
+        return mean_over_clips(count * value, clip), {
+            "before": losses[0],
+            "after": losses[1],
+            "iou": found.mean(),
+        }
 
-    def _unrolled(self, net: MetaNet, rule: Rule, theta: Float[torch.Tensor, "M P"], state: State, support: Samples, queries: Samples,
-                  iterations: int) -> tuple[Float[torch.Tensor, "M"], Float[torch.Tensor, "M P"], State]:
+    def _unrolled(
+        self,
+        net: MetaNet,
+        rule: Rule,
+        theta: Float[torch.Tensor, "M P"],
+        state: State,
+        support: Samples,
+        queries: Samples,
+        iterations: int,
+    ) -> tuple[Float[torch.Tensor, "M"], Float[torch.Tensor, "M P"], State]:
         """Sum over the iterations of the mean of L_s over the queries; theta and state at the end."""
         total, cut = theta.new_zeros(len(theta)), self.options.truncate
         for done in range(iterations):
             if cut and done and done % cut == 0:
                 theta, state = theta.detach(), {k: v.detach() for k, v in state.items()}
-            theta, state = next(iterate(rule, net.head, theta, support, state, 1, second_order=self.options.second_order))
+            theta, state = next(
+                iterate(
+                    rule, net.head, theta, support, state, 1, second_order=self.options.second_order
+                )
+            )
             total = total + net.head.loss(theta, queries)
         return total, theta, state
 
     @torch.no_grad()
-    def _refined(self, net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode, k: int, generator: torch.Generator | None
-                 ) -> Samples:
+    def _refined(
+        self,
+        net: MetaNet,
+        theta: Float[torch.Tensor, "M P"],
+        episode: Episode,
+        k: int,
+        generator: torch.Generator | None,
+    ) -> Samples:
         """Half of the first frame's cells, and as many of the k frames after it with what the model makes of them: as the method learns
         on."""
         maps = episode.maps[:, :k]
         probs = torch.sigmoid(scores(net, theta, maps))
         half = self.options.samples // 2
-        own = joined([sample(maps[:, n], *confident(probs[:, n]), -(-half // k), generator) for n in range(k)])
-        order = torch.randperm(episode.support.labels.shape[1], generator=generator, device=theta.device)[:half]
+        own = joined(
+            [
+                sample(maps[:, n], *confident(probs[:, n]), -(-half // k), generator)
+                for n in range(k)
+            ]
+        )
+        order = torch.randperm(
+            episode.support.labels.shape[1], generator=generator, device=theta.device
+        )[:half]
         kept = Samples(*(part[..., order] for part in episode.support))
         weights = kept.weights / kept.weights.sum(1, keepdim=True).clamp_min(1e-12)
         return joined([kept._replace(weights=weights), own])
@@ -211,7 +313,13 @@ class MetaTask:
         assert isinstance(model, MetaNet)
         episode = self.episode(model, batch, torch.Generator(batch.frames.device).manual_seed(0))
         theta = model.start(episode.support, True)
-        theta, _ = model.learn(model.optimizer, theta, episode.support, model.optimizer.start(theta), self.options.iterations)
+        theta, _ = model.learn(
+            model.optimizer,
+            theta,
+            episode.support,
+            model.optimizer.start(theta),
+            self.options.iterations,
+        )
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
         logits = resize(scores(model, theta, episode.maps), size, self.spec.embedding.aligned)
         rows = []
@@ -219,23 +327,40 @@ class MetaTask:
             own = torch.nonzero(episode.objects.clip == b).flatten()
             truth = episode.objects.masks[own]
             shown = torch.cat([truth[:, :1], logits[own] > 0], 1)
-            frames, *masks = (t.cpu().numpy() for t in (batch.frames[b].permute(0, 2, 3, 1), shown.transpose(0, 1), truth.transpose(0, 1)))
-            rows.append(np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
+            frames, *masks = (
+                t.cpu().numpy()
+                for t in (
+                    batch.frames[b].permute(0, 2, 3, 1),
+                    shown.transpose(0, 1),
+                    truth.transpose(0, 1),
+                )
+            )
+            rows.append(
+                np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1)
+            )
         return np.concatenate(rows)
 
 
 def later(queries: Samples, k: int, count: int) -> Samples:
     """The queries of all of the ``count`` frames but the first k."""
     start = queries.labels.shape[1] * k // count
-    return Samples(queries.inputs[:, :, start:], queries.labels[:, start:], queries.weights[:, start:] * (count / (count - k)))
+    return Samples(
+        queries.inputs[:, :, start:],
+        queries.labels[:, start:],
+        queries.weights[:, start:] * (count / (count - k)),
+    )
 
 
-def scores(net: MetaNet, theta: Float[torch.Tensor, "M P"], maps: Float[torch.Tensor, "M K C h w"]) -> Float[torch.Tensor, "M K h w"]:
+def scores(
+    net: MetaNet, theta: Float[torch.Tensor, "M P"], maps: Float[torch.Tensor, "M K C h w"]
+) -> Float[torch.Tensor, "M K h w"]:
     """Logits of all cells of K frames."""
     m, k, c, h, w = maps.shape
     return net.head.logits(theta, maps.transpose(1, 2).reshape(m, c, k * h * w)).reshape(m, k, h, w)
 
 
-def evaluate(net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode) -> Float[torch.Tensor, "M K"]:
+def evaluate(
+    net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode
+) -> Float[torch.Tensor, "M K"]:
     """IoU over the cells of every later frame."""
     return iou(scores(net, theta, episode.maps) > 0, episode.truth, episode.valid)

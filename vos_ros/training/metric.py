@@ -17,7 +17,9 @@ _CANDIDATES = 4  # times as many background pixels are looked at as look-alikes 
 _CHUNK = 4096  # pixels whose distances to all others are held at once
 
 
-def contrastive(features: Float[torch.Tensor, "P d"], labels: Int[torch.Tensor, "P"], background: float = 1.0) -> Float[torch.Tensor, ""]:
+def contrastive(
+    features: Float[torch.Tensor, "P d"], labels: Int[torch.Tensor, "P"], background: float = 1.0
+) -> Float[torch.Tensor, ""]:
     """Eq. (2) as a mean over all pairs of different pixels: -log s of pairs with equal labels, -log(1 - s) of the others, where s is
     ``similarity``. Pairs within the background weigh ``background``: it is not one thing that ought to look alike, and at 1, the
     paper's, the metric learns what salient objects look like.
@@ -26,20 +28,33 @@ def contrastive(features: Float[torch.Tensor, "P d"], labels: Int[torch.Tensor, 
     same = labels[:, None] == labels[None, :]
     # with s = 2/(1+e^x): -log s = softplus(x) - log 2, and 1 - s = tanh(x/2), so -log(1-s) = softplus(-x) - log(1 - e^-x)
     apart = x.clamp_min(_NEAREST)
-    costs = torch.where(same, F.softplus(x) - F.softplus(torch.zeros_like(x)), F.softplus(-apart) - torch.log(-torch.expm1(-apart)))
+    costs = torch.where(
+        same,
+        F.softplus(x) - F.softplus(torch.zeros_like(x)),
+        F.softplus(-apart) - torch.log(-torch.expm1(-apart)),
+    )
     weights = torch.where(same & (labels == 0), background, 1.0)
     weights = weights * (1 - torch.eye(len(labels), device=x.device))
     return (weights * costs).sum() / weights.sum().clamp_min(1.0)
 
 
-def cell_labels(labels: UInt8[torch.Tensor, "*n H W"], stride: int, aligned: bool) -> UInt8[torch.Tensor, "*n h w"]:
+def cell_labels(
+    labels: UInt8[torch.Tensor, "*n H W"], stride: int, aligned: bool
+) -> UInt8[torch.Tensor, "*n h w"]:
     """The label at the centre of every cell of a map of the given stride: pixel (s i, s j), or the one at the middle of s x s px."""
     first = 0 if aligned else stride // 2
     return labels[..., first::stride, first::stride]
 
 
-def sample_pixels(labels: UInt8[torch.Tensor, "Q h w"], features: Float[torch.Tensor, "Q h w d"], count: int, *, outline: float,
-                  look_alikes: float, reach: int = 2) -> Int[torch.Tensor, "K"]:
+def sample_pixels(
+    labels: UInt8[torch.Tensor, "Q h w"],
+    features: Float[torch.Tensor, "Q h w d"],
+    count: int,
+    *,
+    outline: float,
+    look_alikes: float,
+    reach: int = 2,
+) -> Int[torch.Tensor, "K"]:
     """The set K of eq. (2) as indices of the flattened cells of a clip: about ``count`` of them, as many of every object that is seen as of
     the background, with repetition where an object is small.
 
@@ -66,7 +81,9 @@ def sample_pixels(labels: UInt8[torch.Tensor, "Q h w"], features: Float[torch.Te
 
 def objects_in(labels: Int[torch.Tensor, "P"] | UInt8[torch.Tensor, "P"]) -> list[int]:
     """The objects of which there are pixels, ascending."""
-    return [i for i in torch.bincount(labels.long()).nonzero()[:, 0].tolist() if i not in (0, IGNORE)]
+    return [
+        i for i in torch.bincount(labels.long()).nonzero()[:, 0].tolist() if i not in (0, IGNORE)
+    ]
 
 
 def _some(among: Int[torch.Tensor, "M"], n: int) -> Int[torch.Tensor, "m"]:
@@ -76,11 +93,16 @@ def _some(among: Int[torch.Tensor, "M"], n: int) -> Int[torch.Tensor, "m"]:
     return among[torch.randint(len(among), (n,), device=among.device)] if len(among) else among
 
 
-def nearest_labels(known: Float[torch.Tensor, "M d"], labels: Int[torch.Tensor, "M"], asked: Float[torch.Tensor, "P d"]
-                   ) -> Int[torch.Tensor, "P"]:
+def nearest_labels(
+    known: Float[torch.Tensor, "M d"],
+    labels: Int[torch.Tensor, "M"],
+    asked: Float[torch.Tensor, "P d"],
+) -> Int[torch.Tensor, "P"]:
     """The label of the nearest known pixel of each: segmentation with nothing but the metric. Known pixels of label ``IGNORE`` teach
     nothing; ValueError where there is no other."""
     known, labels = known[labels != IGNORE], labels[labels != IGNORE]
     if not len(known):
         raise ValueError("no pixel with a known label to compare with")
-    return torch.cat([labels[squared_distance(part, known).argmin(1)] for part in torch.split(asked, _CHUNK)])
+    return torch.cat(
+        [labels[squared_distance(part, known).argmin(1)] for part in torch.split(asked, _CHUNK)]
+    )

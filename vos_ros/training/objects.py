@@ -20,16 +20,22 @@ class Objects(NamedTuple):
     @classmethod
     def of(cls, labels: UInt8[torch.Tensor, "B Q H W"]) -> Objects:
         """ValueError: a clip without an object in its first frame."""
-        counts = torch.where(labels[:, 0] == IGNORE, 0, labels[:, 0]).flatten(1).max(1).values.long()
+        counts = (
+            torch.where(labels[:, 0] == IGNORE, 0, labels[:, 0]).flatten(1).max(1).values.long()
+        )
         if not bool((counts > 0).all()):
-            raise ValueError(f"clips {torch.nonzero(counts == 0).flatten().tolist()} of the batch have no object in their first frame")
+            raise ValueError(
+                f"clips {torch.nonzero(counts == 0).flatten().tolist()} of the batch have no object in their first frame"
+            )
         clip = torch.arange(len(labels), device=labels.device).repeat_interleave(counts)
         number = torch.cat([torch.arange(1, int(n) + 1, device=labels.device) for n in counts])
         own = labels[clip]
         return cls(clip, own == number[:, None, None, None], own != IGNORE)
 
 
-def mean_over_clips(values: Float[torch.Tensor, "M"], clip: Int[torch.Tensor, "M"]) -> Float[torch.Tensor, ""]:
+def mean_over_clips(
+    values: Float[torch.Tensor, "M"], clip: Int[torch.Tensor, "M"]
+) -> Float[torch.Tensor, ""]:
     """Every clip counts the same, however many objects it has."""
     counts = torch.bincount(clip)
     return (values / counts[clip]).sum() / len(counts)

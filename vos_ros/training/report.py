@@ -14,7 +14,7 @@ from jaxtyping import Bool, UInt8
 from vos_ros.config import flat_keys
 from vos_ros.sinks.images import track_color
 from vos_ros.training.config import TrainConfig
-from vos_ros.training.data import Footage
+from vos_ros.training.data import VideoClip
 from vos_ros.training.state import described, whole
 
 Rows = Sequence[Mapping[str, Any]]
@@ -25,12 +25,17 @@ def flat(text: str) -> dict[str, Any]:
     return flat_keys(yaml.safe_load(text))
 
 
-def tinted(rgb: UInt8[np.ndarray, "H W 3"], shown: Bool[np.ndarray, "n H W"], truth: Bool[np.ndarray, "n H W"]
-           ) -> UInt8[np.ndarray, "H W 3"]:
+def tinted(
+    rgb: UInt8[np.ndarray, "H W 3"],
+    shown: Bool[np.ndarray, "n H W"],
+    truth: Bool[np.ndarray, "n H W"],
+) -> UInt8[np.ndarray, "H W 3"]:
     """The frame with the shown masks in colour and the true outlines in white."""
     picture = rgb.copy()
     for i, mask in enumerate(shown, start=1):
-        picture[mask] = (picture[mask] // 2 + np.array(track_color(i), np.uint16) // 2).astype(np.uint8)
+        picture[mask] = (picture[mask] // 2 + np.array(track_color(i), np.uint16) // 2).astype(
+            np.uint8
+        )
     for mask in truth:
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, outlines, -1, (255, 255, 255), 1)
@@ -44,7 +49,9 @@ def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(9, 6.5), sharex=True, layout="constrained")
+    figure, (top, bottom) = pyplot.subplots(
+        2, 1, figsize=(9, 6.5), sharex=True, layout="constrained"
+    )
     for axes, key in ((top, "loss"), (bottom, "iou")):
         for kind, color in (("train", "tab:blue"), ("validation", "tab:orange")):
             points = [(r["step"], r[key]) for r in rows if r["kind"] == kind and key in r]
@@ -55,7 +62,14 @@ def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:
                 axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
                 axes.plot(steps, smoothed(values), color=color, label="training")
             else:
-                axes.plot(steps, values, "o-", color=color, markersize=3, label="held-out clips, averaged weights")
+                axes.plot(
+                    steps,
+                    values,
+                    "o-",
+                    color=color,
+                    markersize=3,
+                    label="held-out clips, averaged weights",
+                )
         axes.set_ylabel(key)
         axes.grid(alpha=0.3)
         if axes.has_data():
@@ -64,7 +78,14 @@ def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:
     for name, stage in config.stages.items():
         for axes in (top, bottom):
             axes.axvline(start, color="0.5", linewidth=0.8)
-        top.annotate(name, (start, 1.0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points", fontsize=8)
+        top.annotate(
+            name,
+            (start, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=8,
+        )
         start += stage.steps
     bottom.set_xlabel("step")
     with whole(path) as part:
@@ -82,38 +103,79 @@ def smoothed(values: np.ndarray, share: float = 0.1) -> np.ndarray:
     return np.array(out)
 
 
-def card(name: str, config: TrainConfig, sources: Mapping[str, Sequence[Footage]], rows: Rows, step: int, seconds: float) -> str:
+def card(
+    name: str,
+    config: TrainConfig,
+    sources: Mapping[str, Sequence[VideoClip]],
+    rows: Rows,
+    step: int,
+    seconds: float,
+) -> str:
     """The card as Markdown: what the weights are, how and from what they were made, what they reach."""
     starts = [r for r in rows if r["kind"] == "start"]
     first = starts[0] if starts else {}
-    lines = [f"# {name}", "", f"Weights of the task `{config.task}`, made by `vos-ros train`. Floats in fp32 (`{name}.safetensors`) and"
-             f" fp16 (`{name}-fp16.safetensors`); the file's header says how to build the network. Exponential moving average of the"
-             f" training weights (decay {config.ema}).", ""]
+    lines = [
+        f"# {name}",
+        "",
+        f"Weights of the task `{config.task}`, made by `vos-ros train`. Floats in fp32 (`{name}.safetensors`) and"
+        f" fp16 (`{name}-fp16.safetensors`); the file's header says how to build the network. Exponential moving average of the"
+        f" training weights (decay {config.ema}).",
+        "",
+    ]
     done = "all" if step >= config.steps else f"{step} of {config.steps}"
-    lines += ["## Made", "", f"- steps: {done} ({config.steps}); device hours: {seconds / 3600:.2f} on {first.get('device', '?')}"
-              f" ({first.get('world', 1)} at once); precision {config.precision}",
-              f"- seed {config.seed}; source tree {first.get('git', '?')}; torch {first.get('torch', '?')}; started or resumed"
-              f" {len(starts)} times"]
+    lines += [
+        "## Made",
+        "",
+        f"- steps: {done} ({config.steps}); device hours: {seconds / 3600:.2f} on {first.get('device', '?')}"
+        f" ({first.get('world', 1)} at once); precision {config.precision}",
+        f"- seed {config.seed}; source tree {first.get('git', '?')}; torch {first.get('torch', '?')}; started or resumed"
+        f" {len(starts)} times",
+    ]
     lines += [f"- {key}: {described(value)}" for key, value in config.options.items()]
-    lines += ["", "## Schedule", "", "| stage | steps | clips per step | frames | size | data | rates | falls |", "| --- " * 8 + "|"]
+    lines += [
+        "",
+        "## Schedule",
+        "",
+        "| stage | steps | clips per step | frames | size | data | rates | falls |",
+        "| --- " * 8 + "|",
+    ]
     for stage_name, s in config.stages.items():
-        falls = f"x {s.gamma:g} at {', '.join(map(str, s.milestones)) or 'no step'}" if s.schedule == "steps" else f"cosine to {s.gamma:g}"
+        falls = (
+            f"x {s.gamma:g} at {', '.join(map(str, s.milestones)) or 'no step'}"
+            if s.schedule == "steps"
+            else f"cosine to {s.gamma:g}"
+        )
         rates = ", ".join(f"{k} {v:g}" for k, v in s.rates.items())
         mix = ", ".join(f"{k} {v:g}" for k, v in s.mix.items())
-        lines.append(f"| {stage_name} | {s.steps} | {s.batch} | {s.clip.frames} | {s.clip.width}x{s.clip.height} | {mix} | {s.optimizer}:"
-                     f" {rates} | {falls} |")
-    lines += ["", "## Data", "", "| source | data set | sequences | frames | licence |", "| --- " * 5 + "|"]
+        lines.append(
+            f"| {stage_name} | {s.steps} | {s.batch} | {s.clip.frames} | {s.clip.width}x{s.clip.height} | {mix} | {s.optimizer}:"
+            f" {rates} | {falls} |"
+        )
+    lines += [
+        "",
+        "## Data",
+        "",
+        "| source | data set | sequences | frames | licence |",
+        "| --- " * 5 + "|",
+    ]
     for source, footage in sources.items():
         held_out = " (held out)" if source in config.validation.mix else ""
         for dataset, licence in sorted({(f.dataset, f.licence) for f in footage}):
             own = [f for f in footage if (f.dataset, f.licence) == (dataset, licence)]
-            lines.append(f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} | {licence or 'not stated'} |")
+            lines.append(
+                f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} | {licence or 'not stated'} |"
+            )
     lines += ["", "## Figures", "", "| | step | loss | IoU |", "| --- " * 4 + "|"]
     trained, measured = ([r for r in rows if r["kind"] == kind] for kind in ("train", "validation"))
     best = sorted(measured, key=lambda r: r.get("iou", -r["loss"]))[-1:]
-    for text, last in (("training, mean of the last tenth", trained[-max(1, len(trained) // 10) :]),
-                       ("held-out clips, last", measured[-1:]), (f"held-out clips, best (`{name}-best.safetensors`)", best)):
+    for text, last in (
+        ("training, mean of the last tenth", trained[-max(1, len(trained) // 10) :]),
+        ("held-out clips, last", measured[-1:]),
+        (f"held-out clips, best (`{name}-best.safetensors`)", best),
+    ):
         if last:
             mean = {k: np.mean([r[k] for r in last]) for k in ("loss", "iou") if k in last[-1]}
-            lines.append(f"| {text} | {last[-1]['step']} | {mean.get('loss', float('nan')):.4f} | {mean.get('iou', float('nan')):.4f} |")
+            lines.append(
+                f"| {text} | {last[-1]['step']} | {mean.get('loss', float('nan')):.4f} | {mean.get('iou', float('nan')):.4f} |"
+            )
     return "\n".join(lines) + "\n"

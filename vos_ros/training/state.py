@@ -86,12 +86,17 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def export(path: Path, values: Mapping[str, torch.Tensor], metadata: Mapping[str, str], half: bool) -> None:
+def export(
+    path: Path, values: Mapping[str, torch.Tensor], metadata: Mapping[str, str], half: bool
+) -> None:
     """Weights as safetensors, floats in fp16 or fp32."""
     from safetensors.torch import save as packed
 
     kind = torch.float16 if half else torch.float32
-    tensors = {k: (v.to(kind) if v.is_floating_point() else v).contiguous().cpu() for k, v in values.items()}
+    tensors = {
+        k: (v.to(kind) if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in values.items()
+    }
     with whole(path) as part:
         part.write_bytes(packed(tensors, metadata=dict(metadata)))
 
@@ -101,8 +106,13 @@ def environment(device: torch.device) -> dict[str, str]:
     import numpy as np
 
     return {
-        "vos_ros": __version__, "git": git_state(), "python": platform.python_version(), "torch": torch.__version__,
-        "numpy": np.__version__, "platform": platform.platform(), "command": " ".join(sys.argv),
+        "vos_ros": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "command": " ".join(sys.argv),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
     }
 
@@ -110,7 +120,9 @@ def environment(device: torch.device) -> dict[str, str]:
 def _processor() -> str:
     """What the CPU is called, and how many threads of it are used."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
     except OSError:
         found = None
     name = found.group(1) if found else platform.processor() or platform.machine()
@@ -127,9 +139,12 @@ def described(value: object) -> str:
 
 def git_state() -> str:
     """Commit of the source tree, with "+ changes" where tracked files differ from it; "none" outside a checkout."""
+
     def ask(*words: str) -> str:
         command = ["git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True
+        ).stdout.strip()
 
     try:
         changed = ask("status", "--porcelain", "--untracked-files=no")

@@ -15,7 +15,15 @@ from jaxtyping import Float32, Float64, UInt8
 from vos_ros.training.augment import color_matrix, streak
 from vos_ros.training.config import ClipConfig, StillsConfig
 from vos_ros.training.data import Ids
-from vos_ros.training.windows import CONTROL_POINTS, bend, box_of, objects_of, place, resample, window
+from vos_ros.training.windows import (
+    CONTROL_POINTS,
+    bend,
+    box_of,
+    objects_of,
+    place,
+    resample,
+    window,
+)
 
 Picture = tuple[UInt8[np.ndarray, "h w 3"], Ids, int]
 """An image, its ids, and the id that means unknown."""
@@ -42,8 +50,9 @@ class _Layer:
     from_frame: int = 0
 
 
-def still_clip(picture: Picture, other: Callable[[], Picture], config: ClipConfig, rng: np.random.Generator
-               ) -> tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]] | None:
+def still_clip(
+    picture: Picture, other: Callable[[], Picture], config: ClipConfig, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]] | None:
     """Frames and labels of a clip (0 background, 1..n objects), or None where the picture has no object that is large enough.
     ``other`` gives further pictures, for what is pasted in."""
     rgb, ids, ignore = picture
@@ -54,9 +63,20 @@ def still_clip(picture: Picture, other: Callable[[], Picture], config: ClipConfi
     boxes = [box_of(ids == i) for i in chosen]
     box = boxes[0]
     assert box is not None
-    pixel = np.sqrt(box[2] * box[3]) * config.area_factor * np.exp(rng.normal(0, config.jitter_scale)) / np.sqrt(size[0] * size[1])
+    pixel = (
+        np.sqrt(box[2] * box[3])
+        * config.area_factor
+        * np.exp(rng.normal(0, config.jitter_scale))
+        / np.sqrt(size[0] * size[1])
+    )
     offset = rng.uniform(-0.5, 0.5, 2) * config.jitter_center * np.sqrt(box[2] * box[3])
-    x, y, pixel = place((box[0] + offset[0], box[1] + offset[1]), pixel, size, (rgb.shape[1], rgb.shape[0]), config.inside)
+    x, y, pixel = place(
+        (box[0] + offset[0], box[1] + offset[1]),
+        pixel,
+        size,
+        (rgb.shape[1], rgb.shape[0]),
+        config.inside,
+    )
     turn = np.radians(config.augment.rotation_deg) * rng.uniform(-1, 1)
     base = window((x, y), pixel, size, turn)
     back = np.linalg.inv(base[:, :2])
@@ -94,12 +114,29 @@ def _cut(rgb: UInt8[np.ndarray, "h w 3"], mask: np.ndarray, frames: int, value: 
     h, w = mask.shape
     box = box_of(mask)
     assert box is not None
-    x0, x1 = (int(v) for v in np.clip((box[0] - box[2] / 2 - _MARGIN, box[0] + box[2] / 2 + _MARGIN + 2), 0, w))
-    y0, y1 = (int(v) for v in np.clip((box[1] - box[3] / 2 - _MARGIN, box[1] + box[3] / 2 + _MARGIN + 2), 0, h))
-    alpha = cv2.GaussianBlur(np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255), (3, 3), 0)
+    x0, x1 = (
+        int(v)
+        for v in np.clip((box[0] - box[2] / 2 - _MARGIN, box[0] + box[2] / 2 + _MARGIN + 2), 0, w)
+    )
+    y0, y1 = (
+        int(v)
+        for v in np.clip((box[1] - box[3] / 2 - _MARGIN, box[1] + box[3] / 2 + _MARGIN + 2), 0, h)
+    )
+    alpha = cv2.GaussianBlur(
+        np.ascontiguousarray(mask[y0:y1, x0:x1]).view(np.uint8) * np.uint8(255), (3, 3), 0
+    )
     still = np.zeros(frames)
-    return _Layer(np.dstack([rgb[y0:y1, x0:x1], alpha]), (box[0] - x0, box[1] - y0), (box[2], box[3]), np.zeros((frames, 2)),
-                  still + 1.0, still, np.zeros((CONTROL_POINTS, 2)), still, value)
+    return _Layer(
+        np.dstack([rgb[y0:y1, x0:x1], alpha]),
+        (box[0] - x0, box[1] - y0),
+        (box[2], box[3]),
+        np.zeros((frames, 2)),
+        still + 1.0,
+        still,
+        np.zeros((CONTROL_POINTS, 2)),
+        still,
+        value,
+    )
 
 
 def _walk(frames: int, rng: np.random.Generator, n: int = 1) -> Float64[np.ndarray, "Q n"]:
@@ -111,24 +148,43 @@ def _walk(frames: int, rng: np.random.Generator, n: int = 1) -> Float64[np.ndarr
     return np.cumsum(steps, 0)
 
 
-def _move(layer: _Layer, start: Float64[np.ndarray, "2"], zoom: float, angle: float, c: StillsConfig, pace: float, size: tuple[int, int],
-          rng: np.random.Generator) -> None:
+def _move(
+    layer: _Layer,
+    start: Float64[np.ndarray, "2"],
+    zoom: float,
+    angle: float,
+    c: StillsConfig,
+    pace: float,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> None:
     """Draws the layer's path from its place in the first frame."""
     frames = len(layer.zoom)
     length = min(zoom * np.sqrt(layer.extent[0] * layer.extent[1]), 0.6 * min(size))
     layer.at = start + c.shift * pace * length * _walk(frames, rng, 2)
     if rng.random() < c.stay:
-        layer.at[1:] = np.abs((layer.at[1:] + size) % (2 * np.asarray(size)) - size)  # bounces off the frame's edges
+        layer.at[1:] = np.abs(
+            (layer.at[1:] + size) % (2 * np.asarray(size)) - size
+        )  # bounces off the frame's edges
     layer.zoom = zoom * np.exp(np.clip(c.grow * pace * _walk(frames, rng)[:, 0], -0.7, 0.7))
     layer.angle = angle + np.radians(c.turn_deg) * pace * _walk(frames, rng)[:, 0]
-    layer.bends = c.bend * rng.normal(size=(CONTROL_POINTS, 2)) * np.sqrt(layer.extent[0] * layer.extent[1])
+    layer.bends = (
+        c.bend * rng.normal(size=(CONTROL_POINTS, 2)) * np.sqrt(layer.extent[0] * layer.extent[1])
+    )
     layer.bent = np.clip(np.sqrt(pace) * _walk(frames, rng)[:, 0], -2, 2)
     if rng.random() < c.motion_blur:
         layer.shutter = rng.uniform(0.1, _SMEAR)
 
 
-def _company(picture: Picture, other: Callable[[], Picture], targets: list[_Layer], length: float, pace: float, config: ClipConfig,
-             rng: np.random.Generator) -> list[_Layer]:
+def _company(
+    picture: Picture,
+    other: Callable[[], Picture],
+    targets: list[_Layer],
+    length: float,
+    pace: float,
+    config: ClipConfig,
+    rng: np.random.Generator,
+) -> list[_Layer]:
     """Up to three pasted objects, about as large as the first target. Where more objects may be followed than the picture has, some of
     them are."""
     c, size, out = config.stills, (config.width, config.height), []
@@ -149,7 +205,16 @@ def _company(picture: Picture, other: Callable[[], Picture], targets: list[_Laye
             values += 1
             layer.value = values
         zoom = length * np.exp(rng.uniform(-0.8, 0.4)) / np.sqrt(layer.extent[0] * layer.extent[1])
-        _move(layer, rng.uniform(0, 1, 2) * size, min(zoom, 4.0), rng.normal(0, 0.3), c, pace, size, rng)
+        _move(
+            layer,
+            rng.uniform(0, 1, 2) * size,
+            min(zoom, 4.0),
+            rng.normal(0, 0.3),
+            c,
+            pace,
+            size,
+            rng,
+        )
         out.append(layer)
     return out
 
@@ -157,22 +222,50 @@ def _company(picture: Picture, other: Callable[[], Picture], targets: list[_Laye
 def _twin(of: _Layer, rng: np.random.Generator) -> _Layer:
     """Another one of the same make: mirrored or not, in a slightly different colour."""
     rgba = of.rgba[:, ::-1] if rng.random() < 0.5 else of.rgba
-    rgb = cv2.transform(cv2.cvtColor(np.ascontiguousarray(rgba), cv2.COLOR_RGBA2RGB), color_matrix(rng, 0.8))
-    center = (rgba.shape[1] - 1 - of.center[0] if rgba is not of.rgba else of.center[0], of.center[1])
-    return _Layer(np.dstack([rgb, rgba[..., 3]]), center, of.extent, of.at, of.zoom, of.angle, of.bends, of.bent)
+    rgb = cv2.transform(
+        cv2.cvtColor(np.ascontiguousarray(rgba), cv2.COLOR_RGBA2RGB), color_matrix(rng, 0.8)
+    )
+    center = (
+        rgba.shape[1] - 1 - of.center[0] if rgba is not of.rgba else of.center[0],
+        of.center[1],
+    )
+    return _Layer(
+        np.dstack([rgb, rgba[..., 3]]),
+        center,
+        of.extent,
+        of.at,
+        of.zoom,
+        of.angle,
+        of.bends,
+        of.bent,
+    )
 
 
-def _occluder(other: Callable[[], Picture], layers: list[_Layer], length: float, config: ClipConfig, rng: np.random.Generator) -> _Layer:
+def _occluder(
+    other: Callable[[], Picture],
+    layers: list[_Layer],
+    length: float,
+    config: ClipConfig,
+    rng: np.random.Generator,
+) -> _Layer:
     """A blob or a bar with the texture of another picture that crosses the target's path after the first frame."""
     rgb = other()[0]
     h, w = rgb.shape[:2]
     mask = np.zeros((h, w), np.uint8)
     middle, reach = np.array([w, h]) / 2, min(w, h) / 2 - _MARGIN
     if rng.random() < 0.4:  # a bar
-        corners = cv2.boxPoints(((float(middle[0]), float(middle[1])), (1.8 * reach, reach * rng.uniform(0.1, 0.4)), rng.uniform(0, 180)))
+        corners = cv2.boxPoints(
+            (
+                (float(middle[0]), float(middle[1])),
+                (1.8 * reach, reach * rng.uniform(0.1, 0.4)),
+                rng.uniform(0, 180),
+            )
+        )
     else:
         turns = np.sort(rng.uniform(0, 2 * np.pi, 9))
-        corners = middle + (reach * rng.uniform(0.45, 1.0, 9))[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
+        corners = middle + (reach * rng.uniform(0.45, 1.0, 9))[:, None] * np.stack(
+            [np.cos(turns), np.sin(turns)], 1
+        )
     cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], 1)
     layer = _cut(rgb, mask > 0, config.frames, 0)
     zoom = length * rng.uniform(0.4, 1.1) / max(layer.extent)
@@ -189,8 +282,15 @@ def _occluder(other: Callable[[], Picture], layers: list[_Layer], length: float,
     return layer
 
 
-def _background(picture: Picture, chosen: list[int], other: Callable[[], Picture], base: Float64[np.ndarray, "2 3"], pace: float,
-                config: ClipConfig, rng: np.random.Generator) -> UInt8[np.ndarray, "Q H W 3"]:
+def _background(
+    picture: Picture,
+    chosen: list[int],
+    other: Callable[[], Picture],
+    base: Float64[np.ndarray, "2 3"],
+    pace: float,
+    config: ClipConfig,
+    rng: np.random.Generator,
+) -> UInt8[np.ndarray, "Q H W 3"]:
     """What lies behind all layers, moving a little: the picture without the chosen objects, or another picture without its own."""
     rgb, ids, ignore = picture
     c, size = config.stills, (config.width, config.height)
@@ -198,8 +298,13 @@ def _background(picture: Picture, chosen: list[int], other: Callable[[], Picture
     if rng.random() < c.new_background or hole.mean() > 0.7:
         rgb, ids, _ = other()
         hole = ids != 0
-        x, y, pixel = place((rgb.shape[1] / 2, rgb.shape[0] / 2), np.sqrt(abs(np.linalg.det(base[:, :2]))), size,
-                            (rgb.shape[1], rgb.shape[0]), "all")
+        x, y, pixel = place(
+            (rgb.shape[1] / 2, rgb.shape[0] / 2),
+            np.sqrt(abs(np.linalg.det(base[:, :2]))),
+            size,
+            (rgb.shape[1], rgb.shape[0]),
+            "all",
+        )
         base = window((x, y), pixel, size, 0.0, rng.random() < 0.5)
         if hole.mean() > 0.7:
             hole[:] = False  # nothing would be left to fill it with: its objects stay
@@ -209,16 +314,21 @@ def _background(picture: Picture, chosen: list[int], other: Callable[[], Picture
     frames = np.empty((config.frames, size[1], size[0], 3), np.uint8)
     middle = (np.asarray(size) - 1) / 2
     for t in range(config.frames):
-        own = window((middle[0] + reach * shift[t, 0], middle[1] + reach * shift[t, 1]),
-                     float(np.exp(c.background * c.grow * pace * grow[t, 0])), size,
-                     float(np.radians(c.turn_deg) * c.background * pace * turn[t, 0]))
+        own = window(
+            (middle[0] + reach * shift[t, 0], middle[1] + reach * shift[t, 1]),
+            float(np.exp(c.background * c.grow * pace * grow[t, 0])),
+            size,
+            float(np.radians(c.turn_deg) * c.background * pace * turn[t, 0]),
+        )
         matrix = base[:, :2] @ own
         matrix[:, 2] += base[:, 2]
         frames[t] = resample(filled, matrix, size, cv2.BORDER_REFLECT_101)
     return frames
 
 
-def fill(rgb: UInt8[np.ndarray, "h w 3"], hole: np.ndarray, *, mirror: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+def fill(
+    rgb: UInt8[np.ndarray, "h w 3"], hole: np.ndarray, *, mirror: bool = False
+) -> UInt8[np.ndarray, "h w 3"]:
     """The image with its hole filled: from the mirrored image where that isn't hole itself, else from the surroundings, coarse to fine
     (push-pull: each level of a pyramid holds the mean of what is known)."""
     if not hole.any():
@@ -227,29 +337,44 @@ def fill(rgb: UInt8[np.ndarray, "h w 3"], hole: np.ndarray, *, mirror: bool = Fa
     h, w = unknown.shape
     small = (max(1, w // 4), max(1, h // 4))
     known = cv2.resize((1 - unknown).astype(np.float32), small, interpolation=cv2.INTER_AREA)
-    color = cv2.resize(cv2.bitwise_and(rgb, rgb, mask=1 - unknown), small, interpolation=cv2.INTER_AREA).astype(np.float32)
+    color = cv2.resize(
+        cv2.bitwise_and(rgb, rgb, mask=1 - unknown), small, interpolation=cv2.INTER_AREA
+    ).astype(np.float32)
     levels: list[tuple[np.ndarray, np.ndarray]] = [(color, known)]
     while min(levels[-1][1].shape) > 2:
         levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
     color = levels[-1][0] / np.maximum(levels[-1][1][..., None], 1e-4)
     for total, weight in reversed(levels[:-1]):
         coarse = cv2.resize(color, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        color = total + (1 - np.minimum(weight, 1))[..., None] * coarse  # total is premultiplied by weight
-    smooth = np.clip(cv2.resize(color, (w, h), interpolation=cv2.INTER_LINEAR), 0, 255).astype(np.uint8)
+        color = (
+            total + (1 - np.minimum(weight, 1))[..., None] * coarse
+        )  # total is premultiplied by weight
+    smooth = np.clip(cv2.resize(color, (w, h), interpolation=cv2.INTER_LINEAR), 0, 255).astype(
+        np.uint8
+    )
     if mirror:
         smooth = cv2.copyTo(cv2.flip(rgb, 1), cv2.flip(1 - unknown, 1), smooth)
     soft = cv2.GaussianBlur(unknown.astype(np.float32), (7, 7), 0)
     return np.asarray(cv2.blendLinear(smooth, rgb, soft, 1 - soft))
 
 
-def _paint(layer: _Layer, t: int, frame: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]) -> None:
+def _paint(
+    layer: _Layer, t: int, frame: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]
+) -> None:
     """Lays a layer over a frame and its labels, in place."""
     if t < layer.from_frame:
         return
     h, w = labels.shape
     zoom, angle = layer.zoom[t], layer.angle[t]
     smear = layer.shutter * (layer.at[t] - layer.at[t - 1]) if t else np.zeros(2)
-    half = (np.abs(np.cos(angle)) * np.array(layer.extent) + np.abs(np.sin(angle)) * np.array(layer.extent[::-1])) * zoom / 2
+    half = (
+        (
+            np.abs(np.cos(angle)) * np.array(layer.extent)
+            + np.abs(np.sin(angle)) * np.array(layer.extent[::-1])
+        )
+        * zoom
+        / 2
+    )
     half = half * 1.25 + 3 + np.abs(smear)
     x0, y0 = (int(v) for v in np.clip(np.floor(layer.at[t] - half), 0, (w, h)))
     x1, y1 = (int(v) for v in np.clip(np.ceil(layer.at[t] + half) + 1, 0, (w, h)))
@@ -261,11 +386,15 @@ def _paint(layer: _Layer, t: int, frame: UInt8[np.ndarray, "H W 3"], labels: UIn
     rgba = streak(rgba, float(smear[0]), float(smear[1]))
     opaque = cv2.extractChannel(rgba, 3)
     alpha = opaque * np.float32(1 / 255)
-    frame[y0:y1, x0:x1] = cv2.blendLinear(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), frame[y0:y1, x0:x1], alpha, 1 - alpha)
+    frame[y0:y1, x0:x1] = cv2.blendLinear(
+        cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), frame[y0:y1, x0:x1], alpha, 1 - alpha
+    )
     np.putmask(labels[y0:y1, x0:x1], opaque > 127, layer.value)
 
 
-def _warp(layer: _Layer, matrix: Float64[np.ndarray, "2 3"], bent: float, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 4"]:
+def _warp(
+    layer: _Layer, matrix: Float64[np.ndarray, "2 3"], bent: float, size: tuple[int, int]
+) -> UInt8[np.ndarray, "H W 4"]:
     """The cut-out in a window of the frame, bent; transparent where there is nothing of it."""
     image, pixel = layer.rgba, np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     ratio = np.ones(2)
@@ -273,13 +402,19 @@ def _warp(layer: _Layer, matrix: Float64[np.ndarray, "2 3"], bent: float, size: 
         small = max(1, round(image.shape[1] / pixel)), max(1, round(image.shape[0] / pixel))
         ratio = np.array(small) / np.array(image.shape[1::-1])
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    coarse = np.stack(np.meshgrid(np.linspace(0, size[0] - 1, _GRID), np.linspace(0, size[1] - 1, _GRID)), -1).reshape(-1, 2)
+    coarse = np.stack(
+        np.meshgrid(np.linspace(0, size[0] - 1, _GRID), np.linspace(0, size[1] - 1, _GRID)), -1
+    ).reshape(-1, 2)
     points = coarse @ matrix[:, :2].T + matrix[:, 2]
     local = (points - layer.center) / (np.array(layer.extent) / 2)
     points = (points + bent * bend(np.clip(local, -1.5, 1.5), layer.bends) + 0.5) * ratio - 0.5
     columns, rows = _between(size[0]), _between(size[1])
-    x, y = (rows @ points[:, k].reshape(_GRID, _GRID).astype(np.float32) @ columns.T for k in (0, 1))
-    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0))
+    x, y = (
+        rows @ points[:, k].reshape(_GRID, _GRID).astype(np.float32) @ columns.T for k in (0, 1)
+    )
+    return np.asarray(
+        cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    )
 
 
 @lru_cache(maxsize=1024)

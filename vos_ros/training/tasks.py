@@ -40,18 +40,38 @@ class LwlOptions:
 
     network: str = option("resnet50", "network to start from", choices=tuple(SPECS))
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    backbone: str = option("", "weights of the backbone (.safetensors or .pt state dict, torchvision's names); empty = random")
+    backbone: str = option(
+        "",
+        "weights of the backbone (.safetensors or .pt state dict, torchvision's names); empty = random",
+    )
     weights: str = option("", "weights of a whole network to go on from; empty = none")
-    iterations_init: int = option(5, "steepest-descent iterations on the first frame (sec. 3.6)", low=1, high=100)
-    iterations_update: int = option(2, "... after each further frame, where the filters are refined", low=1, high=100)
-    refine: bool = option(False, "learn from predicted masks within a clip, as in sec. 3.6; the published training doesn't, whatever its"
-                          " options say")
-    refine_share: float = option(0.1, "importance of a predicted mask when it is added; that of the others shrinks by as much", low=0.0,
-                                 high=1.0)
-    regularization: float = option(0.01, "the learnt number whose square is lambda, at the start", low=1e-6, high=10.0)
-    pool: str = option("object", "pixels that are sorted together in the Lovasz loss", choices=("object", "batch"))
+    iterations_init: int = option(
+        5, "steepest-descent iterations on the first frame (sec. 3.6)", low=1, high=100
+    )
+    iterations_update: int = option(
+        2, "... after each further frame, where the filters are refined", low=1, high=100
+    )
+    refine: bool = option(
+        False,
+        "learn from predicted masks within a clip, as in sec. 3.6; the published training doesn't, whatever its"
+        " options say",
+    )
+    refine_share: float = option(
+        0.1,
+        "importance of a predicted mask when it is added; that of the others shrinks by as much",
+        low=0.0,
+        high=1.0,
+    )
+    regularization: float = option(
+        0.01, "the learnt number whose square is lambda, at the start", low=1e-6, high=10.0
+    )
+    pool: str = option(
+        "object", "pixels that are sorted together in the Lovasz loss", choices=("object", "batch")
+    )
     scale: float = option(100.0, "factor of the Lovasz loss", low=0.0, high=1e6)
-    cross_entropy: float = option(0.0, "factor of a cross entropy added to it; the paper has none", low=0.0, high=1e6)
+    cross_entropy: float = option(
+        0.0, "factor of a cross entropy added to it; the paper has none", low=0.0, high=1e6
+    )
 
 
 class LwlTask:
@@ -62,7 +82,9 @@ class LwlTask:
     def __init__(self, options: LwlOptions) -> None:
         self.options = options
         try:
-            self.spec = LwlSpec.from_json(json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec}))
+            self.spec = LwlSpec.from_json(
+                json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec})
+            )
         except (TypeError, ValueError) as e:
             raise ConfigError(f"options.spec: {e}") from e
 
@@ -74,8 +96,14 @@ class LwlTask:
     def build(self) -> LwlNet:
         """A fresh network, with the weights that the options name. ConfigError: a file that can't be used."""
         net = LwlNet(self.spec)
-        nn.init.constant_(net.target_model.filter_optimizer.residual_module.filter_reg, self.options.regularization)
-        for module, path, key in ((net.feature_extractor, self.options.backbone, "backbone"), (net, self.options.weights, "weights")):
+        nn.init.constant_(
+            net.target_model.filter_optimizer.residual_module.filter_reg,
+            self.options.regularization,
+        )
+        for module, path, key in (
+            (net.feature_extractor, self.options.backbone, "backbone"),
+            (net, self.options.weights, "weights"),
+        ):
             if path:
                 if not Path(path).is_file():
                     raise ConfigError(f"options.{key}: no such file: {path!r}")
@@ -101,7 +129,9 @@ class LwlTask:
             "decoder": list(net.decoder.parameters()),
         }
 
-    def predict(self, net: LwlNet, batch: Batch, objects: Objects) -> Float[torch.Tensor, "M T H W"]:
+    def predict(
+        self, net: LwlNet, batch: Batch, objects: Objects
+    ) -> Float[torch.Tensor, "M T H W"]:
         """Mask logits of every object in the T = Q - 1 later frames of its clip (sec. 3.6)."""
         q = batch.frames.shape[1]
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
@@ -110,7 +140,9 @@ class LwlTask:
         context = net.context({s: _split(m, q)[:, 1:].flatten(0, 1) for s, m in maps.items()})
         learner = _Learner(net, x, objects, self.options)
         if not self.options.refine:
-            frames = (objects.clip[:, None] * (q - 1) + torch.arange(q - 1, device=x.device)).flatten()
+            frames = (
+                objects.clip[:, None] * (q - 1) + torch.arange(q - 1, device=x.device)
+            ).flatten()
             scores = learner.scores(range(1, q)).flatten(0, 1)[:, None]
             return _split(net.decode(scores, context.of_frames(frames), size)[:, 0], q - 1)
         out: list[torch.Tensor] = []
@@ -118,10 +150,14 @@ class LwlTask:
             if t > 1:
                 learner.refine(t - 1, torch.sigmoid(out[-1].detach()))
             scores = learner.scores(range(t, t + 1)).flatten(0, 1)[:, None]
-            out.append(net.decode(scores, context.of_frames(objects.clip * (q - 1) + t - 1), size)[:, 0])
+            out.append(
+                net.decode(scores, context.of_frames(objects.clip * (q - 1) + t - 1), size)[:, 0]
+            )
         return torch.stack(out, 1)
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+    def loss(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """Eq. (5) with the Lovasz loss, and the mean IoU over objects and predicted frames."""
         assert isinstance(model, LwlNet)
         objects = Objects.of(batch.labels)
@@ -133,7 +169,10 @@ class LwlTask:
         else:
             per_object = [lovasz(p[v], y[v]) for p, y, v in zip(probs, truth, valid, strict=True)]
             value = mean_over_clips(torch.stack(per_object), objects.clip)
-        scalars: dict[str, torch.Tensor | float] = {"lovasz": value.detach(), "iou": iou(logits > 0, truth, valid).mean()}
+        scalars: dict[str, torch.Tensor | float] = {
+            "lovasz": value.detach(),
+            "iou": iou(logits > 0, truth, valid).mean(),
+        }
         total = self.options.scale * value
         if self.options.cross_entropy:
             entropy = F.binary_cross_entropy_with_logits(logits[valid], truth[valid].to(logits))
@@ -152,15 +191,30 @@ class LwlTask:
             own = torch.nonzero(objects.clip == b).flatten()
             truth = objects.masks[own]
             shown = torch.cat([truth[:, :1], logits[own] > 0], 1)
-            frames, *masks = (t.cpu().numpy() for t in (batch.frames[b].permute(0, 2, 3, 1), shown.transpose(0, 1), truth.transpose(0, 1)))
-            rows.append(np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1))
+            frames, *masks = (
+                t.cpu().numpy()
+                for t in (
+                    batch.frames[b].permute(0, 2, 3, 1),
+                    shown.transpose(0, 1),
+                    truth.transpose(0, 1),
+                )
+            )
+            rows.append(
+                np.concatenate([tinted(f, s, y) for f, s, y in zip(frames, *masks, strict=True)], 1)
+            )
         return np.concatenate(rows)
 
 
 class _Learner:
     """The filters of a batch's objects and what they have been learned from."""
 
-    def __init__(self, net: LwlNet, x: Float[torch.Tensor, "B Q C h w"], objects: Objects, options: LwlOptions) -> None:
+    def __init__(
+        self,
+        net: LwlNet,
+        x: Float[torch.Tensor, "B Q C h w"],
+        objects: Objects,
+        options: LwlOptions,
+    ) -> None:
         self._net, self._x, self._options = net, x.float(), options
         self._rows = [torch.nonzero(objects.clip == b).flatten() for b in range(len(x))]
         self._frames, self._shares = [0], [1.0]
@@ -168,9 +222,13 @@ class _Learner:
         self._weights: list[torch.Tensor] = []
         self._encode(objects.masks[:, 0].to(x), objects.valid[:, 0].to(x))
         d, c, k = net.spec.num_filters, net.spec.target_channels, net.spec.kernel_size
-        self._filters = self._descend(self._x.new_zeros((len(objects.clip), d, c, k, k)), options.iterations_init)
+        self._filters = self._descend(
+            self._x.new_zeros((len(objects.clip), d, c, k, k)), options.iterations_init
+        )
 
-    def _encode(self, masks: Float[torch.Tensor, "M H W"], valid: Float[torch.Tensor, "M H W"] | None) -> None:
+    def _encode(
+        self, masks: Float[torch.Tensor, "M H W"], valid: Float[torch.Tensor, "M H W"] | None
+    ) -> None:
         labels, weights = (t[:, 0].float() for t in self._net.encode(masks[:, None]))
         squared = weights.square()
         if valid is not None:
@@ -180,10 +238,16 @@ class _Learner:
 
     def _descend(self, filters: torch.Tensor, iterations: int) -> torch.Tensor:
         """Eq. (4), in single precision whatever the network runs in: sums of squares don't fit half."""
-        labels, shares = torch.stack(self._labels), torch.tensor(self._shares, device=filters.device)
+        labels, shares = (
+            torch.stack(self._labels),
+            torch.tensor(self._shares, device=filters.device),
+        )
         weights = torch.stack(self._weights) * shares[:, None, None, None, None]
         with torch.autocast(filters.device.type, enabled=False):
-            blocks = [Samples(self._x[b, self._frames], rows, labels[:, rows], weights[:, rows]) for b, rows in enumerate(self._rows)]
+            blocks = [
+                Samples(self._x[b, self._frames], rows, labels[:, rows], weights[:, rows])
+                for b, rows in enumerate(self._rows)
+            ]
             return steepest_descent(filters, blocks, self._net.ridge.float(), iterations)
 
     def refine(self, frame: int, probs: Float[torch.Tensor, "M H W"]) -> None:
@@ -196,7 +260,10 @@ class _Learner:
 
     def scores(self, frames: range) -> Float[torch.Tensor, "M T D h w"]:
         """What the target models say of the given frames of their clips."""
-        own = [apply_filters(self._x[b, list(frames)], self._filters[rows]).transpose(0, 1) for b, rows in enumerate(self._rows)]
+        own = [
+            apply_filters(self._x[b, list(frames)], self._filters[rows]).transpose(0, 1)
+            for b, rows in enumerate(self._rows)
+        ]
         return torch.cat(own)  # the rows of clip 0 come first, and so on
 
 
@@ -213,7 +280,9 @@ class LwlBoxTask(LwlTask):
         """The network that the options' ``weights`` hold, with a fresh box encoder. ConfigError: a file that can't be used."""
         net = LwlNet(dataclasses.replace(self.spec, box_encoder=False))
         if not Path(self.options.weights).is_file():
-            raise ConfigError(f"options.weights: {self.options.weights!r} is no file; the box encoder needs a trained network")
+            raise ConfigError(
+                f"options.weights: {self.options.weights!r} is no file; the box encoder needs a trained network"
+            )
         load_weights(net, self.options.weights)
         whole = LwlNet(self.spec)
         whole.load_state_dict(net.state_dict(), strict=False)
@@ -223,7 +292,9 @@ class LwlBoxTask(LwlTask):
         assert net.box_label_encoder is not None
         return {"box_encoder": list(net.box_label_encoder.parameters())}
 
-    def predict(self, net: LwlNet, batch: Batch, objects: Objects) -> Float[torch.Tensor, "M 1 H W"]:
+    def predict(
+        self, net: LwlNet, batch: Batch, objects: Objects
+    ) -> Float[torch.Tensor, "M 1 H W"]:
         """Mask logits of every object in its clip's first frame, from its box alone."""
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
         maps = net.extract(batch.frames[:, 0])
@@ -231,13 +302,18 @@ class LwlBoxTask(LwlTask):
         scores = net.encode_boxes(net.target_features(maps)[objects.clip], boxes[:, None])
         return net.decode(scores, net.context(maps).of_frames(objects.clip), size)
 
-    def loss(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+    def loss(
+        self, model: nn.Module, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
         """The Lovasz loss of all objects together, and the mean IoU."""
         assert isinstance(model, LwlNet)
         objects = Objects.of(batch.labels[:, :1])
         logits = self.predict(model, batch, objects).float()
         value = lovasz(torch.sigmoid(logits)[objects.valid], objects.masks[objects.valid])
-        return _BOX_SCALE * value, {"lovasz": value.detach(), "iou": iou(logits > 0, objects.masks, objects.valid).mean()}
+        return _BOX_SCALE * value, {
+            "lovasz": value.detach(),
+            "iou": iou(logits > 0, objects.masks, objects.valid).mean(),
+        }
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
@@ -248,7 +324,9 @@ class LwlBoxTask(LwlTask):
         rows = []
         for b, frame in enumerate(batch.frames[:, 0].permute(0, 2, 3, 1).cpu().numpy()):
             own = torch.nonzero(objects.clip == b).flatten()
-            rows.append(tinted(frame, shown[own].cpu().numpy(), objects.masks[own, 0].cpu().numpy()))
+            rows.append(
+                tinted(frame, shown[own].cpu().numpy(), objects.masks[own, 0].cpu().numpy())
+            )
         return np.concatenate(rows)
 
 
@@ -258,6 +336,7 @@ def _split(x: Float[torch.Tensor, "BQ ..."], q: int) -> Float[torch.Tensor, "B Q
 
 def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
     """The boxes around masks, filled."""
+
     def between(seen: torch.Tensor) -> torch.Tensor:
         return (seen.cumsum(1) > 0) & (seen.flip(1).cumsum(1).flip(1) > 0)
 
@@ -265,7 +344,8 @@ def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
 
 
 TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {
-    t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask)}
+    t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask)
+}
 
 
 def create(name: str, options: Mapping[str, object]) -> Task:

@@ -37,8 +37,13 @@ def objects_of(ids: Ids, ignore: int, min_px: int) -> list[int]:
     return [i for i in found if i not in (0, ignore)]
 
 
-def place(center: tuple[float, float], pixel: float, size: tuple[int, int], image: tuple[int, int], inside: str = "major"
-          ) -> tuple[float, float, float]:
+def place(
+    center: tuple[float, float],
+    pixel: float,
+    size: tuple[int, int],
+    image: tuple[int, int],
+    inside: str = "major",
+) -> tuple[float, float, float]:
     """(centre x, centre y, image px per frame px) of a window of ``size`` (W, H), moved into the image (W, H) as far as it fits. Where
     it doesn't, it is made smaller until it fits one way (``inside="major"``, the reference of paper 003) or both (``"all"``)."""
     pixel = max(pixel, 1 / _MOST_ZOOM)
@@ -47,11 +52,19 @@ def place(center: tuple[float, float], pixel: float, size: tuple[int, int], imag
     at = []
     for c, n, full in zip(center, size, image, strict=True):
         half = n * pixel / 2
-        at.append((full - 1) / 2 if 2 * half >= full else float(np.clip(c, half - 0.5, full - 0.5 - half)))
+        at.append(
+            (full - 1) / 2 if 2 * half >= full else float(np.clip(c, half - 0.5, full - 0.5 - half))
+        )
     return at[0], at[1], pixel
 
 
-def window(center: tuple[float, float], pixel: float, size: tuple[int, int], angle_rad: float = 0.0, mirrored: bool = False) -> Window:
+def window(
+    center: tuple[float, float],
+    pixel: float,
+    size: tuple[int, int],
+    angle_rad: float = 0.0,
+    mirrored: bool = False,
+) -> Window:
     """The window of ``size`` (W, H) whose middle is at ``center``, ``pixel`` image px per frame px, turned about its middle."""
     c, s = pixel * np.cos(angle_rad), pixel * np.sin(angle_rad)
     turn = np.array([[c, -s], [s, c]])
@@ -60,8 +73,12 @@ def window(center: tuple[float, float], pixel: float, size: tuple[int, int], ang
     return np.column_stack([turn, np.asarray(center) - turn @ ((np.asarray(size) - 1) / 2)])
 
 
-def resample(rgb: UInt8[np.ndarray, "h w 3"], matrix: Window, size: tuple[int, int], border: int = cv2.BORDER_REPLICATE
-             ) -> UInt8[np.ndarray, "H W 3"]:
+def resample(
+    rgb: UInt8[np.ndarray, "h w 3"],
+    matrix: Window,
+    size: tuple[int, int],
+    border: int = cv2.BORDER_REPLICATE,
+) -> UInt8[np.ndarray, "H W 3"]:
     """The image in the window, averaged where it gets smaller, bilinear else."""
     pixel = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if pixel > _SHRINK_FIRST:
@@ -71,14 +88,27 @@ def resample(rgb: UInt8[np.ndarray, "h w 3"], matrix: Window, size: tuple[int, i
         ratio = np.array([small[0] / w, small[1] / h])
         matrix = matrix * ratio[:, None]
         matrix[:, 2] += (ratio - 1) / 2  # pixel centres
-    return np.asarray(cv2.warpAffine(rgb, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border))
+    return np.asarray(
+        cv2.warpAffine(
+            rgb, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+        )
+    )
 
 
-def resample_labels(labels: UInt8[np.ndarray, "h w"], matrix: Window, size: tuple[int, int], outside: int = IGNORE
-                    ) -> UInt8[np.ndarray, "H W"]:
+def resample_labels(
+    labels: UInt8[np.ndarray, "h w"], matrix: Window, size: tuple[int, int], outside: int = IGNORE
+) -> UInt8[np.ndarray, "H W"]:
     """The labels in the window, nearest; ``outside`` the image."""
-    return np.asarray(cv2.warpAffine(labels, matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_CONSTANT,
-                                     borderValue=outside))
+    return np.asarray(
+        cv2.warpAffine(
+            labels,
+            matrix,
+            size,
+            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=outside,
+        )
+    )
 
 
 def number(ids: Ids, objects: list[int], ignore: int) -> UInt8[np.ndarray, "H W"]:
@@ -119,7 +149,9 @@ def _solver() -> np.ndarray:
 _SOLVER = _solver()
 
 
-def bend(points: Float64[np.ndarray, "M 2"], values: Float64[np.ndarray, "C 2"]) -> Float32[np.ndarray, "M 2"]:
+def bend(
+    points: Float64[np.ndarray, "M 2"], values: Float64[np.ndarray, "C 2"]
+) -> Float32[np.ndarray, "M 2"]:
     """The thin-plate spline through ``values`` at the control points, at ``points``."""
     basis = np.column_stack([_kernel(points, _CONTROL), np.ones(len(points)), points])
     return np.asarray(basis @ (_SOLVER @ values), np.float32)

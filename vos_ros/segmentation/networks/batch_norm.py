@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def conv_bn(x: Float[torch.Tensor, "B c h w"], conv: nn.Conv2d, norm: nn.Module) -> Float[torch.Tensor, "B C H W"]:
+def conv_bn(
+    x: Float[torch.Tensor, "B c h w"], conv: nn.Conv2d, norm: nn.Module
+) -> Float[torch.Tensor, "B C H W"]:
     """``norm(conv(x))``. Where the batch norm has fixed statistics its scale and shift go into the convolution's weights: the same
     function with the same gradients, and one pass over the map instead of two. ``norm`` is an Identity where that was done for good.
     """
@@ -24,7 +26,15 @@ def conv_bn(x: Float[torch.Tensor, "B c h w"], conv: nn.Conv2d, norm: nn.Module)
     if conv.bias is not None:
         shift = shift + conv.bias * scale
     assert not isinstance(conv.padding, str)
-    return F.conv2d(x, conv.weight * scale[:, None, None, None], shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return F.conv2d(
+        x,
+        conv.weight * scale[:, None, None, None],
+        shift,
+        conv.stride,
+        conv.padding,
+        conv.dilation,
+        conv.groups,
+    )
 
 
 def fold(module: nn.Module) -> None:
@@ -36,7 +46,9 @@ def fold(module: nn.Module) -> None:
     if isinstance(module, nn.Sequential):
         pairs = list(pairwise(children))
     else:
-        pairs = [("conv" + name.removeprefix("bn"), name) for name in children if name.startswith("bn")]
+        pairs = [
+            ("conv" + name.removeprefix("bn"), name) for name in children if name.startswith("bn")
+        ]
     for conv, norm in pairs:
         a, b = children.get(conv), children[norm]
         if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d):

@@ -36,19 +36,37 @@ class ClassicalFeatures(nn.Module):
         """Number of feature channels."""
         return len(SCALES) * (3 + ORIENTATIONS)
 
-    def forward(self, image: Float[torch.Tensor, "B 3 H W"], size: tuple[int, int]) -> Float[torch.Tensor, "B C h w"]:
+    def forward(
+        self, image: Float[torch.Tensor, "B 3 H W"], size: tuple[int, int]
+    ) -> Float[torch.Tensor, "B C h w"]:
         """``image`` in -1..1 RGB, ``size`` the (h, w) of the feature map."""
         r, g, b = image.unbind(1)
         planes = torch.stack([(r + g + b) / 3, (r - g) / 2, (r + g - 2 * b) / 4], 1)
         out = []
         for scale in SCALES:
             # odd boxes about pixels 0, s, 2s, ... keep the grid of the image's corners, and with it that of the cells
-            x = F.avg_pool2d(planes, scale + 1, scale, scale // 2, count_include_pad=False) if scale > 1 else planes
+            x = (
+                F.avg_pool2d(planes, scale + 1, scale, scale // 2, count_include_pad=False)
+                if scale > 1
+                else planes
+            )
             response = F.conv2d(F.pad(x[:, :1], (3, 3, 3, 3), mode="replicate"), self.gabor)
-            energy = response.reshape(len(response), ORIENTATIONS, 2, *response.shape[2:]).square().sum(2).add(1e-6).sqrt()
+            energy = (
+                response.reshape(len(response), ORIENTATIONS, 2, *response.shape[2:])
+                .square()
+                .sum(2)
+                .add(1e-6)
+                .sqrt()
+            )
             # a box as wide as a cell about each cell's centre, so that no texture is skipped
             stride = max(1, round((x.shape[-1] - 1) / max(size[1] - 1, 1)))
-            maps = F.avg_pool2d(torch.cat([x, energy], 1), stride // 2 * 2 + 1, stride, stride // 2, count_include_pad=False)
+            maps = F.avg_pool2d(
+                torch.cat([x, energy], 1),
+                stride // 2 * 2 + 1,
+                stride,
+                stride // 2,
+                count_include_pad=False,
+            )
             if maps.shape[-2:] != size:  # an image whose sides are no multiple of the stride plus 1
                 maps = F.interpolate(maps, size, mode="bilinear", align_corners=True)
             out.append(maps)

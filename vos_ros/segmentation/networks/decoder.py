@@ -18,7 +18,12 @@ from vos_ros.segmentation.networks.batch_norm import conv_bn
 
 STRIDES = (32, 16, 8, 4)  # coarse to fine, the order of work
 _EPS = 1e-5
-_CUBIC = (-0.03515625, 0.26171875, 0.87890625, -0.10546875)  # the cubic's weights of samples at -1.75, -0.75, 0.25, 1.25
+_CUBIC = (
+    -0.03515625,
+    0.26171875,
+    0.87890625,
+    -0.10546875,
+)  # the cubic's weights of samples at -1.75, -0.75, 0.25, 1.25
 _NAMES = {32: "layer4", 16: "layer3", 8: "layer2", 4: "layer1"}
 
 
@@ -30,16 +35,27 @@ class Context(NamedTuple):
 
     def of_frames(self, index: Int[torch.Tensor, "M"]) -> Context:
         """Frames picked by position, also more than once."""
-        return Context({s: x.index_select(0, index) for s, x in self.shares.items()}, self.deepest.index_select(0, index))
+        return Context(
+            {s: x.index_select(0, index) for s, x in self.shares.items()},
+            self.deepest.index_select(0, index),
+        )
 
     def crop(self, y: tuple[int, int], x: tuple[int, int], more: int) -> Context:
         """A window from y[0] to y[1] and x[0] to x[1], in units of the coarsest stride; ``more`` is 1 where maps have 32k+1 px's worth of
         cells, whose last one belongs to the window too."""
-        return Context({s: window(v, y, x, s, more) for s, v in self.shares.items()}, window(self.deepest, y, x, STRIDES[0], more))
+        return Context(
+            {s: window(v, y, x, s, more) for s, v in self.shares.items()},
+            window(self.deepest, y, x, STRIDES[0], more),
+        )
 
 
-def window(maps: Float[torch.Tensor, "... h w"], y: tuple[int, int], x: tuple[int, int], stride: int, more: int
-           ) -> Float[torch.Tensor, "... h2 w2"]:
+def window(
+    maps: Float[torch.Tensor, "... h w"],
+    y: tuple[int, int],
+    x: tuple[int, int],
+    stride: int,
+    more: int,
+) -> Float[torch.Tensor, "... h2 w2"]:
     """The part of a map of the given stride that ``Context.crop`` means."""
     f = STRIDES[0] // stride
     return maps[..., y[0] * f : y[1] * f + more, x[0] * f : x[1] * f + more]
@@ -51,7 +67,9 @@ class Encoding(nn.Module):
     def __init__(self, c_in: int, c_out: int, c_scores: int, layers: int) -> None:
         super().__init__()
         self.c_out = c_out
-        self.reduce = nn.Sequential(nn.Conv2d(c_in, c_out, 1), nn.ReLU(), nn.Conv2d(c_out, c_out, 1))
+        self.reduce = nn.Sequential(
+            nn.Conv2d(c_in, c_out, 1), nn.ReLU(), nn.Conv2d(c_out, c_out, 1)
+        )
         width = c_out + c_scores
         convolutions: list[nn.Module] = []
         for i in range(layers):
@@ -67,14 +85,18 @@ class Encoding(nn.Module):
             for part in (first.weight[:, : self.c_out], first.weight[:, self.c_out :]):
                 part.normal_(0.0, (part.shape[1] * 9) ** -0.5)
 
-    def image_part(self, features: Float[torch.Tensor, "S c h w"]) -> tuple[Float[torch.Tensor, "S n h w"], Float[torch.Tensor, "S k h w"]]:
+    def image_part(
+        self, features: Float[torch.Tensor, "S c h w"]
+    ) -> tuple[Float[torch.Tensor, "S n h w"], Float[torch.Tensor, "S k h w"]]:
         """The image's share of the first convolution, bias included; and the reduced features."""
         h = self.reduce(features)
         first = self.transform[0]
         assert isinstance(first, nn.Conv2d)
         return F.conv2d(h, first.weight[:, : self.c_out], first.bias, padding=1), h
 
-    def forward(self, share: Float[torch.Tensor, "S n h w"], scores: Float[torch.Tensor, "M d h w"]) -> Float[torch.Tensor, "M k h w"]:
+    def forward(
+        self, share: Float[torch.Tensor, "S n h w"], scores: Float[torch.Tensor, "M d h w"]
+    ) -> Float[torch.Tensor, "M k h w"]:
         """``scores`` at this level's size, the objects of a frame together: M = S N."""
         first = self.transform[0]
         assert isinstance(first, nn.Conv2d)
@@ -90,7 +112,12 @@ class Refinement(nn.Module):
     def __init__(self, c: int) -> None:
         super().__init__()
         self.conv1x1 = nn.Conv2d(c, c, 1)
-        self.bblock = nn.Sequential(nn.Conv2d(c, c, 3, 1, 1), nn.BatchNorm2d(c), nn.ReLU(), nn.Conv2d(c, c, 3, 1, 1, bias=False))
+        self.bblock = nn.Sequential(
+            nn.Conv2d(c, c, 3, 1, 1),
+            nn.BatchNorm2d(c),
+            nn.ReLU(),
+            nn.Conv2d(c, c, 3, 1, 1, bias=False),
+        )
 
     def forward(self, x: Float[torch.Tensor, "M c h w"]) -> Float[torch.Tensor, "M c h w"]:
         h = self.conv1x1(x)
@@ -107,9 +134,14 @@ class ChannelAttention(nn.Module):
         self.convreluconv = nn.Sequential(nn.Conv2d(2 * c, c, 1), nn.ReLU(), nn.Conv2d(c, c, 1))
 
     def forward(
-        self, deeper: Float[torch.Tensor, "M c h2 w2"], shallower: Float[torch.Tensor, "M c h w"], align_corners: bool
+        self,
+        deeper: Float[torch.Tensor, "M c h2 w2"],
+        shallower: Float[torch.Tensor, "M c h w"],
+        align_corners: bool,
     ) -> Float[torch.Tensor, "M c h w"]:
-        pooled = torch.cat([shallower.mean((2, 3), keepdim=True), deeper.mean((2, 3), keepdim=True)], 1)
+        pooled = torch.cat(
+            [shallower.mean((2, 3), keepdim=True), deeper.mean((2, 3), keepdim=True)], 1
+        )
         gate = torch.sigmoid(self.convreluconv(pooled))
         if deeper.shape[-2:] == (1, 1):
             return shallower * gate + deeper
@@ -124,7 +156,9 @@ class Upsampler(nn.Module):
         self.conv1 = nn.Conv2d(c, c // 2, 3, 1, 1)
         self.conv2 = nn.Conv2d(c // 2, 1, 3, 1, 1)
 
-    def forward(self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M 1 H W"]:
+    def forward(
+        self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool
+    ) -> Float[torch.Tensor, "M 1 H W"]:
         less = 1 if align_corners else 0  # grids of 32k+1 px have 2n-1 cells at half the stride
         x = _bicubic(x, (2 * x.shape[-2] - less, 2 * x.shape[-1] - less), align_corners)
         x = torch.relu(self.conv1(x))
@@ -138,7 +172,9 @@ class Upsampler(nn.Module):
         return torch.stack(shifted).sum(0)[:, None] + self.conv2.bias
 
 
-def _bicubic(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M c H W"]:
+def _bicubic(
+    x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool
+) -> Float[torch.Tensor, "M c H W"]:
     """Bicubic interpolation (A = -0.75) as torch's, whose kernel for CPUs is several times slower than the convolutions below.
 
     Twice as many samples, at a quarter before and a quarter after each old one, borders repeated: each of the four kinds of new pixel is a
@@ -152,7 +188,9 @@ def _bicubic(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_cor
     out = x.new_empty((m, 2 * h, 2 * w, c)).permute(0, 3, 1, 2)
     for i, down in enumerate((before, before.flip(0))):
         for j, across in enumerate((before, before.flip(0))):
-            out[:, :, i::2, j::2] = F.conv2d(padded, torch.outer(down, across).repeat(c, 1, 1, 1), groups=c)
+            out[:, :, i::2, j::2] = F.conv2d(
+                padded, torch.outer(down, across).repeat(c, 1, 1, 1), groups=c
+            )
     return out
 
 
@@ -165,15 +203,23 @@ class LightUpsampler(nn.Module):
         self.conv1 = nn.Conv2d(c, c // 2, 3, 1, 1)
         self.conv2 = nn.Conv2d(c // 2, 1, 3, 1, 1)
 
-    def forward(self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool) -> Float[torch.Tensor, "M 1 H W"]:
+    def forward(
+        self, x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool
+    ) -> Float[torch.Tensor, "M 1 H W"]:
         half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
         x = resize(F.leaky_relu(self.conv1(x), 0.1), half, align_corners)
         return resize(self.conv2(x), size, align_corners)
 
 
-def resize(x: Float[torch.Tensor, "M c h w"], size: tuple[int, int] | torch.Size, align_corners: bool) -> Float[torch.Tensor, "M c H W"]:
+def resize(
+    x: Float[torch.Tensor, "M c h w"], size: tuple[int, int] | torch.Size, align_corners: bool
+) -> Float[torch.Tensor, "M c H W"]:
     """Bilinear, without antialiasing; the map itself where the size is right already."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+    return (
+        x
+        if x.shape[-2:] == size
+        else F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+    )
 
 
 class Decoder(nn.Module):
@@ -195,11 +241,20 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.align_corners, self.normalise = align_corners, normalise
-        self.TSE = nn.ModuleDict({_NAMES[s]: Encoding(c_in[s], c_out[s], c_scores, layers) for s in STRIDES})
-        self.RRB1 = nn.ModuleDict({_NAMES[s]: Refinement(c_out[s]) for s in STRIDES if refine_first})
+        self.TSE = nn.ModuleDict(
+            {_NAMES[s]: Encoding(c_in[s], c_out[s], c_scores, layers) for s in STRIDES}
+        )
+        self.RRB1 = nn.ModuleDict(
+            {_NAMES[s]: Refinement(c_out[s]) for s in STRIDES if refine_first}
+        )
         self.CAB = nn.ModuleDict({_NAMES[s]: ChannelAttention(c_out[s]) for s in STRIDES})
         self.RRB2 = nn.ModuleDict({_NAMES[s]: Refinement(c_out[s]) for s in STRIDES})
-        self.proj = nn.ModuleDict({_NAMES[s]: nn.Sequential(nn.Conv2d(c_out[2 * s], c_out[s], 1), nn.ReLU()) for s in STRIDES[1:]})
+        self.proj = nn.ModuleDict(
+            {
+                _NAMES[s]: nn.Sequential(nn.Conv2d(c_out[2 * s], c_out[s], 1), nn.ReLU())
+                for s in STRIDES[1:]
+            }
+        )
         self.project: nn.Module = LightUpsampler(c_out[4]) if light else Upsampler(c_out[4])
 
     def initialise(self) -> None:
@@ -211,7 +266,9 @@ class Decoder(nn.Module):
             encoding.initialise()
             for refinements in (self.RRB1, self.RRB2):
                 if _NAMES[s] in refinements:
-                    nn.init.zeros_(refinements[_NAMES[s]].get_submodule("bblock.3").get_parameter("weight"))
+                    nn.init.zeros_(
+                        refinements[_NAMES[s]].get_submodule("bblock.3").get_parameter("weight")
+                    )
         with torch.no_grad():
             self.project.get_submodule("conv2").get_parameter("weight").mul_(0.1)
 
@@ -231,7 +288,9 @@ class Decoder(nn.Module):
         assert deepest is not None
         return Context(shares, deepest)
 
-    def levels(self, scores: Float[torch.Tensor, "S N d h w"], context: Context) -> list[Float[torch.Tensor, "SN c h w"]]:
+    def levels(
+        self, scores: Float[torch.Tensor, "S N d h w"], context: Context
+    ) -> list[Float[torch.Tensor, "SN c h w"]]:
         """What leaves each level, coarse to fine; the last is at stride 4."""
         n = scores.shape[1]
         flat = scores.flatten(0, 1)
@@ -248,7 +307,9 @@ class Decoder(nn.Module):
             out.append(self.RRB2[name](self.CAB[name](deeper, x, self.align_corners)))
         return out
 
-    def forward(self, scores: Float[torch.Tensor, "S N d h w"], context: Context, size: tuple[int, int]) -> Float[torch.Tensor, "S N H W"]:
+    def forward(
+        self, scores: Float[torch.Tensor, "S N d h w"], context: Context, size: tuple[int, int]
+    ) -> Float[torch.Tensor, "S N H W"]:
         """Logits of N objects in each of S frames of ``size`` px from the target models' scores."""
         x: torch.Tensor = self.project(self.levels(scores, context)[-1], size, self.align_corners)
         return x.reshape(*scores.shape[:2], *size)

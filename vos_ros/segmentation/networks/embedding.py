@@ -45,7 +45,9 @@ class EmbeddingSpec:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone {self.backbone!r}: known are {', '.join(BACKBONES)}")
         if self.convention not in CONVENTIONS:
-            raise ValueError(f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}")
+            raise ValueError(
+                f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}"
+            )
         if self.stride not in (4, 8):
             raise ValueError(f"stride {self.stride} of the embedding: wanted 4 or 8")
 
@@ -61,12 +63,18 @@ class EmbeddingSpec:
 
 SPECS: Mapping[str, EmbeddingSpec] = {
     "mobilenet_v2": EmbeddingSpec(),
-    "resnet50": EmbeddingSpec(backbone="resnet50", convention="torchvision", aligned=False, width=128),
-    "resnet101": EmbeddingSpec(backbone="resnet101", convention="torchvision", aligned=False, width=128),
+    "resnet50": EmbeddingSpec(
+        backbone="resnet50", convention="torchvision", aligned=False, width=128
+    ),
+    "resnet101": EmbeddingSpec(
+        backbone="resnet101", convention="torchvision", aligned=False, width=128
+    ),
 }
 
 
-def squared_distance(a: Float[torch.Tensor, "*n P d"], b: Float[torch.Tensor, "*n K d"]) -> Float[torch.Tensor, "*n P K"]:
+def squared_distance(
+    a: Float[torch.Tensor, "*n P d"], b: Float[torch.Tensor, "*n K d"]
+) -> Float[torch.Tensor, "*n P K"]:
     """||f_a - f_b||^2 of all pairs, >= 0."""
     squares = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
     return (squares - 2 * a @ b.transpose(-1, -2)).clamp_min(0)
@@ -100,8 +108,12 @@ class EmbeddingNet(nn.Module):
             self.feature_extractor = resnet.ResNet(depth, stride_in_1x1=spec.stride_in_1x1)
             channels = resnet.channels(depth)
         self.strides = tuple(s for s in STRIDES if s >= spec.stride)
-        self.lateral = nn.ModuleDict({f"stride{s}": nn.Conv2d(channels[s], spec.width, 1) for s in self.strides})
-        self.smooth = nn.ModuleDict({f"stride{s}": nn.Conv2d(spec.width, spec.width, 3, padding=1) for s in self.strides})
+        self.lateral = nn.ModuleDict(
+            {f"stride{s}": nn.Conv2d(channels[s], spec.width, 1) for s in self.strides}
+        )
+        self.smooth = nn.ModuleDict(
+            {f"stride{s}": nn.Conv2d(spec.width, spec.width, 3, padding=1) for s in self.strides}
+        )
         self.project = nn.Conv2d(spec.width, spec.dims, 1)
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
@@ -134,26 +146,38 @@ class EmbeddingNet(nn.Module):
         """(h, w) of the embedding of an image of a size that fits."""
         return -(-height // self.spec.stride), -(-width // self.spec.stride)
 
-    def extract(self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]) -> dict[int, torch.Tensor]:
+    def extract(
+        self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
+    ) -> dict[int, torch.Tensor]:
         """Backbone features by stride of RGB images of 0..255. ValueError: a size that doesn't fit the grid."""
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         if size != self.fits(*size):
             h, w = self.fits(*size)
-            raise ValueError(f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}")
-        image = normalise(rgb, self.spec.convention).to(self.dtype, memory_format=torch.channels_last)
+            raise ValueError(
+                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}"
+            )
+        image = normalise(rgb, self.spec.convention).to(
+            self.dtype, memory_format=torch.channels_last
+        )
         maps: dict[int, torch.Tensor] = self.feature_extractor(image)
         return {s: maps[s] for s in self.strides}
 
-    def embed(self, maps: Mapping[int, Float[torch.Tensor, "S c h w"]]) -> Float[torch.Tensor, "S d h w"]:
+    def embed(
+        self, maps: Mapping[int, Float[torch.Tensor, "S c h w"]]
+    ) -> Float[torch.Tensor, "S d h w"]:
         """The pyramid alone: backbone features by stride to the embedding, in single precision."""
         x: torch.Tensor | None = None
         for s in self.strides:
-            own = self.lateral[f"stride{s}"](maps[s] * torch.rsqrt(maps[s].square().mean(1, keepdim=True) + _EPS))
+            own = self.lateral[f"stride{s}"](
+                maps[s] * torch.rsqrt(maps[s].square().mean(1, keepdim=True) + _EPS)
+            )
             x = own if x is None else own + resize(x, own.shape[-2:], self.spec.aligned)
             x = torch.relu(self.smooth[f"stride{s}"](x))
         out: torch.Tensor = self.project(x)
         return out.float()
 
-    def forward(self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]) -> Float[torch.Tensor, "S d h w"]:
+    def forward(
+        self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
+    ) -> Float[torch.Tensor, "S d h w"]:
         """S images of 0..255 RGB to their embeddings, cells of ``spec.stride`` px. ValueError: a size that doesn't fit the grid."""
         return self.embed(self.extract(rgb))

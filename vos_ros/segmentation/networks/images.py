@@ -24,6 +24,8 @@ def normalise(
     if convention == "caffe":
         return x.flip(1) - x.new_tensor(_CAFFE_MEAN)[:, None, None]
     if convention == "torchvision":
-        mean, std = (x.new_tensor(v)[:, None, None] * 255.0 for v in (_IMAGENET_MEAN, _IMAGENET_STD))
+        mean, std = (
+            x.new_tensor(v)[:, None, None] * 255.0 for v in (_IMAGENET_MEAN, _IMAGENET_STD)
+        )
         return (x - mean) / std
     raise ValueError(f"input convention {convention!r}: known are {', '.join(CONVENTIONS)}")

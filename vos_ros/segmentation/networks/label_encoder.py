@@ -54,13 +54,20 @@ class BoxEncoder(nn.Module):
 
     def __init__(self, channels: int, num_filters: int, width: int = 64) -> None:
         super().__init__()
-        self.res = nn.Sequential(ResidualBlock(channels + 1, width, 1), ResidualBlock(width, width, 1))
+        self.res = nn.Sequential(
+            ResidualBlock(channels + 1, width, 1), ResidualBlock(width, width, 1)
+        )
         self.label_pred = nn.Sequential(nn.Conv2d(width, num_filters, 3, 1, 1), nn.ReLU())
 
     def forward(
-        self, features: Float[torch.Tensor, "M C h w"], box: Float[torch.Tensor, "M 1 H W"], align_corners: bool
+        self,
+        features: Float[torch.Tensor, "M C h w"],
+        box: Float[torch.Tensor, "M 1 H W"],
+        align_corners: bool,
     ) -> Float[torch.Tensor, "M D h w"]:
         """``box`` is 1 inside the box and 0 outside, of the image's size."""
-        cells = F.interpolate(box, features.shape[-2:], mode="bilinear", align_corners=align_corners)
+        cells = F.interpolate(
+            box, features.shape[-2:], mode="bilinear", align_corners=align_corners
+        )
         out: torch.Tensor = self.label_pred(self.res(torch.cat([features, cells], 1)))
         return out

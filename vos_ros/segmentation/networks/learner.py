@@ -44,18 +44,28 @@ def apply_filters(
 
 
 def correlate(
-    features: Float[torch.Tensor, "S C h w"], residual: Float[torch.Tensor, "S n D h w"], kernel: int
+    features: Float[torch.Tensor, "S C h w"],
+    residual: Float[torch.Tensor, "S n D h w"],
+    kernel: int,
 ) -> Float[torch.Tensor, "n D C K K"]:
     """x *^T r summed over the frames: the derivative of <x * tau, r> with respect to tau."""
     n, d = residual.shape[1:3]
     r = residual.flatten(1, 2).to(features.dtype)
-    shape = features.new_empty((n * d, features.shape[1], kernel, kernel))  # only its size counts: x * tau is linear in tau
+    shape = features.new_empty(
+        (n * d, features.shape[1], kernel, kernel)
+    )  # only its size counts: x * tau is linear in tau
     pad = [kernel // 2, kernel // 2]
-    out = torch.ops.aten.convolution_backward(r, features, shape, None, [1, 1], pad, [1, 1], False, [0, 0], 1, [False, True, False])[1]
+    out = torch.ops.aten.convolution_backward(
+        r, features, shape, None, [1, 1], pad, [1, 1], False, [0, 0], 1, [False, True, False]
+    )[1]
     return torch.as_tensor(out).to(residual.dtype).reshape(n, d, *shape.shape[1:])
 
 
-def loss(filters: Float[torch.Tensor, "N D C K K"], blocks: Sequence[Samples], ridge: float | torch.Tensor) -> Float[torch.Tensor, "N"]:
+def loss(
+    filters: Float[torch.Tensor, "N D C K K"],
+    blocks: Sequence[Samples],
+    ridge: float | torch.Tensor,
+) -> Float[torch.Tensor, "N"]:
     """Eq. (3) of every object; ``ridge`` is lambda."""
     out = 0.5 * ridge * filters.flatten(1).square().sum(1)
     for b in blocks:
@@ -96,5 +106,8 @@ def steepest_descent(
             if bool((0.5 * alpha * norm <= tolerance * value).all()):
                 break
         tau = tau - alpha[:, None, None, None, None] * gradient
-        residuals = [r - alpha[b.rows][None, :, None, None, None] * a for b, r, a in zip(blocks, residuals, along, strict=True)]
+        residuals = [
+            r - alpha[b.rows][None, :, None, None, None] * a
+            for b, r, a in zip(blocks, residuals, along, strict=True)
+        ]
     return tau

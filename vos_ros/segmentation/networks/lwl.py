@@ -53,7 +53,9 @@ class LwlSpec:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone {self.backbone!r}: known are {', '.join(BACKBONES)}")
         if self.convention not in CONVENTIONS:
-            raise ValueError(f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}")
+            raise ValueError(
+                f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}"
+            )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size}: wanted an odd number")
 
@@ -69,20 +71,30 @@ class LwlSpec:
         except json.JSONDecodeError as e:
             raise ValueError(f"not the specification of an LWL network: {e}") from e
         if not isinstance(values, Mapping):
-            raise ValueError(f"not the specification of an LWL network: got a {type(values).__name__}, wanted an object with fields")
+            raise ValueError(
+                f"not the specification of an LWL network: got a {type(values).__name__}, wanted an object with fields"
+            )
         defaults = dataclasses.asdict(cls())
         unknown = sorted(set(values) - set(defaults))
         if unknown:
-            raise ValueError(f"the specification has unknown fields {unknown}; known are {sorted(defaults)}")
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            raise ValueError(
+                f"the specification has unknown fields {unknown}; known are {sorted(defaults)}"
+            )
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         for k, v in fields.items():
-            ok = isinstance(v, type(defaults[k])) and (not isinstance(v, bool) or isinstance(defaults[k], bool))
+            ok = isinstance(v, type(defaults[k])) and (
+                not isinstance(v, bool) or isinstance(defaults[k], bool)
+            )
             if ok and isinstance(v, tuple):
                 ok = len(v) == len(defaults[k]) and all(isinstance(n, int) and n > 0 for n in v)
             elif ok and type(v) is int:
                 ok = v > 0
             if not ok:
-                raise ValueError(f"the specification's {k} is {v!r}, wanted something like {defaults[k]!r}")
+                raise ValueError(
+                    f"the specification's {k} is {v!r}, wanted something like {defaults[k]!r}"
+                )
         return cls(**fields)
 
 
@@ -136,7 +148,9 @@ class LwlNet(nn.Module):
             align_corners=spec.aligned,
         )
         self.label_encoder = LabelEncoder(spec.label_dims, spec.num_filters)
-        self.box_label_encoder = BoxEncoder(spec.target_channels, spec.num_filters) if spec.box_encoder else None
+        self.box_label_encoder = (
+            BoxEncoder(spec.target_channels, spec.num_filters) if spec.box_encoder else None
+        )
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_in")
@@ -156,7 +170,13 @@ class LwlNet(nn.Module):
     def cast(self, dtype: torch.dtype) -> LwlNet:
         """For inference: the convolutions in another precision. What the learner works with (target features, labels, weights, lambda)
         comes out in single precision whatever this is."""
-        parts = (self.feature_extractor, self.target_model.feature_extractor, self.decoder, self.label_encoder, self.box_label_encoder)
+        parts = (
+            self.feature_extractor,
+            self.target_model.feature_extractor,
+            self.decoder,
+            self.label_encoder,
+            self.box_label_encoder,
+        )
         for part in parts:
             if part is not None:
                 part.to(dtype)
@@ -178,15 +198,22 @@ class LwlNet(nn.Module):
         return -(-height // STRIDE), -(-width // STRIDE)
 
     def extract(
-        self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"], *, any_size: bool = False
+        self,
+        rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"],
+        *,
+        any_size: bool = False,
     ) -> dict[int, torch.Tensor]:
         """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255. ValueError: a size that doesn't fit the grid, unless
         ``any_size`` accepts cells that reach over the border."""
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         if not any_size and size != self.fits(*size):
             h, w = self.fits(*size)
-            raise ValueError(f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}")
-        image = normalise(rgb, self.spec.convention).to(self.dtype, memory_format=torch.channels_last)
+            raise ValueError(
+                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}"
+            )
+        image = normalise(rgb, self.spec.convention).to(
+            self.dtype, memory_format=torch.channels_last
+        )
         maps: dict[int, torch.Tensor] = self.feature_extractor(image)
         return {s: maps[s] for s in STRIDES}
 
@@ -204,7 +231,9 @@ class LwlNet(nn.Module):
         self, masks: Float[torch.Tensor, "S N H W"]
     ) -> tuple[Float[torch.Tensor, "S N D h w"], Float[torch.Tensor, "S N D h w"]]:
         """E(y) and W(y) of soft masks; eq. (3) weighs by W squared."""
-        labels, weights = (t.float() for t in self.label_encoder(masks.flatten(0, 1)[:, None].to(self.dtype)))
+        labels, weights = (
+            t.float() for t in self.label_encoder(masks.flatten(0, 1)[:, None].to(self.dtype))
+        )
         n = masks.shape[:2]
         return labels.reshape(*n, *labels.shape[1:]), weights.reshape(*n, *weights.shape[1:])
 
@@ -213,9 +242,14 @@ class LwlNet(nn.Module):
     ) -> Float[torch.Tensor, "S N D h w"]:
         """B of N boxes in each of S frames, given as masks of the image's size. ValueError: the network has no box encoder."""
         if self.box_label_encoder is None:
-            raise ValueError("this network has no box encoder: give a mask, or use a checkpoint with one")
+            raise ValueError(
+                "this network has no box encoder: give a mask, or use a checkpoint with one"
+            )
         n = boxes.shape[1]
-        shared, planes = features.to(self.dtype).repeat_interleave(n, 0), boxes.flatten(0, 1)[:, None].to(self.dtype)
+        shared, planes = (
+            features.to(self.dtype).repeat_interleave(n, 0),
+            boxes.flatten(0, 1)[:, None].to(self.dtype),
+        )
         out: torch.Tensor = self.box_label_encoder(shared, planes, self.spec.aligned)
         return out.reshape(*boxes.shape[:2], *out.shape[1:])
 
@@ -223,7 +257,9 @@ class LwlNet(nn.Module):
         """The image's part of the decoder's work, once per frame."""
         return self.decoder.context(maps)
 
-    def decode(self, scores: Float[torch.Tensor, "S N D h w"], context: Context, size: tuple[int, int]) -> Float[torch.Tensor, "S N H W"]:
+    def decode(
+        self, scores: Float[torch.Tensor, "S N D h w"], context: Context, size: tuple[int, int]
+    ) -> Float[torch.Tensor, "S N H W"]:
         """Mask logits of ``size`` px from scores of the target models, or from encodings of boxes."""
         out: torch.Tensor = self.decoder(scores.to(self.dtype), context, size)
         return out

@@ -11,7 +11,14 @@ from torch import nn
 
 from vos_ros.segmentation.networks import specs
 from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
-from vos_ros.segmentation.networks.meta_optimizer import LstmOptimizer, Rule, State, WeightGenerator, baseline, iterate
+from vos_ros.segmentation.networks.meta_optimizer import (
+    LstmOptimizer,
+    Rule,
+    State,
+    WeightGenerator,
+    baseline,
+    iterate,
+)
 from vos_ros.segmentation.networks.segmentation_head import Samples, SegmentationHead
 
 _MOST_PARAMETERS = 5000  # of an object: more is not for an optimizer to learn to update
@@ -30,7 +37,9 @@ class MetaSpec:
 
     def __post_init__(self) -> None:
         if (n := self.head().parameters) > _MOST_PARAMETERS:
-            raise ValueError(f"a segmentation model of {n} parameters (hidden {self.hidden}): wanted at most {_MOST_PARAMETERS}")
+            raise ValueError(
+                f"a segmentation model of {n} parameters (hidden {self.hidden}): wanted at most {_MOST_PARAMETERS}"
+            )
 
     def head(self) -> SegmentationHead:
         """f."""
@@ -57,7 +66,9 @@ class MetaNet(nn.Module):
         self.optimizer = LstmOptimizer(self.head.parameters, spec.state)
         self.generator = WeightGenerator(self.head.inputs, spec.generator, self.head.parameters)
 
-    def start(self, samples: Samples, one_shot: bool | Float[torch.Tensor, "N 1"]) -> Float[torch.Tensor, "N P"]:
+    def start(
+        self, samples: Samples, one_shot: bool | Float[torch.Tensor, "N 1"]
+    ) -> Float[torch.Tensor, "N P"]:
         """theta before the first iteration: the learnt start, and with ``one_shot`` (per object, 0..1) what the generator adds to it."""
         theta = self.initial.expand(len(samples.inputs), -1)
         return theta if one_shot is False else theta + one_shot * self.generator(samples)
@@ -66,8 +77,14 @@ class MetaNet(nn.Module):
         """An optimizer by name: the LSTM, or one that needs a learning rate. ValueError: another name."""
         return self.optimizer if name == "lstm" else baseline(name, rate)
 
-    def learn(self, rule: Rule, theta: Float[torch.Tensor, "N P"], samples: Samples, state: State, iterations: int
-              ) -> tuple[Float[torch.Tensor, "N P"], State]:
+    def learn(
+        self,
+        rule: Rule,
+        theta: Float[torch.Tensor, "N P"],
+        samples: Samples,
+        state: State,
+        iterations: int,
+    ) -> tuple[Float[torch.Tensor, "N P"], State]:
         """theta and the optimizer's state after some iterations."""
         learned = (theta, state)
         for learned in iterate(rule, self.head, theta, samples, state, iterations):  # noqa: B007 (the last one is wanted)

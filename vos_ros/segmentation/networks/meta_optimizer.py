@@ -40,17 +40,23 @@ class Rule(Protocol):
         """The state before the first iteration."""
         ...
 
-    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+    def update(
+        self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
+    ) -> tuple[Theta, State]:
         """What is added to theta, and the next state. ``curvature`` gives d^T G d along directions."""
         ...
 
 
-def preprocess(gradient: Float[torch.Tensor, "*n"], p: float = _P) -> tuple[Float[torch.Tensor, "*n"], Float[torch.Tensor, "*n"]]:
+def preprocess(
+    gradient: Float[torch.Tensor, "*n"], p: float = _P
+) -> tuple[Float[torch.Tensor, "*n"], Float[torch.Tensor, "*n"]]:
     """Andrychowicz et al. 2016 (arXiv:1606.04474), appendix A: (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g)."""
     size = gradient.abs()
     large = size >= math.exp(-p)
     log = torch.where(large, size, 1.0).log() / p
-    return torch.where(large, log, -1.0), torch.where(large, gradient.sign(), math.exp(p) * gradient)
+    return torch.where(large, log, -1.0), torch.where(
+        large, gradient.sign(), math.exp(p) * gradient
+    )
 
 
 class LstmOptimizer(nn.Module):
@@ -75,7 +81,9 @@ class LstmOptimizer(nn.Module):
         empty = theta.new_zeros((*theta.shape, self.cell.hidden_size))
         return {"h": empty, "c": empty, "unit": theta.new_zeros(len(theta))}
 
-    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+    def update(
+        self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
+    ) -> tuple[Theta, State]:
         unit = torch.where(state["unit"] > 0, state["unit"], gradient.square().mean(1).sqrt())
         relative = gradient / unit.clamp_min(_TINY)[:, None]
         inputs = torch.stack([*preprocess(relative), torch.tanh(relative), theta], 2)
@@ -94,7 +102,9 @@ class Sgd:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {}
 
-    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+    def update(
+        self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
+    ) -> tuple[Theta, State]:
         return -self.rate * gradient, state
 
 
@@ -107,7 +117,9 @@ class RmsProp:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {"square": torch.zeros_like(theta)}
 
-    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+    def update(
+        self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
+    ) -> tuple[Theta, State]:
         square = 0.99 * state["square"] + 0.01 * gradient.square()
         return -self.rate * gradient / (square.sqrt() + 1e-8), {"square": square}
 
@@ -119,14 +131,27 @@ class Adam:
     rate: float
 
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
-        return {"mean": torch.zeros_like(theta), "square": torch.zeros_like(theta), "count": theta.new_zeros(len(theta))}
+        return {
+            "mean": torch.zeros_like(theta),
+            "square": torch.zeros_like(theta),
+            "count": theta.new_zeros(len(theta)),
+        }
 
-    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+    def update(
+        self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
+    ) -> tuple[Theta, State]:
         count = state["count"] + 1
-        mean, square = 0.9 * state["mean"] + 0.1 * gradient, 0.999 * state["square"] + 0.001 * gradient.square()
+        mean, square = (
+            0.9 * state["mean"] + 0.1 * gradient,
+            0.999 * state["square"] + 0.001 * gradient.square(),
+        )
         mean_hat = mean / (1 - 0.9**count)[:, None]
         square_hat = square / (1 - 0.999**count)[:, None]
-        return -self.rate * mean_hat / (square_hat.sqrt() + 1e-8), {"mean": mean, "square": square, "count": count}
+        return -self.rate * mean_hat / (square_hat.sqrt() + 1e-8), {
+            "mean": mean,
+            "square": square,
+            "count": count,
+        }
 
 
 @dataclass(frozen=True)
@@ -139,7 +164,9 @@ class SteepestDescent:
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {}
 
-    def update(self, gradient: Theta, theta: Theta, state: State, curvature: Curvature) -> tuple[Theta, State]:
+    def update(
+        self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
+    ) -> tuple[Theta, State]:
         norm = gradient.square().sum(1)
         length = norm / (curvature(gradient) + self.damping * norm).clamp_min(_TINY)
         return -length[:, None] * gradient, state
@@ -147,7 +174,12 @@ class SteepestDescent:
 
 def baseline(name: str, rate: float) -> Rule:
     """An optimizer that isn't learned; steepest descent has no use for a rate. ValueError: another name."""
-    rules: dict[str, Rule] = {"adam": Adam(rate), "rmsprop": RmsProp(rate), "sgd": Sgd(rate), "steepest_descent": SteepestDescent()}
+    rules: dict[str, Rule] = {
+        "adam": Adam(rate),
+        "rmsprop": RmsProp(rate),
+        "sgd": Sgd(rate),
+        "steepest_descent": SteepestDescent(),
+    }
     if name not in rules:
         raise ValueError(f"optimizer {name!r}: known are {', '.join(OPTIMIZERS)}")
     return rules[name]
@@ -188,7 +220,9 @@ class WeightGenerator(nn.Module):
 
     def __init__(self, inputs: int, width: int, parameters: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4 * inputs, width), nn.ReLU(), nn.Linear(width, parameters))
+        self.layers = nn.Sequential(
+            nn.Linear(4 * inputs, width), nn.ReLU(), nn.Linear(width, parameters)
+        )
         last = self.layers[2]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)

@@ -14,7 +14,15 @@ from torch import nn
 from vos_ros.segmentation.networks.batch_norm import conv_bn
 
 # expansion t, channels c, repeats n, stride s: Table 2 of the paper
-_TABLE = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+_TABLE = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 # last block of each stride: index into ``features``
 LAST_BLOCK = {2: 1, 4: 3, 8: 6, 16: 13, 32: 17}
 CHANNELS = {2: 16, 4: 24, 8: 32, 16: 96, 32: 320}
@@ -24,7 +32,9 @@ _BN_EPS = 1e-3
 class ConvNormReLU6(nn.Sequential):
     """A convolution, its batch norm, and the activation."""
 
-    def __init__(self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__(
             nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(c_out, eps=_BN_EPS),

@@ -104,7 +104,11 @@ class ResNet(nn.Module):
             stage: list[nn.Module] = []
             for k in range(count):
                 stride = 2 if i > 0 and k == 0 else 1
-                stage.append(Bottleneck(c_in, c_out, stride, stride_in_1x1) if bottleneck else BasicBlock(c_in, c_out, stride))
+                stage.append(
+                    Bottleneck(c_in, c_out, stride, stride_in_1x1)
+                    if bottleneck
+                    else BasicBlock(c_in, c_out, stride)
+                )
                 c_in = c_out
             self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
 

@@ -48,16 +48,22 @@ class SegmentationHead:
             parts += [gain * torch.randn(n_out * n_in), torch.zeros(n_out)]
         return torch.cat(parts)
 
-    def layers(self, theta: Float[torch.Tensor, "N P"]) -> list[tuple[Float[torch.Tensor, "N o i"], Float[torch.Tensor, "N o 1"]]]:
+    def layers(
+        self, theta: Float[torch.Tensor, "N P"]
+    ) -> list[tuple[Float[torch.Tensor, "N o i"], Float[torch.Tensor, "N o 1"]]]:
         """Weights and biases: views of theta."""
         out, at = [], 0
         for n_out, n_in in self.shapes:
             end = at + n_out * n_in
-            out.append((theta[:, at:end].reshape(-1, n_out, n_in), theta[:, end : end + n_out, None]))
+            out.append(
+                (theta[:, at:end].reshape(-1, n_out, n_in), theta[:, end : end + n_out, None])
+            )
             at = end + n_out
         return out
 
-    def logits(self, theta: Float[torch.Tensor, "N P"], inputs: Float[torch.Tensor, "N C S"]) -> Float[torch.Tensor, "N S"]:
+    def logits(
+        self, theta: Float[torch.Tensor, "N P"], inputs: Float[torch.Tensor, "N C S"]
+    ) -> Float[torch.Tensor, "N S"]:
         """f of S cells for each object."""
         *hidden, last = self.layers(theta)
         x = inputs
@@ -69,7 +75,9 @@ class SegmentationHead:
         """L_s of every object: binary cross-entropy, the weighted mean over its cells."""
         return _cross_entropy(self.logits(theta, samples.inputs), samples)
 
-    def gradient(self, theta: Float[torch.Tensor, "N P"], samples: Samples) -> tuple[Float[torch.Tensor, "N P"], Float[torch.Tensor, "N"]]:
+    def gradient(
+        self, theta: Float[torch.Tensor, "N P"], samples: Samples
+    ) -> tuple[Float[torch.Tensor, "N P"], Float[torch.Tensor, "N"]]:
         """dL_s/dtheta of every object, and L_s."""
         layers = self.layers(theta)
         below, slopes = [samples.inputs], []
@@ -79,15 +87,21 @@ class SegmentationHead:
             below.append(z * slopes[-1])
         logits = torch.baddbmm(layers[-1][1], layers[-1][0], below[-1])
         parts: list[torch.Tensor] = []
-        error = (samples.weights * (torch.sigmoid(logits[:, 0]) - samples.labels))[:, None]  # dL/dz, from the last layer down
+        error = (samples.weights * (torch.sigmoid(logits[:, 0]) - samples.labels))[
+            :, None
+        ]  # dL/dz, from the last layer down
         for k in range(len(layers) - 1, -1, -1):
             parts = [torch.bmm(error, below[k].transpose(1, 2)).flatten(1), error.sum(2), *parts]
             if k:
                 error = torch.bmm(layers[k][0].transpose(1, 2), error) * slopes[k - 1]
         return torch.cat(parts, 1), _cross_entropy(logits[:, 0], samples)
 
-    def curvature(self, theta: Float[torch.Tensor, "N P"], samples: Samples, direction: Float[torch.Tensor, "N P"]
-                  ) -> Float[torch.Tensor, "N"]:
+    def curvature(
+        self,
+        theta: Float[torch.Tensor, "N P"],
+        samples: Samples,
+        direction: Float[torch.Tensor, "N P"],
+    ) -> Float[torch.Tensor, "N"]:
         """d^T G d of every object along a direction d, where G is the Gauss-Newton matrix of L_s: J^T diag(w p (1-p)) J."""
         layers, along = self.layers(theta), self.layers(direction)
         x, dx = samples.inputs, None
@@ -107,5 +121,10 @@ def _slope(z: Float[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n"]:
     return torch.where(z > 0, z.new_ones(()), z.new_full((), _SLOPE))
 
 
-def _cross_entropy(logits: Float[torch.Tensor, "N S"], samples: Samples) -> Float[torch.Tensor, "N"]:
-    return (samples.weights * F.binary_cross_entropy_with_logits(logits, samples.labels, reduction="none")).sum(1)
+def _cross_entropy(
+    logits: Float[torch.Tensor, "N S"], samples: Samples
+) -> Float[torch.Tensor, "N"]:
+    return (
+        samples.weights
+        * F.binary_cross_entropy_with_logits(logits, samples.labels, reduction="none")
+    ).sum(1)

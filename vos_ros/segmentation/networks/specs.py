@@ -27,10 +27,14 @@ def from_json(cls: type[S], text: str, what: str) -> S:
 
 def _build(default: S, values: Any, what: str) -> S:
     if not isinstance(values, Mapping):
-        raise ValueError(f"not the specification of {what}: got a {type(values).__name__}, wanted an object with fields")
+        raise ValueError(
+            f"not the specification of {what}: got a {type(values).__name__}, wanted an object with fields"
+        )
     defaults = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(defaults)):
-        raise ValueError(f"the specification of {what} has unknown fields {unknown}; known are {sorted(defaults)}")
+        raise ValueError(
+            f"the specification of {what} has unknown fields {unknown}; known are {sorted(defaults)}"
+        )
     fields: dict[str, Any] = {}
     for name, value in values.items():
         like = defaults[name]
@@ -39,13 +43,17 @@ def _build(default: S, values: Any, what: str) -> S:
             continue
         fields[name] = tuple(value) if isinstance(value, list) else value
         if not _fits(fields[name], like):
-            raise ValueError(f"the specification of {what} says {name} = {value!r}, wanted something like {like!r}")
+            raise ValueError(
+                f"the specification of {what} says {name} = {value!r}, wanted something like {like!r}"
+            )
     return dataclasses.replace(default, **fields)  # type: ignore[type-var]
 
 
 def _fits(value: Any, like: Any) -> bool:
     if isinstance(like, tuple):
-        return isinstance(value, tuple) and len(value) == len(like) and all(_fits(v, 1) for v in value)
+        return (
+            isinstance(value, tuple) and len(value) == len(like) and all(_fits(v, 1) for v in value)
+        )
     if isinstance(like, bool | str):
         return type(value) is type(like)
     kinds = (int, float) if isinstance(like, float) else (int,)

@@ -20,7 +20,9 @@ class InstanceL2Norm(nn.Module):
         self.scale = scale
 
     def forward(self, x: Float[torch.Tensor, "S C h w"]) -> Float[torch.Tensor, "S C h w"]:
-        energy = x.float().square().sum((1, 2, 3), keepdim=True)  # sums of squares don't fit half precision
+        energy = (
+            x.float().square().sum((1, 2, 3), keepdim=True)
+        )  # sums of squares don't fit half precision
         return x * (self.scale * torch.sqrt(x[0].numel() / (energy + _EPS))).to(x.dtype)
 
 
@@ -41,10 +43,14 @@ class _Optimizer(nn.Module):
 class TargetModel(nn.Module):
     """Backbone features at stride 16 to the C channels that the target models see."""
 
-    def __init__(self, c_in: int, channels: int, kernel_size: int, regularization: float = 0.01) -> None:
+    def __init__(
+        self, c_in: int, channels: int, kernel_size: int, regularization: float = 0.01
+    ) -> None:
         super().__init__()
         scale = math.sqrt(1.0 / (channels * kernel_size * kernel_size))
-        self.feature_extractor = nn.Sequential(nn.Conv2d(c_in, channels, 3, 1, 1, bias=False), InstanceL2Norm(scale))
+        self.feature_extractor = nn.Sequential(
+            nn.Conv2d(c_in, channels, 3, 1, 1, bias=False), InstanceL2Norm(scale)
+        )
         self.filter_optimizer = _Optimizer(regularization)
 
     @property

@@ -90,7 +90,9 @@ class TimeSynchronizer(SimpleFilter):
     def connectInput(self, fs: Sequence[SimpleFilter]) -> None:
         """Listens to these filters."""
         self.queues: list[dict[int, Any]] = [{} for _ in fs]
-        self.input_connections = [f.registerCallback(self._add_to, index) for index, f in enumerate(fs)]
+        self.input_connections = [
+            f.registerCallback(self._add_to, index) for index, f in enumerate(fs)
+        ]
 
     def _add_to(self, msg: Any, index: int) -> None:
         self.add(msg, self.queues[index], index)
@@ -105,7 +107,11 @@ class TimeSynchronizer(SimpleFilter):
             while len(my_queue) > self.queue_size:
                 del my_queue[min(my_queue)]
             stamps = self._match(stamp, my_queue)
-            messages = None if stamps is None else [q.pop(s) for q, s in zip(self.queues, stamps, strict=True)]
+            messages = (
+                None
+                if stamps is None
+                else [q.pop(s) for q, s in zip(self.queues, stamps, strict=True)]
+            )
         if messages is not None:
             self.signalMessage(*messages)
 
@@ -122,7 +128,13 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
     Messages without a header are refused, or, with ``allow_headerless``, stamped with the time of their arrival.
     """
 
-    def __init__(self, fs: Sequence[SimpleFilter], queue_size: int, slop: float, allow_headerless: bool = False) -> None:
+    def __init__(
+        self,
+        fs: Sequence[SimpleFilter],
+        queue_size: int,
+        slop: float,
+        allow_headerless: bool = False,
+    ) -> None:
         self.slop_ns = round(slop * 1e9)
         self.allow_headerless = allow_headerless
         super().__init__(fs, queue_size)
@@ -146,7 +158,10 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
             near = (
                 [stamp]
                 if queue is my_queue
-                else sorted((s for s in queue if abs(s - stamp) <= self.slop_ns), key=lambda s: abs(s - stamp))
+                else sorted(
+                    (s for s in queue if abs(s - stamp) <= self.slop_ns),
+                    key=lambda s: abs(s - stamp),
+                )
             )
             if not near:
                 return None

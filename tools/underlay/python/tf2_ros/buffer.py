@@ -37,14 +37,21 @@ def _rotate(q: Vector, v: Vector) -> Vector:
     (x, y, z, w), (a, b, c) = q.tolist(), v.tolist()
     # v + 2 u x (u x v + w v)
     d, e, f = y * c - z * b + w * a, z * a - x * c + w * b, x * b - y * a + w * c
-    return np.array([a + 2.0 * (y * f - z * e), b + 2.0 * (z * d - x * f), c + 2.0 * (x * e - y * d)])
+    return np.array(
+        [a + 2.0 * (y * f - z * e), b + 2.0 * (z * d - x * f), c + 2.0 * (x * e - y * d)]
+    )
 
 
 def _multiply(a: Vector, b: Vector) -> Vector:
     """Quaternion product: the rotation b, then a."""
     (x, y, z, w), (i, j, k, r) = a.tolist(), b.tolist()
     return np.array(
-        [w * i + r * x + y * k - z * j, w * j + r * y + z * i - x * k, w * k + r * z + x * j - y * i, w * r - x * i - y * j - z * k]
+        [
+            w * i + r * x + y * k - z * j,
+            w * j + r * y + z * i - x * k,
+            w * k + r * z + x * j - y * i,
+            w * r - x * i - y * j - z * k,
+        ]
     )
 
 
@@ -79,7 +86,9 @@ class _Edge:
     stamps: list[int] = field(default_factory=list)
     samples: list[tuple[str, tuple[Vector, Vector]]] = field(default_factory=list)
 
-    def insert(self, stamp_ns: int, parent: str, pose: tuple[Vector, Vector], cache_ns: int) -> None:
+    def insert(
+        self, stamp_ns: int, parent: str, pose: tuple[Vector, Vector], cache_ns: int
+    ) -> None:
         """Adds a sample, in place of one with the same stamp; one that is older than the cache is ignored."""
         if self.static:
             self.stamps, self.samples = [stamp_ns], [(parent, pose)]
@@ -100,7 +109,11 @@ class _Edge:
         if self.static or (stamp_ns == self.stamps[-1]):
             return self.samples[-1]
         if not self.stamps[0] <= stamp_ns <= self.stamps[-1]:
-            where, limit = ("past", self.stamps[0]) if stamp_ns < self.stamps[0] else ("future", self.stamps[-1])
+            where, limit = (
+                ("past", self.stamps[0])
+                if stamp_ns < self.stamps[0]
+                else ("future", self.stamps[-1])
+            )
             raise ExtrapolationException(
                 f"Lookup would require extrapolation into the {where}. Requested time {stamp_ns / 1e9:.6f} but the "
                 f"{'earliest' if where == 'past' else 'latest'} data is at time {limit / 1e9:.6f}, when looking up frame [{frame}]"
@@ -127,8 +140,12 @@ class Buffer:
         self._waiting: list[tuple[Future, Callable[[], bool]]] = []
         self._logger = rclpy.logging.get_logger("tf2_ros")
         if node is not None:
-            threshold = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True)
-            self._jump_handle = node.get_clock().create_jump_callback(threshold, post_callback=lambda _: self.clear())
+            threshold = JumpThreshold(
+                min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True
+            )
+            self._jump_handle = node.get_clock().create_jump_callback(
+                threshold, post_callback=lambda _: self.clear()
+            )
 
     def clear(self) -> None:
         """Forgets all transforms but the static ones."""
@@ -148,7 +165,13 @@ class Buffer:
         t, r = transform.transform.translation, transform.transform.rotation
         position, rotation = np.array([t.x, t.y, t.z]), np.array([r.x, r.y, r.z, r.w])
         norm = np.linalg.norm(rotation)
-        if not child or not parent or child == parent or not np.isfinite(position).all() or not abs(norm - 1.0) < 0.01:
+        if (
+            not child
+            or not parent
+            or child == parent
+            or not np.isfinite(position).all()
+            or not abs(norm - 1.0) < 0.01
+        ):
             self._logger.error(
                 f"ignoring transform from [{parent}] to [{child}] by [{authority}]: frames or values are not valid"
             )
@@ -160,16 +183,22 @@ class Buffer:
                 edge = self._edges[child] = _Edge(static)
             edge.insert(stamp, parent, (position, rotation / norm), self._cache_ns)
             self._changed.notify_all()
-            ready = [(future, test) for future, test in self._waiting if future.cancelled() or test()]
+            ready = [
+                (future, test) for future, test in self._waiting if future.cancelled() or test()
+            ]
             self._waiting = [entry for entry in self._waiting if entry not in ready]
         for future, _ in ready:
             if not future.cancelled():
                 future.set_result(True)
 
     def _frames(self) -> set[str]:
-        return set(self._edges) | {parent for edge in self._edges.values() for parent, _ in edge.samples}
+        return set(self._edges) | {
+            parent for edge in self._edges.values() for parent, _ in edge.samples
+        }
 
-    def _chain(self, frame: str, stamp_ns: int | None) -> tuple[dict[str, tuple[Vector, Vector]], TransformException | None]:
+    def _chain(
+        self, frame: str, stamp_ns: int | None
+    ) -> tuple[dict[str, tuple[Vector, Vector]], TransformException | None]:
         """Every frame from ``frame`` to its root, with T_ancestor_frame at the time (None: each edge's newest sample), and what
         ended the way before the root."""
         chain = {frame: IDENTITY}
@@ -211,7 +240,9 @@ class Buffer:
             known = self._frames()
             for name, frame in (("target_frame", target), ("source_frame", source)):
                 if frame not in known and (target != source):
-                    raise LookupException(f'"{frame}" passed to lookupTransform argument {name} does not exist.')
+                    raise LookupException(
+                        f'"{frame}" passed to lookupTransform argument {name} does not exist.'
+                    )
             if stamp_ns == 0:
                 stamp_ns = self._latest_common(target, source)
             source_chain, source_error = self._chain(source, stamp_ns)
@@ -220,13 +251,17 @@ class Buffer:
             if common is None:
                 error = source_error or target_error
                 if error is not None:
-                    raise type(error)(f"{error}, when transforming from frame [{source}] to frame [{target}]") from error
+                    raise type(error)(
+                        f"{error}, when transforming from frame [{source}] to frame [{target}]"
+                    ) from error
                 raise ConnectivityException(
                     f"Could not find a connection between '{target}' and '{source}' because they are not part of the same tree."
                 )
             return stamp_ns, _compose(_inverse(target_chain[common]), source_chain[common])
 
-    def lookup_transform_core(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
+    def lookup_transform_core(
+        self, target_frame: str, source_frame: str, time: Time
+    ) -> TransformStamped:
         """T_target_source at the time, now; see lookup_transform."""
         stamp_ns, (position, rotation) = self._lookup(target_frame, source_frame, time.nanoseconds)
         out = TransformStamped(child_frame_id=source_frame)
@@ -249,7 +284,9 @@ class Buffer:
             self.can_transform(target_frame, source_frame, time, timeout)
         return self.lookup_transform_core(target_frame, source_frame, time)
 
-    async def lookup_transform_async(self, target_frame: str, source_frame: str, time: Time) -> TransformStamped:
+    async def lookup_transform_async(
+        self, target_frame: str, source_frame: str, time: Time
+    ) -> TransformStamped:
         """As lookup_transform, in a coroutine that waits without a limit."""
         await self.wait_for_transform_async(target_frame, source_frame, time)
         return self.lookup_transform_core(target_frame, source_frame, time)
@@ -299,7 +336,8 @@ class Buffer:
         """One line per frame: its parent."""
         with self._changed:
             return "".join(
-                f"Frame {child} exists with parent {edge.samples[-1][0]}.\n" for child, edge in sorted(self._edges.items())
+                f"Frame {child} exists with parent {edge.samples[-1][0]}.\n"
+                for child, edge in sorted(self._edges.items())
             )
 
     def all_frames_as_yaml(self) -> str:

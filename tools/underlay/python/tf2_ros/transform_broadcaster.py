@@ -14,7 +14,9 @@ class TransformBroadcaster:
     """Sends transforms as they are given."""
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
-        self.pub_tf = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100) if qos is None else qos)
+        self.pub_tf = node.create_publisher(
+            TFMessage, "/tf", QoSProfile(depth=100) if qos is None else qos
+        )
 
     def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:
         """Publishes one transform, or several in one message."""

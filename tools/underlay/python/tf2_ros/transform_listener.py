@@ -29,22 +29,36 @@ class TransformListener:
         static_qos: QoSProfile | int | None = None,
     ) -> None:
         if qos is None:
-            qos = QoSProfile(depth=100, durability=DurabilityPolicy.VOLATILE, history=HistoryPolicy.KEEP_LAST)
+            qos = QoSProfile(
+                depth=100, durability=DurabilityPolicy.VOLATILE, history=HistoryPolicy.KEEP_LAST
+            )
         if static_qos is None:
-            static_qos = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL, history=HistoryPolicy.KEEP_LAST)
+            static_qos = QoSProfile(
+                depth=100,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL,
+                history=HistoryPolicy.KEEP_LAST,
+            )
         self.buffer = buffer
         self.node = node
         # A callback of the node may wait for a transform: the listener's must not have to wait for that callback.
         self.group = ReentrantCallbackGroup()
-        self.tf_sub = node.create_subscription(TFMessage, DEFAULT_TF_TOPIC, self.callback, qos, callback_group=self.group)
+        self.tf_sub = node.create_subscription(
+            TFMessage, DEFAULT_TF_TOPIC, self.callback, qos, callback_group=self.group
+        )
         self.tf_static_sub = node.create_subscription(
-            TFMessage, DEFAULT_STATIC_TF_TOPIC, self.static_callback, static_qos, callback_group=self.group
+            TFMessage,
+            DEFAULT_STATIC_TF_TOPIC,
+            self.static_callback,
+            static_qos,
+            callback_group=self.group,
         )
         self.executor: SingleThreadedExecutor | None = None
         if spin_thread:
             self.executor = SingleThreadedExecutor(context=node.context)
             self.executor.add_node(node)
-            self.dedicated_listener_thread = Thread(target=self._spin, args=(self.executor,), daemon=True)
+            self.dedicated_listener_thread = Thread(
+                target=self._spin, args=(self.executor,), daemon=True
+            )
             self.dedicated_listener_thread.start()
 
     @staticmethod

@@ -1,0 +1,87 @@
+"""One object over many frames: place, certainty, existence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vos_ros.geometry import se3
+from vos_ros.reference_mapper.config import ModelConfig
+from vos_ros.reference_mapper.model import measurement_cov, new_model
+
+C = ModelConfig()
+POINTS = (np.random.default_rng(0).uniform(0, 0.1, (500, 3)) + np.array([1.0, 2.0, 0.5])).astype(
+    np.float32
+)
+POSE = np.eye(4)
+
+
+def test_a_pose_error_moves_what_is_seen_as_the_covariance_says() -> None:
+    rng = np.random.default_rng(1)
+    pose_cov = np.diag([0.01, 0.02, 0.005, 0.02, 0.01, 0.03]) ** 2
+    T = np.eye(4)
+    T[:3, 3] = -1.0, 0.5, 1.0
+    centre = POINTS.mean(0, dtype=np.float64)
+    in_camera = se3.transform(se3.inverse(T), centre[None])
+    moved = [
+        se3.transform(se3.perturb(T, rng.multivariate_normal(np.zeros(6), pose_cov)), in_camera)[0]
+        for _ in range(4000)
+    ]
+    cov = measurement_cov(POINTS, T, pose_cov, replace(C, measured_sigma_m=1e-4))
+    np.testing.assert_allclose(cov[:3, :3], np.cov(np.array(moved).T), atol=8e-5)
+
+
+def test_certainty_grows_with_time_and_not_with_the_number_of_frames() -> None:
+    cov = measurement_cov(POINTS, POSE, None, C)
+    crowd = slow = new_model(POINTS, 0, C)
+    for k in range(20):
+        crowd = crowd.measured(POINTS, cov, k * 10_000_000, C)  # within 0.2 s
+        slow = slow.measured(POINTS, cov, k * 1_000_000_000, C)
+    assert crowd.pose_cov is not None and slow.pose_cov is not None
+    np.testing.assert_allclose(crowd.pose_cov, cov, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(slow.pose_cov, cov / 20, rtol=1e-6, atol=1e-12)
+    assert new_model(POINTS, 0, C).pose_cov is None
+
+
+def test_existence_rises_falls_and_is_never_certain() -> None:
+    model = new_model(POINTS, 0, C)
+    assert model.existence == 0.5
+    for k in range(1000):
+        model = model.seen(k, C)
+    assert 0.95 < model.existence < 0.99 and model.observations == 1000
+    model = model.missed(2000, C).missed(3000, C)
+    assert model.absent_ns == 2000
+    for k in range(20):
+        model = model.missed(4000 + k, C)
+    assert model.existence < 0.1 and model.seen(5000, C).absent_ns is None
+
+
+def test_classes_are_voted_for() -> None:
+    model = new_model(POINTS, 0, C)
+    assert (model.class_id, model.class_score) == (0, 0.0)
+    for c in (3, 3, 0, 5):
+        model = model.named(c)
+    assert (model.class_id, model.class_score) == (3, pytest.approx(2 / 3))
+
+
+def test_the_box_is_of_what_was_measured_often_enough() -> None:
+    cov = measurement_cov(POINTS, POSE, None, C)
+    model = new_model(POINTS, 0, C)
+    stray = POINTS[:1] + np.float32(0.5)
+    for k in range(5):
+        model = model.seen(k, C).measured(
+            np.concatenate([POINTS, stray]) if k == 2 else POINTS, cov, k, C
+        )
+    out = replace(model, id=7).map_object(3, C)
+    assert (out.id, out.revision, len(out.points)) == (
+        7,
+        3,
+        len(out.points),
+    ) and out.point_radius == pytest.approx(0.0075)
+    np.testing.assert_allclose(out.size, 0.1, atol=0.02)
+    np.testing.assert_allclose(out.T_map_object[:3, 3], [1.05, 2.05, 0.55], atol=0.01)
+    np.testing.assert_array_equal(out.T_map_object[:3, :3], np.eye(3))
+    once = new_model(POINTS, 0, C).seen(0, C).measured(POINTS, cov, 0, C)
+    assert len(once.points(C)) == len(once.grid), "the first frame shows all that there is"

@@ -1,0 +1,121 @@
+"""Views, keyframes, covariances."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vos_ros.config import changed
+from vos_ros.geometry import se3
+from vos_ros.rgbd_odometry.config import FollowConfig, ImageConfig, SlamConfig
+from vos_ros.rgbd_odometry.features import describe, motion, place
+from vos_ros.rgbd_odometry.keyframes import Keyframe, Keyframes
+from vos_ros.rgbd_odometry.uncertainty import carried, plane_information, point_covariance
+from vos_ros.rgbd_odometry.views import view_of
+from vos_ros.types import Intrinsics
+
+CAMERA = Intrinsics(200.0, 200.0, 159.5, 119.5, 320, 240)
+
+
+def wall(z: float = 2.0):
+    rng = np.random.default_rng(0)
+    return view_of(
+        1,
+        rng.integers(0, 255, (240, 320, 3), np.uint8),
+        np.full((240, 320), z, np.float32),
+        CAMERA,
+        ImageConfig(),
+    )
+
+
+def test_a_view_is_smaller_by_whole_steps_and_whole_blocks():
+    depth = np.full((246, 330), 1.0, np.float32)
+    depth[:, 165:] = 2.0  # the edge lies within a pixel of the view
+    depth[0, 0], depth[2, 2], depth[4, 4] = np.nan, 9.0, 0.1
+    camera = Intrinsics(200.0, 200.0, 164.5, 122.5, 330, 246)
+    view = view_of(5, np.full((246, 330, 3), 7, np.uint8), depth, camera, ImageConfig(width_px=170))
+    assert view.gray.shape == view.depth_mm.shape == (120, 160)
+    assert (view.intrinsics.fx, view.intrinsics.cx, view.intrinsics.cy) == (100.0, 82.0, 61.0)
+    assert view.depth_mm[0, 0] == view.depth_mm[1, 1] == view.depth_mm[2, 2] == 0, (
+        "unknown, too far, too near"
+    )
+    assert (
+        view.depth_mm[50, 81] == 1000
+        and view.depth_mm[50, 82] == 0
+        and view.depth_mm[50, 83] == 2000
+    )
+    np.testing.assert_allclose(view.points(np.array([[92.0, 61.0]], np.float32)), [[0.2, 0.0, 2.0]])
+
+
+def test_corners_give_the_shift_of_a_wall():
+    a = wall()
+    shifted = np.ascontiguousarray(np.roll(a.rgb, -5, 1))
+    b = view_of(2, shifted, np.full((240, 320), 2.0, np.float32), CAMERA, ImageConfig())
+    for found in (motion(a, b), place(describe(a), describe(b), b)):
+        assert found is not None and found.inliers >= 20
+        np.testing.assert_allclose(found.T_a_b @ [0, 0, 2, 1], [0.05, 0, 2, 1], atol=0.01)
+    blank = view_of(
+        3, np.zeros_like(a.rgb), np.full((240, 320), 2.0, np.float32), CAMERA, ImageConfig()
+    )
+    assert motion(blank, a) is None and place(describe(blank), describe(a), a) is None
+
+
+def test_the_covariance_of_an_alignment_knows_what_is_seen():
+    cov = point_covariance(wall(2.0), np.eye(3), 0.001)
+    # The middle of what is seen stays: a turn to the right (about y) goes with a step to the left.
+    assert cov[0, 4] < 0 < cov[1, 3]
+    seen = np.concatenate([np.eye(3), -se3.hat(np.array([0, 0, 2.0]))], 1)
+    assert np.sqrt(np.trace(seen @ cov @ seen.T)) < 0.5 * np.sqrt(np.trace(cov[:3, :3]))
+    np.testing.assert_allclose(point_covariance(wall(2.0), np.eye(3), 0.002), 4 * cov)
+    information = plane_information(wall(2.0), np.eye(3), 0.001)
+    values = np.linalg.eigvalsh(information)
+    assert (values[:3] < 1e-6 * values[-1]).all() and values[3] > 1.0, (
+        "along a wall, and about its normal, nothing is known"
+    )
+
+
+def test_the_covariance_is_carried_with_the_lever():
+    rng = np.random.default_rng(1)
+    ref, rel = (np.diag(rng.uniform(0.5, 1, 6) * 1e-4) for _ in range(2))
+    T_ref, T_rel = se3.exp(rng.normal(size=6)), se3.exp(rng.normal(size=6))
+    a, b = (
+        rng.multivariate_normal(np.zeros(6), ref, 40000),
+        rng.multivariate_normal(np.zeros(6), rel, 40000),
+    )
+    poses = se3.perturb(T_ref, a) @ se3.perturb(T_rel, b)
+    sampled = np.cov(se3.difference(poses, T_ref @ T_rel).T)
+    np.testing.assert_allclose(carried(ref, rel, T_ref[:3, :3], T_rel[:3, 3]), sampled, atol=6e-6)
+
+
+def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
+    frames = Keyframes(changed(SlamConfig(), {"follow.max_keyframes": 5}).follow)
+    view = wall()
+
+    def at(x: float, run: int = 0) -> Keyframe:
+        T = np.eye(4)
+        T[0, 3] = x
+        return Keyframe(view, None, T, np.eye(6), run, describe(view), view.thumbnail())
+
+    for x in (0.0, 1.0, 1.1, 2.0, 3.0):
+        frames.add(at(x))
+    assert frames.reference(at(1.09).T_map_camera, 0).T_map_camera[0, 3] == 1.0
+    assert frames.reference(at(9.0).T_map_camera, 0).T_map_camera[0, 3] == 3.0
+    frames.add(at(4.0))
+    assert [k.T_map_camera[0, 3] for k in frames] == [0.0, 1.0, 2.0, 3.0, 4.0], (
+        "the one beside another has gone"
+    )
+    frames.add(at(0.0, run=1))
+    assert frames.reference(at(0.0).T_map_camera, 1).run == 1
+    assert (
+        frames.near(at(2.1).T_map_camera, 0)
+        and not frames.near(at(2.1).T_map_camera, 1)
+        and not frames.near(at(2.5).T_map_camera, 0)
+    )
+    frames.drop(1)
+    assert len(frames) == 4
+
+
+@pytest.mark.parametrize("config", [ImageConfig(), FollowConfig()])
+def test_defaults_are_within_bounds(config):
+    assert changed(SlamConfig(), {}) == SlamConfig()
+    assert config in (SlamConfig().image, SlamConfig().follow)

@@ -1,0 +1,119 @@
+"""From messages to a frame: rectified, with its pose, or refused with the input that is to blame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
+
+from vos_ros.ros.common.conversions import frame_messages, image_message
+from vos_ros.ros.common.frames import FrameBuilder, Rejected
+from vos_ros.ros.common.inputs import Bundle
+from vos_ros.ros.common.logging import ConditionLog
+from vos_ros.ros.common.poses import PoseAnswer
+from vos_ros.types import Frame, Intrinsics
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def builder(said):
+    return FrameBuilder(ConditionLog(lambda level, text: said.append(text)))
+
+
+def messages(camera):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
+    return frame_messages(
+        Frame(
+            0, 7 * 10**9 + 1, rgb, np.full(rgb.shape[:2], 1.5, np.float32), camera, frame_id="cam"
+        )
+    )
+
+
+def test_a_frame_of_a_pinhole_camera(builder):
+    image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
+    T = np.eye(4)
+    frame, answer = builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(T, np.eye(6)))
+    assert (frame.stamp_ns, frame.frame_id, frame.shape, frame.index) == (
+        7 * 10**9 + 1,
+        "cam",
+        (48, 64),
+        0,
+    )
+    assert np.allclose(frame.depth, 1.5) and frame.T_map_camera is T and answer.why == ""
+    assert np.array_equal(frame.rgb, np.frombuffer(image.data, np.uint8).reshape(48, 64, 3))
+    assert (
+        builder.build(Bundle(image, None, 0.0), info, lambda: PoseAnswer(None, why="none"))[0].index
+        == 1
+    )
+
+
+def test_distortion_is_taken_out_and_the_camera_says_so(builder):
+    image, info, depth = messages(
+        Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0))
+    )
+    frame, _ = builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None))
+    assert frame.intrinsics.distortion == () and frame.intrinsics.fx != 50.0
+    assert not np.array_equal(frame.rgb, np.frombuffer(image.data, np.uint8).reshape(48, 64, 3))
+    assert frame.depth.shape == (48, 64) and np.isclose(frame.depth[frame.depth > 0], 1.5).all()
+
+
+@pytest.mark.parametrize(
+    "spoil, key, text",
+    [
+        (lambda image, info: None, "camera_info", "none has come"),
+        (
+            lambda image, info: (
+                setattr(info, "distortion_model", "magic") or info.d.__setitem__(0, 0.1)
+            ),
+            "camera_info content",
+            "magic",
+        ),
+        (lambda image, info: setattr(image, "encoding", "32FC1"), "image content", "32FC1"),
+        (lambda image, info: setattr(image, "height", 4000), "image content", "wanted a step"),
+    ],
+)
+def test_what_is_no_frame_is_refused_with_the_input_to_blame(builder, spoil, key, text):
+    image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
+    spoil(image, info)
+    with pytest.raises(Rejected, match=text) as caught:
+        builder.build(
+            Bundle(image, depth, 0.0),
+            None if key == "camera_info" else info,
+            lambda: pytest.fail("too early"),
+        )
+    assert caught.value.key == key
+
+
+def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
+    image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
+    small = image_message(np.ones((24, 32), np.uint16), "16UC1", image.header)
+    for _ in range(3):
+        frame, _ = builder.build(Bundle(image, small, 0.0), info, lambda: PoseAnswer(None))
+        assert frame.depth is None
+    assert len(said) == 1 and "depth is 32x24 px, the image 64x48 px" in said[0]
+    depth.encoding = "rgb8"
+    assert builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None))[0].depth is None
+    assert len(said) == 2 and "rgb8" in said[1]
+    depth.encoding = "16UC1"
+    assert (
+        builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None))[0].depth
+        is not None
+    )
+    assert "depth content is right again" in said[2]
+
+
+def test_an_image_of_another_size_than_its_calibration_still_makes_a_frame(builder):
+    image, _, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
+    _, other, _ = messages(
+        Intrinsics(100.0, 102.0, 63.5, 47.5, 128, 96, "plumb_bob", (0.1, 0.0, 0.0, 0.0, 0.0))
+    )
+    frame, _ = builder.build(Bundle(image, depth, 0.0), other, lambda: PoseAnswer(None))
+    assert frame.shape == (48, 64) and frame.intrinsics.width == 128, (
+        "the pipeline sees the contradiction and says so"
+    )

@@ -1,0 +1,55 @@
+"""Conditions are said once per change, events not too often."""
+
+from __future__ import annotations
+
+import pytest
+
+from vos_ros.ros.common.logging import ConditionLog, EventLog, Level
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+def test_a_condition_is_said_when_it_begins_when_it_changes_and_when_it_ends(clock, said):
+    log = ConditionLog(lambda level, text: said.append((level, text)), clock)
+    log.begin("depth", "silent", "nothing for 2 s")
+    clock.now += 3
+    log.begin("depth", "silent", "nothing for 5 s")
+    assert said == [(Level.WARN, "depth: nothing for 2 s")]
+    assert log.now()["depth"].text == "nothing for 5 s"
+    assert log.now()["depth"].since == 100.0
+    log.begin("depth", "nobody", "the publisher has gone", Level.ERROR)
+    assert said[1] == (Level.ERROR, "depth: the publisher has gone")
+    clock.now += 4
+    log.end("depth")
+    assert said[2] == (Level.OK, "depth is back (after 4.0 s: the publisher has gone)")
+    log.end("depth")
+    assert len(said) == 3 and log.now() == {}
+
+
+def test_an_event_is_said_once_then_with_how_often_it_was_held_back(clock, said):
+    log = EventLog(lambda level, text: said.append(text), quiet_s=10.0, clock=clock)
+    for i in range(5):
+        log.say(f"frame {i} is late by 0.{i} s")
+        clock.now += 1
+    assert said == ["frame 0 is late by 0.0 s"]
+    log.say("something else")
+    assert said[-1] == "something else"
+    clock.now += 10
+    log.say("frame 9 is late by 0.9 s")
+    assert said[-1] == "frame 9 is late by 0.9 s (4 more like this since it was last said)"

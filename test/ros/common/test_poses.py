@@ -1,0 +1,136 @@
+"""The pose at a stamp: waiting is bounded, odometry goes through TF, the covariance goes to the camera."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
+
+import rclpy
+from nav_msgs.msg import Odometry
+
+from vos_ros.geometry import se3
+from vos_ros.ros.common.conversions import header, pose_with_covariance, transform_message
+from vos_ros.ros.common.poses import TfPose, TopicPose, transport
+
+SECOND = 10**9
+
+
+@pytest.fixture
+def node():
+    context = rclpy.Context()
+    rclpy.init(context=context, args=[], domain_id=99)
+    made = rclpy.create_node("poses", context=context)
+    yield made
+    made.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def never():
+    return False
+
+
+def test_covariance_of_a_point_away_from_the_body():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(6, 6))
+    cov = A @ A.T * 1e-6
+    R = se3.so3_exp(np.array([0.3, -0.2, 0.5]))
+    lever = np.array([0.4, 1.0, -0.7])
+    samples = rng.multivariate_normal(np.zeros(6), cov, 400_000)
+    turned = samples[:, 3:] @ R.T
+    moved = samples[:, :3] @ R.T + np.cross(turned, lever)
+    measured = np.cov(np.hstack([moved, turned]).T)
+    assert np.abs(transport(cov, R, lever) - measured).max() < 0.02 * np.abs(measured).max()
+
+
+def test_tf_waits_and_gives_up_in_time(node):
+    tf = TfPose(node, "map")
+    begun = time.monotonic()
+    answer = tf.at(5 * SECOND, "cam", 0.1, never)
+    assert (
+        answer.T_map_camera is None
+        and "TF has no map <- cam at 5.000 s after 0.1 s of waiting" in answer.why
+    )
+    assert 0.1 <= time.monotonic() - begun < 1.0
+    begun = time.monotonic()
+    assert tf.at(5 * SECOND, "cam", 10.0, lambda: True).T_map_camera is None, (
+        "a node that stops doesn't wait"
+    )
+    assert time.monotonic() - begun < 1.0
+    assert "frame_id is empty" in tf.at(5 * SECOND, "", 10.0, never).why
+    tf.destroy()
+
+
+def test_tf_interpolates_and_never_gives_the_latest(node):
+    tf = TfPose(node, "map")
+    for t, x in ((4, 0.0), (5, 1.0)):
+        T = np.eye(4)
+        T[0, 3] = x
+        tf._buffer.set_transform(transform_message(T, t * SECOND, "map", "cam"), "test")
+    assert tf.at(4 * SECOND + SECOND // 4, "cam", 0.0, never).T_map_camera[0, 3] == pytest.approx(
+        0.25
+    )
+    assert tf.at(6 * SECOND, "cam", 0.0, never).T_map_camera is None
+    assert tf.at(0, "cam", 0.0, never).T_map_camera is None, "stamp 0 is not 'the latest'"
+    tf.clear()
+    assert tf.at(5 * SECOND, "cam", 0.0, never).T_map_camera is None
+    tf.destroy()
+
+
+def test_odometry_of_the_base_in_another_frame(node):
+    callbacks = []
+    poses = TopicPose(
+        node,
+        "odometry",
+        "map",
+        lambda kind, callback: callbacks.append(callback) or (lambda: None),
+        pytest.fail,
+    )
+    T_map_odom, T_odom_base = (
+        se3.exp(np.array([1.0, 2, 0, 0, 0, 0.5])),
+        se3.exp(np.array([0.0, 0, 1, 0.2, 0, 0])),
+    )
+    T_base_camera = se3.exp(np.array([0.1, 0, 0.5, 0, 0.3, 0]))
+    message = Odometry(
+        header=header(5 * SECOND, "odom"),
+        child_frame_id="base",
+        pose=pose_with_covariance(T_odom_base, np.eye(6) * 1e-4),
+    )
+    callbacks[0](message)
+    assert "TF has no map <- odom" in poses.at(5 * SECOND, "cam", 0.0, never).why
+    poses._tf._buffer.set_transform_static(transform_message(T_map_odom, 0, "map", "odom"), "test")
+    poses._tf._buffer.set_transform_static(
+        transform_message(T_base_camera, 0, "base", "cam"), "test"
+    )
+    answer = poses.at(5 * SECOND, "cam", 0.0, never)
+    assert np.allclose(answer.T_map_camera, T_map_odom @ T_odom_base @ T_base_camera)
+    assert answer.cov[3, 3] == pytest.approx(1e-4) and np.trace(answer.cov[:3, :3]) > 3e-4, (
+        "turning the base moves the camera"
+    )
+    assert "none has come" not in poses.at(9 * SECOND, "cam", 0.0, never).why
+    poses.clear()
+    assert "none has come" in poses.at(5 * SECOND, "cam", 0.0, never).why
+    poses.destroy()
+
+
+def test_a_broken_pose_is_left_out_and_a_jump_back_starts_over(node):
+    callbacks, errors = [], []
+    poses = TopicPose(
+        node,
+        "odometry",
+        "map",
+        lambda kind, callback: callbacks.append(callback) or (lambda: None),
+        errors.append,
+    )
+    broken = Odometry(header=header(5 * SECOND, "map"), child_frame_id="cam")
+    broken.pose.pose.orientation.w = 0.0
+    callbacks[0](broken)
+    assert "a pose is left out: not a pose" in errors[0]
+    for t in (50, 51, 5):
+        callbacks[0](Odometry(header=header(t * SECOND, "map"), child_frame_id="cam"))
+    assert poses.at(5 * SECOND, "cam", 0.0, never).T_map_camera is not None
+    assert poses.at(50 * SECOND, "cam", 0.0, never).T_map_camera is None
+    poses.destroy()

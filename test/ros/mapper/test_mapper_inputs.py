@@ -1,0 +1,150 @@
+"""What belongs together is handed on together, in order; what is missing is counted, and never waited for without end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
+
+from vos_ros.reference_mapper.config import MapperConfig
+from vos_ros.ros.common.conversions import stamp_from_ns
+from vos_ros.ros.common.logging import ConditionLog
+from vos_ros.ros.mapper.mapper_inputs import PARTS, MapperInputs
+
+MS = 1_000_000
+
+
+class FakeNode:
+    """Subscriptions without a middleware."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[str, Any] = {}
+
+    def resolve_topic_name(self, name: str) -> str:
+        return f"/{name}"
+
+    def create_subscription(
+        self, kind: Any, topic: str, callback: Any, profile: Any, **kwargs: Any
+    ) -> Any:
+        self.callbacks[topic] = callback
+        return SimpleNamespace(topic_name=topic, qos_profile=profile)
+
+    def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
+        return []
+
+    def send(self, topic: str, stamp_ns: int) -> None:
+        head = SimpleNamespace(stamp=stamp_from_ns(stamp_ns))
+        self.callbacks[topic](SimpleNamespace(header=head, topic=topic))
+
+    def parts(self, stamp_ns: int, *names: str) -> None:
+        for name in names or PARTS:
+            self.send(f"vos_ros/{name}", stamp_ns)
+
+
+@pytest.fixture
+def rig():
+    node, got, said = FakeNode(), [], []
+    config = replace(MapperConfig().node, sync_wait_s=0.2, input_timeout_s=0.5, depth_queue=5)
+    return (
+        node,
+        MapperInputs(
+            node,
+            config,
+            ConditionLog(lambda level, text: said.append(text)),
+            got.append,
+            said.append,
+        ),
+        got,
+        said,
+    )
+
+
+def test_the_parts_of_a_stamp_and_the_nearest_depth(rig):
+    node, inputs, got, _ = rig
+    node.send("camera_info", 0)
+    for t in (0, 33, 66, 100):
+        node.send("depth", t * MS)
+    node.parts(67 * MS)
+    node.parts(100 * MS, "associations", "instances", "labels")
+    assert [p.stamp_ns // MS for p in got] == [67, 100]
+    assert [p.depth.header.stamp.nanosec // MS for p in got] == [66, 100]
+    assert (
+        got[0].labels.topic == "vos_ros/labels"
+        and got[0].associations.topic == "vos_ros/associations"
+        and got[0].camera_info
+    )
+    assert inputs.incomplete == inputs.without_depth == 0
+
+
+def test_the_first_camera_info_is_waited_for(rig):
+    node, _, got, _ = rig
+    node.send("depth", 0)
+    node.parts(0)
+    node.send("depth", 33 * MS)
+    assert not got
+    node.send("camera_info", 0)
+    assert len(got) == 1 and got[0].camera_info is not None and got[0].depth is not None
+
+
+def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(rig):
+    node, inputs, got, _ = rig
+    node.send("camera_info", 0)
+    node.parts(100 * MS)
+    assert not got
+    node.send("depth", 100 * MS)
+    assert [p.depth is not None for p in got] == [True]
+    node.parts(200 * MS)
+    node.parts(300 * MS)
+    node.send("depth", 300 * MS)  # newer than 200: nothing comes for that any more
+    assert [(p.stamp_ns // MS, p.depth is not None) for p in got[1:]] == [(200, False), (300, True)]
+    node.parts(400 * MS)
+    time.sleep(0.25)
+    inputs.flush()
+    assert got[-1].stamp_ns == 400 * MS and inputs.without_depth == 2
+
+
+def test_a_part_that_never_comes_is_counted(rig):
+    node, inputs, got, _ = rig
+    node.send("camera_info", 0)
+    node.send("depth", 0)
+    node.parts(0, "labels", "associations")
+    node.send("depth", 100 * MS)
+    node.parts(100 * MS)
+    assert [p.stamp_ns // MS for p in got] == [100]
+    time.sleep(0.25)
+    inputs.flush()
+    assert inputs.incomplete == 1
+
+
+def test_a_bag_that_loops(rig):
+    node, inputs, got, _ = rig
+    node.send("camera_info", 0)
+    for t in (5000, 5100):
+        node.send("depth", t * MS)
+        node.parts(t * MS)
+    node.parts(5200 * MS, "labels")
+    node.send("depth", 0)
+    node.parts(0)
+    assert [p.stamp_ns // MS for p in got] == [5000, 5100, 0] and all(
+        p.depth is not None for p in got
+    )
+    assert inputs.incomplete == 1
+
+
+def test_silence_is_said_once_and_its_end(rig):
+    node, inputs, _, said = rig
+    time.sleep(0.6)
+    inputs.check()
+    inputs.check()
+    assert len(said) == 5 and any(
+        "labels: nothing on vos_ros/labels yet" in t and "nobody publishes it" in t for t in said
+    )
+    node.send("depth", 0)
+    node.send("camera_info", 0)
+    inputs.check()
+    assert [t.split()[0] for t in said[5:]] == ["depth", "camera_info"]

@@ -1,0 +1,623 @@
+"""The reference mapper as people run it: a process beside the perception node's, real Fast DDS between them and a robot."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
+
+import rclpy
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
+
+from vos_ros.config import ConfigError
+from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.msg import (
+    Association,
+    AssociationArray,
+    Instance,
+    InstanceArray,
+    MapObjectArray,
+    Prompt,
+)
+from vos_ros.reference_mapper.model import ObjectModel
+from vos_ros.reference_mapper.object_mapper import SavedMap
+from vos_ros.reference_mapper.store import MapFileError, load, save
+from vos_ros.reference_mapper.voxels import grid_of
+from vos_ros.ros.common.conversions import (
+    frame_messages,
+    image_message,
+    label_message,
+    map_update_from_message,
+    pose_with_covariance,
+    stamp_from_ns,
+    transform_message,
+)
+from vos_ros.ros.mapper.object_mapper import ObjectMapperNode
+from vos_ros.sinks.mcap import McapFile
+from vos_ros.sinks.recording import Recorder
+from vos_ros.srv import AddObjects
+
+
+def launch(
+    folder: Path, domain: int, parameters: dict[str, Any]
+) -> tuple[subprocess.Popen[str], Path]:
+    """An object_mapper process and its log."""
+    values = {
+        "node.diagnostics_period_s": 0.2,
+        "node.input_timeout_s": 1.0,
+        "node.publish_period_s": 0.1,
+        **parameters,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "vos_ros.ros.mapper.object_mapper",
+        "--ros-args",
+        *(part for key, value in values.items() for part in ("-p", f"{key}:={value}")),
+    ]
+    environment = os.environ | {
+        "ROS_DOMAIN_ID": str(domain),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    log = folder / f"mapper{len(list(folder.glob('mapper*.log')))}.log"
+    with log.open("w") as stream:
+        return subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True
+        ), log
+
+
+class Mapper:
+    """An object_mapper process in a robot's domain, and the map as the robot hears it."""
+
+    def __init__(self, robot: Any, process: subprocess.Popen[str], log: Path) -> None:
+        self.robot, self.process, self.log = robot, process, log
+        self.map, self.heard = ObjectMap(), []
+        self._subscription = robot.node.create_subscription(
+            MapObjectArray,
+            "map_objects",
+            self._on_map,
+            QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
+
+    def _on_map(self, msg: Any) -> None:
+        self.heard.append(msg)
+        refused = self.map.apply(map_update_from_message(msg))
+        assert refused == "", refused
+
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+        def alive() -> object:
+            assert self.process.poll() is None, (
+                f"the mapper has ended while waiting for {what}:\n{self.log.read_text()}"
+            )
+            return condition()
+
+        try:
+            self.robot.wait(alive, what, seconds)
+        except AssertionError as e:
+            raise AssertionError(f"{e}\nthe mapper said:\n{self.log.read_text()}") from None
+
+    def ready(self) -> None:
+        """Waits until it gets what the node publishes."""
+        self.wait(lambda: self.heard, "the first map", 40)
+        names = [f"/vos_ros/{n}" for n in ("labels", "instances", "associations")]
+        self.wait(
+            lambda: all(self.robot.node.count_subscribers(n) == 2 for n in names),
+            "its subscriptions",
+        )
+
+    def value(self, key: str, status: str = "map") -> str:
+        return str(self.robot.values(f"object_mapper: {status}").get(key, ""))
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait(5)
+            self.robot.node.destroy_subscription(self._subscription)
+
+
+@pytest.fixture
+def start_mapper(start: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
+    """``start_mapper(robot, **{"node.map_file": path})``."""
+    made: list[Mapper] = []
+
+    def make(robot: Any, **parameters: Any) -> Mapper:
+        made.append(Mapper(robot, *launch(tmp_path, robot.domain, parameters)))
+        return made[-1]
+
+    yield make
+    for mapper in made:
+        mapper.end()
+
+
+def prompts(scene: Any, header: Any, *ids: int) -> Any:
+    out = []
+    for i in ids:
+        mask = np.zeros((scene.H, scene.W), np.uint8)
+        x0, y0, x1, y1 = scene.BOXES[i]
+        mask[y0:y1, x0:x1] = 255
+        out.append(
+            Prompt(kind=Prompt.MASK, class_id=10 + i, mask=image_message(mask, "mono8", header))
+        )
+    return AddObjects.Request(stamp=stamp_from_ns(scene.START), prompts=out)
+
+
+def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_continued(
+    start, start_mapper, scene, tmp_path
+):
+    file = tmp_path / "map.json"
+    robot = start(**{"segmentation.method": "lwl"})
+    mapper = start_mapper(robot, **{"node.map_file": file})
+    robot.ready()
+    mapper.ready()
+    assert len(mapper.map) == 0 and mapper.heard[0].full
+    robot.wait(
+        lambda: robot.values("map").get("map_session_id") == mapper.map.session_id, "the empty map"
+    )
+    header = robot.step(0).header
+    answer = robot.call(AddObjects, "/vos_ros/add_objects", prompts(scene, header, 1, 2, 3))
+    assert answer.success, answer.message
+    index = 1
+    while len(mapper.map) < 3 and index < 40:
+        robot.step(index)
+        index += 1
+    mapper.wait(lambda: len(mapper.map) == 3, "three objects")
+    for o in mapper.map:
+        box = scene.BOXES[o.class_id - 10]
+        middle = (
+            np.array(
+                [(box[0] + box[2]) / 2 - scene.CAMERA.cx, (box[1] + box[3]) / 2 - scene.CAMERA.cy]
+            )
+            / 100
+        )
+        np.testing.assert_allclose(o.T_map_object[:3, 3], [*middle, 1.0], atol=0.02)
+        assert (
+            0.15 < o.size[0] < 0.3
+            and 0.15 < o.size[1] < 0.3
+            and o.size[2] < 0.05
+            and len(o.points) > 100
+        )
+    robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the node to know them")
+    for _ in range(12):
+        said = robot.answered(
+            robot.send(scene.frame_at(scene.START + index * scene.STEP, index)), "associations"
+        )
+        index += 1
+    matched = {
+        a.track_id: a.map_object_id for a in said.associations if a.status == Association.MATCHED
+    }
+    assert set(matched) == set(answer.track_ids) and set(matched.values()) == {
+        o.id for o in mapper.map
+    }
+    # the node may have found the mapper a frame later than the robot has
+    mapper.wait(
+        lambda: int(mapper.value("frames_integrated") or 0) >= index - 2,
+        "the frames to be integrated",
+    )
+    assert (
+        mapper.value("objects") == "3"
+        and mapper.value("failed") == "0"
+        and mapper.value("frames_left_out") == "0"
+    )
+    message = next(m for m in reversed(mapper.heard) if m.objects).objects[0]
+    assert (
+        message.observations >= 5
+        and message.existence_probability > 0.8
+        and message.class_score == 1.0
+    )
+    assert message.pose.covariance[0] > 0 and message.first_seen.sec >= 1000
+
+    assert robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success
+    assert len(load(file).objects) == 3
+    assert mapper.end() == 0, mapper.log.read_text()
+    saved = load(file)
+    assert saved.session_id == mapper.map.session_id and saved.revision >= mapper.map.revision
+    assert {o.id for o in saved.objects} == {o.id for o in mapper.map}
+
+    # The node goes on; a mapper of the saved map takes over.
+    again = start_mapper(robot, **{"node.map_file": file})
+    again.ready()
+    assert (
+        again.map.session_id == saved.session_id
+        and again.map.revision > saved.revision
+        and len(again.map) == 3
+    )
+    end = index + 40  # the node may find its new listener a few frames later
+    while int(again.value("frames_integrated") or 0) < 10 and index < end:
+        robot.step(index)
+        robot.spin(0.1)
+        index += 1
+    assert int(again.value("frames_integrated")) >= 10, again.log.read_text()
+    assert (
+        again.value("objects") == "3"
+        and int(again.value("statements.integrated")) >= 20
+        and again.value("failed") == "0"
+    )
+    assert robot.values("map")["updates_refused"] == "0"
+
+
+def squares(scene: Any) -> SavedMap:
+    """The scene's three squares as a saved map."""
+    objects = []
+    for o in scene.map_objects():
+        ones = np.ones(len(o.points))
+        grid = grid_of(
+            0.01,
+            o.T_map_object[:3, 3],
+            o.points,
+            ones,
+            5 * ones.astype(np.int32),
+            0 * ones.astype(np.int32),
+        )
+        objects.append(ObjectModel(o.id, grid, scene.START, scene.START, 5, {o.class_id: 5}, 2.0))
+    return SavedMap("kept", 7, scene.START, "map", 4, {}, tuple(objects))
+
+
+@pytest.mark.slow
+def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, scene, tmp_path):
+    file, bag = tmp_path / "map.json", tmp_path / "squares.mcap"
+    save(squares(scene), file)
+    with McapFile(bag, {}) as out:
+        recorder = Recorder(out, "camera_optical", "map")
+        recorder.map_update(
+            scene.MapUpdate(scene.START, "of the bag", 1, True, scene.map_objects()[:1])
+        )
+        for index in range(15):
+            recorder.frame(scene.frame_at(scene.START + index * scene.STEP, index))
+    robot = start()
+    mapper = start_mapper(robot, **{"node.map_file": file})
+    robot.ready()
+    mapper.ready()
+    assert (mapper.map.session_id, mapper.map.revision) >= ("kept", 8) and len(mapper.map) == 3
+    robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the map from the file")
+    environment = os.environ | {"ROS_DOMAIN_ID": str(robot.domain), "OMP_NUM_THREADS": "1"}
+    player = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "vos_ros.ros.tools.player",
+            str(bag),
+            "--rate",
+            "5",
+            "--node",
+            "/vos_ros",
+            "--no-map",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+    )
+    try:
+        robot.wait(lambda: player.poll() is not None, "the end of the bag", 60)
+        assert player.returncode == 0, player.stdout.read()
+    finally:
+        player.kill()
+        player.wait(5)
+    mapper.wait(lambda: int(mapper.value("frames_integrated") or 0) >= 10, "the frames")
+    assert mapper.value("session_id") == "kept" == robot.values("map")["map_session_id"]
+    assert mapper.end() == 0
+    saved = load(file)
+    assert [o.id for o in saved.objects] == [1, 2, 3] and saved.next_id == 4
+    assert all(o.observations > 10 for o in saved.objects), mapper.log.read_text()
+
+
+@pytest.fixture
+def alone(scene: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
+    """``alone(**parameters)``: a mapper without a perception node; the robot plays that part."""
+    made: list[Mapper] = []
+
+    def make(**parameters: Any) -> Mapper:
+        domain = random.SystemRandom().randrange(100, 200)
+        process, log = launch(tmp_path, domain, {"node.pose_source": "used", **parameters})
+        made.append(Mapper(scene.Robot(domain, process, log), process, log))
+        return made[-1]
+
+    yield make
+    for mapper in made:
+        mapper.end()
+        mapper.robot.close()
+
+
+class Perception:
+    """The perception node's topics, from a robot: track 1 is the first square."""
+
+    def __init__(self, mapper: Mapper, scene: Any) -> None:
+        self.mapper, self.scene, self.index = mapper, scene, 0
+        self.camera = np.eye(4)  # as TF has it
+        robot = mapper.robot
+        self.publishers = {
+            k: robot.node.create_publisher(kind, f"/vos_ros/{k}", 50)
+            for k, kind in (
+                ("labels", Image),
+                ("instances", InstanceArray),
+                ("associations", AssociationArray),
+            )
+        }
+        mapper.wait(
+            lambda: all(p.get_subscription_count() for p in self.publishers.values()),
+            "the subscriptions",
+        )
+        mapper.wait(
+            lambda: all(
+                robot.publishers[k].get_subscription_count() for k in ("depth", "camera_info")
+            ),
+            "those of depth",
+        )
+        robot.spin(0.5)  # the mapper's side of the match, which nothing tells us of
+
+    def say(
+        self, map_object_id: int, status: int, skip: tuple[str, ...] = (), **changes: Any
+    ) -> None:
+        """One frame."""
+        scene = self.scene
+        frame = scene.frame_at(scene.START + self.index * scene.STEP, self.index)
+        self.index += 1
+        _, info, depth = frame_messages(frame)
+        head = info.header
+        labels = np.zeros((scene.H, scene.W), np.uint16)
+        x0, y0, x1, y1 = scene.BOXES[1]
+        labels[y0:y1, x0:x1] = 9
+        fields = {
+            "session_id": "s",
+            "map_session_id": self.mapper.map.session_id,
+            "map_revision": self.mapper.map.revision,
+            "map_frame": "map",
+            "map_from_camera": pose_with_covariance(np.eye(4), None),
+            "associations": [
+                Association(track_id=1, map_object_id=map_object_id, status=status, score=0.9)
+            ],
+            **changes,
+        }
+        instance = Instance(
+            track_id=1, label_value=9, class_id=11, state=Instance.CONFIRMED, area_px=576
+        )
+        messages = {
+            "labels": label_message(labels, head),
+            "instances": InstanceArray(header=head, session_id="s", instances=[instance]),
+            "associations": AssociationArray(header=head, **fields),
+        }
+        if "/tf" not in skip:
+            self.mapper.robot.publishers["/tf"].publish(
+                TFMessage(
+                    transforms=[
+                        transform_message(self.camera, frame.stamp_ns, "map", head.frame_id)
+                    ]
+                )
+            )
+        for name, msg in (("camera_info", info), ("depth", depth)):
+            if name not in skip:
+                self.mapper.robot.publishers[name].publish(msg)
+        for name, msg in messages.items():
+            if name not in skip:
+                self.publishers[name].publish(msg)
+        self.mapper.robot.spin(0.02)
+
+
+def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_late(
+    alone, scene, tmp_path
+):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.sync_wait_s": 0.3})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    mapper.wait(
+        lambda: "nobody publishes it" in mapper.value("problem.labels", "inputs"),
+        "the missing labels to be said",
+    )
+    assert "the map stays as it is meanwhile" in mapper.value("problem.associations", "inputs")
+    mapper.wait(
+        lambda: "no surface can be measured" in mapper.value("problem.depth", "inputs"),
+        "the missing depth to be said",
+    )
+    perception = Perception(mapper, scene)
+    perception.say(1, Association.MATCHED)
+    mapper.wait(lambda: mapper.value("statements.integrated") == "1", "the first frame")
+    mapper.wait(lambda: not mapper.value("problem.labels", "inputs"), "the end of the problem")
+    assert mapper.log.read_text().count("labels: nothing on /vos_ros/labels yet, ") <= 2, (
+        "each reason is said once"
+    )
+
+    perception.say(1, Association.MATCHED, skip=("depth",))
+    mapper.wait(
+        lambda: mapper.value("statements.match without usable points") == "1",
+        "the frame without depth",
+    )
+    perception.say(1, Association.MATCHED, skip=("instances",))
+    mapper.wait(
+        lambda: mapper.value("frames_incomplete", "inputs") == "1", "the frame without instances"
+    )
+    perception.say(1, Association.MATCHED, map_session_id="theirs")
+    mapper.wait(
+        lambda: "'theirs'" in mapper.value("problem.map session"), "the other map to be said"
+    )
+    perception.say(1, 77)
+    mapper.wait(
+        lambda: "status 77" in mapper.value("problem.frame content"), "the wrong status to be said"
+    )
+    perception.say(1, Association.MATCHED)
+    mapper.wait(
+        lambda: (
+            mapper.value("statements.integrated") == "2"
+            and not mapper.value("problem.frame content")
+        ),
+        "all to be well again",
+    )
+    assert mapper.value("frames_left_out") == "1" and mapper.value("failed") == "0"
+
+    late: list[Any] = []
+    before = mapper.map.revision
+    mapper.robot.node.create_subscription(
+        MapObjectArray,
+        "map_objects",
+        late.append,
+        QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+    )
+    mapper.wait(lambda: late and late[-1].revision > before, "a snapshot for the latecomer")
+    assert late[-1].full and len(late[-1].objects) == 3
+
+
+def test_statuses_over_dds_change_the_map(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(
+        **{"node.map_file": tmp_path / "map.json", "node.autosave_s": 0.5, "rules.absent_s": 0.5}
+    )
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    perception = Perception(mapper, scene)
+    merge = Association(
+        track_id=1, map_object_id=2, status=Association.MERGE, score=0.9, related_ids=[3]
+    )
+    for _ in range(5):
+        perception.say(2, Association.MERGE, associations=[merge])
+    mapper.wait(lambda: 3 not in mapper.map and mapper.map.resolve(3) == 2, "the merge")
+    for _ in range(30):
+        perception.say(1, Association.ABSENT)
+    mapper.wait(lambda: 1 not in mapper.map, "the deletion")
+    assert [o.id for o in mapper.map] == [2]
+    mapper.wait(
+        lambda: "1 objects saved" in mapper.log.read_text(), "the map to be saved by itself"
+    )
+    assert [o.id for o in load(tmp_path / "map.json").objects] == [2]
+
+
+def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(
+    alone, scene, tmp_path
+):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(
+        **{
+            "node.map_file": tmp_path / "map.json",
+            "node.pose_source": "tf",
+            "model.independent_s": 0.0,
+        }
+    )
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    perception = Perception(mapper, scene)
+    crept = np.eye(4)
+    crept[2, 3] = -0.04  # what the perception node made of its pose: 4 cm nearer
+    for _ in range(12):
+        perception.say(
+            1, Association.MATCHED, map_from_camera=pose_with_covariance(crept, np.eye(6) * 1e-6)
+        )
+    mapper.wait(lambda: int(mapper.value("statements.integrated") or 0) >= 10, "the frames")
+    mapper.wait(
+        lambda: mapper.robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success,
+        "the file",
+    )
+    (one,) = [o for o in load(tmp_path / "map.json").objects if o.id == 1]
+    assert (
+        abs(float(np.median(one.grid.means()[:, 2])) - 1.0) < 0.005
+        and one.grid.means()[:, 2].min() > 0.97
+    )
+    # Without TF the corrected pose serves, and that is said.
+    for _ in range(3):
+        perception.say(1, Association.MATCHED, skip=("/tf",))
+    mapper.wait(
+        lambda: "serves meanwhile" in mapper.value("problem.camera pose"),
+        "the missing pose to be said",
+    )
+
+
+def test_who_lost_a_change_is_sent_the_whole_map(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(
+        **{"node.map_file": tmp_path / "map.json", "node.behind_s": 0.5, "rules.refresh_s": 0.1}
+    )
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    perception = Perception(mapper, scene)
+    held = mapper.map.revision
+    for _ in range(5):
+        perception.say(1, Association.MATCHED)
+    mapper.wait(lambda: mapper.map.revision > held, "a change")
+    mapper.robot.spin(1.0)
+    assert mapper.value("snapshots_for_who_was_behind") == "0"
+    whole = [m.full for m in mapper.heard].count(True)
+    perception.say(1, Association.MATCHED, map_revision=held)  # it never got the change
+    mapper.wait(lambda: [m.full for m in mapper.heard].count(True) > whole, "the whole map")
+    mapper.wait(lambda: mapper.value("snapshots_for_who_was_behind") == "1", "it to be counted")
+    assert f"speaks of revision {held} of this map" in mapper.log.read_text()
+
+
+def test_reset_starts_an_empty_map(alone, scene, tmp_path):
+    save(squares(scene), tmp_path / "map.json")
+    mapper = alone(**{"node.map_file": tmp_path / "map.json"})
+    mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    answer = mapper.robot.call(Trigger, "/object_mapper/reset", Trigger.Request())
+    assert (
+        answer.success
+        and "3 objects are forgotten" in answer.message
+        and "map.json is overwritten" in answer.message
+    )
+    mapper.wait(lambda: len(mapper.map) == 0 and mapper.map.session_id != "kept", "the empty map")
+    assert mapper.heard[-1].full and mapper.heard[-1].revision == 1
+    assert len(load(tmp_path / "map.json").objects) == 3, "until it is saved"
+    assert mapper.robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success
+    assert (
+        load(tmp_path / "map.json").session_id == mapper.map.session_id
+        and not load(tmp_path / "map.json").objects
+    )
+
+
+def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):
+    (tmp_path / "map.json").write_text("{")
+    process, log = launch(
+        tmp_path,
+        random.SystemRandom().randrange(100, 200),
+        {"node.map_file": tmp_path / "map.json"},
+    )
+    try:
+        assert process.wait(60) == 1, log.read_text()
+    finally:
+        process.kill()
+        process.wait(5)
+    said = log.read_text()
+    assert (
+        "object_mapper: the map" in said
+        and "cut short or damaged" in said
+        and "Traceback" not in said
+    )
+    assert (tmp_path / "map.json").read_text() == "{"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "said"),
+    [
+        ({"node.map_file": "{}/nowhere/map.json"}, MapFileError, "there is no folder"),
+        (
+            {"node.map_file": "{}/map.json", "node.map_frame": "world"},
+            MapFileError,
+            "in frame 'map', node.map_frame is 'world'",
+        ),
+        ({"model.voxel_m": 5.0}, ConfigError, "model.voxel_m: got 5.0 m, wanted 0.001..1"),
+    ],
+)
+def test_what_it_refuses_to_start_with(tmp_path, scene, parameters, error, said):
+    save(squares(scene), tmp_path / "map.json")
+    context = rclpy.Context()
+    rclpy.init(context=context, args=[], domain_id=random.SystemRandom().randrange(100, 200))
+    given = [
+        Parameter(k, value=v.format(tmp_path) if isinstance(v, str) else v)
+        for k, v in parameters.items()
+    ]
+    try:
+        with pytest.raises(error, match=said):
+            ObjectMapperNode(context=context, parameter_overrides=given)
+    finally:
+        rclpy.shutdown(context=context)

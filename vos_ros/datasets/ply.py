@@ -1,0 +1,112 @@
+"""PLY files: reads the vertices of any (ascii or binary, either byte order), writes binary ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Shaped
+
+_TYPES = {
+    "char": "i1",
+    "int8": "i1",
+    "uchar": "u1",
+    "uint8": "u1",
+    "short": "i2",
+    "int16": "i2",
+    "ushort": "u2",
+    "uint16": "u2",
+    "int": "i4",
+    "int32": "i4",
+    "uint": "u4",
+    "uint32": "u4",
+    "float": "f4",
+    "float32": "f4",
+    "double": "f8",
+    "float64": "f8",
+}
+_NAMES = {
+    "i1": "char",
+    "u1": "uchar",
+    "i2": "short",
+    "u2": "ushort",
+    "i4": "int",
+    "u4": "uint",
+    "f4": "float",
+    "f8": "double",
+}
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+
+
+def read_vertices(path: Path) -> Float32[np.ndarray, "M 3"]:
+    """x y z of every vertex, in the file's unit. ValueError names what is wrong with the file."""
+    columns = read_columns(path)
+    return np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
+
+
+def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
+    """Every property of the vertices by its name, x, y and z among them. ValueError names what is wrong with the file."""
+    data = path.read_bytes()
+    end = data.find(b"end_header")
+    if not data.startswith(b"ply") or end < 0:
+        raise ValueError(f"{path}: not a PLY file (no 'ply' line or no 'end_header' line)")
+    start = data.index(b"\n", end) + 1
+    kind, count, fields, first, element = "", 0, [], True, ""
+    for line in data[:end].decode("ascii", "replace").split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        if words[0] == "format":
+            kind = words[1]
+        elif words[0] == "element":
+            element = words[1]
+            if element == "vertex":
+                count = int(words[2])
+                if not first:
+                    raise ValueError(
+                        f"{path}: the element 'vertex' comes after another one; wanted it first"
+                    )
+            first = False
+        elif words[0] == "property" and element == "vertex":
+            if words[1] not in _TYPES:
+                raise ValueError(
+                    f"{path}: vertex property {' '.join(words[1:])!r} cannot be read, wanted one of {', '.join(_TYPES)}"
+                )
+            fields.append((words[2], words[1]))
+    if kind not in _ORDERS or not {"x", "y", "z"} <= {name for name, _ in fields}:
+        raise ValueError(
+            f"{path}: got format {kind!r} with vertex properties {[n for n, _ in fields]}, wanted one of"
+            f" {', '.join(_ORDERS)} with x, y and z"
+        )
+    dtype = np.dtype([(name, _ORDERS[kind] + _TYPES[t]) for name, t in fields])
+    if kind == "ascii":
+        rows = np.array(
+            data[start:].split(None, count * len(fields))[: count * len(fields)], np.float64
+        )
+        if rows.size < count * len(fields):
+            raise ValueError(
+                f"{path}: cut short, got {rows.size // len(fields)} of {count} vertices"
+            )
+        return dict(zip((n for n, _ in fields), rows.reshape(count, len(fields)).T, strict=True))
+    if len(data) - start < count * dtype.itemsize:
+        raise ValueError(
+            f"{path}: cut short, got {(len(data) - start) // dtype.itemsize} of {count} vertices"
+        )
+    table = np.frombuffer(data, dtype, count, start)
+    return {name: table[name] for name, _ in fields}
+
+
+def ply_bytes(columns: Mapping[str, Shaped[np.ndarray, " M"]]) -> bytes:
+    """A binary file of vertices with these properties, in order; columns are of equal length."""
+    count = len(next(iter(columns.values())))
+    table = np.empty(count, [(name, c.dtype.newbyteorder("<")) for name, c in columns.items()])
+    for name, column in columns.items():
+        table[name] = column
+    properties = "".join(
+        f"property {_NAMES[c.dtype.str[1:]]} {name}\n" for name, c in columns.items()
+    )
+    return (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{properties}end_header\n".encode()
+        + table.tobytes()
+    )

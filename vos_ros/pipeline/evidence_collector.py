@@ -1,0 +1,107 @@
+"""What speaks for whom, in one frame: masks, measured surfaces, looks, classes and motion gathered for the associator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from vos_ros.association.appearance import KNOWN, AppearanceGallery, Descriptors
+from vos_ros.association.interface import Match, View
+from vos_ros.association.surfaces import MotionModel, Samples, Surfaces
+from vos_ros.config import Config
+from vos_ros.pipeline.map_view import InstanceMasks, MapView, sampled
+from vos_ros.segmentation.interface import ProvidesFeatures, VideoSegmenter
+from vos_ros.tracking.track_manager import TrackManager
+from vos_ros.types import Frame, MapObject, TrackState
+
+
+class EvidenceCollector:
+    """Remembers, of a session, what objects look like and where tracks were."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._looks = AppearanceGallery(config.association.views)
+        self._surfaces, self._places = Surfaces(), MotionModel()
+        self._descriptors: Descriptors = {}
+
+    def forget_objects(self) -> None:
+        """The map's ids mean other objects from now on."""
+        self._looks.keep_only(())
+
+    def view(
+        self,
+        frame: Frame,
+        scene: MapView,
+        found: InstanceMasks,
+        tracks: TrackManager,
+        objects: Iterable[MapObject],
+        segmenter: VideoSegmenter,
+    ) -> View:
+        """The frame for an associator."""
+        by_id = {o.id: o for o in objects}
+        self._looks.keep_only(by_id)
+        self._places.keep_only(r.track_id for r in tracks)
+        samples = sampled(frame, scene, found)
+        sigma = self._sigma_m(scene, samples)
+        overlaps = self._surfaces.overlaps(
+            samples, by_id.values(), sigma + self._config.mapping.depth_tolerance_m
+        )
+        self._descriptors = {}
+        if self._config.association.views and isinstance(segmenter, ProvidesFeatures):
+            self._descriptors = self._looks.describe(
+                segmenter.features(frame), found.owner, found.track_ids
+            )
+        mine = [tracks[t] for t in found.track_ids]
+        classes = {o.id: o.class_id for o in by_id.values()}
+        # a track's class is that of the object it is held to be, or what a prompt said
+        own = {r.track_id: classes.get(r.map_object_id, r.class_id) for r in mine}
+        measured = (
+            frame.depth > 0
+            if scene.measured is None and frame.depth is not None
+            else scene.measured
+        )
+        return View(
+            found.owner,
+            found.track_ids,
+            found.boxes,
+            scene.predicted_pixels,
+            measured,
+            {r.track_id: r.map_object_id for r in mine},
+            overlaps,
+            self._looks.similarities(self._descriptors),
+            own,
+            classes,
+            self._places.consistency(samples, sigma),
+        )
+
+    def learn(self, matches: Sequence[Match], tracks: TrackManager, scene: MapView) -> None:
+        """What sure matches look like: those of confirmed tracks with the object that they are held to be, most of it in view."""
+        for m in matches:
+            r, e = tracks[m.track_id], m.evidence
+            if (
+                e is not None
+                and e.score >= self._config.association.view_score
+                and r.state == TrackState.CONFIRMED
+                and e.map_object_id == r.map_object_id
+                and m.track_id in self._descriptors
+                and not e.similarity >= KNOWN
+            ):
+                p = scene.projections.get(e.map_object_id)
+                if p is not None and p.visible >= 0.5:
+                    self._looks.learn(e.map_object_id, self._descriptors[m.track_id])
+
+    def _sigma_m(self, scene: MapView, samples: Samples) -> Float64[np.ndarray, "T"]:
+        """How far the pose's uncertainty may move each track's points, 1 sigma."""
+        if scene.T_map_camera is None or scene.pose_cov is None:
+            return np.zeros(len(samples.track_ids))
+        moved, turned = (
+            math.sqrt(float(np.trace(scene.pose_cov[k : k + 3, k : k + 3])) / 3) for k in (0, 3)
+        )
+        return np.asarray(
+            np.hypot(
+                moved, turned * np.linalg.norm(samples.middle - scene.T_map_camera[:3, 3], axis=1)
+            )
+        )

@@ -1,0 +1,203 @@
+"""The map on disk: one JSON file with everything but the points, and beside it a folder with one PLY file per object.
+
+``kitchen.json`` and ``kitchen.objects/000007-5d3f21aa.ply``: id and checksum, so that what has not changed is not written again. The
+points carry, besides x y z (m, map frame), how many points each is the mean of (``weight``), in how many frames it was measured (``hits``)
+and in how many something else was measured in its place (``misses``). A map that is being written never harms the one that is there:
+points go to new files first, then the JSON file is replaced in one step, then points that nobody names any more are removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vos_ros.datasets.ply import ply_bytes, read_columns
+from vos_ros.reference_mapper.model import ObjectModel
+from vos_ros.reference_mapper.object_mapper import SavedMap
+from vos_ros.reference_mapper.voxels import grid_of
+
+FORMAT, VERSION = "vos_ros object map", 1
+_MAX_ID = 2**32 - 1
+
+
+class MapFileError(ValueError):
+    """A saved map that can't be used; the text names the file, what is wrong with it, and the way out."""
+
+
+def points_folder(path: Path) -> Path:
+    """Where the PLY files of a map are."""
+    return path.with_name(f"{path.stem}.objects")
+
+
+def save(saved: SavedMap, path: Path) -> None:
+    """Writes a map; one of that name is replaced when the new one is whole. OSError where the disk refuses."""
+    folder = points_folder(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    entries = [_write_object(o, folder) for o in saved.objects]
+    index = {
+        "format": FORMAT,
+        "version": VERSION,
+        "session_id": saved.session_id,
+        "revision": saved.revision,
+        "stamp_ns": saved.stamp_ns,
+        "frame_id": saved.frame_id,
+        "next_id": saved.next_id,
+        "merged": {str(a): b for a, b in saved.merged.items()},
+        "objects": entries,
+    }
+    fresh = path.with_name(f".{path.name}.part")
+    with fresh.open("w") as file:
+        json.dump(index, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+    named = {e["ply"] for e in entries}
+    for old in folder.glob("*.ply"):
+        if old.name not in named:
+            old.unlink(missing_ok=True)
+
+
+def _write_object(o: ObjectModel, folder: Path) -> dict[str, Any]:
+    grid = o.grid
+    points = grid.means()
+    data = ply_bytes(
+        {
+            **{a: points[:, i] for i, a in enumerate("xyz")},
+            "weight": grid.weights,
+            "hits": grid.hits,
+            "misses": grid.misses,
+        }
+    )
+    crc = zlib.crc32(data)
+    name = f"{o.id:06d}-{crc:08x}.ply"
+    if not (folder / name).is_file():
+        fresh = folder / f".{name}.part"
+        fresh.write_bytes(data)
+        os.replace(fresh, folder / name)
+    low, high = (points.min(0), points.max(0)) if len(points) else (grid.origin_m, grid.origin_m)
+    return {
+        "id": o.id,
+        "class_id": o.class_id,
+        "bbox_min": np.round(low.astype(float), 4).tolist(),
+        "bbox_max": np.round(high.astype(float), 4).tolist(),
+        "observations": o.observations,
+        "existence_log_odds": o.log_odds,
+        "first_seen_ns": o.first_ns,
+        "last_seen_ns": o.last_ns,
+        "measured_ns": o.measured_ns,
+        "class_votes": {str(c): n for c, n in o.votes.items()},
+        "information": o.information.tolist(),
+        "voxel_m": grid.size_m,
+        "origin_m": grid.origin_m.tolist(),
+        "num_points": len(grid),
+        "ply": name,
+        "crc32": crc,
+    }
+
+
+def load(path: Path) -> SavedMap:
+    """Reads a map. MapFileError where a file is missing, cut short, changed by others, or says what can't be."""
+    way_out = f". Put back a copy that is whole, or move {path} away to start an empty map"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(index, dict) or index.get("format") != FORMAT:
+            raise ValueError(f"is no {FORMAT}")
+        if index["version"] != VERSION:
+            raise ValueError(
+                f"has version {index['version']}, and this program reads version {VERSION}"
+            )
+        objects = tuple(_read_object(e, points_folder(path)) for e in index["objects"])
+        saved = SavedMap(
+            str(index["session_id"]),
+            int(index["revision"]),
+            int(index["stamp_ns"]),
+            str(index["frame_id"]),
+            int(index["next_id"]),
+            {int(a): int(b) for a, b in index["merged"].items()},
+            objects,
+        )
+        _check(saved)
+    except json.JSONDecodeError as e:
+        raise MapFileError(f"the map {path} is cut short or damaged: {e}{way_out}") from e
+    except KeyError as e:
+        raise MapFileError(f"the map {path} lacks {e.args[0]!r}{way_out}") from e
+    except (OSError, ValueError, TypeError, AttributeError) as e:
+        raise MapFileError(f"the map {path} can't be used: {e}{way_out}") from e
+    return saved
+
+
+def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
+    name = str(entry["ply"])
+    file = folder / name
+    if Path(name).name != name:
+        raise ValueError(
+            f"object {entry['id']} has its points in {name!r}, wanted the name of a file in {folder}"
+        )
+    if not file.is_file():
+        raise ValueError(f"{file}, the points of object {entry['id']}, is missing")
+    if zlib.crc32(file.read_bytes()) != entry["crc32"]:
+        raise ValueError(
+            f"{file}, the points of object {entry['id']}, is damaged: its checksum is another one than when it was written"
+        )
+    columns = read_columns(file)
+    points = np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
+    size_m, origin_m = float(entry["voxel_m"]), np.array(entry["origin_m"], np.float64)
+    information = np.array(entry["information"], np.float64)
+    if (
+        not size_m > 0
+        or origin_m.shape != (3,)
+        or information.shape != (6, 6)
+        or not np.isfinite(information).all()
+    ):
+        raise ValueError(
+            f"object {entry['id']} has voxel_m {size_m}, origin_m {origin_m}, information of shape {information.shape}: wanted"
+            " a length > 0, three numbers and 6x6 finite ones"
+        )
+    grid = grid_of(
+        size_m,
+        origin_m,
+        points,
+        columns["weight"].astype(np.float64),
+        columns["hits"].astype(np.int32),
+        columns["misses"].astype(np.int32),
+    )
+    measured_ns = entry["measured_ns"]
+    return ObjectModel(
+        int(entry["id"]),
+        grid,
+        int(entry["first_seen_ns"]),
+        int(entry["last_seen_ns"]),
+        int(entry["observations"]),
+        {int(c): int(n) for c, n in entry["class_votes"].items()},
+        float(entry["existence_log_odds"]),
+        information,
+        None if measured_ns is None else int(measured_ns),
+    )
+
+
+def _check(saved: SavedMap) -> None:
+    ids = [o.id for o in saved.objects]
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    if twice:
+        raise ValueError(f"it holds the objects {twice} twice")
+    wrong = [i for i in (*ids, *saved.merged) if not 1 <= i < saved.next_id <= _MAX_ID]
+    if wrong:
+        raise ValueError(
+            f"it holds the ids {wrong}, and its next_id is {saved.next_id}: wanted ids of 1 up to it"
+        )
+    if back := sorted(saved.merged.keys() & set(ids)):
+        raise ValueError(
+            f"it holds the objects {back}, of which it says too that they became part of others"
+        )
+    for start in saved.merged:
+        chain = [start]
+        while chain[-1] in saved.merged:
+            chain.append(saved.merged[chain[-1]])
+            if chain[-1] in chain[:-1]:
+                raise ValueError(f"its merges go round in a circle through {chain}")

@@ -1,0 +1,144 @@
+"""ROS parameters of a node, declared from its config tree; which of them act when."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any, Generic
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+
+from vos_ros.config import ConfigError, Param, Tree, Value, changed, check, params
+
+LIVE = frozenset(
+    {
+        "node.publish_overlay",
+        "node.publish_cloud",
+        "node.publish_markers",
+        "node.tf_wait_s",
+        "node.input_timeout_s",
+    }
+)
+"""Parameters that act at once. The others act when the node is configured."""
+FIXED = frozenset({"node.autostart"})
+"""Parameters that act only when the process starts: read-only."""
+_OTHERS = ("qos_overrides.", "use_sim_time", "start_type_description_service")
+"""Parameters that rclpy declares by itself (and reads from the same overrides)."""
+
+
+def descriptor(param: Param, live: Collection[str], fixed: Collection[str]) -> ParameterDescriptor:
+    """Description with unit, range, choices, and when a change acts, as `ros2 param describe` shows them."""
+    when = (
+        "acts when the process starts"
+        if param.key in fixed
+        else "acts at once"
+        if param.key in live
+        else "acts when the node is configured"
+    )
+    constraints = [f"one of: {', '.join(param.choices)}"] if param.choices else []
+    out = ParameterDescriptor(
+        description=param.help + (f" [{param.unit}]" if param.unit else ""),
+        read_only=param.key in fixed,
+        additional_constraints="; ".join([*constraints, when]),
+    )
+    if param.low is not None and param.high is not None:
+        if param.type is int:
+            out.integer_range = [
+                IntegerRange(from_value=int(param.low), to_value=int(param.high), step=1)
+            ]
+        elif param.type is float:
+            out.floating_point_range = [
+                FloatingPointRange(
+                    from_value=float(param.low), to_value=float(param.high), step=0.0
+                )
+            ]
+    return out
+
+
+def unknown_message(key: str, known: Collection[str]) -> str:
+    """What to say of an override that names no parameter."""
+    near = (
+        get_close_matches(key, known, 1)
+        or [k for k in known if k.split(".")[-1] == key.split(".")[-1]][:1]
+    )
+    return f"unknown parameter {key!r} is ignored" + (
+        f": did you mean {near[0]!r}?" if near else ""
+    )
+
+
+class Parameters(Generic[Tree]):
+    """The parameters of one node: those of ``defaults``, a config tree. ``live`` and ``fixed`` as LIVE and FIXED above.
+
+    ``node`` must have been made with ``automatically_declare_parameters_from_overrides=True``: what the user gave is then there
+    before anything is declared, the unknown and the invalid included. A value that is wrong does not stop the node from starting:
+    it is kept in ``invalid`` (key -> message) until a right one is set, and ``config()`` raises it.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        defaults: Tree,
+        *,
+        live: Collection[str] = LIVE,
+        fixed: Collection[str] = FIXED,
+    ) -> None:
+        self._node, self._defaults, self._live = node, defaults, live
+        self.invalid: dict[str, str] = {}
+        self.unknown: list[str] = []
+        self.configured = False
+        known = {p.key: p for p in params(type(defaults))}
+        given = {
+            key: node.get_parameter(key).value
+            for key in node.get_parameters_by_prefix("")
+            if not key.startswith(_OTHERS)
+        }
+        for key in given:
+            node.undeclare_parameter(key)
+            if key not in known:
+                self.unknown.append(unknown_message(key, known))
+        for key, param in known.items():
+            value = param.default
+            if key in given:
+                try:
+                    value = check(param, given[key])
+                except ConfigError as e:
+                    self.invalid[key] = str(e)
+            node.declare_parameter(key, value, descriptor(param, live, fixed), ignore_override=True)
+        self._known = known
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def config(self) -> Tree:
+        """The tree as the parameters are now. ConfigError while one of them is invalid."""
+        if self.invalid:
+            raise ConfigError("; ".join(self.invalid.values()))
+        return changed(self._defaults, self._values())
+
+    def _values(self) -> Mapping[str, Value]:
+        return {key: self._node.get_parameter(key).value for key in self._known}
+
+    def live(self, key: str) -> Any:
+        """A parameter of LIVE as it is now."""
+        return self._node.get_parameter(key).value
+
+    def _on_set(self, changes: list[Any]) -> SetParametersResult:
+        ours = [c for c in changes if c.name in self._known]
+        late = [c.name for c in ours if self.configured and c.name not in self._live]
+        if late:
+            return SetParametersResult(
+                successful=False,
+                reason=f"{', '.join(late)}: acts when the node is configured; clean it up first"
+                " (ros2 lifecycle set <node> deactivate, then cleanup), set, configure",
+            )
+        try:
+            for change in ours:
+                check(self._known[change.name], change.value)
+        except ConfigError as e:
+            return SetParametersResult(successful=False, reason=str(e))
+        for change in ours:
+            self.invalid.pop(change.name, None)
+        return SetParametersResult(successful=True)

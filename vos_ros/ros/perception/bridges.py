@@ -1,0 +1,113 @@
+"""What other mappers read, in messages they know (``bridges.*``, docs/bridges.md). Off by default; made while somebody subscribes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt16
+from nav_msgs.msg import Odometry
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vos_ros.config import BridgesConfig
+from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.ros.common.conversions import image_message, pose_with_covariance
+from vos_ros.ros.common.subscriptions import OVERRIDABLE
+from vos_ros.sinks.bridges import Landmark, PersistentIds, id_image, landmarks
+from vos_ros.types import Frame, FrameResult
+
+try:  # rtabmap's messages come with rtabmap
+    from rtabmap_msgs.msg import LandmarkDetection, LandmarkDetections
+except ImportError:
+    LandmarkDetection = LandmarkDetections = None
+
+
+class Bridges:
+    """The publishers of the bridges that are on; they are silent while the node is not active."""
+
+    def __init__(self, node: Any, config: BridgesConfig, profile: QoSProfile) -> None:
+        self._node, self._config = node, config
+        self._ids = PersistentIds()
+        kinds: dict[str, Any] = {}
+        if config.label_image == "on":
+            kinds["label_image"] = Image
+        if config.landmarks == "on" and LandmarkDetections is not None:
+            kinds["landmark_detections"] = LandmarkDetections
+        elif config.landmarks == "on":
+            kinds["landmarks"] = Odometry
+            node.get_logger().info(
+                "bridges.landmarks: rtabmap_msgs is not installed, so landmarks are nav_msgs/Odometry on ~/landmarks,"
+                " one message each; with it they are rtabmap_msgs/LandmarkDetections on ~/landmark_detections"
+            )
+        self._publishers = {
+            name: node.create_lifecycle_publisher(
+                kind, f"~/{name}", profile, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE)
+            )
+            for name, kind in kinds.items()
+        }
+
+    def destroy(self) -> None:
+        """Removes the publishers."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def _wanted(self, name: str) -> bool:
+        return name in self._publishers and self._publishers[name].get_subscription_count() > 0
+
+    def publish(
+        self,
+        head: Header,
+        frame: Frame,
+        labels: UInt16[np.ndarray, "H W"],
+        result: FrameResult,
+        objects: ObjectMap,
+    ) -> None:
+        """What is on and wanted of a frame."""
+        if "label_image" in self._publishers:
+            shown = self._ids.shown(
+                result, objects.resolve
+            )  # with every frame, so that ids don't depend on who listens
+            if self._wanted("label_image"):
+                self._publishers["label_image"].publish(
+                    image_message(id_image(labels, result.tracks, shown), "32SC1", head)
+                )
+        for name in ("landmark_detections", "landmarks"):
+            if not self._wanted(name):
+                continue
+            found = landmarks(frame, labels, result, objects.get, self._config)
+            if name == "landmarks":
+                for one in found:
+                    self._publishers[name].publish(odometry(one, head))
+            elif found:
+                self._publishers[name].publish(
+                    LandmarkDetections(
+                        header=head, landmarks=[detection(one, head) for one in found]
+                    )
+                )
+
+    def clear(self) -> None:
+        """Starts the ids over."""
+        self._ids.clear()
+
+
+def odometry(one: Landmark, head: Header) -> Odometry:
+    """A landmark as nav_msgs/Odometry: header of the image (its frame is the camera's optical one), ``child_frame_id`` the object,
+    ``object_ID``; the pose with its covariance. The twist says nothing."""
+    return Odometry(
+        header=head,
+        child_frame_id=f"object_{one.object_id}",
+        pose=pose_with_covariance(one.T_camera_object, one.cov),
+    )
+
+
+def detection(one: Landmark, head: Header) -> Any:
+    """A landmark as rtabmap_msgs/LandmarkDetection."""
+    return LandmarkDetection(
+        header=head,
+        landmark_frame_id=f"object_{one.object_id}",
+        id=one.object_id,
+        pose=pose_with_covariance(one.T_camera_object, one.cov),
+    )

@@ -1,0 +1,64 @@
+"""The pixel embedding of paper 000 by itself: the network of a weights file, and what it says of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+
+from vos_ros.segmentation.checkpoints import CheckpointError, load
+from vos_ros.segmentation.methods.meta.model import META_FORMAT
+from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
+from vos_ros.segmentation.networks.meta import MetaSpec
+
+EMBEDDING_FORMAT = "vos_ros.embedding"
+_IN_META = "embedding."  # where the embedding stands in the weights of the whole method
+
+
+def read_embedding(path: Path | str) -> EmbeddingNet:
+    """The embedding of a weights file, in eval mode: of ``vos-ros train embedding`` or ``vos-ros train meta``. CheckpointError: no such
+    file, a damaged one, or one without an embedding."""
+    weights = load(path)
+    kind, text = weights.header.get("format"), weights.header.get("spec", "")
+    try:
+        if kind == META_FORMAT:
+            spec, prefix = MetaSpec.from_json(text).embedding, _IN_META
+        elif kind == EMBEDDING_FORMAT:
+            spec, prefix = EmbeddingSpec.from_json(text), ""
+        else:
+            raise ValueError(
+                f"its header names no network with an embedding (format {kind!r}, wanted {EMBEDDING_FORMAT!r} or"
+                f" {META_FORMAT!r})"
+            )
+        net = EmbeddingNet(spec)
+        net.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in weights.tensors.items() if k.startswith(prefix)}
+        )
+    except (ValueError, RuntimeError) as e:
+        raise CheckpointError(f"{path}: {e}") from e
+    return net.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def embed_images(
+    net: EmbeddingNet, images: Sequence[UInt8[np.ndarray, "H W 3"]], long_side: int
+) -> Float32[np.ndarray, "Q h w d"]:
+    """The embeddings of RGB images of one size, scaled so that the longer side has about ``long_side`` px. ValueError: no images, or of
+    different sizes."""
+    if len({i.shape for i in images}) != 1:
+        raise ValueError(
+            f"images of {len({i.shape for i in images})} different sizes: wanted one or more, all of one size"
+        )
+    shape = images[0].shape
+    h, w = net.fits(*(round(n * long_side / max(shape[:2])) for n in shape[:2]))
+    out = []
+    for image in images:
+        scaled = cv2.resize(
+            image, (w, h), interpolation=cv2.INTER_AREA if w < shape[1] else cv2.INTER_LINEAR
+        )
+        out.append(net(torch.from_numpy(scaled).permute(2, 0, 1)[None])[0].permute(1, 2, 0).numpy())
+    return np.stack(out)

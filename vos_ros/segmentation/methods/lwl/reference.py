@@ -1,0 +1,308 @@
+"""``segmentation.lwl.compat: reference``: the published LWL program's stream, rule by rule (``reference_rules``).
+
+Every object is tracked alone: a window, a backbone pass and a memory of its own, learned from on every frame whatever it shows. What the
+program leaves to its data sets is ours: where given masks overlap the last one has the pixel, a correction replaces the object's mask
+of the frame (weights of seeds are ignored: the program has none).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from vos_ros.config import SegmentationConfig
+from vos_ros.segmentation.features import resolve_device
+from vos_ros.segmentation.interface import check_known, check_new, check_shapes, check_size
+from vos_ros.segmentation.methods.lwl.model import LwlModel
+from vos_ros.segmentation.methods.lwl.reference_rules import (
+    OUTSIDE,
+    Pair,
+    WeightRule,
+    box_mask,
+    centred,
+    first_patch,
+    first_scale,
+    measure,
+    merge,
+    new_scale,
+    paste,
+    sample_patch,
+)
+from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
+from vos_ros.segmentation.prompts import check_prompt, to_mask
+from vos_ros.types import Box, Frame, Prompt, Seed, Segmentation
+
+_ASPECT = 480 / 832
+_FACTOR = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """How an object is learned. The program has other numbers for objects that start from a box."""
+
+    rule: WeightRule
+    every: int
+    iterations: int
+
+
+_FROM_MASK = _Schedule(WeightRule(), 1, 3)
+_FROM_BOX = _Schedule(WeightRule(rate=0.2, least_first=0.0, even_start=True), 5, 5)
+_ITERATIONS_INIT = 20
+
+
+@dataclass(eq=False, slots=True)
+class _Target:
+    """One object: where it is (row, column), the side of its window, its filters and its memory. ``age`` is 1 on the first frame."""
+
+    schedule: _Schedule
+    centre: Pair
+    scale: float
+    base: Pair
+    filters: Float[torch.Tensor, "1 D C K K"]
+    features: Float[torch.Tensor, "K C h w"]
+    labels: Float[torch.Tensor, "K 1 D h w"]
+    weights: Float[torch.Tensor, "K 1 D h w"]
+    shares: list[float]
+    age: int = 1
+    stored: int = 1
+    slot: int | None = None
+    window: tuple[Pair, float] = ((0.0, 0.0), 1.0)
+    seen: Float[torch.Tensor, "1 C h w"] = field(default_factory=lambda: torch.empty(0))
+
+
+class ReferenceLwl:
+    """The ``lwl`` method with the published program's rules, in single precision unless the configuration asks for another."""
+
+    def __init__(self, config: SegmentationConfig) -> None:
+        self._device = resolve_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        lwl = config.lwl
+        self._model = LwlModel(
+            replace(lwl, precision="fp32") if lwl.precision == "auto" else lwl, self._device
+        )
+        self._net, self._slots = self._model.net, lwl.memory_size
+        self._out = self._net.fits(round(lwl.long_side * _ASPECT), lwl.long_side)
+        self._targets: dict[int, _Target | None] = {}  # None: never seen, nothing to learn from yet
+        self._shape: tuple[int, int] | None = None
+        self._current: Frame | None = None
+        self._scores: dict[int, Float[torch.Tensor, "H W"]] = {}
+        self._probs: Float[torch.Tensor, "N1 H W"] = torch.empty(0)
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return tuple(self._targets)
+
+    @torch.inference_mode()
+    def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
+        check_size(self._shape if self._targets else None, frame)
+        check_new(self._targets, seeds, frame.shape)
+        image = self._model.upload(frame.rgb)
+        given = {s.object_id: self._given(s.prompt, frame, image) for s in seeds}
+        if self._current is not frame:
+            self._track(frame, image)
+        for s in seeds:
+            scores, box = given[s.object_id]
+            self._impose(s.object_id, scores)
+            self._targets[s.object_id] = (
+                self._start(image, torch.sigmoid(scores), box, isinstance(s.prompt, Box))
+                if box
+                else None
+            )
+        return self._merged()
+
+    @torch.inference_mode()
+    def step(self, frame: Frame) -> Segmentation:
+        check_size(self._shape if self._targets else None, frame)
+        self._track(frame, self._model.upload(frame.rgb))
+        return self._merged()
+
+    @torch.inference_mode()
+    def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
+        check_known(self._targets, (s.object_id for s in corrections))
+        check_shapes(corrections, frame.shape)
+        check_size(self._shape, frame)
+        image = self._model.upload(frame.rgb)
+        given = {s.object_id: self._given(s.prompt, frame, image) for s in corrections}
+        if self._current is not frame:
+            self._track(frame, image)
+        for s in corrections:
+            scores, box = given[s.object_id]
+            self._impose(s.object_id, scores)
+            if self._targets[s.object_id] is None and box:
+                self._targets[s.object_id] = self._start(
+                    image, torch.sigmoid(scores), box, isinstance(s.prompt, Box)
+                )
+        return self._merged()
+
+    def drop(self, object_ids: Collection[int]) -> None:
+        check_known(self._targets, object_ids)
+        rows = [
+            0,
+            *(row for row, i in enumerate(self._targets, start=1) if i not in set(object_ids)),
+        ]
+        for i in set(object_ids):
+            del self._targets[i]
+            self._scores.pop(i, None)
+        self._probs = self._probs[rows]
+
+    # -- the frame -------------------------------------------------------------------------------------------------------------
+
+    def _track(self, frame: Frame, image: Float[torch.Tensor, "1 3 H W"]) -> None:
+        """Every object alone, from the merged probabilities of the frame before."""
+        self._shape, self._current = frame.shape, frame
+        self._scores = {
+            i: torch.full(frame.shape, -OUTSIDE, device=self._device)
+            if t is None
+            else self._track_one(t, image, before)
+            for (i, t), before in zip(self._targets.items(), self._probs[1:], strict=True)
+        }
+
+    def _track_one(
+        self,
+        target: _Target,
+        image: Float[torch.Tensor, "1 3 H W"],
+        before: Float[torch.Tensor, "H W"],
+    ) -> Float[torch.Tensor, "H W"]:
+        """Learns from the frame before, moves the window, and gives the image's logits."""
+        target.age += 1
+        if target.age > 2:
+            self._learn(target, before)
+        found = measure(before)
+        if found is not None:
+            target.centre, sides = found
+            target.scale = new_scale(sides, target.base, target.scale)
+        cells = (target.features.shape[-2], target.features.shape[-1])
+        at = centred(target.centre, target.scale, self._out, cells, self._net.spec.kernel_size)
+        patch, corners = sample_patch(image, at, self._side(target.scale), self._out, inside=True)
+        target.window = (at, target.scale)
+        maps = self._net.extract(patch)
+        target.seen = self._net.target_features(maps)
+        logits = self._net.decode(
+            apply_filters(target.seen, target.filters), self._net.context(maps), self._out
+        ).float()
+        return paste(logits, corners, (image.shape[-2], image.shape[-1]))
+
+    def _side(self, scale: float) -> Pair:
+        h, w = (float(np.float32(scale) * np.float32(n)) for n in self._out)
+        return h, w
+
+    def _merged(self) -> Segmentation:
+        """Soft aggregation of the frame's scores; the next frame is tracked from it."""
+        if not self._targets:
+            shape = self._shape or (0, 0)
+            self._probs = torch.ones((1, *shape), device=self._device)
+        else:
+            self._probs = merge(torch.stack([self._scores[i] for i in self._targets]))
+        return Segmentation(self.object_ids, self._probs)
+
+    def _impose(self, object_id: int, scores: Float[torch.Tensor, "H W"]) -> None:
+        """An object's scores of the frame as given; what was given to others before has to give way."""
+        for other in self._scores.values():
+            other[(scores >= OUTSIDE) & (other >= OUTSIDE)] = -OUTSIDE
+        self._scores[object_id] = scores
+
+    # -- seeds and learning ----------------------------------------------------------------------------------------------------
+
+    def _given(
+        self, prompt: Prompt, frame: Frame, image: Float[torch.Tensor, "1 3 H W"]
+    ) -> tuple[Float[torch.Tensor, "H W"], tuple[float, float, float, float] | None]:
+        """The logits of a prompt, and its box x y w h; None of an empty mask. Boxes go through the box encoder where there is one, on the
+        whole image as it is (sec. 3.7)."""
+        if isinstance(prompt, Box) and self._net.box_label_encoder is not None:
+            check_prompt(prompt, frame.shape)
+            x0, y0, x1, y1 = (float(v) for v in prompt.xyxy)
+            box = (x0, y0, x1 - x0, y1 - y0)
+            maps = self._net.extract(image, any_size=True)
+            plane = box_mask(box, frame.shape).to(self._device)[None, None]
+            encoding = self._net.encode_boxes(self._net.target_features(maps), plane)
+            return self._net.decode(encoding, self._net.context(maps), frame.shape)[
+                0, 0
+            ].float(), box
+        mask = to_mask(prompt, frame)
+        scores = torch.from_numpy(np.where(mask, np.float32(OUTSIDE), np.float32(-OUTSIDE))).to(
+            self._device
+        )
+        return scores, _box(mask)
+
+    def _start(
+        self,
+        image: Float[torch.Tensor, "1 3 H W"],
+        mask: Float[torch.Tensor, "H W"],
+        box: tuple[float, float, float, float],
+        from_box: bool,
+    ) -> _Target:
+        """An object's first frame: its window, its first sample, its filters."""
+        x, y, w, h = box
+        sides = (max(h, 1.0), max(w, 1.0))
+        whole = (image.shape[-2], image.shape[-1])
+        scale, shrunk = first_scale(sides, _FACTOR, self._out, whole)
+        centre = (y + (sides[0] - 1) / 2, x + (sides[1] - 1) / 2)
+        features = self._net.target_features(
+            self._net.extract(first_patch(image, centre, shrunk, self._out))
+        )
+        labels, weights = self._net.encode(
+            first_patch(mask[None, None], centre, shrunk, self._out, mask=True)
+        )
+        spec = self._net.spec
+        filters = features.new_zeros(
+            (1, spec.num_filters, spec.target_channels, spec.kernel_size, spec.kernel_size)
+        )
+        stores = [
+            torch.cat([t, t.new_zeros((self._slots - 1, *t.shape[1:]))])
+            for t in (features, labels, weights)
+        ]
+        target = _Target(
+            _FROM_BOX if from_box else _FROM_MASK,
+            centre,
+            scale,
+            (sides[0] / scale, sides[1] / scale),
+            filters,
+            stores[0],
+            stores[1],
+            stores[2],
+            [1.0] + [0.0] * (self._slots - 1),
+        )
+        target.filters = self._descend(target, _ITERATIONS_INIT)
+        return target
+
+    def _learn(self, target: _Target, before: Float[torch.Tensor, "H W"]) -> None:
+        """The frame before with its merged probabilities into the memory, whatever they are; and an update where it is time."""
+        at, scale = target.window
+        mask, _ = sample_patch(
+            before[None, None], at, self._side(scale), self._out, inside=True, mask=True
+        )
+        labels, weights = self._net.encode(mask)
+        rule = target.schedule.rule
+        slot = rule.slot(target.shares, target.stored)
+        target.shares = rule.update(target.shares, slot, target.slot)
+        target.slot, target.stored = slot, min(target.stored + 1, self._slots)
+        target.features[slot], target.labels[slot], target.weights[slot] = (
+            target.seen[0],
+            labels[0],
+            weights[0],
+        )
+        if (target.age - 1) % target.schedule.every == 0:
+            target.filters = self._descend(target, target.schedule.iterations)
+
+    def _descend(self, target: _Target, iterations: int) -> Float[torch.Tensor, "1 D C K K"]:
+        """Eq. (4); a sample's share multiplies the residual, as W does."""
+        n = target.stored
+        shares = torch.tensor(target.shares[:n], device=self._device)[:, None, None, None, None]
+        rows = torch.zeros(1, dtype=torch.long, device=self._device)
+        block = Samples(
+            target.features[:n], rows, target.labels[:n], (target.weights[:n] * shares).square()
+        )
+        return steepest_descent(target.filters, [block], self._net.ridge, iterations)
+
+
+def _box(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float, float, float] | None:
+    """x y w h of a mask's pixels, the last row and column not counted, as the program does; None where it has none."""
+    ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+    if ys.size == 0:
+        return None
+    return float(xs[0]), float(ys[0]), float(xs[-1] - xs[0]), float(ys[-1] - ys[0])
