@@ -10,7 +10,6 @@ from PIL import Image
 
 from vos_ros.evaluation.oracle import OracleSegmenter
 from vos_ros.evaluation.score import Truth
-from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
 H, W = 24, 32
@@ -48,7 +47,7 @@ def box(x0: int, y0: int, x1: int, y1: int) -> Mask:
 
 def test_a_rough_seed_becomes_the_true_mask_and_follows(truth: Truth) -> None:
     oracle = OracleSegmenter(truth)
-    assert isinstance(oracle, VideoSegmenter)
+    assert oracle.uses_image
     seeded = oracle.seed(frame(0), [Seed(40, box(4, 4, 12, 12)), Seed(41, box(15, 10, 25, 18))])
     assert seeded.object_ids == (40, 41) and float(seeded.probs.sum(0).min()) == pytest.approx(1.0)
     labels = oracle.step(frame(2)).labels()

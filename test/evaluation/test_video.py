@@ -29,6 +29,7 @@ from vos_ros.evaluation.video import (
     write_csv,
     youtube_vos_frames,
 )
+from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.types import Frame, Mask, Seed, Segmentation
 
 
@@ -41,7 +42,7 @@ def shifted(root: Path, out: Path, dx: int = 3) -> Path:
     return out
 
 
-class Sticky:
+class Sticky(VideoSegmenter):
     """Says of every frame what it was shown last, and keeps what it was given."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ import torch
 from vos_ros import config as configuration
 from vos_ros.discovery.proposals import Proposals, ProposerInput
 from vos_ros.pipeline import Pipeline
-from vos_ros.segmentation.interface import check_known, check_new
+from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.types import (
     AssociationStatus,
@@ -55,7 +55,7 @@ def world() -> World:
     return World()
 
 
-class Perfect:
+class Perfect(VideoSegmenter):
     """The ground-truth segmenter: follows the object that a seed covers most, background included."""
 
     def __init__(self, truth: Callable[[Frame], np.ndarray]) -> None:

@@ -10,12 +10,12 @@ from jaxtyping import UInt8
 
 from vos_ros.datasets.masks import VOID, read_mask
 from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
-from vos_ros.segmentation.interface import check_known, check_new, check_shapes
+from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.types import Frame, Seed, Segmentation
 
 
-class OracleSegmenter:
+class OracleSegmenter(VideoSegmenter):
     """A ``VideoSegmenter`` that looks its masks up. An object is the true one that its seed covers most, found again at every seed and
     correction; one whose seed lies on background is never found. ValueError where a frame has no ground truth."""
 

@@ -13,7 +13,7 @@ from vos_ros.association.interface import Match, View
 from vos_ros.association.surfaces import MotionModel, Samples, Surfaces
 from vos_ros.config import Config
 from vos_ros.pipeline.map_view import InstanceMasks, MapView, sampled
-from vos_ros.segmentation.interface import ProvidesFeatures, VideoSegmenter
+from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.tracking.track_manager import TrackManager
 from vos_ros.types import Frame, MapObject, TrackState
 
@@ -50,7 +50,7 @@ class EvidenceCollector:
             samples, by_id.values(), sigma + self._config.mapping.depth_tolerance_m
         )
         self._descriptors = {}
-        if self._config.association.views and isinstance(segmenter, ProvidesFeatures):
+        if self._config.association.views:
             self._descriptors = self._looks.describe(
                 segmenter.features(frame), found.owner, found.track_ids
             )

@@ -35,8 +35,7 @@ from vos_ros.pipeline.map_view import (
     track_summary,
 )
 from vos_ros.segmentation.fusion import Prior, fuse, limit_runaway_masks, projection_is_reliable
-from vos_ros.segmentation.interface import OnlineLearner, VideoSegmenter
-from vos_ros.segmentation.methods.null.segmenter import NullSegmenter
+from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.segmentation.registry import create
 from vos_ros.tracking.track_manager import TrackManager
@@ -279,7 +278,7 @@ class Pipeline:
     ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"]] | None:
         """The pose that the followed objects speak for; None where it is sure already, or nobody is followed who could speak."""
         if (
-            isinstance(self._segmenter, NullSegmenter)
+            not self._segmenter.uses_image
             or max(scene.sigma_px.values(), default=0.0)
             <= self.config.pose.image_correction_min_sigma_px
         ):
@@ -440,7 +439,7 @@ class Pipeline:
 
     def _fuse(self, frame: Frame, scene: MapView, segmentation: Segmentation) -> Segmentation:
         """Image and map together. The null method has no image evidence: with it the projection stands alone."""
-        if not isinstance(self._segmenter, NullSegmenter):
+        if self._segmenter.uses_image:
             sigma_px = max(scene.sigma_px.values(), default=0.0)
             free = {
                 t: box
@@ -492,8 +491,7 @@ class Pipeline:
         self._teach(frame, scene, segmentation, found)
         watch.lap("segmentation")
         self._propose(frame, scene, found, watch)
-        if isinstance(self._segmenter, OnlineLearner):
-            self._segmenter.learn_pending()
+        self._segmenter.learn_pending()
         watch.lap("segmentation")
 
     def _teach(
@@ -505,7 +503,7 @@ class Pipeline:
         if (
             scene.T_map_camera is None
             or not segmentation.object_ids
-            or isinstance(self._segmenter, NullSegmenter)
+            or not self._segmenter.uses_image
         ):
             return
         if self._since_taught < self.config.tracking.segmenter_update_interval:
@@ -597,7 +595,7 @@ class Pipeline:
         """Starts what stands in view and nobody knows; it is in the results from the next frame on. A proposed track that has lost its
         object before the map has it is no longer segmented, lest it take what looks alike: it goes on where something stands at its place
         again. The null method could not follow any of it."""
-        if isinstance(self._segmenter, NullSegmenter):
+        if not self._segmenter.uses_image:
             return
         sight = ProposerInput(
             frame,

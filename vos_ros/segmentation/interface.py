@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -11,13 +11,18 @@ from jaxtyping import Float
 from vos_ros.types import Frame, Mask, Scribble, Seed, Segmentation
 
 
-@runtime_checkable
 class VideoSegmenter(Protocol):
     """Follows objects through one stream. One per stream, not thread-safe; chosen by name from the registry.
 
-    A frame is first stepped or seeded, then possibly updated. ``seed`` and ``update`` return the segmentation of the given
-    frame with the new or corrected objects in it.
+    A frame is first stepped or seeded, then possibly updated. ``seed`` and ``update`` return the
+    segmentation of the given frame with the new or corrected objects in it.
+
+    A method derives from this class: ``uses_image``, ``features`` and ``learn_pending`` then have
+    the values of a method that segments images, has no features to share and learns at once.
     """
+
+    uses_image: bool = True
+    """False where masks are repeated as given and say nothing of the image (the null method)."""
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -41,23 +46,20 @@ class VideoSegmenter(Protocol):
         """Stops following. KeyError: an unknown id; then nothing is dropped."""
         ...
 
-
-@runtime_checkable
-class ProvidesFeatures(Protocol):
-    """A segmenter that can say what it sees by: what looks are compared with."""
-
     def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
-        """Deep features of the whole image of a frame just stepped, seeded or updated; None where it was not seen whole."""
-        ...
+        """Return deep features of the whole image, by which appearance is compared.
 
-
-@runtime_checkable
-class OnlineLearner(Protocol):
-    """A segmenter that learns from a frame when the next one comes, unless it is told that there is time before."""
+        ``frame`` was just stepped, seeded or updated. None where the method has no features, or did
+        not process the image as a whole.
+        """
+        return None
 
     def learn_pending(self) -> None:
-        """Learns now what it would have learned then."""
-        ...
+        """Learn now what would else be learned at the beginning of the next frame.
+
+        The results are the same either way. Does nothing where nothing is pending.
+        """
+        return None
 
 
 def check_new(followed: Iterable[int], seeds: Sequence[Seed], shape: tuple[int, int]) -> None:

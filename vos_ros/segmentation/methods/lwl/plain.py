@@ -19,7 +19,13 @@ from vos_ros.config import ConfigError, SegmentationConfig
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.features import FeatureExtractor, resolve_device
-from vos_ros.segmentation.interface import check_known, check_new, check_shapes, check_size
+from vos_ros.segmentation.interface import (
+    VideoSegmenter,
+    check_known,
+    check_new,
+    check_shapes,
+    check_size,
+)
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.types import Frame, Seed, Segmentation
@@ -50,7 +56,7 @@ class _Memory:
         self.anchors.discard(object_id)
 
 
-class PlainLwl:
+class PlainLwl(VideoSegmenter):
     """``segmentation.lwl.model: plain``. All objects share one feature pass per frame; their target models are one batch of filters."""
 
     def __init__(self, config: SegmentationConfig) -> None:

@@ -16,7 +16,13 @@ from jaxtyping import Bool, Float
 
 from vos_ros.config import SegmentationConfig
 from vos_ros.segmentation.features import resolve_device
-from vos_ros.segmentation.interface import check_known, check_new, check_shapes, check_size
+from vos_ros.segmentation.interface import (
+    VideoSegmenter,
+    check_known,
+    check_new,
+    check_shapes,
+    check_size,
+)
 from vos_ros.segmentation.methods.lwl.model import LwlModel
 from vos_ros.segmentation.methods.lwl.reference_rules import (
     OUTSIDE,
@@ -74,7 +80,7 @@ class _Target:
     seen: Float[torch.Tensor, "1 C h w"] = field(default_factory=lambda: torch.empty(0))
 
 
-class ReferenceLwl:
+class ReferenceLwl(VideoSegmenter):
     """The ``lwl`` method with the published program's rules, in single precision unless the configuration asks for another."""
 
     def __init__(self, config: SegmentationConfig) -> None:

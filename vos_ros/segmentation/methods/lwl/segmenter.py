@@ -66,7 +66,7 @@ class EncodedWindows:
     views: Float[torch.Tensor, "n 3"] | None
 
 
-class Lwl:
+class Lwl(VideoSegmenter):
     """The ``lwl`` method with trained networks."""
 
     def __init__(self, config: SegmentationConfig) -> None:

@@ -92,7 +92,7 @@ class EncodedWindows:
     columns: slice
 
 
-class Meta:
+class Meta(VideoSegmenter):
     """The ``meta`` method."""
 
     def __init__(self, config: SegmentationConfig) -> None:

@@ -10,14 +10,22 @@ import torch
 from jaxtyping import Bool
 
 from vos_ros.config import SegmentationConfig
-from vos_ros.segmentation.interface import check_known, check_new, check_shapes, check_size
+from vos_ros.segmentation.interface import (
+    VideoSegmenter,
+    check_known,
+    check_new,
+    check_shapes,
+    check_size,
+)
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.segmentation.registry import register
 from vos_ros.types import Frame, Seed, Segmentation
 
 
-class NullSegmenter:
+class NullSegmenter(VideoSegmenter):
     """Holds each object's last given mask."""
+
+    uses_image = False
 
     def __init__(self, config: SegmentationConfig) -> None:
         self._masks: dict[int, Bool[np.ndarray, "H W"]] = {}
