@@ -64,7 +64,8 @@ def node(context: LaunchContext) -> list[Node]:
     logger = ".".join([*filter(None, given["namespace"].split("/")), given["name"]])
     if not os.path.isfile(given["config"]):
         raise FileNotFoundError(
-            f"config:={given['config']} is no file; a copy of share/vos_ros/config/vos_ros.yaml is a good start"
+            f"config:={given['config']} is no file; a copy of "
+            "share/vos_ros/config/vos_ros.yaml is a good start"
         )
     return [
         Node(

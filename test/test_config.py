@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,19 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vos_ros.config import (
+    RENAMED,
     Config,
     ConfigError,
+    OptionGroup,
     Param,
+    changed,
     check,
     dump,
     flat_keys,
     flatten,
     from_flat,
     load,
+    nested,
+    option,
+    option_group,
     params,
+    register_options,
 )
+from vos_ros.config import plugins as plugin_registry
 
-PARAMS = {p.key: p for p in params()}
+PARAMS = {p.key: p for p in params(Config)}
 
 
 def values(p: Param) -> st.SearchStrategy[object]:
@@ -194,5 +205,102 @@ def test_the_shipped_files_are_legal() -> None:
 
 def test_a_section_with_nothing_in_it_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "vos_ros.yaml"
-    path.write_text("tracking:\nassociation:\n  continuity: 0.1\n")
-    assert load(path) == from_flat({"association.continuity": 0.1})
+    path.write_text("tracking:\nassociation:\n  current_match_bonus: 0.1\n")
+    assert load(path) == from_flat({"association.current_match_bonus": 0.1})
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_a_former_name_is_refused_with_the_present_one(old: str) -> None:
+    assert old not in PARAMS and RENAMED[old] in PARAMS
+    with pytest.raises(ConfigError, match=f"{old}.*renamed.*{RENAMED[old]}"):
+        from_flat({old: PARAMS[RENAMED[old]].default})
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourOptions:
+    """Options of a plugin."""
+
+    bins: int = option(8, "bins per channel", low=1, high=64)
+    space: str = option("rgb", "colour space", choices=("rgb", "lab"))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeOptions:
+    """Options of another plugin."""
+
+    sides: int = option(4, "sides", low=3, high=9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section that plugins add to."""
+
+    inlined: OptionGroup = option_group("plugins_of_a_test", inline=True)
+    named: OptionGroup = option_group("plugins_of_a_test")
+    rate: float = option(1.0, "rate", low=0.0, high=2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A tree with such a section."""
+
+    part: Section = dataclasses.field(default_factory=Section)
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package whose two modules register options when they are imported."""
+    folder = tmp_path / "plugins_of_a_test"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    for module in ("shape", "colour"):
+        (folder / f"{module}.py").write_text(
+            f"import sys\nregister, options = sys.modules['plugins_of_a_test'].of['{module}']\n"
+            f"register('plugins_of_a_test', '{module}', options)\n"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = importlib.import_module("plugins_of_a_test")
+    package.of = {  # type: ignore[attr-defined]
+        "shape": (register_options, ShapeOptions),
+        "colour": (register_options, ColourOptions),
+    }
+    yield
+    plugin_registry.forget("plugins_of_a_test")
+    for name in [n for n in sys.modules if n.startswith("plugins_of_a_test")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("plugins")
+def test_plugins_bring_their_options_to_the_tree() -> None:
+    assert [p.key for p in params(Whole)] == [
+        "part.colour.bins",
+        "part.colour.space",
+        "part.shape.sides",
+        "part.named.colour.bins",
+        "part.named.colour.space",
+        "part.named.shape.sides",
+        "part.rate",
+    ]
+    tree = changed(Whole(), {"part.colour.bins": 5, "part.named.shape.sides": 3})
+    assert tree.part.inlined["colour"] == ColourOptions(bins=5)
+    assert tree.part.inlined.of(ShapeOptions) == ShapeOptions()
+    assert tree.part.named["shape"] == ShapeOptions(sides=3)
+    assert tree != Whole() and changed(tree, flatten(Whole())) == changed(Whole(), {})
+    assert from_tree(nested(tree)) == tree and hash(tree) == hash(from_tree(nested(tree)))
+    assert list(tree.part.named) == ["colour", "shape"]
+
+
+def from_tree(tree: dict[str, object]) -> Whole:
+    return changed(Whole(), flat_keys(tree))
+
+
+@pytest.mark.usefixtures("plugins")
+def test_wrong_options_of_a_plugin_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"part\.colour\.bins: got 0, wanted 1\.\.64"):
+        changed(Whole(), {"part.colour.bins": 0})
+    with pytest.raises(ConfigError, match=r"did you mean 'part\.shape\.sides'"):
+        changed(Whole(), {"part.shape.side": 3})
+    with pytest.raises(KeyError, match="Section is not registered"):
+        Whole().part.named.of(Section)
+    with pytest.raises(ValueError, match="'shape' are registered twice"):
+        register_options("plugins_of_a_test", "shape", ShapeOptions)

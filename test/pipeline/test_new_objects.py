@@ -101,7 +101,7 @@ def pipeline_of(world: World, perfect: bool = True, **changes: object) -> Pipeli
         "proposals.mode": "depth",
         "proposals.min_px": 60,
         "proposals.period_s": 0.1,
-        "proposals.confirm_frames": 3,
+        "proposals.confirm_detections": 3,
         "proposals.confirm_s": 0.2,
         "segmentation.device": "cpu",
         **{k.replace("__", "."): v for k, v in changes.items()},

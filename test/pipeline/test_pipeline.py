@@ -385,7 +385,9 @@ def test_a_result_is_told_before_anything_is_learned_from_it() -> None:
             done.append("settle")
             self.inner.learn_pending()
 
-    pipelines = [started(tracking__teach_every=1, proposals__mode="depth") for _ in range(2)]
+    pipelines = [
+        started(tracking__segmenter_update_interval=1, proposals__mode="depth") for _ in range(2)
+    ]
     pipelines[0]._segmenter = Noting(pipelines[0]._segmenter)  # type: ignore[assignment]
     for k in range(6):
         told: list[FrameResult] = []
@@ -498,7 +500,7 @@ def test_label_values_and_ids_stay_while_objects_come_and_go() -> None:
 
 
 def test_an_object_behind_something_is_occluded_and_then_back() -> None:
-    pipeline = started(tracking__teach_every=1)
+    pipeline = started(tracking__segmenter_update_interval=1)
     for i in range(5):
         step(pipeline, frame(i, shift=0.0))
     hidden = frame(5, shift=0.0, shown=(2,))

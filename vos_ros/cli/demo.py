@@ -215,18 +215,18 @@ def play(
     import json
     import os
     import sys
-    from dataclasses import asdict
 
     import yaml
 
     from vos_ros.cli.processes import Processes, free_domain
+    from vos_ros.config import nested
 
     ready, sent = out / "recorder.ready", out / "player.json"
     for stale in (ready, sent):
         stale.unlink(missing_ok=True)
     parameters = out / "node.yaml"
     parameters.write_text(
-        yaml.safe_dump({NODE: {"ros__parameters": asdict(config)}}, sort_keys=False)
+        yaml.safe_dump({NODE: {"ros__parameters": nested(config)}}, sort_keys=False)
     )
     # A domain of its own: other nodes on this machine or in this network must neither hear nor disturb it.
     env = {

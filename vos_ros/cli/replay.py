@@ -43,9 +43,9 @@ class ListConfig(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        from vos_ros.config import params
+        from vos_ros.config import Config, params
 
-        for p in params():
+        for p in params(Config):
             bounds = (
                 f" [{p.low:g} .. {p.high:g}]" if p.low is not None and p.high is not None else ""
             )

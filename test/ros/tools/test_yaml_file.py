@@ -1,56 +1,57 @@
-"""The parameter files in config/ and the config trees say the same."""
+"""The parameter files in config/ and the config trees have the same parameters."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
-from vos_ros import config
-from vos_ros.reference_mapper.config import MapperConfig
-from vos_ros.rgbd_odometry.config import SlamConfig
-from vos_ros.ros.tools import yaml_file
+from vos_ros.config import Config, changed, flat_keys, load, params
+from vos_ros.ros.tools.yaml_file import FILES, text
 
-FILE = Path(__file__).resolve().parents[3] / "config/vos_ros.yaml"
-MAPPER_FILE = FILE.with_name("object_mapper.yaml")
-SLAM_FILE = FILE.with_name("rgbd_slam.yaml")
+FOLDER = Path(__file__).resolve().parents[3] / "config"
 
 
-def test_the_file_is_what_the_tree_says():
-    assert FILE.read_text() == yaml_file.text(), (
-        "run: python -m vos_ros.ros.tools.yaml_file > config/vos_ros.yaml"
-    )
+def values_of(name: str) -> dict[str, object]:
+    """Every parameter that a file sets, by its dotted key."""
+    return flat_keys(yaml.safe_load((FOLDER / name).read_text())["/**"]["ros__parameters"])
 
 
-def test_the_file_gives_the_defaults_and_names_every_parameter():
-    assert config.load(FILE) == config.Config()
-    tree = yaml.safe_load(FILE.read_text())
-    assert set(config.flat_keys(tree["/**"]["ros__parameters"])) == {p.key for p in config.params()}
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_is_the_one_that_the_tree_gives(name: str) -> None:
+    written = (FOLDER / name).read_text(encoding="utf-8")
+    assert written == text(FILES[name]), "run: python -m vos_ros.ros.tools.yaml_file config"
+    assert max(map(len, written.splitlines())) <= 100
 
 
-def test_every_remark_has_the_help_unit_and_bounds():
-    text = FILE.read_text()
-    for param in config.params():
-        assert param.help in text
-    assert (
-        "# images, depth and camera_info whose stamps differ by less belong together [s] (0..1)"
-        in text
-    )
+@pytest.mark.parametrize("name", [n for n, f in FILES.items() if not f.only_basic])
+def test_the_file_sets_every_parameter_of_its_tree_to_its_default(name: str) -> None:
+    tree = FILES[name].tree
+    assert set(values_of(name)) == {p.key for p in params(tree)}
+    assert changed(tree(), values_of(name)) == tree()
 
 
-def test_the_mappers_file_is_what_its_tree_says():
-    assert MAPPER_FILE.read_text() == yaml_file.text(MapperConfig), (
-        "run: python -m vos_ros.ros.tools.yaml_file mapper"
-    )
-    values = config.flat_keys(yaml.safe_load(MAPPER_FILE.read_text())["/**"]["ros__parameters"])
-    assert config.changed(MapperConfig(), values) == MapperConfig()
-    assert set(values) == {p.key for p in config.params(MapperConfig)}
+def test_the_file_to_start_from_sets_the_basic_parameters_alone() -> None:
+    given = values_of("vos_ros.yaml")
+    assert set(given) == {p.key for p in params(Config) if p.basic}
+    assert 8 <= len(given) <= 12
+    assert load(FOLDER / "vos_ros.yaml") == Config()
 
 
-def test_the_trackers_file_is_what_its_tree_says():
-    assert SLAM_FILE.read_text() == yaml_file.text(SlamConfig), (
-        "run: python -m vos_ros.ros.tools.yaml_file slam"
-    )
-    values = config.flat_keys(yaml.safe_load(SLAM_FILE.read_text())["/**"]["ros__parameters"])
-    assert config.changed(SlamConfig(), values) == SlamConfig()
-    assert set(values) == {p.key for p in config.params(SlamConfig)}
+def test_a_changed_value_in_a_copy_reaches_the_tree(tmp_path: Path) -> None:
+    copy = tmp_path / "mine.yaml"
+    original = (FOLDER / "vos_ros_advanced.yaml").read_text()
+    copy.write_text(original.replace("lost_s: 1.0", "lost_s: 4.5"))
+    assert load(copy) == changed(Config(), {"tracking.lost_s": 4.5})
+
+
+def test_help_unit_and_bounds_stand_above_a_parameter() -> None:
+    lines = (FOLDER / "vos_ros_advanced.yaml").read_text().splitlines()
+    at = lines.index("      sync_slop_s: 0.02")
+    above = []
+    while lines[at - 1].lstrip().startswith("#"):
+        at -= 1
+        above.insert(0, lines[at].lstrip(" #"))
+    said = "images, depth and camera_info whose stamps differ by less belong together [s] (0..1)"
+    assert " ".join(above) == said

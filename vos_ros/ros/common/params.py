@@ -13,7 +13,17 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 
-from vos_ros.config import ConfigError, Param, Tree, Value, changed, check, params
+from vos_ros.config import (
+    RENAMED,
+    ConfigError,
+    Param,
+    Tree,
+    Value,
+    changed,
+    check,
+    params,
+    unknown_parameter,
+)
 
 LIVE = frozenset(
     {
@@ -99,7 +109,9 @@ class Parameters(Generic[Tree]):
         }
         for key in given:
             node.undeclare_parameter(key)
-            if key not in known:
+            if RENAMED.get(key) in known:
+                self.invalid[key] = unknown_parameter(key, known)
+            elif key not in known:
                 self.unknown.append(unknown_message(key, known))
         for key, param in known.items():
             value = param.default
@@ -139,6 +151,8 @@ class Parameters(Generic[Tree]):
                 check(self._known[change.name], change.value)
         except ConfigError as e:
             return SetParametersResult(successful=False, reason=str(e))
-        for change in ours:
-            self.invalid.pop(change.name, None)
+        set_now = {change.name for change in ours}
+        for key in list(self.invalid):
+            if key in set_now or RENAMED.get(key) in set_now:
+                del self.invalid[key]
         return SetParametersResult(successful=True)

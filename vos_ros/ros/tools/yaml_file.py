@@ -1,9 +1,11 @@
-"""Parameter files, written from the config trees: ``python -m vos_ros.ros.tools.yaml_file > config/vos_ros.yaml``, with the word ``mapper``
-config/object_mapper.yaml, with ``slam`` config/rgbd_slam.yaml."""
+"""Write the parameter files in config/ from the config trees: ``python -m vos_ros.ros.tools.yaml_file FOLDER``."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import wrap
 
 import yaml
 
@@ -26,35 +28,80 @@ def remark(param: Param) -> str:
     return " ".join(parts)
 
 
-HEADS = {
-    Config: [
-        "# Every parameter of vos_ros with its default. Written by `python -m vos_ros.ros.tools.yaml_file` from vos_ros/config.py:",
-        "# don't edit this file, copy it: `ros2 launch vos_ros vos_ros.launch.py config:=mine.yaml`.",
-    ],
-    MapperConfig: [
-        "# Every parameter of object_mapper with its default. Written by `python -m vos_ros.ros.tools.yaml_file mapper` from",
-        "# vos_ros/reference_mapper/config.py: don't edit this file, copy it:"
-        " `ros2 launch vos_ros node_and_mapper.launch.py mapper_config:=mine.yaml`.",
-    ],
-    SlamConfig: [
-        "# Every parameter of rgbd_slam with its default. Written by `python -m vos_ros.ros.tools.yaml_file slam` from",
-        "# vos_ros/rgbd_odometry/config.py: don't edit this file, copy it:"
-        " `ros2 launch vos_ros slam_node_mapper.launch.py slam_config:=mine.yaml`.",
-    ],
+_COLUMNS = 100
+_COPY = "# Don't edit this file, copy it: `ros2 launch vos_ros {}:=mine.yaml`."
+_MADE = "# Written by `python -m vos_ros.ros.tools.yaml_file config`."
+_NODE, _MAPPER, _SLAM = (
+    "vos_ros.launch.py config",
+    "node_and_mapper.launch.py mapper_config",
+    "slam_node_mapper.launch.py slam_config",
+)
+
+
+@dataclass(frozen=True)
+class ParameterFile:
+    """One YAML file in config/."""
+
+    tree: type
+    """Config class of its parameters."""
+    head: tuple[str, ...]
+    """Lines at its top."""
+    only_basic: bool = False
+    """Whether it holds the basic parameters alone."""
+
+
+FILES = {
+    "vos_ros.yaml": ParameterFile(
+        Config,
+        (
+            "# The parameters of vos_ros that most users need, with their defaults. The others are in",
+            "# vos_ros_advanced.yaml.",
+            _MADE,
+            _COPY.format(_NODE),
+        ),
+        only_basic=True,
+    ),
+    "vos_ros_advanced.yaml": ParameterFile(
+        Config,
+        (
+            "# Every parameter of vos_ros with its default.",
+            _MADE,
+            _COPY.format(_NODE),
+        ),
+    ),
+    "object_mapper.yaml": ParameterFile(
+        MapperConfig,
+        (
+            "# Every parameter of object_mapper with its default.",
+            _MADE,
+            _COPY.format(_MAPPER),
+        ),
+    ),
+    "rgbd_slam.yaml": ParameterFile(
+        SlamConfig,
+        (
+            "# Every parameter of rgbd_slam with its default.",
+            _MADE,
+            _COPY.format(_SLAM),
+        ),
+    ),
 }
-"""What stands at the head of the file of each tree."""
+"""The files by name."""
 
 
-def text(tree: type = Config) -> str:
-    """A ROS 2 parameter file with every parameter of a tree at its default, each with its help above it."""
+def text(file: ParameterFile) -> str:
+    """Return a ROS 2 parameter file with each parameter at its default and its help above it."""
     lines = [
-        *HEADS[tree],
-        "# QoS of a single topic: `qos_overrides./topic/name.subscription.reliability: reliable` (ROS 2's own parameters).",
+        *file.head,
+        "# QoS of a single topic: `qos_overrides./topic/name.subscription.reliability: reliable`",
+        "# (a parameter of ROS 2 itself).",
         "/**:",
         "  ros__parameters:",
     ]
     open_path: tuple[str, ...] = ()
-    for param in params(tree):
+    for param in params(file.tree):
+        if file.only_basic and not param.basic:
+            continue
         *path, name = param.key.split(".")
         common = next(
             (i for i, (a, b) in enumerate(zip(open_path, path, strict=False)) if a != b),
@@ -65,11 +112,13 @@ def text(tree: type = Config) -> str:
         open_path = tuple(path)
         pad = "  " * (len(path) + 2)
         value = yaml.safe_dump(param.default, default_flow_style=True).splitlines()[0]
-        lines += [f"{pad}# {remark(param)}", f"{pad}{name}: {value}"]
+        lines += wrap(
+            remark(param), _COLUMNS, initial_indent=f"{pad}# ", subsequent_indent=f"{pad}# "
+        )
+        lines.append(f"{pad}{name}: {value}")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(
-        text({"mapper": MapperConfig, "slam": SlamConfig}.get("".join(sys.argv[1:]), Config))
-    )
+    for name, file in FILES.items():
+        (Path(sys.argv[1]) / name).write_text(text(file), encoding="utf-8")

@@ -1,42 +1,13 @@
-"""One tree of frozen dataclasses. Each value has its default, bound, unit and help here, once; ROS parameters, YAML files and
-command-line options are generated from it. Unknown keys, wrong types and values out of bounds fail at the door.
+"""The sections of the configuration: each value has its default, bounds, unit and help here, once.
 
-A key is a dotted path (``tracking.confirm_s``); a YAML file nests the same names.
+A segmentation method and a term of evidence bring their own options (``option_group``).
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
 
-import yaml
-
-Value = bool | int | float | str
-Tree = TypeVar("Tree")
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the text names the key, what it got and what it wanted."""
-
-
-def option(
-    default: Value,
-    help: str,
-    *,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A leaf of a config class. ``low`` and ``high`` are allowed themselves."""
-    return field(
-        default=default,
-        metadata={"help": help, "unit": unit, "low": low, "high": high, "choices": choices},
-    )
+from vos_ros.config.tree import option
 
 
 @dataclass(frozen=True)
@@ -247,9 +218,11 @@ class MetaConfig:
 class SegmentationConfig:
     """Which segmenter follows the objects, and with what."""
 
-    method: str = option("lwl", "segmenter, by its name in the registry")
+    method: str = option("lwl", "segmenter, by its name in the registry", basic=True)
     device: str = option(
-        "auto", "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ..."
+        "auto",
+        "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ...",
+        basic=True,
     )
     threads: int = option(0, "CPU threads of torch, 0 = leave as it is", low=0, high=256)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
@@ -316,6 +289,7 @@ class PoseConfig:
         " image lays their projections on what the segmenter follows; auto takes depth where it can be used, else"
         " the image",
         choices=("auto", "depth", "image", "off"),
+        basic=True,
     )
     image_correction_min_sigma_px: float = option(
         6.0,
@@ -363,7 +337,11 @@ class TrackingConfig:
         high=1000,
     )
     max_objects: int = option(
-        64, "most objects followed at once; the largest in view come first", low=1, high=1000
+        64,
+        "most objects followed at once; the largest in view come first",
+        low=1,
+        high=1000,
+        basic=True,
     )
 
 
@@ -376,6 +354,7 @@ class ProposalsConfig:
         "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an empty map can"
         " start (needs depth and poses); off: tracks come from the map and from prompts alone",
         choices=("off", "depth"),
+        basic=True,
     )
     period_s: float = option(
         0.25, "time between looks for new objects", unit="s", low=0.0, high=60.0
@@ -497,7 +476,11 @@ class AssociationConfig:
         high=100.0,
     )
     match_score: float = option(
-        0.5, "score (probability) from which a pair counts as matched", low=0.0, high=1.0
+        0.5,
+        "score (probability) from which a pair counts as matched",
+        low=0.0,
+        high=1.0,
+        basic=True,
     )
     absent_free: float = option(
         0.6,
@@ -563,10 +546,15 @@ class NodeConfig:
         "tf",
         "where the camera pose comes from",
         choices=("tf", "pose", "pose_with_covariance", "odometry", "none"),
+        basic=True,
     )
-    map_frame: str = option("map", "frame of the map; must equal header.frame_id of map_objects")
-    use_depth: bool = option(True, "subscribe to depth and wait for it")
-    image_transport: str = option("raw", "how colour images arrive", choices=("raw", "compressed"))
+    map_frame: str = option(
+        "map", "frame of the map; must equal header.frame_id of map_objects", basic=True
+    )
+    use_depth: bool = option(True, "subscribe to depth and wait for it", basic=True)
+    image_transport: str = option(
+        "raw", "how colour images arrive", choices=("raw", "compressed"), basic=True
+    )
     depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
     sync_slop_s: float = option(
         0.02,
@@ -615,137 +603,3 @@ class Config:
     association: AssociationConfig = field(default_factory=AssociationConfig)
     bridges: BridgesConfig = field(default_factory=BridgesConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
-
-
-@dataclass(frozen=True)
-class Param:
-    """One leaf of the tree, for those who generate options from it."""
-
-    key: str
-    type: type
-    default: Value
-    help: str
-    unit: str
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-
-
-def params(cls: type = Config, prefix: str = "") -> Iterator[Param]:
-    """Every leaf of a config class, in order."""
-    hints = get_type_hints(cls)
-    for f in dataclasses.fields(cls):
-        key = prefix + f.name
-        if dataclasses.is_dataclass(hints[f.name]):
-            yield from params(hints[f.name], key + ".")
-        else:
-            default: Any = f.default
-            yield Param(key, hints[f.name], default, **f.metadata)
-
-
-def check(param: Param, value: object) -> Value:
-    """``value`` as the parameter's type; ConfigError where type, bound or choice is wrong. An int serves where a float is wanted."""
-    if isinstance(value, bool) and {False: "off", True: "on"}[value] in param.choices:
-        value = "on" if value else "off"  # YAML reads the bare words as booleans
-    ok = isinstance(value, param.type) and (param.type is bool or not isinstance(value, bool))
-    if param.type is float and isinstance(value, int) and not isinstance(value, bool):
-        value, ok = float(value), True
-    if not ok:
-        raise ConfigError(
-            f"{param.key}: got {value!r} ({type(value).__name__}), wanted {param.type.__name__}: {param.help}"
-        )
-    assert isinstance(value, bool | int | float | str)
-    if param.choices and value not in param.choices:
-        raise ConfigError(
-            f"{param.key}: got {value!r}, wanted one of {', '.join(param.choices)}: {param.help}"
-        )
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        low = -float("inf") if param.low is None else param.low
-        high = float("inf") if param.high is None else param.high
-        if not low <= value <= high:
-            raise ConfigError(
-                f"{param.key}: got {value} {param.unit}".rstrip()
-                + f", wanted {low:g}..{high:g}: {param.help}"
-            )
-    return value
-
-
-def flatten(config: object, prefix: str = "") -> dict[str, Value]:
-    """Dotted key -> value of every leaf."""
-    out: dict[str, Value] = {}
-    for f in dataclasses.fields(config):  # type: ignore[arg-type]
-        value = getattr(config, f.name)
-        if dataclasses.is_dataclass(value):
-            out.update(flatten(value, prefix + f.name + "."))
-        else:
-            out[prefix + f.name] = value
-    return out
-
-
-def from_flat(values: Mapping[str, object], base: Config | None = None) -> Config:
-    """``base`` (the defaults) with the given dotted keys replaced. ConfigError: unknown key, wrong type, out of bounds."""
-    return changed(base if base is not None else Config(), values)
-
-
-def changed(base: Tree, values: Mapping[str, object]) -> Tree:
-    """A tree of any config class with the given dotted keys replaced. ConfigError: unknown key, wrong type, out of bounds."""
-    known = {p.key: p for p in params(type(base))}
-    merged = flatten(base)
-    for key, value in values.items():
-        if value is None and any(k.startswith(f"{key}.") for k in known):
-            continue  # a section of a YAML file with nothing in it
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            way_out = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"unknown parameter {key!r}: {way_out}")
-        merged[key] = check(known[key], value)
-
-    def build(cls: type, prefix: str) -> Any:
-        hints = get_type_hints(cls)
-        return cls(
-            **{
-                f.name: build(hints[f.name], f"{prefix}{f.name}.")
-                if dataclasses.is_dataclass(hints[f.name])
-                else merged[prefix + f.name]
-                for f in dataclasses.fields(cls)
-            }
-        )
-
-    out: Tree = build(type(base), "")
-    return out
-
-
-def flat_keys(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """A nested mapping (YAML) as dotted keys."""
-    out: dict[str, object] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            out.update(flat_keys(value, f"{prefix}{name}."))
-        else:
-            out[f"{prefix}{name}"] = value
-    return out
-
-
-def load(path: Path | str, base: Config | None = None) -> Config:
-    """Reads a YAML file: either the bare tree, or a ROS 2 parameter file (``<node>: ros__parameters:``)."""
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeError, yaml.YAMLError) as e:
-        raise ConfigError(f"cannot read the configuration {path}: {e}") from e
-    if not isinstance(tree, Mapping):
-        raise ConfigError(
-            f"{path}: got a {type(tree).__name__} at the top, wanted a mapping of parameter names"
-        )
-    if len(tree) == 1:
-        only = next(iter(tree.values()))
-        if isinstance(only, Mapping) and "ros__parameters" in only:
-            tree = {k: v for k, v in (only["ros__parameters"] or {}).items() if k != "use_sim_time"}
-    try:
-        return from_flat(flat_keys(tree), base)
-    except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from e
-
-
-def dump(config: Config) -> str:
-    """The tree as YAML, every key written out; ``load`` reads it back to an equal config."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
