@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vos_ros.config.tree import option
+from vos_ros.messages import pose_sources
 
 
 @dataclass(frozen=True)
@@ -545,7 +546,7 @@ class NodeConfig:
     pose_source: str = option(
         "tf",
         "where the camera pose comes from",
-        choices=("tf", "pose", "pose_with_covariance", "odometry", "none"),
+        choices=(*pose_sources.NAMES, pose_sources.NONE),
         basic=True,
     )
     map_frame: str = option(

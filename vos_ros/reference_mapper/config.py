@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vos_ros.config import option
+from vos_ros.messages import pose_sources
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class MapperNodeConfig:
         "where the camera stood when it measured: as the SLAM says (from TF, or from a topic `pose` of that"
         " type), or as the perception node has corrected it against the map (used); a map made from poses that hang"
         " on it drifts",
-        choices=("tf", "pose", "pose_with_covariance", "odometry", "used"),
+        choices=(*pose_sources.NAMES, "used"),
     )
     given_sigma_m: float = option(
         0.03,

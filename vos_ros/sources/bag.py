@@ -26,10 +26,11 @@ from vos_ros.messages.images import (
     decode_compressed_depth,
     decode_depth,
 )
+from vos_ros.messages.pose_messages import read_pose
+from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, TF
 from vos_ros.sources.bag_topics import (
     COMPRESSED,
     NONE,
-    TF,
     TF_MESSAGE,
     BagError,
     BagTopics,
@@ -222,22 +223,20 @@ class _Reading:
             )
 
     def _take_pose(self, msg: Any, log_ns: int) -> None:
-        """PoseStamped, PoseWithCovarianceStamped or Odometry; only the last names the frame it speaks of."""
-        stamped = msg.pose
+        """Read a pose topic, as the table of pose sources says for its message type."""
+        source = BY_MESSAGE_TYPE[self._source._types[self._topics.pose]]
         try:
-            pose = rosmsg.pose_matrix(stamped.pose if hasattr(stamped, "pose") else stamped)
+            reading = read_pose(msg, source)
         except ValueError as e:
             self._short.add("pose message that is no pose", str(e))
             return
-        frame = msg.header.frame_id.lstrip("/")
-        if frame and frame != self._source.map_frame.lstrip("/"):
+        if reading.frame_id and reading.frame_id != self._source.map_frame.lstrip("/"):
             raise BagError(
-                f"{self._topics.pose}: its poses are in the frame {frame!r}, the map in {self._source.map_frame!r}; name"
-                " another topic as pose (or tf), or give map_frame"
+                f"{self._topics.pose}: its poses are in the frame {reading.frame_id!r}, the map in"
+                f" {self._source.map_frame!r}; name another topic as pose (or tf), or give map_frame"
             )
-        cov = rosmsg.covariance(stamped.covariance) if hasattr(stamped, "covariance") else None
-        self._pose_frame = str(getattr(msg, "child_frame_id", "")).lstrip("/")
-        self._poses.add(rosmsg.stamp_ns(msg.header.stamp), pose, cov)
+        self._pose_frame = reading.child_frame_id
+        self._poses.add(reading.stamp_ns, reading.T, reading.cov)
 
     def _ready(self, now_ns: int | None) -> Iterator[Frame | MapUpdate]:
         """What need not wait any more at ``now_ns`` of the recording; all of it at its end (None)."""

@@ -7,21 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vos_ros.messages.images import DEPTH_ENCODINGS
+from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, TF
 
 NONE = "none"
 """Option value: do without this input."""
-TF = "tf"
-"""Value of ``BagTopics.pose``: from /tf and /tf_static."""
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO, MAP_OBJECTS, TF_MESSAGE = (
     "sensor_msgs/msg/CameraInfo",
     "vos_ros/msg/MapObjectArray",
     "tf2_msgs/msg/TFMessage",
-)
-POSES = (
-    "geometry_msgs/msg/PoseWithCovarianceStamped",
-    "geometry_msgs/msg/PoseStamped",
-    "nav_msgs/msg/Odometry",
 )
 _OURS = ("/labels", "/overlay")
 
@@ -145,4 +139,4 @@ class _Finder:
             return topic
         if not topic and has_tf:
             return TF
-        return self.optional("pose", topic, POSES)
+        return self.optional("pose", topic, tuple(BY_MESSAGE_TYPE))

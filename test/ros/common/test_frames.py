@@ -45,10 +45,12 @@ def test_a_frame_of_a_pinhole_camera(builder):
         (48, 64),
         0,
     )
-    assert np.allclose(frame.depth, 1.5) and frame.T_map_camera is T and answer.why == ""
+    assert np.allclose(frame.depth, 1.5) and frame.T_map_camera is T and answer.reason == ""
     assert np.array_equal(frame.rgb, np.frombuffer(image.data, np.uint8).reshape(48, 64, 3))
     assert (
-        builder.build(Bundle(image, None, 0.0), info, lambda: PoseAnswer(None, why="none"))[0].index
+        builder.build(Bundle(image, None, 0.0), info, lambda: PoseAnswer(None, reason="none"))[
+            0
+        ].index
         == 1
     )
 

@@ -13,6 +13,7 @@ import rclpy
 from nav_msgs.msg import Odometry
 
 from vos_ros.geometry import se3
+from vos_ros.messages.pose_sources import BY_NAME
 from vos_ros.ros.common.conversions import header, pose_with_covariance, transform_message
 from vos_ros.ros.common.poses import TfPose, TopicPose, transport
 
@@ -52,7 +53,7 @@ def test_tf_waits_and_gives_up_in_time(node):
     answer = tf.at(5 * SECOND, "cam", 0.1, never)
     assert (
         answer.T_map_camera is None
-        and "TF has no map <- cam at 5.000 s after 0.1 s of waiting" in answer.why
+        and "TF has no map <- cam at 5.000 s after 0.1 s of waiting" in answer.reason
     )
     assert 0.1 <= time.monotonic() - begun < 1.0
     begun = time.monotonic()
@@ -60,7 +61,7 @@ def test_tf_waits_and_gives_up_in_time(node):
         "a node that stops doesn't wait"
     )
     assert time.monotonic() - begun < 1.0
-    assert "frame_id is empty" in tf.at(5 * SECOND, "", 10.0, never).why
+    assert "frame_id is empty" in tf.at(5 * SECOND, "", 10.0, never).reason
     tf.destroy()
 
 
@@ -69,7 +70,7 @@ def test_tf_interpolates_and_never_gives_the_latest(node):
     for t, x in ((4, 0.0), (5, 1.0)):
         T = np.eye(4)
         T[0, 3] = x
-        tf._buffer.set_transform(transform_message(T, t * SECOND, "map", "cam"), "test")
+        tf.buffer.set_transform(transform_message(T, t * SECOND, "map", "cam"), "test")
     assert tf.at(4 * SECOND + SECOND // 4, "cam", 0.0, never).T_map_camera[0, 3] == pytest.approx(
         0.25
     )
@@ -84,9 +85,9 @@ def test_odometry_of_the_base_in_another_frame(node):
     callbacks = []
     poses = TopicPose(
         node,
-        "odometry",
+        BY_NAME["odometry"],
         "map",
-        lambda kind, callback: callbacks.append(callback) or (lambda: None),
+        lambda kind, topic, callback: callbacks.append(callback) or (lambda: None),
         pytest.fail,
     )
     T_map_odom, T_odom_base = (
@@ -100,19 +101,17 @@ def test_odometry_of_the_base_in_another_frame(node):
         pose=pose_with_covariance(T_odom_base, np.eye(6) * 1e-4),
     )
     callbacks[0](message)
-    assert "TF has no map <- odom" in poses.at(5 * SECOND, "cam", 0.0, never).why
-    poses._tf._buffer.set_transform_static(transform_message(T_map_odom, 0, "map", "odom"), "test")
-    poses._tf._buffer.set_transform_static(
-        transform_message(T_base_camera, 0, "base", "cam"), "test"
-    )
+    assert "TF has no map <- odom" in poses.at(5 * SECOND, "cam", 0.0, never).reason
+    poses.tf.buffer.set_transform_static(transform_message(T_map_odom, 0, "map", "odom"), "test")
+    poses.tf.buffer.set_transform_static(transform_message(T_base_camera, 0, "base", "cam"), "test")
     answer = poses.at(5 * SECOND, "cam", 0.0, never)
     assert np.allclose(answer.T_map_camera, T_map_odom @ T_odom_base @ T_base_camera)
     assert answer.cov[3, 3] == pytest.approx(1e-4) and np.trace(answer.cov[:3, :3]) > 3e-4, (
         "turning the base moves the camera"
     )
-    assert "none has come" not in poses.at(9 * SECOND, "cam", 0.0, never).why
+    assert "none has arrived" not in poses.at(9 * SECOND, "cam", 0.0, never).reason
     poses.clear()
-    assert "none has come" in poses.at(5 * SECOND, "cam", 0.0, never).why
+    assert "none has arrived" in poses.at(5 * SECOND, "cam", 0.0, never).reason
     poses.destroy()
 
 
@@ -120,9 +119,9 @@ def test_a_broken_pose_is_left_out_and_a_jump_back_starts_over(node):
     callbacks, errors = [], []
     poses = TopicPose(
         node,
-        "odometry",
+        BY_NAME["odometry"],
         "map",
-        lambda kind, callback: callbacks.append(callback) or (lambda: None),
+        lambda kind, topic, callback: callbacks.append(callback) or (lambda: None),
         errors.append,
     )
     broken = Odometry(header=header(5 * SECOND, "map"), child_frame_id="cam")

@@ -17,7 +17,7 @@ from vos_ros.msg import MapObjectArray
 from vos_ros.ros.common.conversions import ns_from_stamp
 from vos_ros.ros.common.health import RateMonitor
 from vos_ros.ros.common.logging import ConditionLog, Level
-from vos_ros.ros.common.poses import JUMP_NS, NoPose, PoseInput, TfPose, TopicPose
+from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
 from vos_ros.ros.common.subscriptions import (
     Subscription,
     qos,
@@ -145,22 +145,20 @@ class Inputs:
 
     def _pose_input(self, on_error: Callable[[str], None]) -> PoseInput:
         config = self._config
-        if config.pose_source == "none":
-            return NoPose()
-        if config.pose_source == "tf":
-            return TfPose(self._node, config.map_frame)
 
-        def subscribe(kind: Any, callback: Callable[[Any], None]) -> Callable[[], None]:
+        def subscribe(kind: Any, topic: str, callback: Callable[[Any], None]) -> Callable[[], None]:
             made = self._subscribe(
                 "pose",
                 kind,
-                "pose",
+                topic,
                 callback,
                 qos(config.input_reliability, max(config.input_depth, 50)),
             )
             return lambda: self._node.destroy_subscription(made.handle)
 
-        return TopicPose(self._node, config.pose_source, config.map_frame, subscribe, on_error)
+        return make_pose_input(
+            config.pose_source, self._node, config.map_frame, subscribe, on_error
+        )
 
     def _connect(self) -> None:
         """A fresh synchroniser. The one before is left to the garbage collector: it has no way to forget messages of a later time, and

@@ -1,4 +1,7 @@
-"""The camera pose at an image's stamp: from TF, or from a pose or odometry topic. Never the latest one, never an extrapolated one."""
+"""Find the camera pose at an image's stamp, from TF or from a topic.
+
+Never the latest pose, never an extrapolated one.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +9,112 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tf2_ros
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from jaxtyping import Float64
-from nav_msgs.msg import Odometry
 from rclpy.time import Time
 
 from vos_ros.geometry import se3
-from vos_ros.ros.common.conversions import (
-    Cov6,
-    Pose4,
-    covariance_from_message,
-    matrix_from_pose,
-    ns_from_stamp,
-)
+from vos_ros.messages.pose_messages import read_pose
+from vos_ros.messages.pose_sources import BY_NAME, TF, PoseSource
+from vos_ros.ros.common.conversions import Cov6, Pose4, matrix_from_pose
+from vos_ros.ros.common.pose_topics import message_class
 from vos_ros.sources.sync import NS_PER_S, PoseTrack
 
 POLL_S = 0.002
-"""How often a pose that has not come yet is looked for. TF's own waiting looks every 20 ms, which would be most of the latency."""
+"""Time between two attempts to find a pose that has not arrived yet. TF's own waiting polls every
+20 ms, which would be most of the node's latency."""
 KEEP_NS = 10 * NS_PER_S
 """Poses of a topic are kept this long, as TF does."""
 JUMP_NS = NS_PER_S // 2
-"""A stamp that lies further back than this is a jump back in time, not a message that came late."""
+"""A stamp that is older than the newest one by more than this is a jump back in time, not a late
+message."""
+
+_WAIT_S = 0.05
+"""Longest uninterrupted wait for a pose message, so that a node that stops is noticed."""
+
+Subscribe = Callable[[Any, str, Callable[[Any], None]], Callable[[], None]]
+"""Subscribes to a topic (message class, topic, callback) and returns what destroys it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoseAnswer:
-    """``T_map_camera`` and its covariance; where there is no pose, ``why`` says what is missing."""
+    """Hold the pose at a stamp, or the reason why there is none."""
 
     T_map_camera: Pose4 | None
+    """Pose of the camera's optical frame, m; None where it is not known."""
     cov: Cov6 | None = None
-    why: str = ""
+    """Its covariance in the map's axes (m, rad); None where the source states none."""
+    reason: str = ""
+    """What is missing; empty where there is a pose, or none was asked for."""
 
 
 class PoseInput(Protocol):
-    """Where poses come from. ``at`` blocks at most ``wait_s`` and may be called from any one thread."""
+    """Give the camera pose at a stamp. ``at`` may be called from any one thread."""
 
     def at(
         self, stamp_ns: int, camera_frame: str, wait_s: float, give_up: Callable[[], bool]
-    ) -> PoseAnswer: ...
+    ) -> PoseAnswer:
+        """Return the pose of ``camera_frame`` at the stamp.
 
-    def clear(self) -> None:
-        """Forgets poses: time has jumped back."""
+        Args:
+            stamp_ns: time of the image, ns.
+            camera_frame: the camera's optical frame, without a leading slash.
+            wait_s: longest wait for a pose that has not arrived yet, s.
+            give_up: asked while waiting; True ends the wait.
+        """
         ...
 
-    def destroy(self) -> None: ...
+    def clear(self) -> None:
+        """Forget all poses: time has jumped back."""
+        ...
+
+    def destroy(self) -> None:
+        """Remove the subscriptions."""
+        ...
+
+
+def make_pose_input(
+    source: str,
+    node: Any,
+    map_frame: str,
+    subscribe: Subscribe,
+    on_error: Callable[[str], None],
+) -> PoseInput:
+    """Make the input of a pose source.
+
+    Args:
+        source: a name of the table of pose sources; any other name (``none``, the mapper's
+            ``used``) stands for no poses.
+        node: the node that subscribes.
+        map_frame: frame that the poses are wanted in.
+        subscribe: subscribes to the source's topic.
+        on_error: gets a text where a message holds no valid pose.
+    """
+    if source not in BY_NAME:
+        return NoPose()
+    if source == TF:
+        return TfPose(node, map_frame)
+    return TopicPose(node, BY_NAME[source], map_frame, subscribe, on_error)
 
 
 def transport(
     cov: Cov6, R_map_parent: Float64[np.ndarray, "3 3"], lever_m: Float64[np.ndarray, " 3"]
 ) -> Cov6:
-    """Covariance of a small motion of a body, in parent's axes, as that of a point fixed to it ``lever_m`` away (map axes, m), in the
-    map's axes: the rotation moves the point by rotation x lever."""
+    """Move the covariance of a body's pose to another point of the body.
+
+    A small rotation w of the body moves the point by w x lever.
+
+    Args:
+        cov: covariance of the body's pose (position, rotation) in the parent's axes.
+        R_map_parent: rotation from the parent's axes to the map's.
+        lever_m: from the body's origin to the point, in the map's axes, m.
+
+    Returns:
+        The covariance of the point's pose in the map's axes.
+    """
     A = np.zeros((6, 6))
     A[:3, :3] = A[3:, 3:] = R_map_parent
     A[:3, 3:] = -se3.hat(lever_m) @ R_map_parent
@@ -69,7 +123,7 @@ def transport(
 
 
 class NoPose:
-    """``node.pose_source: none``: every frame is without a pose."""
+    """Leave every frame without a pose (``node.pose_source: none``)."""
 
     def at(
         self, stamp_ns: int, camera_frame: str, wait_s: float, give_up: Callable[[], bool]
@@ -84,30 +138,40 @@ class NoPose:
 
 
 class TfPose:
-    """Poses from /tf and /tf_static."""
+    """Take poses from /tf and /tf_static."""
 
     def __init__(self, node: Any, map_frame: str) -> None:
+        self.buffer = tf2_ros.Buffer()
         self._map_frame = map_frame
-        self._buffer = tf2_ros.Buffer()
-        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+        self._listener = tf2_ros.TransformListener(self.buffer, node, spin_thread=False)
 
     def lookup(
         self, target: str, source: str, stamp_ns: int, deadline: float, give_up: Callable[[], bool]
     ) -> tuple[Pose4 | None, str]:
-        """T_target_source at the stamp, waited for until the deadline (monotonic, s); or None and why."""
-        # To TF, stamp 0 means "the latest"; 1 ns later is the same pose and means what it says.
+        """Look up T_target_source, waiting for it where it has not arrived yet.
+
+        Args:
+            target: frame that the transform is given in.
+            source: frame whose pose it is.
+            stamp_ns: time at which it holds, ns.
+            deadline: end of the wait (time.monotonic, s).
+            give_up: asked while waiting; True ends the wait.
+
+        Returns:
+            The transform and an empty text, or None and the reason.
+        """
+        # To TF, stamp 0 stands for "the latest"; 1 ns later is the same pose without that meaning.
         when = Time(nanoseconds=max(stamp_ns, 1))
         while True:
             try:
-                return matrix_from_pose(
-                    self._buffer.lookup_transform(target, source, when).transform
-                ), ""
+                found = self.buffer.lookup_transform(target, source, when)
+                return matrix_from_pose(found.transform), ""
             except ValueError as e:
                 return None, str(e)
             except tf2_ros.TransformException as e:
-                why = str(e) or "no such transform"
+                reason = str(e) or "no such transform"
             if time.monotonic() >= deadline or give_up():
-                return None, why
+                return None, reason
             time.sleep(POLL_S)
 
     def at(
@@ -116,77 +180,64 @@ class TfPose:
         if not camera_frame:
             return PoseAnswer(
                 None,
-                why="the image's header.frame_id is empty, so TF can't be asked where the camera is",
+                reason="the image's header.frame_id is empty, so TF has no camera to look up",
             )
-        T, why = self.lookup(
+        T, reason = self.lookup(
             self._map_frame, camera_frame, stamp_ns, time.monotonic() + wait_s, give_up
         )
-        return PoseAnswer(
-            T,
-            why=why
-            and f"TF has no {self._map_frame} <- {camera_frame} at {stamp_ns / NS_PER_S:.3f} s"
-            f" after {wait_s:g} s of waiting: {why}",
-        )
+        if reason:
+            reason = (
+                f"TF has no {self._map_frame} <- {camera_frame} at {stamp_ns / NS_PER_S:.3f} s"
+                f" after {wait_s:g} s of waiting: {reason}"
+            )
+        return PoseAnswer(T, reason=reason)
 
     def clear(self) -> None:
-        self._buffer.clear()
+        self.buffer.clear()
 
     def destroy(self) -> None:
         self._listener.unregister()
 
 
 class TopicPose:
-    """Poses from a topic, interpolated at the stamp.
+    """Take poses from a topic, interpolated at the stamp.
 
-    PoseStamped and PoseWithCovarianceStamped are poses of the camera's optical frame. Odometry is the pose of its
-    ``child_frame_id``; TF then says where the camera sits on it. TF is also asked where ``header.frame_id`` is not the map frame.
+    A message that names a child frame (Odometry) is the pose of that frame; TF then gives the
+    camera's place on it. The others are poses of the camera's optical frame. TF is also asked where
+    ``header.frame_id`` is not the map frame.
     """
-
-    TYPES: ClassVar = {
-        "pose": PoseStamped,
-        "pose_with_covariance": PoseWithCovarianceStamped,
-        "odometry": Odometry,
-    }
 
     def __init__(
         self,
         node: Any,
-        kind: str,
+        source: PoseSource,
         map_frame: str,
-        subscribe: Callable[..., Any],
+        subscribe: Subscribe,
         on_error: Callable[[str], None],
     ) -> None:
-        self._kind = kind
+        self.tf = TfPose(node, map_frame)
+        self._source = source
         self._map_frame = map_frame
         self._on_error = on_error
         self._arrived = threading.Condition()
         self._track = PoseTrack(KEEP_NS)
         self._frames = (map_frame, "")
-        self._tf = TfPose(node, map_frame)
-        self._destroy = subscribe(self.TYPES[kind], self._on_message)
+        self._unsubscribe = subscribe(
+            message_class(source.message_type), source.topic, self._on_message
+        )
 
     def _on_message(self, msg: Any) -> None:
         try:
-            if self._kind == "pose":
-                T, cov = matrix_from_pose(msg.pose), None
-            else:
-                T, cov = (
-                    matrix_from_pose(msg.pose.pose),
-                    covariance_from_message(msg.pose.covariance),
-                )
+            reading = read_pose(msg, self._source)
         except ValueError as e:
             self._on_error(f"a pose is left out: {e}")
             return
-        stamp_ns = ns_from_stamp(msg.header.stamp)
         with self._arrived:
             span = self._track.span_ns
-            if span is not None and stamp_ns < span[1] - JUMP_NS:
+            if span is not None and reading.stamp_ns < span[1] - JUMP_NS:
                 self._track = PoseTrack(KEEP_NS)
-            self._frames = (
-                msg.header.frame_id.lstrip("/"),
-                msg.child_frame_id.lstrip("/") if self._kind == "odometry" else "",
-            )
-            self._track.add(stamp_ns, T, cov)
+            self._frames = (reading.frame_id, reading.child_frame_id)
+            self._track.add(reading.stamp_ns, reading.T, reading.cov)
             self._arrived.notify_all()
 
     def at(
@@ -197,17 +248,8 @@ class TopicPose:
             while (found := self._track.at(stamp_ns)) is None:
                 left = deadline - time.monotonic()
                 if left <= 0 or give_up():
-                    span = self._track.span_ns
-                    have = (
-                        f"the poses at hand are from {span[0] / NS_PER_S:.3f} to {span[1] / NS_PER_S:.3f} s"
-                        if span
-                        else "none has come"
-                    )
-                    return PoseAnswer(
-                        None,
-                        why=f"no pose around {stamp_ns / NS_PER_S:.3f} s after {wait_s:g} s of waiting: {have}",
-                    )
-                self._arrived.wait(min(left, 0.05))
+                    return PoseAnswer(None, reason=self._missing(stamp_ns, wait_s))
+                self._arrived.wait(min(left, _WAIT_S))
             parent, child = self._frames
         T, cov = found
         T_map_parent, T_child_camera = np.eye(4), np.eye(4)
@@ -216,26 +258,34 @@ class TopicPose:
             (child, camera_frame, T_child_camera),
         ):
             if target and source and target != source:
-                link, why = self._tf.lookup(target, source, stamp_ns, deadline, give_up)
+                link, reason = self.tf.lookup(target, source, stamp_ns, deadline, give_up)
                 if link is None:
                     return PoseAnswer(
                         None,
-                        why=f"the pose is of {child or camera_frame!r} in {parent!r}, and TF has no"
-                        f" {target} <- {source}: {why}",
+                        reason=f"the pose is of {child or camera_frame!r} in {parent!r}, and TF has"
+                        f" no {target} <- {source}: {reason}",
                     )
                 out[:] = link
-        T_map_camera = T_map_parent @ T @ T_child_camera
+        T_map_child = T_map_parent @ T
+        T_map_camera = T_map_child @ T_child_camera
         if cov is not None:
-            cov = transport(
-                cov, T_map_parent[:3, :3], T_map_camera[:3, 3] - (T_map_parent @ T)[:3, 3]
-            )
+            cov = transport(cov, T_map_parent[:3, :3], T_map_camera[:3, 3] - T_map_child[:3, 3])
         return PoseAnswer(T_map_camera, cov)
+
+    def _missing(self, stamp_ns: int, wait_s: float) -> str:
+        span = self._track.span_ns
+        known = (
+            f"the known poses are from {span[0] / NS_PER_S:.3f} to {span[1] / NS_PER_S:.3f} s"
+            if span
+            else "none has arrived"
+        )
+        return f"no pose around {stamp_ns / NS_PER_S:.3f} s after {wait_s:g} s of waiting: {known}"
 
     def clear(self) -> None:
         with self._arrived:
             self._track = PoseTrack(KEEP_NS)
-        self._tf.clear()
+        self.tf.clear()
 
     def destroy(self) -> None:
-        self._destroy()
-        self._tf.destroy()
+        self._unsubscribe()
+        self.tf.destroy()

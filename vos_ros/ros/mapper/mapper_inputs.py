@@ -15,7 +15,7 @@ from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.reference_mapper.config import MapperNodeConfig
 from vos_ros.ros.common.conversions import ns_from_stamp
 from vos_ros.ros.common.logging import ConditionLog, Level
-from vos_ros.ros.common.poses import JUMP_NS, NoPose, PoseInput, TfPose, TopicPose
+from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
 from vos_ros.ros.common.subscriptions import (
     Subscription,
     qos,
@@ -107,19 +107,13 @@ class MapperInputs:
         self.poses = self._pose_input(on_error)
 
     def _pose_input(self, on_error: Callable[[str], None]) -> PoseInput:
-        kind = self._config.pose_source
-        if kind == "used":
-            return NoPose()
-        if kind == "tf":
-            return TfPose(self._node, self._config.map_frame)
-
-        def listen(message: Any, callback: Callable[[Any], None]) -> Callable[[], None]:
+        def listen(message: Any, topic: str, callback: Callable[[Any], None]) -> Callable[[], None]:
             made = subscribe(
                 self._node,
                 self._log,
                 "pose",
                 message,
-                "pose",
+                topic,
                 callback,
                 qos(self._config.depth_reliability, 50),
                 reliability_parameter="node.depth_reliability",
@@ -127,7 +121,9 @@ class MapperInputs:
             self.inputs["pose"] = made
             return lambda: self._node.destroy_subscription(made.handle)
 
-        return TopicPose(self._node, kind, self._config.map_frame, listen, on_error)
+        return make_pose_input(
+            self._config.pose_source, self._node, self._config.map_frame, listen, on_error
+        )
 
     # --- callbacks, on the executor's thread -------------------------------------------------------------------------------
 

@@ -358,11 +358,11 @@ class ObjectMapperNode(Node):
             self.config.node.pose_wait_s,
             lambda: False,
         )
-        if given.why:
+        if given.reason:
             self._conditions.begin(
                 "camera pose",
                 "none",
-                f"{given.why}. The pose that the perception node has corrected against this map"
+                f"{given.reason}. The pose that the perception node has corrected against this map"
                 " serves meanwhile (node.pose_source)",
             )
         else:

@@ -240,7 +240,7 @@ class RgbdSlamNode(Node):
                 self._conditions.begin(
                     "base frame",
                     "none",
-                    f"{base.why}: no pose is published meanwhile (node.base_frame)",
+                    f"{base.reason}: no pose is published meanwhile (node.base_frame)",
                     Level.ERROR,
                 )
                 return

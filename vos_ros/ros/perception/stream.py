@@ -203,7 +203,7 @@ class Stream:
             return
         self._log.end("image content", "is right again")
         self._log.end("camera_info content", "is right again")
-        self._note_pose(pose.why)
+        self._note_pose(pose.reason)
         self.pipeline.step(frame, lambda result: self._tell(bundle, frame, result))
         self.times["learning_ms"].add((time.perf_counter() - self._told_s) * 1e3)
 

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -38,21 +37,24 @@ from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
 from vos_ros.datasets.folder import FolderSource
+from vos_ros.messages import pose_sources
+from vos_ros.messages.pose_sources import PoseSource
 from vos_ros.msg import InstanceArray, MapObjectArray
 from vos_ros.ros.common import fastdds
 from vos_ros.ros.common.conversions import (
     frame_messages,
+    header,
     map_update_message,
     ns_from_stamp,
-    pose_message,
-    pose_with_covariance_message,
     transform_message,
 )
+from vos_ros.ros.common.pose_topics import message_class, pose_message
 from vos_ros.sources.bag import BagSource
 from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapUpdate
 
-POSES = ("tf", "pose", "pose_with_covariance", "none")
+POSES = (*pose_sources.NAMES, pose_sources.NONE)
+"""Ways in which poses are published."""
 _SETTLE_S = 0.3
 """Between the map and the first frame, and between the last frame and the end."""
 
@@ -104,12 +106,7 @@ class Player:
         depth_encoding: str = "16UC1",
         reliable: bool = True,
     ) -> None:
-        self._node, self._map_frame, self._pose, self._depth_encoding = (
-            node,
-            map_frame,
-            pose,
-            depth_encoding,
-        )
+        self._node, self._map_frame, self._depth_encoding = node, map_frame, depth_encoding
         sensor = _profile(reliable, 10)
         self._publishers: dict[str, Any] = {
             "map_objects": node.create_publisher(
@@ -119,11 +116,14 @@ class Player:
             "depth": node.create_publisher(Image, "depth", sensor),
             "image": node.create_publisher(Image, "image", sensor),
         }
-        if pose == "tf":
-            self._publishers["pose"] = node.create_publisher(TFMessage, "/tf", _profile(True, 100))
-        elif pose != "none":
-            kind = PoseStamped if pose == "pose" else PoseWithCovarianceStamped
-            self._publishers["pose"] = node.create_publisher(kind, "pose", _profile(True, 100))
+        self._source = pose_sources.BY_NAME.get(pose)
+        if self._source is not None:
+            kind, topic = (
+                (message_class(self._source.message_type), self._source.topic)
+                if self._source.message_type
+                else (TFMessage, "/tf")
+            )
+            self._publishers["pose"] = node.create_publisher(kind, topic, _profile(True, 100))
 
     def unmatched(self, wanted: Sequence[str], listeners: int = 1) -> list[str]:
         """Those of the wanted topics with fewer subscribers than one, colour images with fewer than ``listeners``."""
@@ -152,38 +152,22 @@ class Player:
 
     def prepare(self, frame: Frame) -> list[tuple[str, Any]]:
         """The messages of a frame in the order in which they go out; a pose that is not known is left out."""
-        out: list[tuple[str, Any]] = []
-        if frame.T_map_camera is not None and self._pose != "none":
-            T = frame.T_map_camera
-            if self._pose == "tf":
-                out.append(
-                    (
-                        "pose",
-                        TFMessage(
-                            transforms=[
-                                transform_message(
-                                    T, frame.stamp_ns, self._map_frame, frame.frame_id
-                                )
-                            ]
-                        ),
-                    )
-                )
-            elif self._pose == "pose":
-                out.append(("pose", pose_message(T, frame.stamp_ns, self._map_frame)))
-            else:
-                out.append(
-                    (
-                        "pose",
-                        pose_with_covariance_message(
-                            T, frame.pose_cov, frame.stamp_ns, self._map_frame
-                        ),
-                    )
-                )
+        out = [] if self._source is None else self._pose_messages(frame, self._source)
         image, info, depth = frame_messages(frame, depth_encoding=self._depth_encoding)
         out.append(("camera_info", info))
         if depth is not None:
             out.append(("depth", depth))
         return [*out, ("image", image)]
+
+    def _pose_messages(self, frame: Frame, source: PoseSource) -> list[tuple[str, Any]]:
+        T, stamp_ns = frame.T_map_camera, frame.stamp_ns
+        if T is None:
+            return []
+        if not source.message_type:
+            sent = transform_message(T, stamp_ns, self._map_frame, frame.frame_id)
+            return [("pose", TFMessage(transforms=[sent]))]
+        head = header(stamp_ns, self._map_frame)
+        return [("pose", pose_message(source, head, T, frame.pose_cov, frame.frame_id))]
 
     def send(self, messages: Sequence[tuple[str, Any]]) -> None:
         """Publishes what ``prepare`` gave."""
