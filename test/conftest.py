@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from support.golden import Sampled, mark_golden_tests, refuse_skipped_golden_test
+from support.golden import read as read_golden
 
 from vos_ros.types import (
     Association,
@@ -30,6 +33,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_golden_tests(items)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    outcome = yield
+    refuse_skipped_golden_test(item, outcome.get_result())
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The team's real data; the product never needs it, so a checkout without it skips these tests."""
@@ -39,13 +53,9 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_golden() -> Path:
-    """Numbers made outside this project, to be matched."""
-    if not (SHARED / "golden").is_dir():
-        pytest.skip(
-            "the golden numbers (shared/golden beside the checkout) are not on this machine"
-        )
-    return SHARED / "golden"
+def golden() -> Callable[[str], dict[str, np.ndarray | Sampled]]:
+    """``golden("lwl/merge")``: the arrays of a file of golden numbers, large ones as samples."""
+    return read_golden
 
 
 @pytest.fixture(scope="session")

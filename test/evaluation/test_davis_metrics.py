@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -60,37 +60,39 @@ def blobs(rng: np.random.Generator, h: int, w: int) -> np.ndarray:
     return mask.astype(bool)
 
 
-def test_golden_j_and_f(shared_golden: Path) -> None:
-    golden = np.load(shared_golden / "davis_metrics.npz")
+def test_golden_j_and_f(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    official = golden("davis_metrics")
     compared = 0
-    while f"pred{compared}" in golden:
+    while f"pred{compared}" in official:
         predicted, truth, void, wanted = (
-            golden[f"{name}{compared}"] for name in ("pred", "gt", "void", "J")
+            official[f"{name}{compared}"] for name in ("pred", "gt", "void", "J")
         )
         assert region_similarity(predicted, truth) == pytest.approx(wanted, abs=1e-6)
         assert region_similarity(predicted, truth, void) == pytest.approx(
-            golden[f"Jvoid{compared}"], abs=1e-6
+            official[f"Jvoid{compared}"], abs=1e-6
         )
-        assert contour_accuracy(predicted, truth) == pytest.approx(golden[f"F{compared}"], abs=1e-6)
+        assert contour_accuracy(predicted, truth) == pytest.approx(
+            official[f"F{compared}"], abs=1e-6
+        )
         assert contour_accuracy(predicted, truth, void) == pytest.approx(
-            golden[f"Fvoid{compared}"], abs=1e-6
+            official[f"Fvoid{compared}"], abs=1e-6
         )
         compared += 1
     assert compared == 12
 
 
-def test_golden_statistics(shared_golden: Path) -> None:
-    golden = np.load(shared_golden / "davis_metrics.npz")
-    curves = [k for k in golden if k.startswith("curve")]
+def test_golden_statistics(golden: Callable[[str], dict[str, np.ndarray]]) -> None:
+    official = golden("davis_metrics")
+    curves = [k for k in official if k.startswith("curve")]
     assert len(curves) == 7
     for name in curves:
-        got = statistics(golden[name])
+        got = statistics(official[name])
         assert [got.mean, got.recall, got.decay] == pytest.approx(
-            golden[name.replace("curve", "stats")].tolist(), abs=1e-6, nan_ok=True
+            official[name.replace("curve", "stats")].tolist(), abs=1e-6, nan_ok=True
         )
-        if len(golden[name]) <= 256:
+        if len(official[name]) <= 256:
             assert got.decay_unwrapped == got.decay
-    wrapped = statistics(golden["curve300"])
+    wrapped = statistics(official["curve300"])
     assert math.isnan(wrapped.decay) and abs(wrapped.decay_unwrapped) < 0.1
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.golden import key_shapes
 
 from vos_ros.segmentation.checkpoints import (
     CheckpointError,
@@ -162,23 +163,17 @@ def test_known_networks_are_recognised(tmp_path: Path) -> None:
     )
 
 
-def golden_shapes(
-    shared_golden: Path,
-) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+def golden_shapes() -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """The published network's tensors, and those of the one with a box encoder."""
-    lists: list[dict[str, tuple[int, ...]]] = [{}, {}]
-    for number, name in enumerate(("state_dict_keys.txt", "box_state_dict_keys.txt")):
-        for line in (shared_golden / "lwl" / name).read_text().splitlines():
-            key, *rest = line.split("\t")
-            if rest and key.startswith("box_") == bool(number):
-                lists[number][key] = tuple(
-                    int(n) for n in rest[0].strip("()").split(",") if n.strip()
-                )
-    return lists[0], lists[0] | lists[1]
+    every = {k: shape for k, (shape, _) in key_shapes("lwl/state_dict_keys.txt").items()}
+    plain = {k: v for k, v in every.items() if not k.startswith("box_")}
+    box = {k: shape for k, (shape, _) in key_shapes("lwl/box_state_dict_keys.txt").items()}
+    return plain, plain | box
 
 
-def test_golden_key_lists_are_recognised(shared_golden: Path) -> None:
-    plain, with_boxes = golden_shapes(shared_golden)
+@pytest.mark.golden
+def test_golden_key_lists_are_recognised() -> None:
+    plain, with_boxes = golden_shapes()
     assert len(plain) == 480 and network_of(plain) == "resnet50"
     assert len(with_boxes) == 490 and network_of(with_boxes) == "resnet50_box"
     changed = {**plain, "decoder.project.conv2.bias": (2,)}
@@ -195,11 +190,10 @@ def test_golden_key_lists_are_recognised(shared_golden: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.golden
 @BOTH
-def test_golden_checkpoint_becomes_the_network(
-    shared_golden: Path, tmp_path: Path, zipped: bool
-) -> None:
-    shapes, _ = golden_shapes(shared_golden)
+def test_golden_checkpoint_becomes_the_network(tmp_path: Path, zipped: bool) -> None:
+    shapes, _ = golden_shapes()
     generator = torch.Generator().manual_seed(1)
     state = OrderedDict(
         (k, torch.tensor(0) if k.endswith("tracked") else torch.randn(s, generator=generator))

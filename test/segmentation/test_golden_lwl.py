@@ -4,12 +4,12 @@ from float64 there (``stage_tolerances.txt``)."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from support.golden import Sampled, at_samples, difference, key_shapes, stage_tolerances
+from support.recipes import fill, lwl_weight
 
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, loss, steepest_descent
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
@@ -17,31 +17,23 @@ from vos_ros.training.interface import Batch
 from vos_ros.training.losses import lovasz
 from vos_ros.training.tasks import LwlOptions, LwlTask
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray | Sampled]
 
 
 @pytest.fixture(scope="module")
 def stages(golden: Callable[[str], Arrays]) -> Arrays:
-    return golden("lwl_stages")
+    return golden("lwl/lwl_stages")
 
 
 @pytest.fixture(scope="module")
-def near(stages: Arrays, shared_golden: Path) -> Callable[[str, torch.Tensor], None]:
+def near(stages: Arrays) -> Callable[[str, torch.Tensor], None]:
     """``near(name, ours)``: fails where a stage is farther from the reference than ten times its line."""
-    lines = (shared_golden / "lwl" / "stage_tolerances.txt").read_text().splitlines()[2:]
-    tolerance = {
-        fields[0]: float(fields[2])
-        for fields in (line.split("\t") for line in lines)
-        if len(fields) > 2
-    }
+    tolerance = stage_tolerances()
 
     def check(name: str, ours: torch.Tensor) -> None:
-        theirs = stages[name]
-        difference = np.abs(
-            ours.detach().numpy().reshape(theirs.shape).astype(np.float64) - theirs
-        ).max()
-        assert difference <= 10 * tolerance[name], (
-            f"{name}: {difference:.3g}, allowed 10 x {tolerance[name]:.3g}"
+        farthest = difference(ours.detach().numpy(), stages[name])
+        assert farthest <= 10 * tolerance[name], (
+            f"{name}: {farthest:.3g}, allowed 10 x {tolerance[name]:.3g}"
         )
 
     return check
@@ -62,18 +54,13 @@ def mean_square(net: LwlNet, filters: torch.Tensor, block: Samples) -> float:
     )
 
 
-def test_golden_names_and_shapes(shared_golden: Path) -> None:
-    lines = (shared_golden / "lwl" / "state_dict_keys.txt").read_text().splitlines()
-    theirs = {
-        line.split("\t")[0]: tuple(line.split("\t")[1:])
-        for line in lines
-        if "\t" in line and not line.startswith("#")
-    }
+@pytest.mark.golden
+def test_golden_names_and_shapes() -> None:
     ours = {
-        k: (str(tuple(v.shape)), str(v.dtype).removeprefix("torch."))
+        k: (tuple(v.shape), str(v.dtype).removeprefix("torch."))
         for k, v in LwlNet(SPECS["resnet50_box"]).state_dict().items()
     }
-    assert ours == theirs
+    assert ours == key_shapes("lwl/state_dict_keys.txt")
     assert len(LwlNet(SPECS["resnet50"]).state_dict()) == 480
 
 
@@ -90,16 +77,34 @@ def test_golden_features_and_labels(
     near("spatial_w", weights)
 
 
+@pytest.fixture(scope="module")
 @torch.no_grad()
-def test_golden_filters_after_each_iteration(
-    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
-) -> None:
+def first_sample(published: LwlNet, stages: Arrays) -> Samples:
+    """The learner's sample of the first frame."""
     x = published.target_features(published.extract(frames(stages, 0)))
     labels, weights = published.encode(masks(stages, 0))
-    block = Samples(x, torch.tensor([0]), labels, weights.square())
-    filters = [torch.zeros((1, 16, 512, 3, 3))]
+    return Samples(x, torch.tensor([0]), labels, weights.square())
+
+
+@pytest.fixture(scope="module")
+@torch.no_grad()
+def filters(published: LwlNet, first_sample: Samples) -> list[torch.Tensor]:
+    """The filters after 0..20 iterations on the first frame."""
+    iterates = [torch.zeros((1, 16, 512, 3, 3))]
     for _ in range(20):
-        filters.append(steepest_descent(filters[-1], [block], published.ridge, 1))
+        iterates.append(steepest_descent(iterates[-1], [first_sample], published.ridge, 1))
+    return iterates
+
+
+@torch.no_grad()
+def test_golden_filters_after_each_iteration(
+    published: LwlNet,
+    stages: Arrays,
+    near: Callable[[str, torch.Tensor], None],
+    first_sample: Samples,
+    filters: list[torch.Tensor],
+) -> None:
+    block = first_sample
     near("filters", torch.stack(filters))
     near(
         "filters",
@@ -112,12 +117,15 @@ def test_golden_filters_after_each_iteration(
 
 @torch.no_grad()
 def test_golden_decoder(
-    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+    published: LwlNet,
+    stages: Arrays,
+    near: Callable[[str, torch.Tensor], None],
+    filters: list[torch.Tensor],
 ) -> None:
     maps = published.extract(frames(stages, 1))
     x = published.target_features(maps)
     near("f1_tm_feat", x)
-    scores = apply_filters(x, torch.from_numpy(stages["filters"][20]))
+    scores = apply_filters(x, filters[20])
     near("f1_scores", scores)
     context = published.context(maps)
     for level, out in zip((4, 3, 2, 1), published.decoder.levels(scores, context), strict=True):
@@ -127,10 +135,15 @@ def test_golden_decoder(
 
 @torch.no_grad()
 def test_golden_update_with_two_samples(
-    published: LwlNet, stages: Arrays, near: Callable[[str, torch.Tensor], None]
+    published: LwlNet,
+    stages: Arrays,
+    near: Callable[[str, torch.Tensor], None],
+    filters: list[torch.Tensor],
 ) -> None:
+    maps = published.extract(frames(stages, 1))
+    scores = apply_filters(published.target_features(maps), filters[20])
+    predicted = torch.sigmoid(published.decode(scores, published.context(maps), (128, 224)))
     x = published.target_features(published.extract(frames(stages, 0, 1)))
-    predicted = torch.sigmoid(torch.from_numpy(stages["f1_logits"]))
     labels, weights = published.encode(
         torch.cat([masks(stages, 0), predicted.reshape(1, 1, 128, 224)])
     )
@@ -138,11 +151,11 @@ def test_golden_update_with_two_samples(
     near("upd_spatial_w", weights)
     share = torch.from_numpy(stages["upd_sample_w"])[:, None, None, None, None]
     block = Samples(x, torch.tensor([0]), labels, (weights * share).square())
-    filters = [torch.from_numpy(stages["filters"][20])]
+    updated = [filters[20]]
     for _ in range(3):
-        filters.append(steepest_descent(filters[-1], [block], published.ridge, 1))
-    near("upd_filters", torch.stack(filters))
-    assert [mean_square(published, f, block) for f in filters] == pytest.approx(
+        updated.append(steepest_descent(updated[-1], [block], published.ridge, 1))
+    near("upd_filters", torch.stack(updated))
+    assert [mean_square(published, f, block) for f in updated] == pytest.approx(
         stages["upd_losses"].tolist(), rel=1e-4
     )
 
@@ -166,7 +179,7 @@ def test_golden_batch_of_two_clips(
 
 @pytest.mark.parametrize("case", range(4))
 def test_golden_lovasz(golden: Callable[[str], Arrays], case: int) -> None:
-    arrays = golden("lovasz")
+    arrays = golden("lwl/lovasz")
     logits = torch.from_numpy(arrays[f"logit{case}"]).requires_grad_()
     truth = torch.from_numpy(arrays[f"y{case}"]) == 1
     value = lovasz(torch.sigmoid(logits).flatten(), truth.flatten())
@@ -184,14 +197,12 @@ def test_golden_lovasz(golden: Callable[[str], Arrays], case: int) -> None:
     assert each.mean().item() == pytest.approx(float(arrays[f"loss_per_image{case}"]), abs=1e-6)
 
 
-def test_golden_train_step(
-    golden: Callable[[str], Arrays], by_recipe: Callable[[nn.Module], None]
-) -> None:
+def test_golden_train_step(golden: Callable[[str], Arrays]) -> None:
     """A whole step of the published training: frame 0 teaches by five iterations, three frames are predicted, all pixels in one loss."""
-    arrays = golden("train_step")
+    arrays = golden("lwl/train_step")
     task = LwlTask(LwlOptions(network="resnet50", pool="batch"))
     net = task.build().train()
-    by_recipe(net)
+    fill(net, lwl_weight)
     clips = Batch(
         torch.from_numpy(arrays["imgs"]).permute(1, 0, 4, 2, 3),
         torch.from_numpy(arrays["masks"]).transpose(0, 1).contiguous(),
@@ -201,14 +212,12 @@ def test_golden_train_step(
     value, _ = task.loss(net, clips)
     value.backward()
     logits = predicted[0].reshape(2, 3, 128, 224).transpose(0, 1).numpy()
-    assert np.abs(logits - arrays["pred"]).max() < 1e-3
+    assert difference(logits, arrays["pred"]) < 1e-3
     assert value.item() == pytest.approx(float(arrays["loss"]), rel=1e-5)
     gradients = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
     assert set(gradients) == set(arrays["grad_names"].tolist())
     for name, norm in zip(arrays["grad_names"].tolist(), arrays["grad_norms"], strict=True):
         assert float(gradients[name].norm()) == pytest.approx(norm, rel=2e-3), name
     for key in (k for k in arrays if k.startswith("grad:")):
-        theirs = torch.from_numpy(arrays[key])
-        assert (
-            float((gradients[key.removeprefix("grad:")] - theirs).norm() / theirs.norm()) < 2e-3
-        ), key
+        ours, theirs = at_samples(gradients[key.removeprefix("grad:")].numpy(), arrays[key])
+        assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 2e-3, key

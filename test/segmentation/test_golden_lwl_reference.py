@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.golden import Sampled, difference
 
 from vos_ros.config import LwlConfig, SegmentationConfig
 from vos_ros.segmentation.checkpoints import LWL_FORMAT
@@ -22,7 +23,7 @@ from vos_ros.segmentation.methods.lwl.reference_rules import (
 from vos_ros.segmentation.networks.lwl import LwlNet
 from vos_ros.types import Box, Frame, Mask, Seed, Segmentation
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray | Sampled]
 TOLERANCE = 1e-3  # of a probability; the streams' own floor is 2e-5
 SAME = 0.999  # share of the pixels whose label is the same
 CASE = re.compile(
@@ -32,7 +33,7 @@ CASE = re.compile(
 
 @pytest.mark.parametrize("case", range(8))
 def test_golden_sample_patch(golden: Callable[[str], Arrays], case: int) -> None:
-    arrays = golden("sample_patch")
+    arrays = golden("lwl/sample_patch")
     found = CASE.search(str(arrays["cases"][case]))
     assert found is not None
     y, x, h, w, out_h, out_w, mode, mask = found.groups()
@@ -45,15 +46,15 @@ def test_golden_sample_patch(golden: Callable[[str], Arrays], case: int) -> None
         inside=mode == "inside_major",
         mask=mask == "1",
     )
-    assert np.allclose(patch.numpy(), arrays[f"out{case}"], atol=1e-6)
+    assert difference(patch.numpy(), arrays[f"out{case}"]) < 2e-6
     assert [*corners.top_left, *corners.bottom_right] == arrays[f"coord{case}"][0].tolist()
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_golden_merge(golden: Callable[[str], Arrays], n: int) -> None:
-    arrays = golden("merge")
+    arrays = golden("lwl/merge")
     probs = merge(torch.from_numpy(arrays[f"scores{n}"]))
-    assert np.allclose(probs[1:].numpy(), arrays[f"prob{n}"], atol=1e-6)
+    assert difference(probs[1:].numpy(), arrays[f"prob{n}"]) < 2e-6
     assert np.array_equal(probs.argmax(0).numpy(), arrays[f"seg{n}"])
 
 
@@ -68,7 +69,7 @@ def test_golden_merge(golden: Callable[[str], Arrays], n: int) -> None:
 def test_golden_memory_rule(
     golden: Callable[[str], Arrays], name: str, rule: WeightRule, slots: int
 ) -> None:
-    arrays = golden("memory_rule")
+    arrays = golden("lwl/memory_rule")
     weights, previous = [1.0] + [0.0] * (slots - 1), None
     for t, slot in enumerate(arrays[f"{name}_slot"].tolist()):
         assert rule.slot(weights, min(t + 1, slots)) == slot
@@ -82,17 +83,17 @@ def test_golden_memory_rule(
 def test_golden_box_initialisation(
     golden: Callable[[str], Arrays], published: LwlNet, case: int
 ) -> None:
-    arrays = golden("boxinit")
+    arrays = golden("lwl/boxinit")
     image = torch.from_numpy(arrays["frame"]).permute(2, 0, 1)[None]
     mask = box_mask(tuple(arrays[f"box_{case}"].tolist()), (120, 200))
     assert np.array_equal(mask.numpy(), arrays[f"mask_full_{case}"])
     maps = published.extract(image, any_size=True)
     features = published.target_features(maps)
-    assert np.allclose(features.numpy(), arrays["tm_feat"], atol=1e-6)
+    assert difference(features.numpy(), arrays["tm_feat"]) < 1e-6
     encoding = published.encode_boxes(features, mask[None, None])
-    assert np.allclose(encoding.numpy(), arrays[f"enc_{case}"], atol=1e-5)
+    assert difference(encoding.numpy(), arrays[f"enc_{case}"]) < 1e-5
     logits = published.decode(encoding, published.context(maps), (120, 200))
-    assert np.abs(logits.numpy() - arrays[f"logits_{case}"]).max() < 5e-4
+    assert difference(logits.numpy(), arrays[f"logits_{case}"]) < 5e-4
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,8 @@ def program(
 def check(result: Segmentation, arrays: Arrays, t: int) -> None:
     assert float((result.labels() == arrays[f"seg_{t}"]).mean()) >= SAME
     for row, i in enumerate(result.object_ids, start=1):
-        assert np.abs(result.probs[row].numpy() - arrays[f"prob_{t}_{i}"]).max() < TOLERANCE, (
+        golden_probs = arrays[f"prob_{t}_{i}"]
+        assert difference(result.probs[row].numpy(), golden_probs) < TOLERANCE, (
             f"frame {t}, object {i}"
         )
 
@@ -141,7 +143,7 @@ def test_golden_streams_from_masks(
     name: str,
     memory_size: int,
 ) -> None:
-    arrays, tracker = golden(name), program(memory_size)
+    arrays, tracker = golden(f"lwl/{name}"), program(memory_size)
     for t, rgb in enumerate(arrays["frames"]):
         frame = make_frame(t, *rgb.shape[:2], rgb=rgb)
         if t:
@@ -158,7 +160,7 @@ def test_golden_streams_from_masks(
         check_places(tracker, arrays)
     for i, target in tracker._targets.items():
         assert target is not None
-        assert np.abs(target.filters.numpy() - arrays[f"filter_last_{i}"]).max() < 3e-6
+        assert difference(target.filters.numpy(), arrays[f"filter_last_{i}"]) < 3e-6
 
 
 def test_golden_stream_from_a_box(
@@ -166,7 +168,7 @@ def test_golden_stream_from_a_box(
     program: Callable[[int], ReferenceLwl],
     make_frame: Callable[..., Frame],
 ) -> None:
-    arrays, tracker = golden("tracker_box"), program(32)
+    arrays, tracker = golden("lwl/tracker_box"), program(32)
     x, y, w, h = arrays["box_1"]
     for t, rgb in enumerate(arrays["frames"]):
         frame = make_frame(t, *rgb.shape[:2], rgb=rgb)
@@ -179,6 +181,5 @@ def test_golden_stream_from_a_box(
         )
         check_places(tracker, arrays)
     (target,) = tracker._targets.values()
-    assert (
-        target is not None and np.abs(target.filters.numpy() - arrays["filter_last_1"]).max() < 3e-6
-    )
+    assert target is not None
+    assert difference(target.filters.numpy(), arrays["filter_last_1"]) < 3e-6
