@@ -192,6 +192,24 @@ class MapUpdate:
     frame_id: str = "map"
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class MapChange:
+    """Tell what an update did to the map, so that others can follow it."""
+
+    reason: str = ""
+    """Why the update was not applied, and nothing changed; "" where it was applied."""
+    new_session: bool = False
+    """The session id is another one: equal ids before and after mean different objects."""
+    added: tuple[MapObject, ...] = ()
+    """Objects whose ids the map did not have before."""
+    changed: tuple[tuple[MapObject, MapObject], ...] = ()
+    """Objects before and after, of ids that the map had and has; in a new session, all such ids."""
+    deleted: tuple[MapObject, ...] = ()
+    """Objects as they were, of ids that the map has no more: deleted, left out or merged."""
+    merged: Mapping[int, int] = field(default_factory=dict)
+    """By the id of a deleted object, the id of the object of the map that it became part of."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Projection:
     """One map object as seen from a camera: the crop of the image that its silhouette touches.

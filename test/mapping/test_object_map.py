@@ -23,7 +23,7 @@ def update(revision, *objects, full=False, session="s", **fields):
 @pytest.fixture
 def held():
     m = ObjectMap()
-    assert m.apply(update(5, thing(3), thing(1), thing(2), full=True, frame_id="odom")) == ""
+    assert m.apply(update(5, thing(3), thing(1), thing(2), full=True, frame_id="odom")).reason == ""
     return m
 
 
@@ -52,42 +52,45 @@ def test_a_snapshot_fills_the_map_in_the_order_of_ids(held):
 
 
 def test_a_snapshot_replaces_and_may_jump(held):
-    assert held.apply(update(40, thing(9), full=True)) == ""
+    assert held.apply(update(40, thing(9), full=True)).reason == ""
     assert ids(held) == [9] and held.revision == 40 and held.frame_id == "map"
 
 
 def test_a_delta_adds_changes_and_deletes(held):
     assert (
-        held.apply(update(6, thing(7), thing(2, z=2.0), deleted_ids=(1, 99), frame_id="odom")) == ""
+        held.apply(
+            update(6, thing(7), thing(2, z=2.0), deleted_ids=(1, 99), frame_id="odom")
+        ).reason
+        == ""
     )
     assert ids(held) == [2, 3, 7] and held[2].points[0, 2] == 2.0 and held.revision == 6
 
 
 def test_merges_are_followed_through_chains(held):
-    assert held.apply(update(6, merged=((3, 2),), frame_id="odom")) == ""
+    assert held.apply(update(6, merged=((3, 2),), frame_id="odom")).reason == ""
     assert ids(held) == [1, 2] and held.resolve(3) == 2
-    assert held.apply(update(7, thing(8), merged=((2, 8),), frame_id="odom")) == ""
+    assert held.apply(update(7, thing(8), merged=((2, 8),), frame_id="odom")).reason == ""
     assert held.resolve(3) == held.resolve(2) == 8 and held.resolve(1) == 1
-    assert held.apply(update(8, thing(1), thing(8), full=True)) == "", (
+    assert held.apply(update(8, thing(1), thing(8), full=True)).reason == "", (
         "a snapshot of the same session forgets no merge"
     )
     assert held.resolve(3) == 8
-    assert held.apply(update(9, thing(3))) == "", "an id that comes back is itself again"
+    assert held.apply(update(9, thing(3))).reason == "", "an id that comes back is itself again"
     assert held.resolve(3) == 3
 
 
 def test_chains_within_one_update_in_any_order(held):
-    assert held.apply(update(6, merged=((1, 2), (2, 3)), frame_id="odom")) == ""
+    assert held.apply(update(6, merged=((1, 2), (2, 3)), frame_id="odom")).reason == ""
     assert ids(held) == [3] and held.resolve(1) == 3
 
 
 def test_a_gap_keeps_the_old_map_until_a_snapshot(held):
-    reason = held.apply(update(7, thing(9), frame_id="odom"))
+    reason = held.apply(update(7, thing(9), frame_id="odom")).reason
     assert reason == "revision 7 came after 5: revision 6 is missing, waiting for a snapshot"
     assert ids(held) == [1, 2, 3] and held.revision == 5 and held.needs_snapshot
-    assert "revisions 6 to 7 are missing" in held.apply(update(8, thing(9), frame_id="odom"))
-    assert held.apply(update(8, thing(9), full=True)) == "" and not held.needs_snapshot
-    assert held.apply(update(9, thing(4))) == "" and ids(held) == [4, 9]
+    assert "revisions 6 to 7 are missing" in held.apply(update(8, thing(9), frame_id="odom")).reason
+    assert held.apply(update(8, thing(9), full=True)).reason == "" and not held.needs_snapshot
+    assert held.apply(update(9, thing(4))).reason == "" and ids(held) == [4, 9]
 
 
 def test_out_of_order_the_one_that_fills_the_gap_is_applied_and_the_later_one_is_still_missing(
@@ -95,13 +98,13 @@ def test_out_of_order_the_one_that_fills_the_gap_is_applied_and_the_later_one_is
 ):
     held.apply(update(7, thing(9), frame_id="odom"))
     assert (
-        held.apply(update(6, thing(8), frame_id="odom")) == ""
+        held.apply(update(6, thing(8), frame_id="odom")).reason == ""
         and ids(held) == [1, 2, 3, 8]
         and held.needs_snapshot
     )
-    assert held.apply(update(7, thing(9), frame_id="odom")) == "" and not held.needs_snapshot, (
-        "it was sent again"
-    )
+    assert (
+        held.apply(update(7, thing(9), frame_id="odom")).reason == "" and not held.needs_snapshot
+    ), "it was sent again"
 
 
 def test_an_update_that_is_wrong_in_itself_leaves_a_gap_too(held):
@@ -110,30 +113,36 @@ def test_an_update_that_is_wrong_in_itself_leaves_a_gap_too(held):
 
 
 def test_what_is_old_is_ignored(held):
-    assert "revision 5 is not newer than revision 5" in held.apply(
-        update(5, thing(9), frame_id="odom")
+    assert (
+        "revision 5 is not newer than revision 5"
+        in held.apply(update(5, thing(9), frame_id="odom")).reason
     )
-    assert "snapshot of revision 4 is older" in held.apply(update(4, thing(9), full=True))
+    assert "snapshot of revision 4 is older" in held.apply(update(4, thing(9), full=True)).reason
     assert ids(held) == [1, 2, 3] and not held.needs_snapshot
-    assert held.apply(update(5, thing(1), full=True, frame_id="odom")) == "", (
+    assert held.apply(update(5, thing(1), full=True, frame_id="odom")).reason == "", (
         "a latched snapshot comes twice to a late joiner"
     )
 
 
 def test_a_new_session_begins_with_a_snapshot(held):
     held.apply(update(6, merged=((3, 2),), frame_id="odom"))
-    assert "'t' is new: waiting for a snapshot" in held.apply(update(7, thing(9), session="t"))
+    assert (
+        "'t' is new: waiting for a snapshot" in held.apply(update(7, thing(9), session="t")).reason
+    )
     assert held.session_id == "s" and ids(held) == [1, 2]
-    assert held.apply(update(1, thing(9), full=True, session="t")) == ""
+    assert held.apply(update(1, thing(9), full=True, session="t")).reason == ""
     assert (held.session_id, held.revision, ids(held), held.resolve(3)) == ("t", 1, [9], 3)
 
 
 def test_before_any_snapshot_a_delta_waits():
-    assert "no map has come yet: waiting for a snapshot" in ObjectMap().apply(update(1, thing(1)))
+    assert (
+        "no map has come yet: waiting for a snapshot"
+        in ObjectMap().apply(update(1, thing(1))).reason
+    )
 
 
 def test_a_delta_in_another_frame_waits(held):
-    assert "in frame 'map', the map in 'odom'" in held.apply(update(6, thing(9)))
+    assert "in frame 'map', the map in 'odom'" in held.apply(update(6, thing(9))).reason
 
 
 MESH = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, 3]], np.int32))
@@ -163,23 +172,23 @@ MESH = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, 3]], np.int32))
 )
 def test_a_flawed_update_is_not_applied_at_all(held, bad, why):
     before = list(held)
-    reason = held.apply(replace(bad, frame_id="odom", deleted_ids=(2,)))
+    reason = held.apply(replace(bad, frame_id="odom", deleted_ids=(2,))).reason
     assert (
         why in reason and "revision 6" in reason and "nothing of this update was applied" in reason
     )
     assert list(held) == before and held.revision == 5
-    assert held.apply(update(6, thing(4), frame_id="odom")) == "", "the right one may follow"
+    assert held.apply(update(6, thing(4), frame_id="odom")).reason == "", "the right one may follow"
 
 
 def test_merges_of_later_updates_never_close_a_circle(held):
     """The last word counts; resolve() always ends."""
-    assert held.apply(update(6, merged=((3, 2),), frame_id="odom")) == ""
-    assert held.apply(update(7, thing(3), merged=((2, 3),), frame_id="odom")) == ""
+    assert held.apply(update(6, merged=((3, 2),), frame_id="odom")).reason == ""
+    assert held.apply(update(7, thing(3), merged=((2, 3),), frame_id="odom")).reason == ""
     assert (held.resolve(2), held.resolve(3)) == (3, 3)
-    assert held.apply(update(8, merged=((3, 2),), frame_id="odom")) == ""
+    assert held.apply(update(8, merged=((3, 2),), frame_id="odom")).reason == ""
     assert (held.resolve(2), held.resolve(3)) == (2, 2)
-    assert held.apply(update(9, merged=((2, 1),), frame_id="odom")) == ""
-    assert held.apply(update(10, merged=((1, 3),), frame_id="odom")) == ""
+    assert held.apply(update(9, merged=((2, 1),), frame_id="odom")).reason == ""
+    assert held.apply(update(10, merged=((1, 3),), frame_id="odom")).reason == ""
     assert held.resolve(1) == 3 and held.resolve(2) == 3 and held.resolve(3) == 3
 
 
@@ -194,8 +203,36 @@ def test_points_that_are_not_finite_are_left_out_and_objects_without_points_kept
                 thing(6, points=nothing, point_radius=0.0),
                 frame_id="odom",
             )
-        )
+        ).reason
         == ""
     )
     np.testing.assert_array_equal(held[4].points, [[1.0, 2.0, 3.0]])
     assert len(held[6].points) == 0
+
+
+def test_a_change_tells_what_was_added_changed_deleted_and_merged(held: ObjectMap) -> None:
+    old = {o.id: o for o in held}
+    moved, new = thing(2, z=2.0), thing(7)
+    change = held.apply(update(6, moved, new, deleted_ids=(1,), merged=((3, 2),), frame_id="odom"))
+    assert (change.reason, change.new_session) == ("", False)
+    assert change.added == (new,) and change.changed == ((old[2], moved),)
+    assert change.deleted == (old[1], old[3]) and change.merged == {3: 2}
+
+
+def test_a_change_leaves_out_what_stays_and_merges_into_what_is_gone(held: ObjectMap) -> None:
+    same = held[2]
+    change = held.apply(update(6, same, full=True, merged=((3, 9),), frame_id="odom"))
+    assert change.added == change.changed == () and change.merged == {}
+    assert [o.id for o in change.deleted] == [1, 3]
+
+
+def test_in_a_new_session_every_object_has_changed(held: ObjectMap) -> None:
+    same = held[2]
+    change = held.apply(update(1, same, full=True, session="t"))
+    assert change.new_session and change.changed == ((same, same),)
+
+
+def test_an_update_that_is_refused_changes_nothing(held: ObjectMap) -> None:
+    change = held.apply(update(9, thing(2, z=3.0), session="t"))
+    assert change.reason and not change.new_session
+    assert change.added == change.changed == change.deleted == () == tuple(change.merged)

@@ -79,7 +79,7 @@ def test_in_a_loop_with_the_pose_correction_the_map_stays_where_the_poses_have_i
             }
             object_of[min(away, key=lambda i: away[i])] = new
         if index % 5 == 4 and (update := mapper.update()):
-            assert held.apply(update) == ""
+            assert held.apply(update).reason == ""
     late = np.array(off[len(off) // 2 :])
     assert len(held) >= 10
     assert np.linalg.norm(np.median(late, axis=0)) < 0.008, (

@@ -50,14 +50,14 @@ def test_a_loaded_map_is_the_saved_one_and_goes_on(told):
     assert (
         update.full
         and update.revision == held.revision + 1
-        and held.apply(update) == ""
+        and held.apply(update).reason == ""
         and held.resolve(2) == 1
     )
     story.mapper = again
     assert story.new(7, (0, 2.0, 1)) == 4, "ids go on"
     for k in range(8):
         story.say((8, 0, S.NEW, story.surface((1.0, 0.5, 0.2), (0.3, 0.3, 0.3), seed=k)))
-    assert set(again.objects) == {1, 3, 4} and held.apply(again.update()) == ""
+    assert set(again.objects) == {1, 3, 4} and held.apply(again.update()).reason == ""
 
 
 def test_the_points_are_plain_ply_and_old_ones_go(told):

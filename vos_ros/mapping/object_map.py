@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from vos_ros.types import MapObject, MapUpdate
+from vos_ros.types import MapChange, MapObject, MapUpdate
 
 _MAX_ID = 2**32 - 1
 
@@ -31,8 +31,9 @@ class ObjectMap:
             0  # the highest revision that could not be applied for want of those before it
         )
 
-    def apply(self, update: MapUpdate) -> str:
-        """Takes an update in, whole or not at all: "" where it was applied, else the reason why not. The map stays usable either way.
+    def apply(self, update: MapUpdate) -> MapChange:
+        """Apply an update, whole or not at all, and return what it changed, or the reason why it was
+        not applied. The map stays usable either way.
 
         A snapshot replaces everything and may jump to any later revision; of the revision already held it is applied again. A delta
         applies to the revision right before its own. A new ``session_id`` (the mapper started over) begins with a snapshot, at any
@@ -43,7 +44,8 @@ class ObjectMap:
         if reason:
             if not late:
                 self._missed = max(self._missed, update.revision)
-            return reason
+            return MapChange(reason=reason)
+        before, new_session = self._objects, update.session_id != self.session_id
         objects = {} if update.full else dict(self._objects)
         merged = {} if update.full and update.session_id != self.session_id else dict(self._merged)
         objects.update((o.id, _finite(o)) for o in update.objects)
@@ -61,7 +63,7 @@ class ObjectMap:
         self._started = True
         if update.full or self.revision >= self._missed:
             self._missed = 0
-        return ""
+        return self._change(before, new_session)
 
     @property
     def needs_snapshot(self) -> bool:
@@ -95,6 +97,23 @@ class ObjectMap:
     def get(self, object_id: int) -> MapObject | None:
         """The object of an id, or None."""
         return self._objects.get(object_id)
+
+    def _change(self, before: Mapping[int, MapObject], new_session: bool) -> MapChange:
+        """Compare the objects with those before the update."""
+        now = self._objects
+        deleted = tuple(o for i, o in before.items() if i not in now)
+        merged = {o.id: self.resolve(o.id) for o in deleted}
+        return MapChange(
+            new_session=new_session,
+            added=tuple(o for i, o in now.items() if i not in before),
+            changed=tuple(
+                (before[i], o)
+                for i, o in now.items()
+                if i in before and (new_session or o is not before[i])
+            ),
+            deleted=deleted,
+            merged={old: new for old, new in merged.items() if new in now},
+        )
 
     def _out_of_order(self, update: MapUpdate) -> tuple[str, bool]:
         """Why an update can't be applied now, and whether that is because it is known already."""

@@ -123,7 +123,7 @@ class Pipeline:
         """Applies a snapshot or a delta; "" or the reason why it was not applied."""
         before = self.object_map.session_id
         objects = {o.id: o for o in self.object_map}
-        reason = self.object_map.apply(update)
+        reason = self.object_map.apply(update).reason
         if reason:
             return reason
         self._absence.forget(

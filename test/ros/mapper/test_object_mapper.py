@@ -96,7 +96,7 @@ class Mapper:
 
     def _on_map(self, msg: Any) -> None:
         self.heard.append(msg)
-        refused = self.map.apply(map_update_from_message(msg))
+        refused = self.map.apply(map_update_from_message(msg)).reason
         assert refused == "", refused
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
