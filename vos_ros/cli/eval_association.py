@@ -298,10 +298,10 @@ def _run(
     from vos_ros.evaluation.score import read_truth
 
     truth = read_truth(folder)
-    album = FailureGallery(truth.names) if args.pictures else None
+    gallery = FailureGallery(truth.names) if args.pictures else None
     outcome = run(
-        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), album
+        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), gallery
     )
-    if album is not None:
-        album.write(Path(args.pictures) / f"{folder.name}_{name}")
+    if gallery is not None:
+        gallery.write(Path(args.pictures) / f"{folder.name}_{name}")
     return outcome
