@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import cv2
@@ -9,61 +8,35 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.association import (
+    H,
+    W,
+    association_config,
+    frame_evidence,
+    map_object,
+    projection,
+    rect,
+)
 
-from vos_ros.association.assignment import HungarianAssociator, SeedAssociator, evidence
-from vos_ros.association.interface import View
-from vos_ros.association.predicted_pixels import predict_pixels
+from vos_ros.association.assignment import (
+    HungarianAssociator,
+    SeedAssociator,
+    collect_evidence,
+)
+from vos_ros.association.interface import Evidence, FrameEvidence
+from vos_ros.association.registry import registered
 from vos_ros.config import AssociationConfig
-from vos_ros.geometry.boxes import boxes_of
-from vos_ros.types import Projection
 
-H, W = 60, 80
 CONFIG = AssociationConfig()
 
 
-def rect(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
-    mask = np.zeros((H, W), bool)
-    mask[y0:y1, x0:x1] = True
-    return mask
+def evidence(frame: FrameEvidence) -> list[Evidence]:
+    """All candidate pairs, gated or not."""
+    pairs = collect_evidence(frame, [term() for term in registered()])
+    return [pairs.pair(k, 0.0) for k in range(len(pairs))]
 
 
-def projection(object_id: int, mask: np.ndarray, depth_m: float | np.ndarray = 2.0) -> Projection:
-    ys, xs = np.nonzero(mask)
-    x0, y0, x1, y1 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
-    crop = mask[y0:y1, x0:x1]
-    z = np.broadcast_to(np.asarray(depth_m, np.float32), mask.shape)[y0:y1, x0:x1]
-    return Projection(
-        object_id,
-        mask.shape,
-        (x0, y0, x1, y1),
-        crop,
-        crop,
-        np.where(crop, z, 0).astype(np.float32),
-        1.0,
-        0.0,
-        0.0,
-    )
-
-
-def view(
-    tracks: Mapping[int, np.ndarray],
-    projections: Sequence[Projection],
-    *,
-    depth: np.ndarray | None = None,
-    sigma: float = 0.0,
-    bound: Mapping[int, int] | None = None,
-) -> View:
-    owner = np.zeros((H, W), np.int32)
-    for row, mask in enumerate(tracks.values(), start=1):
-        owner[mask] = row
-    predicted_pixels = [predict_pixels(p, sigma, depth, 0.05) for p in projections]
-    measured = None if depth is None else depth > 0
-    return View(
-        owner, tuple(tracks), boxes_of(owner, len(tracks)), predicted_pixels, measured, bound or {}
-    )
-
-
-def found(v: View, config: AssociationConfig = CONFIG) -> dict[int, int]:
+def found(v: FrameEvidence, config: AssociationConfig = CONFIG) -> dict[int, int]:
     """track -> object, 0 = none."""
     return {
         m.track_id: m.evidence.map_object_id if m.evidence else 0
@@ -92,10 +65,10 @@ boxes = st.tuples(
 def test_ious_against_the_definition_on_whole_images(
     mask: np.ndarray, predicted: np.ndarray, reach: int
 ) -> None:
-    pairs = evidence(view({5: mask}, [projection(9, predicted)], sigma=float(reach)))
+    pairs = evidence(frame_evidence({5: mask}, [projection(9, predicted)], sigma=float(reach)))
     if pairs:
-        assert pairs[0].tolerant_iou == pytest.approx(tolerant_iou(mask, predicted, reach))
-        assert pairs[0].mask_iou == pytest.approx(
+        assert pairs[0].value("tolerant_iou") == pytest.approx(tolerant_iou(mask, predicted, reach))
+        assert pairs[0].value("mask_iou") == pytest.approx(
             (mask & predicted).sum() / (mask | predicted).sum()
         )
     else:
@@ -103,17 +76,19 @@ def test_ious_against_the_definition_on_whole_images(
 
 
 def test_without_uncertainty_the_tolerant_iou_is_the_plain_one() -> None:
-    (e,) = evidence(view({5: rect(10, 10, 30, 30)}, [projection(9, rect(15, 10, 35, 30))]))
-    assert e.tolerant_iou == e.mask_iou == pytest.approx(15 / 25)
-    assert math.isnan(e.depth_inlier_ratio)
+    (e,) = evidence(
+        frame_evidence({5: rect(10, 10, 30, 30)}, [projection(9, rect(15, 10, 35, 30))])
+    )
+    assert e.value("tolerant_iou") == e.value("mask_iou") == pytest.approx(15 / 25)
+    assert math.isnan(e.value("depth_inliers"))
 
 
 def test_a_shift_within_the_pose_uncertainty_is_no_error() -> None:
     (e,) = evidence(
-        view({5: rect(13, 10, 33, 30)}, [projection(9, rect(10, 10, 30, 30))], sigma=4.0)
+        frame_evidence({5: rect(13, 10, 33, 30)}, [projection(9, rect(10, 10, 30, 30))], sigma=4.0)
     )
-    assert e.mask_iou < 0.75
-    assert e.tolerant_iou == 1.0
+    assert e.value("mask_iou") < 0.75
+    assert e.value("tolerant_iou") == 1.0
 
 
 def test_depth_inliers_are_the_share_of_known_pixels_that_agree() -> None:
@@ -121,70 +96,79 @@ def test_depth_inliers_are_the_share_of_known_pixels_that_agree() -> None:
     depth = np.full((H, W), 2.0, np.float32)
     depth[10:15, 10:30] = 2.2  # a quarter disagrees
     depth[25:30, 10:30] = 0.0  # a quarter is unknown
-    (e,) = evidence(view({5: mask}, [projection(9, mask, 2.0)], depth=depth))
-    assert e.depth_inlier_ratio == pytest.approx(2 / 3)
+    (e,) = evidence(frame_evidence({5: mask}, [projection(9, mask, 2.0)], depth=depth))
+    assert e.value("depth_inliers") == pytest.approx(2 / 3)
 
 
 def test_depth_unknown_everywhere_decides_nothing() -> None:
     mask = rect(10, 10, 30, 30)
-    (e,) = evidence(view({5: mask}, [projection(9, mask)], depth=np.zeros((H, W), np.float32)))
-    assert math.isnan(e.depth_inlier_ratio)
+    (e,) = evidence(
+        frame_evidence({5: mask}, [projection(9, mask)], depth=np.zeros((H, W), np.float32))
+    )
+    assert math.isnan(e.value("depth_inliers"))
 
 
 def test_depth_inliers_allow_for_the_pose_uncertainty_on_a_slanted_surface() -> None:
     mask = rect(10, 10, 40, 40)
     slanted = (1.0 + 0.02 * np.arange(W, dtype=np.float32))[None].repeat(H, 0)
     (e,) = evidence(
-        view(
+        frame_evidence(
             {5: mask}, [projection(9, mask, slanted)], depth=np.roll(slanted, 4, axis=1), sigma=4.0
         )
     )
-    assert e.depth_inlier_ratio > 0.8
+    assert e.value("depth_inliers") > 0.8
 
 
 @pytest.mark.parametrize(
-    ("own", "other", "conflict"), [(1, 2, True), (1, 1, False), (0, 2, False), (1, 0, False)]
+    ("own", "other", "conflict"),
+    [(1, 2, 1.0), (1, 1, 0.0), (0, 2, math.nan), (1, 0, math.nan)],
 )
 def test_classes_conflict_where_both_are_known_and_differ(
-    own: int, other: int, conflict: bool
+    own: int, other: int, conflict: float
 ) -> None:
-    v = view({5: rect(10, 10, 30, 30)}, [projection(9, rect(10, 10, 30, 30))])
-    (e,) = evidence(replace(v, track_classes={5: own}, object_classes={9: other}))
-    assert e.conflict is conflict
+    v = frame_evidence({5: rect(10, 10, 30, 30)}, [projection(9, rect(10, 10, 30, 30))])
+    objects = {9: map_object(9, other)}
+    (e,) = evidence(replace(v, track_classes={5: own}, objects=objects))
+    assert e.value("class_conflict") == pytest.approx(conflict, nan_ok=True)
     (e,) = evidence(v)
-    assert not e.conflict
+    assert math.isnan(e.value("class_conflict"))
 
 
 def test_surfaces_that_meet_beside_the_masks_are_evidence_too() -> None:
-    v = view({5: rect(10, 10, 30, 30)}, [projection(9, rect(40, 10, 60, 30))])
-    (e,) = evidence(replace(v, overlaps={(5, 9): 0.5}))
-    assert (e.track_id, e.map_object_id, e.overlap_3d, e.mask_iou) == (5, 9, 0.5, 0.0)
-    (e,) = evidence(replace(v, predicted_pixels=[], overlaps={(5, 9): 0.5}))
-    assert e.overlap_3d == 0.5
+    v = frame_evidence({5: rect(10, 10, 30, 30)}, [projection(9, rect(40, 10, 60, 30))])
+    (e,) = evidence(replace(v, overlaps_3d={(5, 9): 0.5}))
+    assert (e.track_id, e.map_object_id, e.value("overlap_3d"), e.value("mask_iou")) == (
+        5,
+        9,
+        0.5,
+        0.0,
+    )
+    (e,) = evidence(replace(v, predicted_pixels=[], overlaps_3d={(5, 9): 0.5}))
+    assert e.value("overlap_3d") == 0.5
 
 
 def test_lookalikes_beside_each_other_are_assigned_one_to_one() -> None:
     left, right = rect(10, 10, 26, 30), rect(30, 10, 46, 30)
     # both tracks overlap the left projection most; only one can be it
     shift = [projection(7, rect(20, 10, 36, 30)), projection(8, rect(40, 10, 56, 30))]
-    assert found(view({1: left, 2: right}, shift, sigma=10.0)) == {1: 7, 2: 8}
+    assert found(frame_evidence({1: left, 2: right}, shift, sigma=10.0)) == {1: 7, 2: 8}
 
 
 def test_the_assignment_has_the_greatest_total_score() -> None:
     # track 2 overlaps object 7 a little, and track 1, which is 7, overlaps 8 a little: "as many pairs as possible" would swap them
     tracks = {1: rect(10, 10, 30, 30), 2: rect(30, 10, 34, 30)}
     projections = [projection(7, rect(10, 10, 34, 30)), projection(8, rect(24, 26, 30, 34))]
-    config = AssociationConfig(min_iou=0.01, match_score=0.1)
-    assert found(view(tracks, projections), config) == {1: 7, 2: 0}
+    config = association_config(min_iou=0.01, match_score=0.1)
+    assert found(frame_evidence(tracks, projections), config) == {1: 7, 2: 0}
 
 
 def test_gates_leave_a_track_without_an_object() -> None:
     mask, far = rect(10, 10, 30, 30), rect(27, 10, 47, 30)
-    assert found(view({1: far}, [projection(7, mask)])) == {1: 0}  # IoU below min_iou
+    assert found(frame_evidence({1: far}, [projection(7, mask)])) == {1: 0}  # IoU below min_iou
     wrong_depth = np.full((H, W), 3.0, np.float32)
-    assert found(view({1: mask}, [projection(7, mask, 2.0)], depth=wrong_depth)) == {1: 0}
-    assert found(view({1: mask}, [])) == {1: 0}
-    assert found(view({}, [projection(7, mask)])) == {}
+    assert found(frame_evidence({1: mask}, [projection(7, mask, 2.0)], depth=wrong_depth)) == {1: 0}
+    assert found(frame_evidence({1: mask}, [])) == {1: 0}
+    assert found(frame_evidence({}, [projection(7, mask)])) == {}
 
 
 def test_the_runner_up_is_the_best_other_object() -> None:
@@ -194,7 +178,7 @@ def test_the_runner_up_is_the_best_other_object() -> None:
         projection(8, rect(10, 14, 30, 30)),
         projection(9, rect(10, 20, 30, 30)),
     ]
-    (m,) = HungarianAssociator(CONFIG)(view(tracks, projections)).matches
+    (m,) = HungarianAssociator(CONFIG)(frame_evidence(tracks, projections)).matches
     assert m.evidence is not None and m.runner_up is not None
     assert (m.evidence.map_object_id, m.runner_up.map_object_id) == (7, 8)
     assert m.evidence.score > m.runner_up.score
@@ -204,7 +188,7 @@ def test_a_track_that_lost_its_object_to_another_has_it_as_runner_up() -> None:
     # track 2 lies inside 7's outline, which is track 1's
     tracks = {1: rect(10, 10, 30, 30), 2: rect(30, 10, 40, 30)}
     matches = HungarianAssociator(CONFIG)(
-        view(tracks, [projection(7, rect(10, 10, 40, 30))])
+        frame_evidence(tracks, [projection(7, rect(10, 10, 40, 30))])
     ).matches
     assert [m.evidence.map_object_id if m.evidence else 0 for m in matches] == [7, 0]
     assert matches[1].runner_up is not None and matches[1].runner_up.map_object_id == 7
@@ -213,20 +197,22 @@ def test_a_track_that_lost_its_object_to_another_has_it_as_runner_up() -> None:
 def test_a_track_keeps_its_object_where_another_is_hardly_better() -> None:
     tracks = {1: rect(10, 10, 30, 30)}
     projections = [projection(7, rect(10, 10, 30, 28)), projection(8, rect(10, 12, 30, 29))]
-    assert found(view(tracks, projections)) == {1: 7}
-    assert found(view(tracks, projections, bound={1: 8})) == {1: 8}
+    assert found(frame_evidence(tracks, projections)) == {1: 7}
+    assert found(frame_evidence(tracks, projections, current_match={1: 8})) == {1: 8}
 
 
 def test_verdicts_come_in_the_order_of_the_tracks() -> None:
     tracks = {9: rect(0, 0, 10, 10), 2: rect(20, 0, 30, 10), 5: rect(40, 0, 50, 10)}
-    v = view(tracks, [projection(1, tracks[5]), projection(3, tracks[9])], bound={9: 3, 2: 4})
+    v = frame_evidence(
+        tracks, [projection(1, tracks[5]), projection(3, tracks[9])], current_match={9: 3, 2: 4}
+    )
     for associate in (HungarianAssociator(CONFIG), SeedAssociator()):
         assert [m.track_id for m in associate(v).matches] == [9, 2, 5]
 
 
 def test_the_null_twin_says_what_a_track_was_seeded_from() -> None:
     tracks = {9: rect(0, 0, 10, 10), 2: rect(20, 0, 30, 10)}
-    matches = SeedAssociator()(view(tracks, [], bound={9: 3, 2: 0})).matches
+    matches = SeedAssociator()(frame_evidence(tracks, [], current_match={9: 3, 2: 0})).matches
     assert [m.evidence.map_object_id if m.evidence else 0 for m in matches] == [3, 0]
     assert all(m.runner_up is None for m in matches)
 
@@ -239,12 +225,14 @@ def test_the_foot_of_a_removed_object_is_no_match() -> None:
     depth[foot] = 2.0
     p = projection(9, place)
     seen = replace(p, mask_roi=foot[10:50, 20:40], visible=0.2, occluded=0.8, free=0.8)
-    (e,) = evidence(view({5: foot}, [seen], depth=depth))
-    assert e.mask_iou == pytest.approx(0.2) and e.tolerant_iou == pytest.approx(0.2)
-    (e,) = evidence(view({5: place}, [seen], depth=depth))
-    assert e.mask_iou == pytest.approx(0.2) and e.tolerant_iou == pytest.approx(0.2), (
-        "a mask over what is seen through is as wrong"
+    (e,) = evidence(frame_evidence({5: foot}, [seen], depth=depth))
+    assert e.value("mask_iou") == pytest.approx(0.2) and e.value("tolerant_iou") == pytest.approx(
+        0.2
     )
-    (e,) = evidence(view({5: foot}, [seen], depth=depth, sigma=3.0))
-    assert e.tolerant_iou < 0.35
-    assert found(view({5: foot}, [seen], depth=depth)) == {5: 0}
+    (e,) = evidence(frame_evidence({5: place}, [seen], depth=depth))
+    assert e.value("mask_iou") == pytest.approx(0.2) and e.value("tolerant_iou") == pytest.approx(
+        0.2
+    ), "a mask over what is seen through is as wrong"
+    (e,) = evidence(frame_evidence({5: foot}, [seen], depth=depth, sigma=3.0))
+    assert e.value("tolerant_iou") < 0.35
+    assert found(frame_evidence({5: foot}, [seen], depth=depth)) == {5: 0}

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.association import association_config, pair_evidence
 
-from vos_ros.association.interface import Evidence
-from vos_ros.association.likelihood import FEATURES, features, log_odds, marginals, preferences
+from vos_ros.association.likelihood import (
+    Likelihood,
+    design_matrix,
+    fitted_columns,
+    marginals,
+)
 from vos_ros.config import AssociationConfig
 
 
@@ -76,7 +81,7 @@ def test_in_a_crowd_the_marginals_are_near_those_of_a_crowd_that_can_be_counted(
     rng = np.random.default_rng(0)
     odds = np.exp(rng.normal(-2, 1, (6, 6)) + 6 * np.eye(6))
     counted = marginals(odds)
-    monkeypatch.setattr("vos_ros.association.likelihood._COUNTED", 0)
+    monkeypatch.setattr("vos_ros.association.likelihood._MAX_COUNTED", 0)
     propagated = marginals(odds)
     assert np.abs(counted - propagated).max() < 0.05 and not np.allclose(
         counted, propagated, atol=1e-6
@@ -84,75 +89,110 @@ def test_in_a_crowd_the_marginals_are_near_those_of_a_crowd_that_can_be_counted(
     assert np.isfinite(marginals(np.exp(rng.normal(0, 8, (50, 60))))).all()
 
 
-def test_log_odds_are_the_weighted_evidence_and_a_missing_depth_has_a_weight_of_its_own() -> None:
-    config = AssociationConfig(
-        weight_bias=-1.0,
-        weight_tolerant_iou=2.0,
-        weight_mask_iou=3.0,
-        weight_depth_inliers=4.0,
-        weight_overlap_3d=5.0,
-        weight_no_depth=0.5,
-        weight_similarity=2.5,
-        weight_no_similarity=0.25,
-        class_conflict=6.0,
+def test_log_odds_are_the_weighted_evidence_and_unknown_values_have_weights_of_their_own() -> None:
+    config = association_config(
+        terms__bias__weight=-1.0,
+        terms__tolerant_iou__weight=2.0,
+        terms__mask_iou__weight=3.0,
+        terms__depth_inliers__weight=4.0,
+        terms__depth_inliers__weight_unknown=0.5,
+        terms__overlap_3d__weight=5.0,
+        terms__similarity__weight=2.5,
+        terms__similarity__weight_unknown=0.25,
+        terms__class_conflict__weight=-6.0,
     )
-    pairs = [
-        Evidence(1, 7, 0.0, 0.5, 0.6, 0.9, overlap_3d=0.4, similarity=0.8),
-        Evidence(1, 8, 0.0, 0.5, 0.6, math.nan),
-        Evidence(1, 9, 0.0, 0.5, 0.6, math.nan, similarity=-0.7, conflict=True),
-    ]
-    assert features(pairs).shape == (3, len(FEATURES)) and features([]).shape == (0, len(FEATURES))
-    masks = -1 + 1.2 + 1.5
-    assert log_odds(pairs, config) == pytest.approx(
-        [masks + 3.6 + 2.0 + 2.0, masks + 0.5 + 0.25, masks + 0.5 - 6.0]
+    masks = {"mask_iou": 0.5, "tolerant_iou": 0.6}
+    pairs = pair_evidence(
+        (1, 7, {**masks, "depth_inliers": 0.9, "overlap_3d": 0.4, "similarity": 0.8}),
+        (1, 8, masks),
+        (1, 9, {**masks, "similarity": 0.0, "class_conflict": 1.0}),
+        (1, 6, {**masks, "similarity": 0.0, "class_conflict": 0.0}),
     )
-    assert np.isfinite(
-        log_odds(pairs, AssociationConfig(weight_bias=100.0, weight_tolerant_iou=100.0))
-    ).all()
+    of_masks = -1 + 1.2 + 1.5
+    assert Likelihood(config).log_odds(pairs) == pytest.approx(
+        [
+            of_masks + 3.6 + 2.0 + 2.0,
+            of_masks + 0.5 + 0.25,
+            of_masks + 0.5 - 6.0,
+            of_masks + 0.5,
+        ]
+    )
+    assert design_matrix(pairs).shape == (4, len(fitted_columns()))
+    assert design_matrix(pair_evidence()).shape == (0, len(fitted_columns()))
 
 
-def test_looks_never_make_a_track_another_object() -> None:
-    """Object 8 looks just like the track and object 7, which it was held to be, does not: where both fit alike, 7 stays preferred."""
-    config = AssociationConfig(
-        current_match_bonus=0.5, weight_similarity=9.0, weight_no_similarity=2.0
-    )
-    kept, other, unseen = (
-        Evidence(1, o, 0.0, 0.5, 0.5, 0.5, similarity=s)
-        for o, s in ((7, 0.1), (8, 0.9), (7, math.nan))
-    )
-    for pairs in ([kept, other], [unseen, other]):
-        odds = log_odds(pairs, config)
-        assert odds[1] > odds[0]
-        said = preferences(pairs, odds, {1: 7}, {}, config)
-        assert said[0] == pytest.approx(said[1] + 0.5), "continuity alone is between them"
-        assert preferences(pairs, odds, {}, {}, config) == pytest.approx(odds), (
-            "who was nothing yet goes by all that there is"
+def test_log_odds_stay_where_probabilities_can_be_computed() -> None:
+    config = association_config(terms__bias__weight=0.0, terms__mask_iou__weight=100.0)
+    pairs = pair_evidence((1, 7, {"mask_iou": 1.0}), (1, 8, {"mask_iou": -1.0}))
+    assert Likelihood(config).log_odds(pairs).tolist() == [30.0, -30.0]
+
+
+def test_appearance_never_makes_a_track_another_object() -> None:
+    """Object 8 looks like the track, its current match 7 does not: where both fit alike, 7 stays."""
+    likelihood = Likelihood(
+        association_config(
+            current_match_bonus=0.5,
+            terms__similarity__weight=9.0,
+            terms__similarity__weight_unknown=2.0,
         )
-    nearer = [kept, Evidence(1, 8, 0.0, 0.9, 0.9, 0.9, similarity=0.1)]
-    said = preferences(nearer, log_odds(nearer, config), {1: 7}, {}, config)
-    assert said[1] > said[0], "the place decides"
-
-
-def test_a_track_that_jumped_has_no_claim_to_its_object() -> None:
-    config = AssociationConfig()
-    pairs = [Evidence(1, 7, 0.0, 0.5, 0.5, 0.5)]
-    odds = log_odds(pairs, config)
-    assert preferences(pairs, odds, {1: 7}, {1: 0.0}, config) == pytest.approx(odds)
-    assert preferences(pairs, odds, {1: 7}, {1: 1.0}, config) == pytest.approx(
-        odds + config.current_match_bonus
     )
+    place = {"mask_iou": 0.5, "tolerant_iou": 0.5, "depth_inliers": 0.5}
+    other = (1, 8, {**place, "similarity": 0.9})
+    for current in ((1, 7, {**place, "similarity": 0.1}), (1, 7, place)):
+        pairs = pair_evidence(current, other)
+        odds = likelihood.log_odds(pairs)
+        assert odds[1] > odds[0]
+        preferred = likelihood.preferences(pairs, odds, {1: 7}, {})
+        assert preferred[0] == pytest.approx(preferred[1] + 0.5), "only the bonus is between them"
+        assert preferred[0] == pytest.approx(odds[0] + 0.5)
+        free = likelihood.preferences(pairs, odds, {}, {})
+        assert free == pytest.approx(odds), "without a current match all evidence counts"
 
 
-def test_the_shipped_weights_say_what_people_would() -> None:
+def test_a_better_place_makes_a_track_another_object() -> None:
+    likelihood = Likelihood(association_config(current_match_bonus=0.5))
+    pairs = pair_evidence(
+        (1, 7, {"mask_iou": 0.5, "tolerant_iou": 0.5, "similarity": 0.3}),
+        (1, 8, {"mask_iou": 0.9, "tolerant_iou": 0.9, "similarity": 0.1}),
+    )
+    odds = likelihood.log_odds(pairs)
+    preferred = likelihood.preferences(pairs, odds, {1: 7}, {})
+    assert preferred[1] > preferred[0]
+    assert preferred[1] == pytest.approx(odds[1]), "a less similar object is not punished twice"
+
+
+def test_a_track_that_jumped_gets_no_bonus_for_its_current_match() -> None:
+    config = AssociationConfig()
+    likelihood = Likelihood(config)
+    pairs = pair_evidence((1, 7, {"mask_iou": 0.5}), (2, 7, {"mask_iou": 0.4}))
+    odds = likelihood.log_odds(pairs)
+
+    def bonus(consistency: dict[int, float]) -> list[float]:
+        preferred = likelihood.preferences(pairs, odds, {1: 7}, consistency)
+        return [float(x) for x in preferred - odds]
+
+    assert bonus({1: 0.0}) == [0.0, 0.0]
+    assert bonus({1: 0.25}) == pytest.approx([0.25 * config.current_match_bonus, 0.0])
+    assert bonus({}) == pytest.approx([config.current_match_bonus, 0.0])
+
+
+def test_the_shipped_weights_agree_with_common_sense() -> None:
     def p(tolerant: float, iou: float, inliers: float, overlap: float, similarity: float) -> float:
-        e = Evidence(1, 7, 0.0, iou, tolerant, inliers, overlap_3d=overlap, similarity=similarity)
-        return float(marginals(np.exp(log_odds([e], AssociationConfig()))[None])[0, 0])
+        values = {
+            "tolerant_iou": tolerant,
+            "mask_iou": iou,
+            "depth_inliers": inliers,
+            "overlap_3d": overlap,
+            "similarity": similarity,
+        }
+        odds = np.exp(Likelihood(AssociationConfig()).log_odds(pair_evidence((1, 7, values))))
+        return float(marginals(odds[None])[0, 0])
 
     assert p(0.95, 0.9, 0.95, 1.0, 0.9) > 0.98 and p(0.9, 0.9, math.nan, math.nan, math.nan) > 0.8
     assert p(0.25, 0.25, 0.3, 0.3, 0.2) < 0.5 and p(0.2, 0.1, math.nan, math.nan, math.nan) < 0.5
     assert p(0.3, 0.2, 0.9, 1.0, 0.9) < 0.9, "a sliver at the right place is no sure match"
-    looks = [p(0.8, 0.7, 0.8, 0.8, s) for s in (0.0, 0.5, 1.0)]
-    assert 0.5 < looks[0] < looks[1] < looks[2], (
-        "looks help; they don't decide where the place is right"
+    by_similarity = [p(0.8, 0.7, 0.8, 0.8, s) for s in (0.0, 0.5, 1.0)]
+    assert 0.5 < by_similarity[0] < by_similarity[1] < by_similarity[2], (
+        "appearance helps; it does not decide where the place is right"
     )
     assert p(0.1, 0.0, 0.0, 0.0, 1.0) < 0.05, "nor where it is wrong"

@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from support.association import pair_evidence
 
-from vos_ros.association.interface import Evidence
 from vos_ros.association.merge_split import MergeSplitDetector
 from vos_ros.config import AssociationConfig
 
 SECOND = 10**9
+Pair = tuple[int, int, dict[str, float]]
 
 
 def pair(
@@ -18,8 +19,9 @@ def pair(
     covered: float = math.nan,
     inliers: float = math.nan,
     surface_px: int = 400,
-) -> Evidence:
-    return Evidence(track, object_id, 0.5, 0.5, 0.5, inliers, surface_px, covered)
+) -> Pair:
+    values = {"depth_inliers": inliers, "surface_px": surface_px, "surface_covered": covered}
+    return track, object_id, values
 
 
 def book() -> MergeSplitDetector:
@@ -31,11 +33,13 @@ def book() -> MergeSplitDetector:
 def watch(
     b: MergeSplitDetector,
     stamps: list[float],
-    *pairs: Evidence,
+    *pairs: Pair,
     bound: dict[int, int] | None = None,
 ) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
     for t in stamps:
-        said = b.observe(pairs, {1: 7, 2: 0} if bound is None else bound, int(t * SECOND))
+        said = b.observe(
+            pair_evidence(*pairs), {1: 7, 2: 0} if bound is None else bound, int(t * SECOND)
+        )
     return said
 
 
@@ -66,7 +70,7 @@ def test_one_track_on_two_objects_is_a_merge_after_frames_and_time(
         (pair(1, 7, covered=0.9), pair(2, 8, covered=0.9)),  # each has its own
     ],
 )
-def test_what_is_no_merge(pairs: tuple[Evidence, ...]) -> None:
+def test_what_is_no_merge(pairs: tuple[Pair, ...]) -> None:
     assert watch(book(), TIMES, *pairs) == ({}, {})
 
 
@@ -94,5 +98,5 @@ def test_a_nameless_track_inside_the_object_of_another_is_a_split() -> None:
 
 
 def test_without_depth_nothing_is_said() -> None:
-    unknown = [Evidence(t, o, 0.9, 0.9, 0.9, math.nan) for t in (1, 2) for o in (7, 8)]
+    unknown = [(t, o, {"mask_iou": 0.9, "tolerant_iou": 0.9}) for t in (1, 2) for o in (7, 8)]
     assert watch(book(), TIMES, *unknown) == ({}, {})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vos_ros.association.interface import Evidence, Match
-from vos_ros.association.status import MapConflicts, associations
+from vos_ros.association.status import MapConflicts, assign_status
 from vos_ros.config import Config
 from vos_ros.types import Association, AssociationStatus, MapObject, Projection, TrackState
 
@@ -39,7 +39,8 @@ def projection(object_id: int = 7, *, visible: float = 1.0, truncated: float = 0
 def match(
     object_id: int, score: float = 0.9, track_id: int = 1, runner_up: Evidence | None = None
 ) -> Match:
-    e = Evidence(track_id, object_id, score, 0.8, 0.85, 0.95) if object_id else None
+    terms = {"mask_iou": 0.8, "tolerant_iou": 0.85, "depth_inliers": 0.95}
+    e = Evidence(track_id, object_id, score, terms) if object_id else None
     return Match(track_id, e, runner_up)
 
 
@@ -52,11 +53,11 @@ def told(
     held = [
         MapObject(i, 1, np.eye(4), np.ones(3), np.zeros((1, 3), np.float32), 0.01) for i in objects
     ]
-    return associations({1: track}, held, {p.object_id: p for p in projections}, [m], Config())
+    return assign_status({1: track}, held, {p.object_id: p for p in projections}, [m], Config())
 
 
 def test_a_confirmed_track_that_agrees_is_matched() -> None:
-    other = Evidence(1, 8, 0.3, 0.2, 0.25, 0.5)
+    other = Evidence(1, 8, 0.3, {"mask_iou": 0.2})
     (a,) = told(Followed(), match(7, 0.9, runner_up=other))
     assert (a.track_id, a.map_object_id, a.status, a.score) == (
         1,
@@ -139,7 +140,7 @@ def test_doubts_about_the_map_are_told() -> None:
     def status(
         track: Followed, m: Match, doubts: MapConflicts
     ) -> tuple[AssociationStatus, tuple[int, ...]]:
-        a = associations({1: track}, [], {7: projection()}, [m], Config(), doubts)[0]
+        a = assign_status({1: track}, [], {7: projection()}, [m], Config(), doubts)[0]
         return a.status, a.related_ids
 
     assert status(Followed(), match(7), MapConflicts(merged={1: {9, 8}})) == (S.MERGE, (8, 9))
@@ -159,7 +160,7 @@ def test_doubts_about_the_map_are_told() -> None:
     held = [
         MapObject(i, 1, np.eye(4), np.ones(3), np.zeros((1, 3), np.float32), 0.01) for i in (7, 8)
     ]
-    untracked = associations(
+    untracked = assign_status(
         {}, held, {7: projection(), 8: projection(8)}, [], Config(), MapConflicts(absent={8})
     )
     assert [(a.map_object_id, a.status) for a in untracked] == [(7, S.TENTATIVE), (8, S.ABSENT)]

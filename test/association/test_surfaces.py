@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.association.surfaces import MotionModel, Samples, Surfaces
+from vos_ros.association.surfaces import Samples, Surfaces
 from vos_ros.types import MapObject
 
 
@@ -97,23 +97,7 @@ def test_samples_are_grouped_by_track() -> None:
         own = points[row == r]
         first = got.count[:k].sum()
         assert (got.points[first : first + got.count[k]] == own).all()
-        assert np.allclose(got.middle[k], own.mean(0)) and got.spread[k] == pytest.approx(
+        assert np.allclose(got.mean[k], own.mean(0)) and got.spread[k] == pytest.approx(
             np.sqrt(own.var(0).sum())
         )
     assert Samples.of(points, row, (50, 60, 70, 80), least=99).track_ids == ()
-
-
-def test_what_stays_is_steady_and_what_jumps_is_not() -> None:
-    places, here, reach = MotionModel(), plate(1, 0.0).points, np.zeros(1)
-    assert places.consistency(samples({5: here}), reach) == {5: 1.0}
-    assert (
-        places.consistency(samples({5: here + np.array([0.02, 0, 0], np.float32)}), reach)[5] > 0.95
-    )
-    assert (
-        places.consistency(samples({5: here + np.array([0.6, 0, 0], np.float32)}), reach)[5] < 0.01
-    )
-    assert (
-        places.consistency(samples({5: here + np.array([0.6, 0, 0], np.float32)}), reach)[5] == 1.0
-    ), "it is there now"
-    places.keep_only([6])
-    assert places.consistency(samples({5: here}), reach) == {5: 1.0}

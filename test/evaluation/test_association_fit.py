@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.association.likelihood import FEATURES
+from vos_ros.association.likelihood import fitted_columns
 from vos_ros.evaluation.association_fit import Case, fit
 
 
@@ -33,7 +33,7 @@ def test_the_weights_that_made_the_cases_are_found_again() -> None:
         choice = int(rng.choice(n + 1, p=odds / odds.sum()))
         cases.append(Case(x, choice if choice < n else -1))
     found = fit(cases)
-    assert found.shape == (len(FEATURES),) and np.abs(found - w).max() < 0.6
+    assert found.shape == (len(fitted_columns()),) and np.abs(found - w).max() < 0.6
 
 
 def test_what_can_be_told_apart_without_error_has_finite_weights() -> None:
@@ -51,8 +51,14 @@ def test_evidence_that_misleads_counts_for_nothing_and_never_against() -> None:
         np.array([[1.0, 0.8, 0.8, 0.1, 0.5, 0.0, 0.5, 0.0]]),
         np.array([[1.0, 0.3, 0.3, 0.9, 0.5, 0.0, 0.5, 0.0]]),
     )
-    w = dict(zip(FEATURES, fit([Case(good, 0), Case(bad, -1)] * 50), strict=True))
-    assert w["depth_inliers"] == 0.0 and w["mask_iou"] > 0
+    w = dict(
+        zip(
+            [c.key for c in fitted_columns()],
+            fit([Case(good, 0), Case(bad, -1)] * 50),
+            strict=True,
+        )
+    )
+    assert w["depth_inliers.weight"] == 0.0 and w["mask_iou.weight"] > 0
 
 
 def test_nothing_to_fit() -> None:

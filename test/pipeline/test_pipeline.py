@@ -449,7 +449,7 @@ def test_looks_are_compared_with_what_was_sure_before() -> None:
     assert all(math.isnan(a.appearance_similarity) for a in away[-1].associations), (
         "no pixels, no looks"
     )
-    off = started(segmentation__lwl__model="plain", association__views=0)
+    off = started(segmentation__lwl__model="plain", association__appearance_views=0)
     assert all(
         math.isnan(a.appearance_similarity)
         for i in range(8)
@@ -470,7 +470,9 @@ def test_a_class_that_differs_speaks_against_an_object() -> None:
     and not at all where classes are trusted fully."""
     scores = {}
     for conflict in (0.0, 2.0, 100.0):
-        pipeline = started([replace(square(1), class_id=3)], association__class_conflict=conflict)
+        pipeline = started(
+            [replace(square(1), class_id=3)], association__terms__class_conflict__weight=-conflict
+        )
         (track,) = pipeline.add_objects([(prompts()["Mask"], 42)], frame(0, shift=0.0))
         for i in range(2):  # then the track is held to be the object, and so of its class
             result = step(pipeline, frame(i, shift=0.0))

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int, Integer
 
 _LATTICE = 4  # px between the samples of masks that a coarse feature map is pooled with, about
 _MEMORY = 0.05  # weight of a new frame in the mean of all features
-KNOWN = 0.95
+SAME_VIEW_SIMILARITY = 0.95
 """A view as similar as this to one that is kept shows nothing new."""
 _EPS = 1e-12
 
@@ -83,7 +83,7 @@ class AppearanceGallery:
         towards = self._towards(np.stack([*views, descriptor]))
         cosines = towards @ towards.T
         np.fill_diagonal(cosines, -1.0)
-        if cosines[-1].max() >= KNOWN:
+        if cosines[-1].max() >= SAME_VIEW_SIMILARITY:
             return
         views.append(descriptor)
         self._stacked = None

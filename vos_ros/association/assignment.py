@@ -1,181 +1,100 @@
-"""Evidence for pairs of tracks and map objects, and their one-to-one assignment."""
+"""One-to-one assignment of map objects to tracks."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool
 from scipy.optimize import linear_sum_assignment
 
-from vos_ros.association.interface import Evidence, Match, Verdicts, View
-from vos_ros.association.likelihood import log_odds, marginals, preferences
-from vos_ros.association.overlap_counts import overlap_counts
-from vos_ros.association.predicted_pixels import AGREES, CORE, FREE, MASK, NEAR
+from vos_ros.association.candidates import find_candidates, share
+from vos_ros.association.interface import (
+    Evidence,
+    FrameEvidence,
+    Match,
+    Matching,
+    PairEvidence,
+)
+from vos_ros.association.likelihood import Likelihood, marginals
+from vos_ros.association.registry import Term, registered
 from vos_ros.config import AssociationConfig
 
-_NEVER = 1e6  # cost of a pair that isn't a candidate
+_NO_CANDIDATE = 1e6  # cost of a pair that the gate refused: above any sum of log-odds
 
 
-def evidence(view: View) -> list[Evidence]:
-    """Every pair whose masks meet, or whose surfaces do in space, not yet scored. Work is one pass over the expectations' crops, whatever
-    the number of tracks.
-
-    The tolerant IoU of a mask M and a projection P that may be off by sigma px counts as error only the part of M outside P dilated by
-    sigma and the part of P eroded by sigma that M misses: 1 - (|M \\ P+| + |P- \\ M|) / |M u P|, the plain IoU at sigma 0. Where the object
-    should be and free space was measured, it is missed in both: else what is left of a removed object's projection, its foot on the table,
-    would go on being matched.
-    """
-    area, with_depth = _areas(view)
-    counts = overlap_counts(
-        view.owner,
-        len(view.track_ids) + 1,
-        [(e.roi, e.codes) for e in view.predicted_pixels],
-        (MASK, NEAR, CORE, AGREES, FREE),
-    )
-    column, row = counts[1].nonzero()
-    both, near, core, agrees, through = counts[:, column, row]
-    expected = np.array(
-        [(e.mask_px, e.core_px, e.agrees_px, e.free_px) for e in view.predicted_pixels], np.float64
-    ).reshape(-1, 4)
-    mask_px, core_px, surface_px, free_px = expected[column].T
-    missing = free_px - through
-    union = area[row] + mask_px - both + missing
-    wrong = (area[row] - near) + (core_px - core) + missing
-    numbers = np.stack(
-        [
-            both / union,
-            (1.0 - wrong / union).clip(0.0),
-            _share(agrees, with_depth[row]),
-            _share(agrees, surface_px),
-        ]
-    )
-    pairs = [
-        (view.track_ids[r - 1], view.predicted_pixels[c].object_id)
-        for r, c in zip(row.tolist(), column.tolist(), strict=True)
-    ]
-    out = [
-        _judged(view, pair, iou, tolerant, inliers, covered, int(px))
-        for pair, (iou, tolerant, inliers, covered), px in zip(
-            pairs, numbers.T.tolist(), surface_px.tolist(), strict=True
-        )
-    ]
-    met = set(pairs)
-    out.extend(
-        _judged(view, pair, 0.0, 0.0, 0.0, math.nan, 0) for pair in view.overlaps if pair not in met
-    )
-    return out
-
-
-def _areas(view: View) -> Float64[np.ndarray, "2 rows"]:
-    """Pixels of each row of ``owner`` but the background, and those of them with measured depth."""
-    out = np.zeros((2, len(view.track_ids) + 1))
-    for row, (x0, y0, x1, y1) in view.boxes.items():
-        own = view.owner[y0:y1, x0:x1] == row
-        out[0, row] = np.count_nonzero(own)
-        if view.measured is not None:
-            out[1, row] = np.count_nonzero(own & view.measured[y0:y1, x0:x1])
-    return out
-
-
-def _share(
-    part: Float64[np.ndarray, "n"], whole: Float64[np.ndarray, "n"]
-) -> Float64[np.ndarray, "n"]:
-    """NaN of nothing."""
-    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
-
-
-def _judged(
-    view: View,
-    pair: tuple[int, int],
-    iou: float,
-    tolerant: float,
-    inliers: float,
-    covered: float,
-    surface_px: int,
-) -> Evidence:
-    """What masks say of a pair and what is known besides. Surfaces that aren't named as overlapping don't, where any depth was measured."""
-    own, other = view.track_classes.get(pair[0], 0), view.object_classes.get(pair[1], 0)
-    overlap = view.overlaps.get(pair, math.nan if math.isnan(inliers) else 0.0)
-    return Evidence(
-        *pair,
-        0.0,
-        iou,
-        tolerant,
-        inliers,
-        surface_px,
-        covered,
-        overlap,
-        view.similarities.get(pair, math.nan),
-        bool(own and other and own != other),
+def collect_evidence(frame: FrameEvidence, terms: Sequence[Term]) -> PairEvidence:
+    """Return the values of all terms for every candidate pair of a frame."""
+    pairs = find_candidates(frame)
+    return PairEvidence(
+        track_ids=pairs.track_ids,
+        object_ids=pairs.object_ids,
+        terms={term.name: term.values(pairs) for term in terms},
+        surface_px=pairs.surface_px,
+        surface_covered=share(pairs.shared_surface_px, pairs.surface_px),
     )
 
 
 class HungarianAssociator:
-    """One-to-one assignment of the greatest total log-odds (Kuhn 1955), each track free to be none of the map's objects; gated: masks or
-    surfaces must overlap. A track keeps its object unless another is clearly better. Scores are the model's probabilities, see
-    ``likelihood``."""
+    """Assign the pairs of the greatest total log-odds (Kuhn 1955); a track may stay without object.
+
+    Only pairs that pass the gate take part: their masks or their surfaces overlap. A track keeps its
+    current match unless another object is clearly better. Scores are the probabilities of
+    ``likelihood``.
+    """
 
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config
+        self._terms = [term(config.terms[term.name]) for term in registered()]
+        self._likelihood = Likelihood(config)
 
-    def __call__(self, view: View) -> Verdicts:
-        config, found = self._config, evidence(view)
-        gated = [
-            e
-            for e in found
-            if (
-                e.tolerant_iou >= config.min_iou
-                and not e.depth_inlier_ratio < config.min_depth_inliers
-            )
-            or e.overlap_3d >= config.min_overlap_3d
-        ]
-        row = {t: k for k, t in enumerate(view.track_ids)}
-        column = {o: k for k, o in enumerate(sorted({e.map_object_id for e in gated}))}
-        places = [(row[e.track_id], column[e.map_object_id]) for e in gated]
-        odds = np.zeros((len(row), len(column)))
-        # a column per object, and a "none" per track that costs nothing
-        cost = np.full((len(row), len(column) + len(row)), _NEVER)
-        cost[:, len(column) :] = 0.0
-        said = log_odds(gated, config)
-        preferred = preferences(gated, said, view.bound, view.consistency, config)
-        for at, s, p in zip(places, said.tolist(), preferred.tolist(), strict=True):
-            odds[at] = math.exp(s)
-            cost[at] = -p
-        scores = marginals(odds)
-        judged: list[list[tuple[int, Evidence]]] = [[] for _ in row]
-        for (i, j), e in zip(places, gated, strict=True):
-            judged[i].append((j, e._replace(score=float(scores[i, j]))))
-        chosen = np.zeros(len(row), int)
-        rows, columns = linear_sum_assignment(cost)
-        chosen[rows] = columns
-        out = []
-        for t, some, place in zip(view.track_ids, judged, chosen.tolist(), strict=True):
-            best = next((e for j, e in some if j == place), None)
-            out.append(
-                Match(
-                    t,
-                    best,
-                    max((e for j, e in some if j != place), key=lambda e: e.score, default=None),
-                )
-            )
-        return Verdicts(tuple(out), tuple(found))
+    def __call__(self, evidence: FrameEvidence) -> Matching:
+        pairs = collect_evidence(evidence, self._terms)
+        gated = pairs.select(self._gate(pairs))
+        log_odds = self._likelihood.log_odds(gated)
+        preferences = self._likelihood.preferences(
+            gated, log_odds, evidence.current_match, evidence.consistency
+        )
+        tracks = len(evidence.track_ids)
+        row_of = {t: row for row, t in enumerate(evidence.track_ids)}
+        rows = np.array([row_of[t] for t in gated.track_ids.tolist()], int)
+        object_ids, columns = np.unique(gated.object_ids, return_inverse=True)
+        odds = np.zeros((tracks, len(object_ids)))
+        odds[rows, columns] = [math.exp(s) for s in log_odds.tolist()]
+        scores = marginals(odds)[rows, columns].tolist()
+        # a column per object, and one per track for "none", which costs nothing
+        cost = np.full((tracks, len(object_ids) + tracks), _NO_CANDIDATE)
+        cost[:, len(object_ids) :] = 0.0
+        cost[rows, columns] = -preferences
+        chosen = linear_sum_assignment(cost)[1]
+        best: list[int | None] = [None] * tracks
+        others: list[list[int]] = [[] for _ in range(tracks)]
+        for k, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            if column == chosen[row]:
+                best[row] = k
+            else:
+                others[row].append(k)
+        second = [max(some, key=scores.__getitem__, default=None) for some in others]
+
+        def pair(k: int | None) -> Evidence | None:
+            return None if k is None else gated.pair(k, scores[k])
+
+        matches = zip(evidence.track_ids, best, second, strict=True)
+        return Matching(tuple(Match(t, pair(a), pair(b)) for t, a, b in matches), pairs)
+
+    def _gate(self, pairs: PairEvidence) -> Bool[np.ndarray, "n"]:
+        """Return which pairs overlap enough, in the image at an agreeing depth, or in space."""
+        config = self._config
+        in_image = pairs.values("tolerant_iou") >= config.min_iou
+        in_image &= ~(pairs.values("depth_inliers") < config.min_depth_inliers)  # NaN passes
+        return np.asarray(in_image | (pairs.values("overlap_3d") >= config.min_overlap_3d))
 
 
 class SeedAssociator:
-    """The null twin: a track is the object that it was seeded from, whatever the image says."""
+    """Match each track to the object that it was seeded from: the null twin, ignores the image."""
 
-    def __call__(self, view: View) -> Verdicts:
-        return Verdicts(
-            tuple(
-                Match(
-                    t,
-                    Evidence(t, view.bound[t], 1.0, math.nan, math.nan, math.nan)
-                    if view.bound.get(t)
-                    else None,
-                    None,
-                )
-                for t in view.track_ids
-            ),
-            (),
-        )
+    def __call__(self, evidence: FrameEvidence) -> Matching:
+        seeded = [(t, evidence.current_match.get(t, 0)) for t in evidence.track_ids]
+        matches = tuple(Match(t, Evidence(t, o, 1.0) if o else None, None) for t, o in seeded)
+        return Matching(matches, PairEvidence.none())

@@ -1,158 +1,208 @@
 """How probable it is that a track is this object of the map, that one, or none of them.
 
-Track i's mask speaks for object j with log-odds s_ij = w . x_ij against its being none of the map's objects; x_ij is the evidence of the
-pair, see ``FEATURES``. The weights w are fitted by maximum likelihood on rendered sequences whose truth is known
-(``vos-ros eval association --fit``). A track is one object at most and an object one track at most, so that the probability of an
-assignment is
+The evidence x_ij for track i and object j has log-odds s_ij = w . x_ij against the track being none of
+the map's objects. x_ij are the values of the registered terms (``association.terms``), w their weights,
+fitted by maximum likelihood on rendered sequences with known truth
+(``vos-ros eval association --fit``). A track is at most one object and an object at most one track, so
+the probability of an assignment a is
 
     P(a) ~ prod_i exp(s_i,a(i))        over all a that give no object to two tracks, s = 0 for none,
 
-and a score is the marginal P(a(i) = j). So score and runner-up are probabilities of one model.
+and the score of a pair is the marginal P(a(i) = j). Score and runner-up are probabilities of one model.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int
 
-from vos_ros.association.interface import Evidence
+from vos_ros.association.interface import PairEvidence
+from vos_ros.association.registry import Term, registered
 from vos_ros.config import AssociationConfig
 
-FEATURES = (
-    "bias",
-    "tolerant_iou",
-    "mask_iou",
-    "depth_inliers",
-    "overlap_3d",
-    "no_depth",
-    "similarity",
-    "no_similarity",
-)
-"""Columns of x: 1; the evidence's terms; where there is no depth its terms are 0, and ``no_depth`` is 1; so for the looks. The
-configuration has a weight for each."""
-_MOST = 30.0  # |log-odds| beyond this change no probability
-_SWEEPS, _SETTLED = 50, 1e-4
-_COUNTED = 6  # 64 sets: some hundred microseconds
+_MAX_LOG_ODDS = 30.0  # beyond it no probability changes in double precision
+_MAX_SWEEPS, _MAX_CHANGE = 50, 1e-4  # of belief propagation: sweeps, and the change that ends it
+_MAX_COUNTED = 6  # tracks or objects of a group whose assignments are counted: 64 sets, 0.3 ms
 
 
-def features(pairs: Sequence[Evidence]) -> Float64[np.ndarray, "n F"]:
-    """x of every pair."""
-    rows = [
-        (
-            1.0,
-            e.tolerant_iou,
-            e.mask_iou,
-            _or_0(e.depth_inlier_ratio),
-            _or_0(e.overlap_3d),
-            float(math.isnan(e.depth_inlier_ratio)),
-            max(0.0, _or_0(e.similarity)),
-            float(math.isnan(e.similarity)),
-        )
-        for e in pairs
-    ]
-    return np.array(rows, np.float64).reshape(-1, len(FEATURES))
+@dataclass(frozen=True)
+class Column:
+    """Name one column of the matrix x: the values of a term, or where they are unknown."""
+
+    term: type[Term]
+    """The term."""
+    unknown: bool
+    """False: the term's values, 0 where unknown. True: 1 where unknown, else 0."""
+
+    @property
+    def key(self) -> str:
+        """Parameter that holds the weight, below ``association.terms``."""
+        return f"{self.term.name}.{'weight_unknown' if self.unknown else 'weight'}"
+
+    def of(self, pairs: PairEvidence) -> Float64[np.ndarray, "n"]:
+        """Return the column for some pairs."""
+        values = pairs.terms[self.term.name]
+        unknown = np.isnan(values)
+        return unknown.astype(np.float64) if self.unknown else np.where(unknown, 0.0, values)
+
+    def weight(self, config: AssociationConfig) -> float:
+        """Return the configured weight."""
+        name = "weight_unknown" if self.unknown else "weight"
+        return float(getattr(config.terms[self.term.name], name))
 
 
-def weights(config: AssociationConfig) -> Float64[np.ndarray, "F"]:
-    """w."""
-    return np.array([getattr(config, f"weight_{name}") for name in FEATURES])
+def columns(terms: Iterable[type[Term]]) -> tuple[Column, ...]:
+    """Return the columns of terms, in the order in which they are summed."""
+    both = [Column(t, False) for t in terms]
+    both += [Column(c.term, True) for c in both if c.term.weight_unknown is not None]
+    return tuple(sorted(both, key=lambda c: (c.term.order, c.unknown, c.term.name)))
 
 
-def log_odds(pairs: Sequence[Evidence], config: AssociationConfig) -> Float64[np.ndarray, "n"]:
-    """s of every pair. Classes that are known to differ speak against it; no fit is needed to know by how much one trusts them."""
-    s = features(pairs) @ weights(config) - config.class_conflict * np.array(
-        [e.conflict for e in pairs], float
-    )
-    return np.asarray(s.clip(-_MOST, _MOST))
+def fitted_columns() -> tuple[Column, ...]:
+    """Return the columns whose weights are fitted."""
+    return columns(term for term in registered() if term.fitted)
 
 
-def preferences(
-    pairs: Sequence[Evidence],
-    odds: Float64[np.ndarray, "n"],
-    bound: Mapping[int, int],
-    consistency: Mapping[int, float],
-    config: AssociationConfig,
-) -> Float64[np.ndarray, "n"]:
-    """What the assignment goes by: the log-odds, and for the object that a track was held to be ``current_match_bonus``, as far as the track has
-    stayed in its place. Looks may tell that a track is none of the map's objects; they never make it another one: no object gains more
-    by its looks than the one that the track was held to be, so that look-alikes are told apart by where they are."""
-    looks = [
-        config.weight_no_similarity
-        if math.isnan(e.similarity)
-        else config.weight_similarity * max(0.0, e.similarity)
-        for e in pairs
-    ]
-    own = {e.track_id: k for k, e in enumerate(pairs) if bound.get(e.track_id) == e.map_object_id}
-    out = np.array(odds)
-    for k, e in enumerate(pairs):
-        kept = own.get(e.track_id)
-        if kept == k:
-            out[k] += config.current_match_bonus * consistency.get(e.track_id, 1.0)
-        elif kept is not None:
-            out[k] -= max(0.0, looks[k] - looks[kept])
+def design_matrix(
+    pairs: PairEvidence, wanted: Iterable[Column] | None = None
+) -> Float64[np.ndarray, "n F"]:
+    """Return x: a row per pair, a column per item of ``wanted`` (default: ``fitted_columns``)."""
+    chosen = fitted_columns() if wanted is None else tuple(wanted)
+    return np.stack([c.of(pairs) for c in chosen]).T.copy()  # rows lie whole: sums keep their bits
+
+
+class Likelihood:
+    """Weigh the evidence of pairs by the configured weights of the registered terms."""
+
+    def __init__(self, config: AssociationConfig) -> None:
+        self._config = config
+        self._fitted = fitted_columns()
+        self._weights = np.array([c.weight(config) for c in self._fitted])
+        self._fixed = self._weighed(t for t in registered() if not t.fitted)
+        self._appearance = self._weighed(t for t in registered() if t.appearance)
+
+    def log_odds(self, pairs: PairEvidence) -> Float64[np.ndarray, "n"]:
+        """Return s, the log-odds of each pair against the track being none of the map's objects."""
+        s = design_matrix(pairs, self._fitted) @ self._weights
+        s = s + _sum(self._fixed, pairs)
+        return np.asarray(s.clip(-_MAX_LOG_ODDS, _MAX_LOG_ODDS))
+
+    def preferences(
+        self,
+        pairs: PairEvidence,
+        log_odds: Float64[np.ndarray, "n"],
+        current_match: Mapping[int, int],
+        consistency: Mapping[int, float],
+    ) -> Float64[np.ndarray, "n"]:
+        """Return what the assignment maximizes: log-odds that favour each track's current match.
+
+        The current match gets ``current_match_bonus``, as far as the track kept its place. Appearance
+        may tell that a track is none of the map's objects. It never makes the track another object:
+        no candidate gains more by terms of appearance than the current match, so that look-alikes
+        are told apart by where they are.
+
+        Args:
+            pairs: evidence of the candidates.
+            log_odds: s of each pair.
+            current_match: track id -> id of the object that it is matched to so far, 0 none.
+            consistency: track id -> 0..1, how well it kept its place; 1 where it is not listed.
+        """
+        appearance = _sum(self._appearance, pairs)
+        tracks, objects = pairs.track_ids.tolist(), pairs.object_ids.tolist()
+        current = {
+            t: k
+            for k, (t, o) in enumerate(zip(tracks, objects, strict=True))
+            if current_match.get(t) == o
+        }
+        out = np.array(log_odds)
+        for k, track in enumerate(tracks):
+            row = current.get(track)
+            if row == k:
+                out[k] += self._config.current_match_bonus * consistency.get(track, 1.0)
+            elif row is not None:
+                out[k] -= max(0.0, appearance[k] - appearance[row])
+        return out
+
+    def _weighed(self, terms: Iterable[type[Term]]) -> list[tuple[Column, float]]:
+        """Return the columns of some terms, each with its weight."""
+        return [(c, c.weight(self._config)) for c in columns(terms)]
+
+
+def _sum(weighed: Iterable[tuple[Column, float]], pairs: PairEvidence) -> Float64[np.ndarray, "n"]:
+    """Return the weighted sum of a few columns."""
+    out = np.zeros(len(pairs))
+    for column, weight in weighed:
+        out += weight * column.of(pairs)
     return out
 
 
-def _or_0(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
-
-
 def marginals(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
-    """P(a(i) = j) from exp(s_ij), 0 where a pair is no candidate: the belief propagation of Williams and Lau 2014 (IEEE TAES 50(4)),
-    which always converges, and exactly where no cycle of candidates is closed. Where one is, among ``_COUNTED`` tracks or objects at
-    most, the assignments are counted; among more, propagation is an approximation."""
-    out = _propagated(odds)
+    """Return P(a(i) = j) for every pair, from odds exp(s_ij), 0 where a pair is no candidate.
+
+    Belief propagation by Williams and Lau 2014 (IEEE TAES 50(4), "Approximate evaluation of marginal
+    association probabilities with belief propagation") always converges, and is exact where the
+    candidates form no cycle. In a group with a cycle the assignments are counted, if it has
+    ``_MAX_COUNTED`` tracks or objects at most; in larger groups propagation is an approximation.
+    """
+    out = _propagate(odds)
     edges = odds > 0
     if odds.size == 0 or not (edges.sum(0) > 1).any() or not (edges.sum(1) > 1).any():
         return out
     i, j = edges.nonzero()
-    of_track, of_object = _groups(i, j, odds.shape)
-    pairs = np.bincount(of_track[i])
-    nodes = np.bincount(np.concatenate([of_track, of_object]))[: len(pairs)]
-    for cyclic in np.flatnonzero((pairs > 0) & (pairs >= nodes)):
-        at = np.ix_(np.flatnonzero(of_track == cyclic), np.flatnonzero(of_object == cyclic))
+    track_group, object_group = _groups(i, j, odds.shape)
+    pairs = np.bincount(track_group[i])
+    nodes = np.bincount(np.concatenate([track_group, object_group]))[: len(pairs)]
+    # a connected group without a cycle is a tree: one pair fewer than nodes
+    for group in np.flatnonzero((pairs > 0) & (pairs >= nodes)):
+        at = np.ix_(np.flatnonzero(track_group == group), np.flatnonzero(object_group == group))
         part = odds[at]
-        if min(part.shape) <= _COUNTED:
-            out[at] = _counted(part) if part.shape[0] >= part.shape[1] else _counted(part.T).T
+        if min(part.shape) <= _MAX_COUNTED:
+            out[at] = _count(part) if part.shape[0] >= part.shape[1] else _count(part.T).T
     return out
 
 
 def _groups(
     i: Int[np.ndarray, "E"], j: Int[np.ndarray, "E"], shape: tuple[int, int]
 ) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "O"]]:
-    """Which tracks and objects are connected by candidates: each is named by the first track of its group, an object of none by T."""
+    """Return the group of each track and object: the first track connected to it by candidates.
+
+    An object without candidates gets the number of tracks.
+    """
     tracks, objects = shape
-    of_track = np.arange(tracks)
+    track_group = np.arange(tracks)
     while True:
-        of_object = np.full(objects, tracks)
-        np.minimum.at(of_object, j, of_track[i])
-        before = of_track.copy()
-        np.minimum.at(of_track, i, of_object[j])
-        if (before == of_track).all():
-            return of_track, of_object
+        object_group = np.full(objects, tracks)
+        np.minimum.at(object_group, j, track_group[i])
+        before = track_group.copy()
+        np.minimum.at(track_group, i, object_group[j])
+        if (before == track_group).all():
+            return track_group, object_group
 
 
-def _propagated(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
-    """The marginals by belief propagation."""
+def _propagate(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
+    """Return the marginals by belief propagation."""
     to_track = np.ones_like(odds)
-    for _ in range(_SWEEPS):
-        weighed = odds * to_track
-        to_object = odds / (1.0 + weighed.sum(1, keepdims=True) - weighed)
-        next_ = 1.0 / (1.0 + to_object.sum(0, keepdims=True) - to_object)
-        change = np.abs(next_ - to_track).max(initial=0.0)
-        to_track = next_
-        if change < _SETTLED:
+    for _ in range(_MAX_SWEEPS):
+        weighted = odds * to_track
+        to_object = odds / (1.0 + weighted.sum(1, keepdims=True) - weighted)
+        updated = 1.0 / (1.0 + to_object.sum(0, keepdims=True) - to_object)
+        change = np.abs(updated - to_track).max(initial=0.0)
+        to_track = updated
+        if change < _MAX_CHANGE:
             break
-    weighed = odds * to_track
-    return np.asarray(weighed / (1.0 + weighed.sum(1, keepdims=True)))
+    weighted = odds * to_track
+    return np.asarray(weighted / (1.0 + weighted.sum(1, keepdims=True)))
 
 
-def _counted(odds: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
-    """The marginals by summing over all assignments: rows one after the other, forwards and backwards, over the 2^k sets of columns that
-    are taken already. Columns should be the fewer."""
+def _count(odds: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
+    """Return the marginals by summing over all assignments; cheap where there are few columns.
+
+    Rows are processed one after the other, forwards and backwards, over the 2^k sets of columns that
+    are taken already.
+    """
     rows, columns = odds.shape
     sets, column = np.arange(1 << columns)[:, None], 1 << np.arange(columns)
     taken = sets & column > 0

@@ -1,106 +1,146 @@
-"""Where the map and the tracks count objects differently: two of the map that are one (MERGE), one of the map that is two (SPLIT)."""
+"""Detection of objects that the map and the tracks count differently.
+
+MERGE: two objects of the map are one. SPLIT: one object of the map is two.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from vos_ros.association.interface import Evidence
+import numpy as np
+
+from vos_ros.association.interface import PairEvidence
 from vos_ros.config import AssociationConfig
 
-_Key = tuple[int, int, int]
+_MIN_FORGET_S = 1.0  # a hypothesis without support for this long, or for identity_s, is forgotten
+
+_Hypothesis = tuple[int, int, int]
 
 
 @dataclass(slots=True)
-class _Case:
-    """What a statement rests on: frames that spoke for it since ``since_ns``, and the last of them."""
+class _Support:
+    """Hold the frames that support a hypothesis without interruption by one against it."""
 
     since_ns: int
     last_ns: int
     frames: int = 0
 
 
-class _Cases:
-    """Statements that frames speak for or against; one that a frame speaks against starts over."""
+class _HypothesisCounter:
+    """Count the frames that support each hypothesis. One frame against it starts the count again."""
 
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config
-        self._cases: dict[_Key, _Case] = {}
+        self._support: dict[_Hypothesis, _Support] = {}
 
-    def observe(self, held: Iterable[_Key], refuted: Iterable[_Key], stamp_ns: int) -> list[_Key]:
-        """One frame; returns what it holds and enough frames before it have held too. A statement that no frame has held for as long as it
-        takes to make one is forgotten."""
-        for k in refuted:
-            self._cases.pop(k, None)
-        patience = max(self._config.identity_s, 1.0) * 1e9
-        self._cases = {k: c for k, c in self._cases.items() if stamp_ns - c.last_ns <= patience}
-        sure = []
-        for k in held:
-            case = self._cases.setdefault(k, _Case(stamp_ns, stamp_ns))
-            case.frames, case.last_ns = case.frames + 1, stamp_ns
-            if (
-                case.frames >= self._config.identity_frames
-                and stamp_ns - case.since_ns >= self._config.identity_s * 1e9
-            ):
-                sure.append(k)
-        return sure
+    def observe(
+        self, supported: Iterable[_Hypothesis], refuted: Iterable[_Hypothesis], stamp_ns: int
+    ) -> list[_Hypothesis]:
+        """Add one frame. Return what it supports and enough frames before it supported too."""
+        config = self._config
+        forget_ns = max(config.identity_s, _MIN_FORGET_S) * 1e9
+        gone = set(refuted)
+        self._support = {
+            h: s
+            for h, s in self._support.items()
+            if h not in gone and stamp_ns - s.last_ns <= forget_ns
+        }
+        confirmed = []
+        for h in supported:
+            s = self._support.setdefault(h, _Support(stamp_ns, stamp_ns))
+            s.frames, s.last_ns = s.frames + 1, stamp_ns
+            enough = s.frames >= config.identity_frames
+            if enough and stamp_ns - s.since_ns >= config.identity_s * 1e9:
+                confirmed.append(h)
+        return confirmed
 
 
 class MergeSplitDetector:
-    """Watches pairs of map objects that one track explains, and pairs of tracks that one map object explains.
+    """Detect map objects that one track covers, and tracks that lie in one map object.
 
-    MERGE: one track covers the measured surfaces of both objects (``identity_share`` of each at least). SPLIT: a track that is no object
-    of the map lies inside an object (``identity_share`` of its pixels, by depth) that another track is held to be. Both are said after
-    ``identity_s`` and ``identity_frames`` frames; a frame that shows otherwise starts the count again. Both need depth: in the image
-    alone, what is in front of an object looks like a part of it.
+    MERGE: a track covers ``identity_share`` of the measured surfaces of two objects. SPLIT:
+    ``identity_share`` of the measured pixels of a track without object lie on an object that another
+    track is matched to. Both are reported after ``identity_s`` and ``identity_frames``; a frame that
+    shows otherwise starts the count again. Both need depth: in the image alone, what is in front of an
+    object looks like a part of it.
     """
 
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config
-        self._merges = _Cases(config)
-        self._splits = _Cases(config)
+        self._merges = _HypothesisCounter(config)
+        self._splits = _HypothesisCounter(config)
 
     def observe(
-        self, pairs: Sequence[Evidence], bound: Mapping[int, int], stamp_ns: int
+        self, pairs: PairEvidence, current_match: Mapping[int, int], stamp_ns: int
     ) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
-        """One frame: the other map objects by track (MERGE), and the other tracks by track (SPLIT), of the track that is held to be the
-        object. ``pairs`` are all whose masks meet; ``bound`` says what each track is held to be, 0 none."""
-        share = self._config.identity_share
-        covering: dict[int, list[Evidence]] = defaultdict(list)
-        inside: dict[int, list[Evidence]] = defaultdict(list)
-        for e in pairs:
-            if e.surface_px >= self._config.absent_px:
-                covering[e.track_id].append(e)
-            if e.depth_inlier_ratio == e.depth_inlier_ratio:
-                inside[e.map_object_id].append(e)
-        one: list[_Key] = []
-        two: list[_Key] = []
-        for track, held in covering.items():
-            for a, b in combinations(sorted(held, key=lambda e: e.map_object_id), 2):
-                key = (track, a.map_object_id, b.map_object_id)
-                (one if min(a.surface_covered, b.surface_covered) >= share else two).append(key)
+        """Add one frame; return the confirmed merges and splits.
+
+        Args:
+            pairs: evidence of all candidate pairs, whether the gate passed them or not.
+            current_match: track id -> id of the map object that it is matched to, 0 none.
+            stamp_ns: stamp of the frame.
+
+        Returns:
+            Track id -> ids of the other map objects (MERGE), and track id of the object's track ->
+            ids of the other tracks (SPLIT).
+        """
         merged: dict[int, set[int]] = defaultdict(set)
-        for track, a_id, b_id in self._merges.observe(one, two, stamp_ns):
-            merged[track] |= {a_id, b_id} - {bound.get(track, 0)}
-        part: list[_Key] = []
-        apart: list[_Key] = []
-        for object_id, held in inside.items():
-            owner = next(
-                (
-                    e
-                    for e in held
-                    if bound.get(e.track_id) == object_id and e.depth_inlier_ratio >= share
-                ),
-                None,
-            )
-            for e in held:
-                if owner is not None and not bound.get(e.track_id):
-                    (part if e.depth_inlier_ratio >= share else apart).append(
-                        (object_id, owner.track_id, e.track_id)
-                    )
+        supported, refuted = self._merge_hypotheses(pairs)
+        for track_id, a, b in self._merges.observe(supported, refuted, stamp_ns):
+            merged[track_id] |= {a, b} - {current_match.get(track_id, 0)}
         split: dict[int, set[int]] = defaultdict(set)
-        for _, owner_id, other in self._splits.observe(part, apart, stamp_ns):
-            split[owner_id].add(other)
+        supported, refuted = self._split_hypotheses(pairs, current_match)
+        for _, track_id, other in self._splits.observe(supported, refuted, stamp_ns):
+            split[track_id].add(other)
         return dict(merged), dict(split)
+
+    def _merge_hypotheses(self, pairs: PairEvidence) -> tuple[list[_Hypothesis], list[_Hypothesis]]:
+        """Return (track, object, object): those that the frame supports, and those it refutes."""
+        covered_by: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        large = pairs.select(pairs.surface_px >= self._config.absent_px)
+        for track_id, object_id, covered in zip(
+            large.track_ids.tolist(),
+            large.object_ids.tolist(),
+            large.surface_covered.tolist(),
+            strict=True,
+        ):
+            covered_by[track_id].append((object_id, covered))
+        supported: list[_Hypothesis] = []
+        refuted: list[_Hypothesis] = []
+        for track_id, some in covered_by.items():
+            for (a, a_covered), (b, b_covered) in combinations(sorted(some), 2):
+                both = min(a_covered, b_covered) >= self._config.identity_share
+                (supported if both else refuted).append((track_id, a, b))
+        return supported, refuted
+
+    def _split_hypotheses(
+        self, pairs: PairEvidence, current_match: Mapping[int, int]
+    ) -> tuple[list[_Hypothesis], list[_Hypothesis]]:
+        """Return (object, its track, other track): those the frame supports, those it refutes."""
+        share = self._config.identity_share
+        tracks_on: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        inliers = pairs.values("depth_inliers")
+        measured = np.flatnonzero(~np.isnan(inliers))
+        for track_id, object_id, ratio in zip(
+            pairs.track_ids[measured].tolist(),
+            pairs.object_ids[measured].tolist(),
+            inliers[measured].tolist(),
+            strict=True,
+        ):
+            tracks_on[object_id].append((track_id, ratio))
+        supported: list[_Hypothesis] = []
+        refuted: list[_Hypothesis] = []
+        for object_id, some in tracks_on.items():
+            own = next(
+                (t for t, r in some if current_match.get(t) == object_id and r >= share), None
+            )
+            if own is None:
+                continue
+            for track_id, ratio in some:
+                if not current_match.get(track_id):
+                    inside = ratio >= share
+                    (supported if inside else refuted).append((object_id, own, track_id))
+        return supported, refuted

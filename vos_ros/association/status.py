@@ -1,4 +1,4 @@
-"""From verdicts to what is told the mapper: one statement per track, and one per map object that no track follows."""
+"""The status of tracks and map objects, as it is reported to the mapper."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vos_ros.config import Config
 from vos_ros.types import Association, AssociationStatus, MapObject, Projection, TrackState
 
 
-class Followed(Protocol):
-    """What must be known of a track to report on it."""
+class TrackLike(Protocol):
+    """What must be known of a track to report its status."""
 
     @property
     def state(self) -> TrackState: ...
@@ -27,142 +27,150 @@ class Followed(Protocol):
     def recovered(self) -> bool: ...
 
 
+class Tracks(Protocol):
+    """Tracks by id."""
+
+    def __getitem__(self, track_id: int, /) -> TrackLike: ...
+
+
 class MapConflicts(NamedTuple):
-    """What the map seems to have wrong: objects whose places are known to be empty; per track the other map objects that it is too
-    (MERGE), or the other tracks that are its object too (SPLIT)."""
+    """Hold where measurements contradict the map."""
 
     absent: Collection[int] = ()
+    """Objects in whose place free space was measured."""
     merged: Mapping[int, Collection[int]] = MappingProxyType({})
+    """Track id -> the other map objects that the track covers too (MERGE)."""
     split: Mapping[int, Collection[int]] = MappingProxyType({})
+    """Track id -> the other tracks that lie in its object (SPLIT)."""
 
 
 _NO_CONFLICTS = MapConflicts()
 
 
-class Tracks(Protocol):
-    """Tracks by id."""
-
-    def __getitem__(self, track_id: int, /) -> Followed: ...
-
-
-def associations(
+def assign_status(
     tracks: Tracks,
     objects: Iterable[MapObject],
     projections: Mapping[int, Projection],
     matches: Sequence[Match],
     config: Config,
-    doubts: MapConflicts = _NO_CONFLICTS,
+    conflicts: MapConflicts = _NO_CONFLICTS,
 ) -> tuple[Association, ...]:
-    """The associations of a frame after its tracks have advanced."""
-    out = [_of_track(m, tracks[m.track_id], projections, config, doubts) for m in matches]
-    told = {a.map_object_id for a in out}
+    """Return one association per match, then one per map object that none of them names.
+
+    Args:
+        tracks: the tracks of the matches, after they have advanced to this frame.
+        objects: the map's objects; none where the camera pose is unknown.
+        projections: visible projections by object id.
+        matches: one per track.
+        config: thresholds.
+        conflicts: where measurements contradict the map.
+    """
+    out = [_of_track(m, tracks[m.track_id], projections, config, conflicts) for m in matches]
+    reported = {a.map_object_id for a in out}
     out.extend(
-        _of_object(o, projections.get(o.id), config, doubts) for o in objects if o.id not in told
+        _of_object(o, projections.get(o.id), config, conflicts)
+        for o in objects
+        if o.id not in reported
     )
     return tuple(out)
 
 
 def _of_track(
     m: Match,
-    track: Followed,
+    track: TrackLike,
     projections: Mapping[int, Projection],
     config: Config,
-    doubts: MapConflicts,
+    conflicts: MapConflicts,
 ) -> Association:
-    runner_up = (m.runner_up.map_object_id, m.runner_up.score) if m.runner_up else (0, 0.0)
+    """Return the matched pair where there is one, else the track's own object and its status."""
     e = m.evidence
-    seen = track.misses == 0
-    if seen and e is not None:
-        said = None
-        related: Collection[int] = ()
-        if e.map_object_id == track.map_object_id and (
-            m.track_id in doubts.merged or m.track_id in doubts.split
-        ):
-            # how probable the pair is says little here: the other object, or the other track, has its share of the same evidence
-            said = (
-                AssociationStatus.MERGE if m.track_id in doubts.merged else AssociationStatus.SPLIT
-            )
-            related = doubts.merged.get(m.track_id) or doubts.split[m.track_id]
-        elif e.score >= config.association.match_score:
-            said = AssociationStatus.TENTATIVE
-            if track.recovered:
-                said = AssociationStatus.REIDENTIFIED
-            elif track.state == TrackState.CONFIRMED and e.map_object_id == track.map_object_id:
-                said = AssociationStatus.MATCHED
-        if said is not None:
-            p = projections.get(e.map_object_id)
-            return Association(
-                m.track_id,
-                e.map_object_id,
-                said,
-                e.score,
-                e.mask_iou,
-                e.depth_inlier_ratio,
-                _looks(e),
-                *runner_up,
-                p.visible if p else math.nan,
-                track.n_observations,
-                tuple(sorted(related)),
-            )
-    p = projections.get(track.map_object_id)
-    visible = p.visible if p else (0.0 if track.map_object_id and projections else math.nan)
-    score = e.score if e is not None and e.map_object_id == track.map_object_id else 0.0
-    if not track.map_object_id:
-        status = (
-            AssociationStatus.NEW
-            if seen
-            else AssociationStatus.LOST
-            if track.state == TrackState.LOST
-            else AssociationStatus.OCCLUDED
-        )
-    elif track.map_object_id in doubts.absent:
-        status = (
-            AssociationStatus.ABSENT
-        )  # whatever pixels the track still has, they aren't where the object was
-    elif seen:
-        status = AssociationStatus.TENTATIVE
-    elif track.state == TrackState.LOST:
-        status = AssociationStatus.LOST
+    status = _matched_status(e, track, config, conflicts) if e and track.misses == 0 else None
+    if e is not None and status is not None:
+        object_id, score = e.map_object_id, e.score
+        p = projections.get(object_id)
+        visible = p.visible if p else math.nan
     else:
-        status = _unseen(p, config)
-    iou, inliers, looks = (
-        (e.mask_iou, e.depth_inlier_ratio, _looks(e)) if e else (math.nan, math.nan, math.nan)
-    )
+        object_id = track.map_object_id
+        score = e.score if e is not None and e.map_object_id == object_id else 0.0
+        p = projections.get(object_id)
+        # where no object has a projection the pose may be unknown
+        visible = p.visible if p else 0.0 if object_id and projections else math.nan
+        status = _unmatched_status(track, p, config, conflicts)
+    related: Collection[int] = ()
+    if status == AssociationStatus.MERGE:
+        related = conflicts.merged[m.track_id]
+    elif status == AssociationStatus.SPLIT:
+        related = conflicts.split[m.track_id]
     return Association(
-        m.track_id,
-        track.map_object_id,
-        status,
-        score,
-        iou,
-        inliers,
-        looks,
-        *runner_up,
-        visible,
-        track.n_observations,
+        track_id=m.track_id,
+        map_object_id=object_id,
+        status=status,
+        score=score,
+        mask_iou=e.value("mask_iou") if e else math.nan,
+        depth_inlier_ratio=e.value("depth_inliers") if e else math.nan,
+        appearance_similarity=e.value("similarity") if e else math.nan,
+        runner_up_id=m.runner_up.map_object_id if m.runner_up else 0,
+        runner_up_score=m.runner_up.score if m.runner_up else 0.0,
+        predicted_visible_fraction=visible,
+        n_observations=track.n_observations,
+        related_ids=tuple(sorted(related)),
+        terms=e.terms if e is not None and e.map_object_id == object_id else {},
     )
 
 
-def _looks(e: Evidence) -> float:
-    """Similarity of looks, 0..1, NaN where it isn't known: what is less than unlike is unlike."""
-    return e.similarity if math.isnan(e.similarity) else max(0.0, e.similarity)
+def _matched_status(
+    e: Evidence, track: TrackLike, config: Config, conflicts: MapConflicts
+) -> AssociationStatus | None:
+    """Return the status of a track with pixels and its assigned object, None: not a match."""
+    is_current = e.map_object_id == track.map_object_id
+    # In a conflict the score means little: the other object, or the other track, has its share of
+    # the same evidence.
+    if is_current and e.track_id in conflicts.merged:
+        return AssociationStatus.MERGE
+    if is_current and e.track_id in conflicts.split:
+        return AssociationStatus.SPLIT
+    if e.score < config.association.match_score:
+        return None
+    if track.recovered:
+        return AssociationStatus.REIDENTIFIED
+    if is_current and track.state == TrackState.CONFIRMED:
+        return AssociationStatus.MATCHED
+    return AssociationStatus.TENTATIVE
+
+
+def _unmatched_status(
+    track: TrackLike, p: Projection | None, config: Config, conflicts: MapConflicts
+) -> AssociationStatus:
+    """Return the status of a track that is not matched; ``p`` is the projection of its object."""
+    if track.map_object_id in conflicts.absent:
+        return AssociationStatus.ABSENT  # pixels that the track still has lie elsewhere
+    if track.misses == 0:
+        return AssociationStatus.TENTATIVE if track.map_object_id else AssociationStatus.NEW
+    if track.state == TrackState.LOST:
+        return AssociationStatus.LOST
+    return _unseen_status(p, config) if track.map_object_id else AssociationStatus.OCCLUDED
 
 
 def _of_object(
-    o: MapObject, p: Projection | None, config: Config, doubts: MapConflicts
+    o: MapObject, p: Projection | None, config: Config, conflicts: MapConflicts
 ) -> Association:
-    """An object that no track follows: gone, hidden, out of view, or visible and waiting for a place (``tracking.max_objects``)."""
-    status = AssociationStatus.ABSENT if o.id in doubts.absent else _unseen(p, config)
+    """Return the status of an object without a track.
+
+    It is absent, hidden, out of view, or visible but not followed (``tracking.max_objects``).
+    """
+    status = AssociationStatus.ABSENT if o.id in conflicts.absent else _unseen_status(p, config)
     if (
         status == AssociationStatus.OCCLUDED
         and p is not None
         and p.visible / (1.0 - p.truncated) >= config.tracking.seed_min_visible
     ):
         status = AssociationStatus.TENTATIVE
-    return Association(0, o.id, status, 0.0, predicted_visible_fraction=p.visible if p else 0.0)
+    visible = p.visible if p else 0.0
+    return Association(0, o.id, status, 0.0, predicted_visible_fraction=visible)
 
 
-def _unseen(p: Projection | None, config: Config) -> AssociationStatus:
-    """Why an object has no pixels: its part inside the image is too small, or hidden."""
+def _unseen_status(p: Projection | None, config: Config) -> AssociationStatus:
+    """Return why an object has no pixels: its part in the image is too small, or hidden."""
     if (
         p is None
         or (1.0 - p.truncated) * p.silhouette_roi.sum() == 0

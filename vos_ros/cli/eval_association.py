@@ -206,7 +206,7 @@ def _render(args: argparse.Namespace, scratch: Path) -> list[Path]:
 
 
 def _fit(folders: list[Path], names: list[str], config: Config, args: argparse.Namespace) -> int:
-    from vos_ros.association.likelihood import FEATURES
+    from vos_ros.association.likelihood import fitted_columns
     from vos_ros.cli.report import finish
     from vos_ros.evaluation.association import CONDITIONS
     from vos_ros.evaluation.association_fit import collect, fit
@@ -225,8 +225,8 @@ def _fit(folders: list[Path], names: list[str], config: Config, args: argparse.N
             )
     weights = fit(cases)
     figures: dict[str, Figure] = {
-        f"association.weight_{name}": round(float(w), 3)
-        for name, w in zip(FEATURES, weights, strict=True)
+        f"association.terms.{column.key}": round(float(w), 3)
+        for column, w in zip(fitted_columns(), weights, strict=True)
     }
     finish(
         {"cases": len(cases), "of_no_object": sum(c.right < 0 for c in cases), **figures}, args.json
@@ -298,10 +298,10 @@ def _run(
     from vos_ros.evaluation.score import read_truth
 
     truth = read_truth(folder)
-    gallery = FailureGallery(truth.names) if args.pictures else None
+    album = FailureGallery(truth.names) if args.pictures else None
     outcome = run(
-        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), gallery
+        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), album
     )
-    if gallery is not None:
-        gallery.write(Path(args.pictures) / f"{folder.name}_{name}")
+    if album is not None:
+        album.write(Path(args.pictures) / f"{folder.name}_{name}")
     return outcome

@@ -58,7 +58,7 @@ def registered_options(package: str) -> MappingProxyType[str, type]:
     return MappingProxyType(dict(sorted(_REGISTERED.get(package, {}).items())))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OptionGroup:
     """The options of all plugins of one package."""
 
@@ -76,6 +76,15 @@ class OptionGroup:
 
     def __iter__(self) -> Iterator[str]:
         return iter(registered_options(self.package))
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the options of every plugin, those with their defaults included."""
+        if not isinstance(other, OptionGroup) or self.package != other.package:
+            return False
+        return all(self[name] == other[name] for name in self)
+
+    def __hash__(self) -> int:
+        return hash(self.package)
 
     def of(self, cls: type[Options]) -> Options:
         """Return the options of the plugin that registered ``cls``. Raises KeyError: none did."""

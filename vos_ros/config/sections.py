@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vos_ros.config.plugins import OptionGroup, option_group
 from vos_ros.config.tree import option
 from vos_ros.messages import pose_sources
 
@@ -303,43 +304,48 @@ class PoseConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Life of a track."""
+    """When tracks start, are confirmed and are lost."""
 
     seed_min_px: int = option(
         40,
-        "an object is seeded where at least this many of its pixels should be visible",
+        "smallest number of predicted visible pixels at which an object is seeded",
         unit="px",
         low=1,
         high=100000,
     )
-    seed_min_visible: float = option(0.2, "... and at least this share of it", low=0.0, high=1.0)
+    seed_min_visible: float = option(
+        0.2,
+        "smallest predicted visible share of the object's part in the image at which it is seeded",
+        low=0.0,
+        high=1.0,
+    )
     min_px: int = option(
-        12, "a track with fewer pixels has missed the frame", unit="px", low=1, high=100000
+        12, "a track with fewer pixels is missed in the frame", unit="px", low=1, high=100000
     )
     confirm_s: float = option(
         0.3,
-        "a tentative track is confirmed when it has agreed with its object for this long",
+        "a tentative track is confirmed when it has matched its object for this long",
         unit="s",
         low=0.0,
         high=60.0,
     )
     lost_s: float = option(
         1.0,
-        "a track that should be seen and has not been for this long is lost",
+        "a track that should be visible and was missed for this long is lost",
         unit="s",
         low=0.0,
         high=600.0,
     )
     segmenter_update_interval: int = option(
         4,
-        "frames between corrections of the segmenter by the masks that image and map give together",
+        "frames between corrections of the segmenter by the fused masks of image and map",
         unit="frames",
         low=1,
         high=1000,
     )
     max_objects: int = option(
         64,
-        "most objects followed at once; the largest in view come first",
+        "largest number of objects followed at once; the largest in view come first",
         low=1,
         high=1000,
         basic=True,
@@ -403,108 +409,84 @@ class ProposalsConfig:
 
 @dataclass(frozen=True)
 class AssociationConfig:
-    """Evidence and gates of the assignment of tracks to map objects."""
+    """How tracks are assigned to map objects, and when the map is reported to be wrong."""
 
     min_iou: float = option(
         0.2,
-        "pairs whose mask IoU with the projection is lower (after the pose uncertainty is allowed for)"
-        " are not considered",
+        "gate: smallest IoU of mask and projection, pose uncertainty allowed for, at which a pair is"
+        " considered",
         low=0.0,
         high=1.0,
     )
     min_depth_inliers: float = option(
-        0.3, "... or whose share of pixels with agreeing depth is lower", low=0.0, high=1.0
-    )
-    min_overlap_3d: float = option(
-        0.5,
-        "... unless so much of the track's measured points lies on the object's surface",
+        0.3,
+        "gate: smallest share of the track's pixels whose depth agrees with the object",
         low=0.0,
         high=1.0,
     )
-    weight_bias: float = option(
-        -7.99,
-        "log-odds of a pair against the track's being no object of the map: with no overlap at all; this"
-        " and the next seven are fitted (vos-ros eval association --fit)",
-        low=-100.0,
-        high=100.0,
-    )
-    weight_tolerant_iou: float = option(
-        5.28,
-        "... times the mask IoU after the pose's uncertainty is allowed for",
-        low=-100.0,
-        high=100.0,
-    )
-    weight_mask_iou: float = option(5.25, "... times the plain mask IoU", low=-100.0, high=100.0)
-    weight_depth_inliers: float = option(
-        0.92, "... times the share of pixels with agreeing depth", low=-100.0, high=100.0
-    )
-    weight_overlap_3d: float = option(
-        1.59,
-        "... times the share of measured points that lies on the object's surface in space",
-        low=-100.0,
-        high=100.0,
-    )
-    weight_no_depth: float = option(1.08, "... where no pixel has depth", low=-100.0, high=100.0)
-    weight_similarity: float = option(
-        3.69,
-        "... times the similarity of looks to the most similar view of the object",
-        low=-100.0,
-        high=100.0,
-    )
-    weight_no_similarity: float = option(
-        2.11, "... where the looks of one of them aren't known", low=-100.0, high=100.0
-    )
-    class_conflict: float = option(
-        4.0,
-        "log-odds that speak against a pair whose classes are known and differ",
+    min_overlap_3d: float = option(
+        0.5,
+        "gate: share of the track's points on the object's surface from which a pair is considered"
+        " whatever the masks are",
         low=0.0,
-        high=100.0,
+        high=1.0,
     )
-    views: int = option(
-        8, "views kept of each object's looks; 0 = looks are no evidence", low=0, high=1000
+    terms: OptionGroup = option_group("vos_ros.association.terms")
+    appearance_views: int = option(
+        8,
+        "largest number of descriptors of appearance kept per object; 0 = appearance is not used",
+        low=0,
+        high=1000,
     )
-    view_score: float = option(
+    appearance_min_score: float = option(
         0.9,
-        "a match with this score (probability) shows what the object looks like",
+        "smallest score (probability) of a match from which an object's appearance is learned",
         low=0.0,
         high=1.0,
     )
     current_match_bonus: float = option(
         2.0,
-        "added to the log-odds of the object that a track was held to be, in the assignment only; less where"
-        " the track has jumped",
+        "log-odds added to the current match of a track, in the assignment only; less where the"
+        " track has jumped",
         low=0.0,
         high=100.0,
     )
     match_score: float = option(
         0.5,
-        "score (probability) from which a pair counts as matched",
+        "smallest score (probability) of a matched pair",
         low=0.0,
         high=1.0,
         basic=True,
     )
     absent_free: float = option(
         0.6,
-        "free space is measured where an object should be: on this share of the pixels that show its place",
+        "ABSENT: smallest share of an object's predicted pixels, of those that nothing nearer hides,"
+        " where depth was measured behind it",
         low=0.0,
         high=1.0,
     )
-    absent_px: int = option(50, "... and on at least so many", unit="px", low=1, high=10**6)
-    absent_s: float = option(
-        0.5, "... for so long, before it is said to be absent", unit="s", low=0.0, high=60.0
+    absent_px: int = option(
+        50, "ABSENT: smallest number of these pixels", unit="px", low=1, high=10**6
     )
-    absent_frames: int = option(3, "... and in so many frames", unit="frames", low=1, high=1000)
+    absent_s: float = option(
+        0.5, "ABSENT: time over which this was measured", unit="s", low=0.0, high=60.0
+    )
+    absent_frames: int = option(
+        3, "ABSENT: number of frames that measured it", unit="frames", low=1, high=1000
+    )
     identity_share: float = option(
         0.7,
-        "share of two objects' surfaces that one track covers (MERGE), or of a track that lies in another"
-        " track's object (SPLIT)",
+        "MERGE: smallest share of two objects' measured surfaces that one track covers; SPLIT: smallest"
+        " share of an unmatched track that lies on an object with another track",
         low=0.5,
         high=1.0,
     )
     identity_s: float = option(
-        1.0, "... for so long, before it is said", unit="s", low=0.0, high=60.0
+        1.0, "MERGE and SPLIT: time over which this was measured", unit="s", low=0.0, high=60.0
     )
-    identity_frames: int = option(5, "... and in so many frames", unit="frames", low=1, high=1000)
+    identity_frames: int = option(
+        5, "MERGE and SPLIT: number of frames that measured it", unit="frames", low=1, high=1000
+    )
 
 
 @dataclass(frozen=True)

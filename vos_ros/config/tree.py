@@ -23,6 +23,17 @@ RENAMED: dict[str, str] = {
     "pose.register_px": "pose.image_correction_min_sigma_px",
     "proposals.confirm_frames": "proposals.confirm_detections",
     "association.continuity": "association.current_match_bonus",
+    "association.views": "association.appearance_views",
+    "association.view_score": "association.appearance_min_score",
+    "association.weight_bias": "association.terms.bias.weight",
+    "association.weight_tolerant_iou": "association.terms.tolerant_iou.weight",
+    "association.weight_mask_iou": "association.terms.mask_iou.weight",
+    "association.weight_depth_inliers": "association.terms.depth_inliers.weight",
+    "association.weight_overlap_3d": "association.terms.overlap_3d.weight",
+    "association.weight_similarity": "association.terms.similarity.weight",
+    "association.weight_no_depth": "association.terms.depth_inliers.weight_unknown",
+    "association.weight_no_similarity": "association.terms.similarity.weight_unknown",
+    "association.class_conflict": "association.terms.class_conflict.weight",
     "segmentation.lwl.neglect": "segmentation.lwl.min_sample_weight",
 }
 """Former name of a parameter -> its present name. Former names are refused with the present one."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
 
-from vos_ros.association.appearance import KNOWN, AppearanceGallery, Descriptors
-from vos_ros.association.interface import Match, View
-from vos_ros.association.surfaces import MotionModel, Samples, Surfaces
+from vos_ros.association.appearance import SAME_VIEW_SIMILARITY, AppearanceGallery, Descriptors
+from vos_ros.association.interface import FrameEvidence, Match
+from vos_ros.association.motion import MotionModel
+from vos_ros.association.surfaces import Samples, Surfaces
 from vos_ros.config import Config
 from vos_ros.pipeline.map_view import InstanceMasks, MapView, sampled
 from vos_ros.segmentation.interface import VideoSegmenter
@@ -23,7 +25,7 @@ class EvidenceCollector:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._looks = AppearanceGallery(config.association.views)
+        self._looks = AppearanceGallery(config.association.appearance_views)
         self._surfaces, self._places = Surfaces(), MotionModel()
         self._descriptors: Descriptors = {}
 
@@ -39,7 +41,7 @@ class EvidenceCollector:
         tracks: TrackManager,
         objects: Iterable[MapObject],
         segmenter: VideoSegmenter,
-    ) -> View:
+    ) -> FrameEvidence:
         """The frame for an associator."""
         by_id = {o.id: o for o in objects}
         self._looks.keep_only(by_id)
@@ -50,31 +52,35 @@ class EvidenceCollector:
             samples, by_id.values(), sigma + self._config.mapping.depth_tolerance_m
         )
         self._descriptors = {}
-        if self._config.association.views:
+        if self._config.association.appearance_views:
             self._descriptors = self._looks.describe(
                 segmenter.features(frame), found.owner, found.track_ids
             )
         mine = [tracks[t] for t in found.track_ids]
-        classes = {o.id: o.class_id for o in by_id.values()}
-        # a track's class is that of the object it is held to be, or what a prompt said
-        own = {r.track_id: classes.get(r.map_object_id, r.class_id) for r in mine}
+        # the class of a track is that of its current match, or comes from a prompt
+        own = {
+            r.track_id: by_id[r.map_object_id].class_id if r.map_object_id in by_id else r.class_id
+            for r in mine
+        }
         measured = (
             frame.depth > 0
             if scene.measured is None and frame.depth is not None
             else scene.measured
         )
-        return View(
-            found.owner,
-            found.track_ids,
-            found.boxes,
-            scene.predicted_pixels,
-            measured,
-            {r.track_id: r.map_object_id for r in mine},
-            overlaps,
-            self._looks.similarities(self._descriptors),
-            own,
-            classes,
-            self._places.consistency(samples, sigma),
+        return FrameEvidence(
+            instance_index=found.owner,
+            track_ids=found.track_ids,
+            boxes=found.boxes,
+            predicted_pixels=scene.predicted_pixels,
+            measured=measured,
+            current_match={r.track_id: r.map_object_id for r in mine},
+            overlaps_3d=overlaps,
+            similarities=self._looks.similarities(self._descriptors),
+            track_classes=own,
+            objects=by_id,
+            consistency=self._places.consistency(samples, sigma),
+            descriptors=self._descriptors,
+            frame=replace(frame, T_map_camera=scene.T_map_camera, pose_cov=scene.pose_cov),
         )
 
     def learn(self, matches: Sequence[Match], tracks: TrackManager, scene: MapView) -> None:
@@ -83,11 +89,11 @@ class EvidenceCollector:
             r, e = tracks[m.track_id], m.evidence
             if (
                 e is not None
-                and e.score >= self._config.association.view_score
+                and e.score >= self._config.association.appearance_min_score
                 and r.state == TrackState.CONFIRMED
                 and e.map_object_id == r.map_object_id
                 and m.track_id in self._descriptors
-                and not e.similarity >= KNOWN
+                and not e.value("similarity") >= SAME_VIEW_SIMILARITY
             ):
                 p = scene.projections.get(e.map_object_id)
                 if p is not None and p.visible >= 0.5:
@@ -102,6 +108,6 @@ class EvidenceCollector:
         )
         return np.asarray(
             np.hypot(
-                moved, turned * np.linalg.norm(samples.middle - scene.T_map_camera[:3, 3], axis=1)
+                moved, turned * np.linalg.norm(samples.mean - scene.T_map_camera[:3, 3], axis=1)
             )
         )

@@ -13,9 +13,9 @@ from jaxtyping import Float64
 
 from vos_ros.association.absence import AbsenceDetector
 from vos_ros.association.assignment import HungarianAssociator
-from vos_ros.association.interface import Associator, Evidence, Match
+from vos_ros.association.interface import Associator, Match, PairEvidence
 from vos_ros.association.merge_split import MergeSplitDetector
-from vos_ros.association.status import MapConflicts, associations
+from vos_ros.association.status import MapConflicts, assign_status
 from vos_ros.config import Config
 from vos_ros.discovery.proposals import ProposerInput, SeedProposer, proposer_of
 from vos_ros.discovery.shape_completion import CompletedRegion, ShapeCompletion
@@ -566,7 +566,7 @@ class Pipeline:
         self._boxes = {found.track_ids[row - 1]: box for row, box in found.boxes.items()}
 
     def _doubt(
-        self, frame: Frame, scene: MapView, matches: Sequence[Match], pairs: Sequence[Evidence]
+        self, frame: Frame, scene: MapView, matches: Sequence[Match], pairs: PairEvidence
     ) -> MapConflicts:
         """What depth and masks say against the map: places seen to be empty, objects counted twice, objects counted as one."""
         found = {
@@ -671,7 +671,7 @@ class Pipeline:
             projections=tuple(scene.projections.values()),
             observations=observations,
             # without a pose nothing can be said of where an object should be
-            associations=associations(
+            associations=assign_status(
                 self._tracks,
                 self.object_map if scene.T_map_camera is not None else (),
                 scene.projections,

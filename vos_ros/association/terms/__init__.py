@@ -1,0 +1,1 @@
+"""Terms of evidence, one file each; ``vos_ros.association.registry`` finds them."""
