@@ -32,9 +32,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
+from vos_ros.messages.stamps import ns_from_stamp
 from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.ros.common import fastdds
-from vos_ros.ros.common.conversions import ns_from_stamp
 from vos_ros.ros.tools.player import Player, open_source
 from vos_ros.types import Frame, MapUpdate
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vos_ros.evaluation.score import read_truth, score_bag
-from vos_ros.messages.rosmsg import make
+from vos_ros.messages.factory import make
 from vos_ros.sinks.bag import BagSink
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.types import Frame, FrameResult

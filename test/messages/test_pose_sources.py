@@ -10,7 +10,7 @@ import pytest
 
 from vos_ros.config import Config, ConfigError, from_flat
 from vos_ros.geometry import se3
-from vos_ros.messages import rosmsg
+from vos_ros.messages.definitions import typestore
 from vos_ros.messages.pose_messages import fill_pose, read_pose
 from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, BY_NAME, NAMES, PoseSource
 from vos_ros.reference_mapper.config import MapperConfig
@@ -22,7 +22,7 @@ TOPICS = tuple(BY_MESSAGE_TYPE.values())
 
 def blank(message_type: str) -> Any:
     """Make a message of a type whose attributes can be set, every field at a value of its type."""
-    store = rosmsg.typestore()
+    store = typestore()
 
     def default(field: Any) -> Any:
         node, detail = field

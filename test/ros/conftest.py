@@ -159,10 +159,11 @@ class Robot:
 
     def send_map(self, update: MapUpdate | None = None) -> None:
         """Publishes the map."""
-        from vos_ros.ros.common.conversions import map_update_message
+        from vos_ros.messages.map_objects import map_objects_message
+        from vos_ros.ros.common.message_factory import make
 
         self.publishers["map_objects"].publish(
-            map_update_message(update or MapUpdate(START, "mapper", 1, True, map_objects()))
+            map_objects_message(make, update or MapUpdate(START, "mapper", 1, True, map_objects()))
         )
 
     def send(
@@ -175,13 +176,21 @@ class Robot:
         """Publishes a frame with its pose, without what is in ``skip``, after ``change`` has seen the messages; gives the header."""
         from tf2_msgs.msg import TFMessage
 
-        from vos_ros.ros.common.conversions import frame_messages, transform_message
+        from vos_ros.messages.geometry import transform_stamped_message
+        from vos_ros.messages.images import frame_messages
+        from vos_ros.messages.stamps import header_message
+        from vos_ros.ros.common.message_factory import make
 
-        image, info, depth = frame_messages(frame)
+        image, info, depth = frame_messages(make, frame)
         messages = {
             "/tf": TFMessage(
                 transforms=[
-                    transform_message(frame.T_map_camera, frame.stamp_ns, "map", frame.frame_id)
+                    transform_stamped_message(
+                        make,
+                        header_message(make, frame.stamp_ns, "map"),
+                        frame.frame_id,
+                        frame.T_map_camera,
+                    )
                 ]
             ),
             "camera_info": info,

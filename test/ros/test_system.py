@@ -20,8 +20,10 @@ from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from std_srvs.srv import Trigger
 
+from vos_ros.messages.images import image_message
+from vos_ros.messages.stamps import time_message
 from vos_ros.msg import Association, Instance, Prompt
-from vos_ros.ros.common.conversions import image_message, stamp_from_ns
+from vos_ros.ros.common.message_factory import make
 from vos_ros.srv import AddObjects, RemoveObjects
 
 
@@ -221,7 +223,7 @@ def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(sta
 
     def small_depth(messages):
         messages["depth"] = image_message(
-            np.ones((48, 64), np.uint16), "16UC1", messages["depth"].header
+            make, messages["depth"].header, "16UC1", np.ones((48, 64), np.uint16)
         )
 
     assert len(robot.step(1, change=small_depth).instances) == 3
@@ -235,7 +237,7 @@ def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(sta
 
     def nan_depth(messages):
         messages["depth"] = image_message(
-            np.full((scene.H, scene.W), np.nan, np.float32), "32FC1", messages["depth"].header
+            make, messages["depth"].header, "32FC1", np.full((scene.H, scene.W), np.nan, np.float32)
         )
 
     answer = robot.step(2, change=nan_depth)
@@ -377,10 +379,11 @@ def test_services(start, scene):
     mask = np.zeros((scene.H, scene.W), np.uint8)
     mask[36:60, 12:36] = 255
     on_last = AddObjects.Request(
-        stamp=stamp_from_ns(scene.START + scene.STEP),
+        stamp=time_message(make, scene.START + scene.STEP),
         prompts=[
             Prompt(
-                kind=Prompt.MASK, mask=image_message(mask, "mono8", robot.got["labels"][-1].header)
+                kind=Prompt.MASK,
+                mask=image_message(make, robot.got["labels"][-1].header, "mono8", mask),
             )
         ],
     )
@@ -505,7 +508,9 @@ def test_poses_from_a_topic_are_interpolated_at_the_stamp(start, scene, kind):
     from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
     from nav_msgs.msg import Odometry
 
-    from vos_ros.ros.common.conversions import header, pose_with_covariance
+    from vos_ros.messages.geometry import pose_with_covariance_message
+    from vos_ros.messages.stamps import header_message
+    from vos_ros.ros.common.message_factory import make
 
     robot = start(**{"node.pose_source": kind, "pose.correction": "off"})
     robot.ready()
@@ -525,8 +530,8 @@ def test_poses_from_a_topic_are_interpolated_at_the_stamp(start, scene, kind):
     for offset, x in ((-40_000_000, 0.0), (60_000_000, 0.1)):
         T = np.eye(4)
         T[0, 3] = x
-        full = pose_with_covariance(T, np.eye(6) * 1e-4)
-        head = header(stamp + offset, "map")
+        full = pose_with_covariance_message(make, T, np.eye(6) * 1e-4)
+        head = header_message(make, stamp + offset, "map")
         publisher.publish(
             PoseStamped(header=head, pose=full.pose)
             if kind == "pose"
@@ -548,15 +553,18 @@ def test_a_latched_camera_info_is_enough(start, scene):
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import CameraInfo
 
-    from vos_ros.ros.common.conversions import camera_info_message
-    from vos_ros.ros.common.conversions import header as make_header
+    from vos_ros.messages.camera import camera_info_message
+    from vos_ros.messages.stamps import header_message
+    from vos_ros.ros.common.message_factory import make
 
     robot = start()
     robot.node.destroy_publisher(robot.publishers.pop("camera_info"))
     latched = robot.node.create_publisher(
         CameraInfo, "camera_info", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     )
-    latched.publish(camera_info_message(scene.CAMERA, make_header(1, "camera_optical")))
+    latched.publish(
+        camera_info_message(make, header_message(make, 1, "camera_optical"), scene.CAMERA)
+    )
     robot.ready()
     robot.send_map()
     robot.wait(lambda: latched.get_subscription_count() == 2, "the latched subscription")
@@ -565,14 +573,15 @@ def test_a_latched_camera_info_is_enough(start, scene):
 
 
 def test_the_first_camera_info_may_come_after_its_image(start, scene):
-    from vos_ros.ros.common.conversions import camera_info_message
+    from vos_ros.messages.camera import camera_info_message
+    from vos_ros.ros.common.message_factory import make
 
     robot = start(**{"node.tf_wait_s": 5.0})
     robot.ready()
     robot.send_map()
     header = robot.send(scene.frame_at(scene.START, 0), skip=("camera_info",))
     robot.spin(0.3)
-    robot.publishers["camera_info"].publish(camera_info_message(scene.CAMERA, header))
+    robot.publishers["camera_info"].publish(camera_info_message(make, header, scene.CAMERA))
     assert len(robot.answered(header, "instances").instances) == 3
     robot.wait(lambda: robot.values("frames").get("frames_processed") == "1", "the counters")
     assert robot.values("frames")["frames_rejected"] == "0"

@@ -143,7 +143,7 @@ def test_an_exception_leaves_the_older_file_and_nothing_else(
 
 
 def test_latched_topics_say_so_and_names_are_checked(tmp_path: Path) -> None:
-    from vos_ros.messages.rosmsg import make
+    from vos_ros.messages.factory import make
 
     with McapFile(tmp_path / "a.mcap") as file:
         file.write("/once", make("std_msgs/msg/String", data="x"), 5, latched=True)

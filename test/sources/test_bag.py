@@ -13,8 +13,20 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vos_ros.geometry import se3
-from vos_ros.messages import rosmsg
-from vos_ros.messages.rosmsg import make, make_header
+from vos_ros.messages.camera import camera_info_message
+from vos_ros.messages.definitions import typestore
+from vos_ros.messages.factory import make, serialize
+from vos_ros.messages.geometry import (
+    covariance_from_message,
+    odometry_message,
+    pose_stamped_message,
+    pose_with_covariance_stamped_message,
+    tf_message,
+    transform_stamped_message,
+)
+from vos_ros.messages.images import image_message
+from vos_ros.messages.map_objects import map_objects_message
+from vos_ros.messages.stamps import header_message
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.sinks.recording import CAMERA_INFO, DEPTH, IMAGE, MAP_OBJECTS, POSE, TF, Recorder
 from vos_ros.sources.bag import BagSource
@@ -48,30 +60,24 @@ def an_update(revision: int, stamp_ns: int, frame_id: str = "map") -> MapUpdate:
     return MapUpdate(stamp_ns, "s", revision, True, objects, (3,), ((1, 2),), frame_id)
 
 
+def head(stamp_ns: int, frame_id: str = "cam") -> Any:
+    return header_message(make, stamp_ns, frame_id)
+
+
 def color_message(frame: Frame) -> Any:
-    return rosmsg.make_image(frame.stamp_ns, "cam", "rgb8", frame.rgb)
+    return image_message(make, head(frame.stamp_ns), "rgb8", frame.rgb)
 
 
 def depth_message(stamp_ns: int, mm: int = 1500) -> Any:
-    return rosmsg.make_image(stamp_ns, "cam", "16UC1", np.full((H, W), mm, np.uint16))
+    return image_message(make, head(stamp_ns), "16UC1", np.full((H, W), mm, np.uint16))
 
 
 def info(stamp_ns: int = 0, camera: Intrinsics = CAMERA) -> Any:
-    return rosmsg.make_camera_info(stamp_ns, "cam", camera)
+    return camera_info_message(make, head(stamp_ns), camera)
 
 
 def tf(stamp_ns: int, T: np.ndarray, parent: str = "map", child: str = "cam") -> Any:
-    return make(
-        "tf2_msgs/msg/TFMessage",
-        transforms=[
-            make(
-                "geometry_msgs/msg/TransformStamped",
-                header=make_header(stamp_ns, parent),
-                child_frame_id=child,
-                transform=rosmsg.make_transform(T),
-            )
-        ],
-    )
+    return tf_message(make, [transform_stamped_message(make, head(stamp_ns, parent), child, T)])
 
 
 def write(path: Path, messages: list[tuple[str, Any, int]]) -> Path:
@@ -140,15 +146,15 @@ def test_a_recording_comes_back_as_it_was(
 
 
 def test_sqlite_and_a_folder_bag(tmp_path: Path, frames: list[Frame]) -> None:
-    store = rosmsg.typestore()
+    store = typestore()
     with Writer(tmp_path / "old", version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
         kinds = {IMAGE: color_message(frames[0]), CAMERA_INFO: info()}
         connections = {
             t: writer.add_connection(t, m.__msgtype__, typestore=store) for t, m in kinds.items()
         }
-        writer.write(connections[CAMERA_INFO], 5, rosmsg.serialize(info()))
+        writer.write(connections[CAMERA_INFO], 5, serialize(info()))
         for frame in frames:
-            writer.write(connections[IMAGE], frame.stamp_ns, rosmsg.serialize(color_message(frame)))
+            writer.write(connections[IMAGE], frame.stamp_ns, serialize(color_message(frame)))
     for path in (tmp_path / "old", tmp_path / "old/old.db3"):
         got = frames_of(BagSource(path))
         assert (
@@ -211,47 +217,13 @@ def test_pose_topics_and_the_lever_arm_of_odometry(tmp_path: Path, frames: list[
     lever = se3.from_rt(np.eye(3), np.array([0.0, 0.5, 0.0]))
     messages = [(CAMERA_INFO, info(), 0), ("/tf_static", tf(0, lever, "base", "cam"), 1)]
     messages += [(IMAGE, color_message(f), f.stamp_ns) for f in frames]
-    zero = make(
-        "geometry_msgs/msg/TwistWithCovariance",
-        covariance=np.zeros(36),
-        twist=make(
-            "geometry_msgs/msg/Twist",
-            linear=rosmsg.make_vector([0, 0, 0]),
-            angular=rosmsg.make_vector([0, 0, 0]),
-        ),
-    )
     for f in frames:
-        assert f.T_map_camera is not None
-        header, value = (
-            make_header(f.stamp_ns, "map"),
-            rosmsg.make_pose_with_covariance(f.T_map_camera, cov),
-        )
+        T, h = f.T_map_camera, head(f.stamp_ns, "map")
+        assert T is not None
         messages += [
-            (
-                "/odom",
-                make(
-                    "nav_msgs/msg/Odometry",
-                    header=header,
-                    child_frame_id="base",
-                    pose=value,
-                    twist=zero,
-                ),
-                f.stamp_ns,
-            ),
-            (
-                "/pose",
-                make(
-                    "geometry_msgs/msg/PoseStamped",
-                    header=header,
-                    pose=rosmsg.make_pose(f.T_map_camera),
-                ),
-                f.stamp_ns,
-            ),
-            (
-                "/pose_cov",
-                make("geometry_msgs/msg/PoseWithCovarianceStamped", header=header, pose=value),
-                f.stamp_ns,
-            ),
+            ("/odom", odometry_message(make, h, "base", T, cov), f.stamp_ns),
+            ("/pose", pose_stamped_message(make, h, T), f.stamp_ns),
+            ("/pose_cov", pose_with_covariance_stamped_message(make, h, T, cov), f.stamp_ns),
         ]
     path = write(tmp_path / "a.mcap", messages)
     by_pose, by_cov, by_odometry = (
@@ -280,11 +252,7 @@ def test_pose_topics_and_the_lever_arm_of_odometry(tmp_path: Path, frames: list[
 
 
 def test_pose_in_another_frame_than_the_map_is_refused(tmp_path: Path, frames: list[Frame]) -> None:
-    odometry = make(
-        "geometry_msgs/msg/PoseStamped",
-        header=make_header(S, "odom"),
-        pose=rosmsg.make_pose(np.eye(4)),
-    )
+    odometry = pose_stamped_message(make, head(S, "odom"), np.eye(4))
     path = write(
         tmp_path / "a.mcap",
         [(CAMERA_INFO, info(), 0), ("/p", odometry, S), (IMAGE, color_message(frames[0]), S)],
@@ -299,7 +267,7 @@ def test_pose_in_another_frame_than_the_map_is_refused(tmp_path: Path, frames: l
                 [
                     (CAMERA_INFO, info(), 0),
                     (IMAGE, color_message(frames[0]), S),
-                    (MAP_OBJECTS, rosmsg.make_map_objects(an_update(1, 0)), 1),
+                    (MAP_OBJECTS, map_objects_message(make, an_update(1, 0)), 1),
                 ],
             ),
             map_frame="odom",
@@ -309,12 +277,12 @@ def test_pose_in_another_frame_than_the_map_is_refused(tmp_path: Path, frames: l
 def test_map_updates_keep_their_place_and_bad_ones_are_counted(
     tmp_path: Path, frames: list[Frame]
 ) -> None:
-    bad = rosmsg.make_map_objects(an_update(3, 0))
+    bad = map_objects_message(make, an_update(3, 0))
     bad.objects[1].point_count = 99
     messages = [
         (CAMERA_INFO, info(), 0),
-        (MAP_OBJECTS, rosmsg.make_map_objects(an_update(1, 0)), 5),
-        (MAP_OBJECTS, rosmsg.make_map_objects(an_update(2, 0)), frames[2].stamp_ns + 1),
+        (MAP_OBJECTS, map_objects_message(make, an_update(1, 0)), 5),
+        (MAP_OBJECTS, map_objects_message(make, an_update(2, 0)), frames[2].stamp_ns + 1),
         (MAP_OBJECTS, bad, frames[3].stamp_ns + 1),
         *((IMAGE, color_message(f), f.stamp_ns) for f in frames),
     ]
@@ -370,7 +338,7 @@ def test_distorted_images_are_rectified_and_rectified_ones_are_not(
 
 
 def test_sizes_that_do_not_fit(tmp_path: Path, frames: list[Frame]) -> None:
-    small = rosmsg.make_image(S, "cam", "16UC1", np.ones((24, 32), np.uint16))
+    small = image_message(make, head(S), "16UC1", np.ones((24, 32), np.uint16))
     path = write(
         tmp_path / "a.mcap",
         [(CAMERA_INFO, info(), 0), (IMAGE, color_message(frames[0]), S), (DEPTH, small, S)],
@@ -392,14 +360,14 @@ def test_sizes_that_do_not_fit(tmp_path: Path, frames: list[Frame]) -> None:
 def test_undecodable_images_are_left_out_and_counted(tmp_path: Path, frames: list[Frame]) -> None:
     broken = make(
         "sensor_msgs/msg/CompressedImage",
-        header=make_header(S, "cam"),
+        header=header_message(make, S, "cam"),
         format="jpeg",
         data=np.zeros(9, np.uint8),
     )
     ok, data = cv2.imencode(".jpg", frames[0].rgb)
     good = make(
         "sensor_msgs/msg/CompressedImage",
-        header=make_header(2 * S, "cam"),
+        header=header_message(make, 2 * S, "cam"),
         format="jpeg",
         data=data.reshape(-1),
     )
@@ -459,7 +427,7 @@ def test_results_beside_the_input_are_not_taken_for_it(tmp_path: Path, frames: l
             f"{IMAGE}/compressed",
             make(
                 "sensor_msgs/msg/CompressedImage",
-                header=make_header(S, "cam"),
+                header=header_message(make, S, "cam"),
                 format="jpeg",
                 data=np.zeros(4, np.uint8),
             ),
@@ -539,8 +507,8 @@ def test_a_recording_of_a_bag_that_looped(tmp_path: Path, make_frame: Callable[.
 
 
 def test_covariance_that_says_nothing(tmp_path: Path, frames: list[Frame]) -> None:
-    assert rosmsg.covariance(np.zeros(36)) is None
-    assert rosmsg.covariance([-1.0] + [0.0] * 35) is None
+    assert covariance_from_message(np.zeros(36)) is None
+    assert covariance_from_message([-1.0] + [0.0] * 35) is None
     with McapFile(tmp_path / "a.mcap") as file:
         Recorder(file, "cam").frame(frames[0])
     got = frames_of(BagSource(tmp_path / "a.mcap", BagTopics(pose=POSE)))[0]

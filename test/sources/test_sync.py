@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vos_ros.geometry import se3
-from vos_ros.sources.sync import Matcher, MissingDataCounts, PoseTrack
+from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.sources.sync import MissingDataCounts, StampMatcher
 from vos_ros.sources.tf import Missing, TfTree
 
 S = 1_000_000_000
@@ -44,7 +45,7 @@ def test_track_replaces_a_stamp_and_forgets_the_past() -> None:
 
 
 def test_matcher_prefers_the_twin_then_the_nearest() -> None:
-    m: Matcher[str] = Matcher(20)
+    m: StampMatcher[str] = StampMatcher(20)
     for stamp in (100, 115, 140):
         m.add(stamp, f"d{stamp}")
     assert m.settled(100) and m.settled(110) and not m.settled(130)
@@ -56,7 +57,7 @@ def test_matcher_prefers_the_twin_then_the_nearest() -> None:
 
 
 def test_matcher_gives_each_partner_once_and_counts_the_passed_over() -> None:
-    m: Matcher[int] = Matcher(10)
+    m: StampMatcher[int] = StampMatcher(10)
     for stamp in (0, 5, 100):
         m.add(stamp, stamp)
     assert m.take(3) == 5

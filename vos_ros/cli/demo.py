@@ -307,8 +307,8 @@ def _read(bag: Path, sequence: Path) -> _Recorded:
 
     from rosbags.highlevel import AnyReader
 
-    from vos_ros.messages import rosmsg
-    from vos_ros.messages.images import decode_color
+    from vos_ros.messages.images import rgb_from_message
+    from vos_ros.messages.stamps import ns_from_stamp
 
     with open(sequence / "frames.csv", newline="") as f:
         index_of = {
@@ -318,14 +318,11 @@ def _read(bag: Path, sequence: Path) -> _Recorded:
     with AnyReader([bag]) as reader:
         for connection, log_ns, raw in reader.messages():
             message: Any = reader.deserialize(raw, connection.msgtype)
-            index = index_of.get(rosmsg.stamp_ns(message.header.stamp), -1)
+            index = index_of.get(ns_from_stamp(message.header.stamp), -1)
             if connection.topic == f"{NODE}/instances":
                 latency_ms[index], wall_ns[index] = float(message.latency_ms), log_ns
             elif connection.topic == f"{NODE}/overlay":
-                m = message
-                overlays[index] = decode_color(
-                    m.data, m.encoding, m.height, m.width, m.step, bool(m.is_bigendian)
-                ).copy()
+                overlays[index] = rgb_from_message(message).copy()
             elif connection.topic == "/diagnostics":
                 counts.update(_counts(message))
     return _Recorded(latency_ms, wall_ns, overlays, counts)

@@ -23,7 +23,8 @@ from scipy.spatial import cKDTree
 
 from vos_ros.datasets.ply import read_vertices
 from vos_ros.geometry import se3
-from vos_ros.sources.sync import NS_PER_S, PoseTrack
+from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.messages.stamps import NS_PER_S
 from vos_ros.types import Frame, Intrinsics, MapObject, MapUpdate
 
 SLOP_NS = 20_000_000

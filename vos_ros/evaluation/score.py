@@ -25,8 +25,10 @@ from vos_ros.evaluation.metrics import (
     score_frame,
     summarise,
 )
-from vos_ros.messages import rosmsg
-from vos_ros.messages.images import DecodeError, view
+from vos_ros.messages.definitions import typestore
+from vos_ros.messages.encodings import DecodeError
+from vos_ros.messages.images import pixels_from_message
+from vos_ros.messages.stamps import ns_from_stamp
 
 STAMP_TOLERANCE_NS = 1_000_000
 _ENDS = ("/labels", "/instances", "/associations")
@@ -134,7 +136,7 @@ def score_bag(bag: Path | str, truth: Truth) -> Score:
         scores: list[FrameScore | None] = [None] * len(truth.masks)
         for connection, _, raw in reader.messages(topics["/labels"]):
             msg: Any = reader.deserialize(raw, connection.msgtype)
-            stamp = rosmsg.stamp_ns(msg.header.stamp)
+            stamp = ns_from_stamp(msg.header.stamp)
             if stamp not in wanted or stamp not in named:
                 continue
             labels = _labels(msg, connection.topic)
@@ -152,7 +154,7 @@ def _open(bag: Path) -> Iterator[tuple[AnyReader, dict[str, list[Connection]]]]:
     if not bag.exists():
         raise FileNotFoundError(f"{bag}: no such bag")
     try:
-        with AnyReader([bag], default_typestore=rosmsg.typestore()) as reader:
+        with AnyReader([bag], default_typestore=typestore()) as reader:
             topics = {
                 end: [c for c in reader.connections if c.topic.endswith(end)] for end in _ENDS
             }
@@ -178,7 +180,7 @@ def _read_names(
     stamps: set[int] = set()
     for connection, _, raw in reader.messages([c for found in topics.values() for c in found]):
         msg: Any = reader.deserialize(raw, connection.msgtype)
-        stamp = rosmsg.stamp_ns(msg.header.stamp)
+        stamp = ns_from_stamp(msg.header.stamp)
         stamps.add(stamp)
         if connection in topics["/instances"]:
             track_of[stamp] = {int(i.label_value): int(i.track_id) for i in msg.instances}
@@ -208,6 +210,6 @@ def _labels(msg: Any, topic: str) -> np.ndarray:
     if msg.encoding not in ("16UC1", "mono16"):
         raise ValueError(f"{topic}: encoding {msg.encoding!r}, wanted 16UC1")
     try:
-        return view(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
+        return pixels_from_message(msg)
     except DecodeError as e:
         raise ValueError(f"{topic}: {e}") from e

@@ -1,210 +1,138 @@
-"""Image encodings as arrays and back: views where the bytes allow it, never a loop over pixels.
-
-Plain bytes and fields come in, so that the bag source and the node share it. Colour is RGB u8 (H,W,3); depth is f32 metres, 0 where
-there is no measurement (REP-118: 16UC1 is mm, 32FC1 is m).
-"""
+"""Builds and reads sensor_msgs/Image and CompressedImage."""
 
 from __future__ import annotations
 
-import re
-import struct
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8, UInt16
+from jaxtyping import Float32, Shaped, UInt8
 
-_NAMED = {
-    "rgb8": ("u1", 3),
-    "bgr8": ("u1", 3),
-    "rgba8": ("u1", 4),
-    "bgra8": ("u1", 4),
-    "mono8": ("u1", 1),
-    "mono16": ("u2", 1),
-    "rgb16": ("u2", 3),
-    "bgr16": ("u2", 3),
-    "rgba16": ("u2", 4),
-    "bgra16": ("u2", 4),
-}
-_GENERIC = {"8U": "u1", "8S": "i1", "16U": "u2", "16S": "i2", "32S": "i4", "32F": "f4", "64F": "f8"}
-_BAYER = {
-    f"bayer_{p}{bits}": (getattr(cv2, f"COLOR_Bayer{p.upper()}2RGB"), f"u{bits // 8}")
-    for p in ("rggb", "bggr", "gbrg", "grbg")
-    for bits in (8, 16)
-}
-_YUV_PACKED = {
-    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
-    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
-    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
-    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
-}
-_YUV_PLANES = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
-COLOR_ENCODINGS = (*_NAMED, "8UC1", "8UC3", "8UC4", "16UC1", *_BAYER, *_YUV_PACKED, *_YUV_PLANES)
-"""Encodings that ``decode_color`` takes. 8UC3 and 8UC4 are read as OpenCV's order, BGR(A)."""
-DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1", "64FC1")
-"""Encodings that ``decode_depth`` takes: 16 bits are millimetres, floats are metres."""
-NO_DEPTH_U16 = 65535
-_COMPRESSED_DEPTH_HEADER = 12
+from vos_ros.messages.camera import camera_info_message
+from vos_ros.messages.encodings import (
+    decode_color,
+    decode_compressed_color,
+    decode_compressed_depth,
+    decode_depth,
+    depth_to_millimetres,
+    view,
+)
+from vos_ros.messages.factory import MakeMessage
+from vos_ros.messages.stamps import header_message
+from vos_ros.types import Frame
 
 
-class DecodeError(ValueError):
-    """An image that cannot be read; the text names the encoding (or the size), what was wanted and the way out."""
+def rgb_from_message(msg: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """Read sensor_msgs/Image or CompressedImage as RGB; a view of the message where it is rgb8.
 
-
-def _layout(encoding: str) -> tuple[str, int] | None:
-    """dtype (without byte order) and channels of an uncompressed encoding with interleaved channels, None if it isn't one."""
-    if encoding in _NAMED:
-        return _NAMED[encoding]
-    if encoding in _BAYER:
-        return _BAYER[encoding][1], 1
-    if encoding in _YUV_PACKED:
-        return "u1", 2
-    generic = re.fullmatch(r"(8U|8S|16U|16S|32S|32F|64F)C([1-4])", encoding)
-    return (_GENERIC[generic[1]], int(generic[2])) if generic else None
-
-
-def view(
-    data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
-) -> Shaped[np.ndarray, "H W ..."]:
-    """The bytes of a sensor_msgs/Image as an array (H,W) or (H,W,C) in this machine's byte order.
-
-    ``data`` is bytes, memoryview, array.array or u8 array; ``step`` is bytes per row (0 = no padding). A view of ``data`` unless the
-    byte order differs. DecodeError: unknown encoding, or too few bytes.
+    Raises DecodeError: the image can't be read.
     """
-    layout = _layout(encoding)
-    if layout is None:
-        raise DecodeError(
-            f"encoding {encoding!r} is not known; these work: {', '.join(dict.fromkeys(COLOR_ENCODINGS + DEPTH_ENCODINGS))}"
-            " and the OpenCV names 8UC1 .. 64FC4. Republish the image in one of them"
-        )
-    kind, channels = layout
-    item = int(kind[1:])
-    flat = np.frombuffer(data, np.uint8)
-    row, step = width * channels * item, step or width * channels * item
-    if height < 1 or width < 1 or step < row or len(flat) < (height - 1) * step + row:
-        raise DecodeError(
-            f"a {encoding} image of {width}x{height} px with step {step} has {len(flat)} bytes; wanted a step of at least"
-            f" {row} and {(height - 1) * max(step, row) + row} bytes: the publisher fills its message wrongly"
-        )
-    strides = (step, channels * item, item)[: 3 if channels > 1 else 2]
-    shape = (height, width, channels)[: 3 if channels > 1 else 2]
-    # numpy's strided view needs no multiple of the item size as step, which padded rows may lack
-    array: np.ndarray = np.ndarray(
-        shape, np.dtype((">" if is_bigendian else "<") + kind), flat, 0, strides
-    )
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-def decode_color(
-    data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
-) -> UInt8[np.ndarray, "H W 3"]:
-    """The bytes of a raw colour image as RGB; a view where the bytes are RGB already. 16-bit values keep their upper 8 bits.
-
-    DecodeError: an encoding that is none of COLOR_ENCODINGS, or too few bytes.
-    """
-    if encoding not in COLOR_ENCODINGS:
-        raise DecodeError(
-            f"colour image in encoding {encoding!r}; these work: {', '.join(COLOR_ENCODINGS)}. Republish the image in one"
-            " of them (image_proc), or name another topic"
-        )
-    if encoding in _YUV_PLANES:
-        if height % 2 or width % 2:
-            raise DecodeError(
-                f"a {encoding} image of {width}x{height} px: wanted even width and height"
-            )
-        planes = view(data, "mono8", height * 3 // 2, width, step)
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(planes), _YUV_PLANES[encoding]))
-    raw = view(data, encoding, height, width, step, is_bigendian)
-    if encoding in _YUV_PACKED:
-        if width % 2:
-            raise DecodeError(f"a {encoding} image of {width}x{height} px: wanted an even width")
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(raw), _YUV_PACKED[encoding]))
-    if raw.dtype != np.uint8:
-        raw = (raw >> 8).astype(np.uint8)
-    if encoding in _BAYER:
-        return np.asarray(cv2.cvtColor(np.ascontiguousarray(raw), _BAYER[encoding][0]))
-    if raw.ndim == 2:
-        return np.repeat(raw[:, :, None], 3, axis=2)
-    return raw[:, :, :3] if encoding.startswith("rgb") else np.ascontiguousarray(raw[:, :, 2::-1])
-
-
-def decode_depth(
-    data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
-) -> Float32[np.ndarray, "H W"]:
-    """The bytes of a raw depth image in metres, 0 where there is no measurement.
-
-    DecodeError: an encoding that is none of DEPTH_ENCODINGS, or too few bytes.
-    """
-    if encoding not in DEPTH_ENCODINGS:
-        raise DecodeError(
-            f"depth image in encoding {encoding!r}; wanted 16UC1 (millimetres) or 32FC1 (metres), as REP-118 says"
-        )
-    return depth_to_metres(view(data, encoding, height, width, step, is_bigendian))
-
-
-def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-    """16-bit millimetres or float metres to f32 metres; 0 (none), 65535 (overflow), NaN, infinite and negative become 0."""
-    if raw.dtype == np.uint16:
-        depth = np.asarray(np.multiply(raw, np.float32(0.001), dtype=np.float32))
-        if raw.max(initial=0) == NO_DEPTH_U16:
-            depth[raw == NO_DEPTH_U16] = 0.0
-        return depth
-    if raw.dtype.kind != "f":
-        raise DecodeError(
-            f"depth of type {raw.dtype}: wanted uint16 (millimetres) or a float (metres)"
-        )
-    depth = raw.astype(np.float32)
-    depth[~(np.isfinite(depth) & (depth > 0))] = 0.0
-    return depth
-
-
-def decode_compressed_color(data: Any, format: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The bytes of a sensor_msgs/CompressedImage (JPEG, PNG, whatever OpenCV reads) as RGB."""
-    image = (
-        cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-        if len(data)
-        else None
-    )
-    if image is None:
-        raise DecodeError(
-            f"compressed image of format {format!r}, {len(data)} bytes: OpenCV cannot decode it; wanted jpeg or png"
-        )
-    # image_transport hands its encoder BGR and says so; a few cameras hand it RGB and say that
-    return np.asarray(
-        image if "compressed rgb" in format else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if hasattr(msg, "format"):
+        return decode_compressed_color(msg.data, msg.format)
+    return decode_color(
+        msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
     )
 
 
-def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"]:
-    """The bytes of a compressed depth image in metres.
+def depth_from_message(msg: Any) -> Float32[np.ndarray, "H W"]:
+    """Read sensor_msgs/Image or CompressedImage as depth in m, 0 where it is unknown.
 
-    ``compressedDepth`` of image_transport_plugins (12-byte header; 16UC1 as PNG in mm, 32FC1 as PNG of quantised inverse depth), or a
-    plain 16-bit PNG in mm. DecodeError for RVL and anything else.
+    Raises DecodeError: the image can't be read.
     """
-    flat = np.frombuffer(data, np.uint8)
-    transport, rvl = "compressedDepth" in format, "rvl" in format.lower()
-    body = flat[_COMPRESSED_DEPTH_HEADER:] if transport else flat
-    raw = cv2.imdecode(body, cv2.IMREAD_UNCHANGED) if len(body) and not rvl else None
-    if raw is None or raw.ndim != 2 or raw.dtype != np.uint16:
-        got = (
-            "RVL" if rvl else "not an image" if raw is None else f"{raw.dtype} of shape {raw.shape}"
-        )
-        raise DecodeError(
-            f"compressed depth of format {format!r}, {len(flat)} bytes: got {got}, wanted a 16-bit single-channel PNG"
-            " (compressedDepth with png, or plain). Set the publisher's compressed_depth format to png, or use the raw topic"
-        )
-    if transport and format.startswith("32FC1"):
-        _, quant_a, quant_b = struct.unpack("<iff", flat[:_COMPRESSED_DEPTH_HEADER].tobytes())
-        with np.errstate(divide="ignore"):
-            metres = np.float32(quant_a) / (raw.astype(np.float32) - np.float32(quant_b))
-        metres[raw == 0] = 0.0
-        return depth_to_metres(metres)
-    return depth_to_metres(raw)
+    if hasattr(msg, "format"):
+        return decode_compressed_depth(msg.data, msg.format)
+    return decode_depth(
+        msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
+    )
 
 
-def depth_to_millimetres(depth: Float32[np.ndarray, "H W"]) -> UInt16[np.ndarray, "H W"]:
-    """Metres to rounded millimetres, 0 where unknown, negative, NaN or beyond 65.534 m."""
-    mm = np.rint(depth * np.float32(1000.0))
-    return np.where((mm > 0) & (mm < NO_DEPTH_U16), mm, 0).astype(np.uint16)
+def pixels_from_message(msg: Any) -> Shaped[np.ndarray, "H W ..."]:
+    """Read the values of a sensor_msgs/Image as they are; a view of the message where bytes allow it.
+
+    Raises DecodeError: the image can't be read.
+    """
+    return view(msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian))
+
+
+def image_message(
+    make: MakeMessage, header: Any, encoding: str, pixels: Shaped[np.ndarray, "H W *C"]
+) -> Any:
+    """Build sensor_msgs/Image.
+
+    Args:
+        make: factory of the message classes.
+        header: std_msgs/Header.
+        encoding: ROS's name of what the pixels are.
+        pixels: values in that encoding; written in little endian.
+    """
+    data = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
+    height, width = pixels.shape[:2]
+    return make(
+        "sensor_msgs/msg/Image",
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=0,
+        step=int(data.nbytes // max(height, 1)),
+        data=data.reshape(-1).view(np.uint8),
+    )
+
+
+def rgb_message(make: MakeMessage, header: Any, rgb: UInt8[np.ndarray, "H W 3"]) -> Any:
+    """Build sensor_msgs/Image in rgb8 from a colour image."""
+    return image_message(make, header, "rgb8", rgb)
+
+
+def depth_message(
+    make: MakeMessage, header: Any, depth: Float32[np.ndarray, "H W"], encoding: str = "16UC1"
+) -> Any:
+    """Build sensor_msgs/Image from depth (REP-118).
+
+    Args:
+        make: factory of the message classes.
+        header: std_msgs/Header.
+        depth: m, 0 where it is unknown.
+        encoding: 16UC1 (mm, 0 unknown) or 32FC1 (m, NaN unknown); ValueError otherwise.
+    """
+    if encoding == "16UC1":
+        return image_message(make, header, encoding, depth_to_millimetres(depth))
+    if encoding == "32FC1":
+        metres = np.where(depth > 0, depth, np.float32(np.nan)).astype(np.float32)
+        return image_message(make, header, encoding, metres)
+    raise ValueError(f"depth encoding {encoding!r}: wanted 16UC1 (mm) or 32FC1 (m)")
+
+
+def compressed_rgb_message(make: MakeMessage, header: Any, format: str, data: bytes) -> Any:
+    """Build sensor_msgs/CompressedImage of a colour image, as image_transport describes it.
+
+    Args:
+        make: factory of the message classes.
+        header: std_msgs/Header.
+        format: jpeg or png.
+        data: the compressed bytes.
+    """
+    return make(
+        "sensor_msgs/msg/CompressedImage",
+        header=header,
+        format=f"rgb8; {format} compressed bgr8",
+        data=np.frombuffer(data, np.uint8),
+    )
+
+
+def frame_messages(
+    make: MakeMessage, frame: Frame, *, frame_id: str | None = None, depth_encoding: str = "16UC1"
+) -> tuple[Any, Any, Any | None]:
+    """Build the messages of a camera driver: colour, camera_info, and depth (None where it has none).
+
+    Args:
+        make: factory of the message classes.
+        frame: its stamp, colour, intrinsics and depth are used.
+        frame_id: name of the camera's frame, None for that of ``frame``.
+        depth_encoding: 16UC1 or 32FC1.
+    """
+    header = header_message(make, frame.stamp_ns, frame.frame_id if frame_id is None else frame_id)
+    return (
+        rgb_message(make, header, frame.rgb),
+        camera_info_message(make, header, frame.intrinsics),
+        None if frame.depth is None else depth_message(make, header, frame.depth, depth_encoding),
+    )

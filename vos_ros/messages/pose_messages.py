@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from vos_ros.geometry import se3
-from vos_ros.messages import rosmsg
+from vos_ros.messages.geometry import covariance_from_message, matrix_from_pose
 from vos_ros.messages.pose_sources import PoseSource
+from vos_ros.messages.stamps import ns_from_stamp
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -36,13 +37,15 @@ class PoseReading:
 def read_pose(msg: Any, source: PoseSource) -> PoseReading:
     """Read a message of a topic source. Raises ValueError: its pose is none (NaN, quaternion)."""
     return PoseReading(
-        stamp_ns=rosmsg.stamp_ns(msg.header.stamp),
+        stamp_ns=ns_from_stamp(msg.header.stamp),
         frame_id=str(msg.header.frame_id).lstrip("/"),
         child_frame_id=str(attrgetter(source.child_frame)(msg)).lstrip("/")
         if source.child_frame
         else "",
-        T=rosmsg.pose_matrix(attrgetter(source.pose)(msg)),
-        cov=rosmsg.covariance(attrgetter(source.covariance)(msg)) if source.covariance else None,
+        T=matrix_from_pose(attrgetter(source.pose)(msg)),
+        cov=covariance_from_message(attrgetter(source.covariance)(msg))
+        if source.covariance
+        else None,
     )
 
 

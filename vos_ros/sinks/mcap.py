@@ -21,7 +21,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from vos_ros.messages.rosmsg import serialize, typestore
+from vos_ros.messages.definitions import typestore
+from vos_ros.messages.factory import serialize
 
 _FOREVER = QosTime(9223372036, 854775807)  # what rosbag2 writes for "no deadline"
 

@@ -18,25 +18,24 @@ from rosbags.rosbag2 import ReaderError
 
 from vos_ros.geometry import se3
 from vos_ros.geometry.camera import Rectifier
-from vos_ros.messages import rosmsg
-from vos_ros.messages.images import (
-    DecodeError,
-    decode_color,
-    decode_compressed_color,
-    decode_compressed_depth,
-    decode_depth,
-)
+from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.messages.camera import calibration_key, intrinsics_from_message, is_rectified
+from vos_ros.messages.definitions import typestore
+from vos_ros.messages.encodings import DecodeError
+from vos_ros.messages.geometry import matrix_from_pose
+from vos_ros.messages.images import depth_from_message, rgb_from_message
+from vos_ros.messages.map_objects import map_update_from_message
 from vos_ros.messages.pose_messages import read_pose
 from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, TF
+from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.sources.bag_topics import (
-    COMPRESSED,
     NONE,
     TF_MESSAGE,
     BagError,
     BagTopics,
     find_topics,
 )
-from vos_ros.sources.sync import NS_PER_S, Matcher, MissingDataCounts, PoseTrack
+from vos_ros.sources.sync import MissingDataCounts, StampMatcher
 from vos_ros.sources.tf import Missing, TfTree
 from vos_ros.types import Frame, MapUpdate
 
@@ -106,7 +105,7 @@ class BagSource:
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such bag")
         try:
-            with AnyReader([self.path], default_typestore=rosmsg.typestore()) as reader:
+            with AnyReader([self.path], default_typestore=typestore()) as reader:
                 yield reader
         except (AnyReaderError, ReaderError, FileNotFoundError, EOFError, zlib.error) as e:
             raise BagError(
@@ -130,9 +129,11 @@ class _Reading:
         self._source, self._reader, self._wait_ns = source, reader, wait_ns
         self._topics, self._short = source.topics, source.shortfalls
         self._pending: deque[_Pending] = deque()
-        self._depths: Matcher[Any] | None = Matcher(slop_ns) if self._topics.depth != NONE else None
+        self._depths: StampMatcher[Any] | None = (
+            StampMatcher(slop_ns) if self._topics.depth != NONE else None
+        )
         self._tf, self._poses, self._pose_frame = TfTree(), PoseTrack(keep_ns=60 * NS_PER_S), ""
-        self._is_rectified = "/image_rect" in source.topics.image
+        self._is_rectified = is_rectified(source.topics.image)
         self._rectifier = self._camera(source._first_info)
         self._index, self._last_ns = 0, -(2**63)
 
@@ -155,7 +156,7 @@ class _Reading:
             else:
                 if connection.topic == t.image:
                     yield from self._start_over_where_time_went_back(
-                        rosmsg.stamp_ns(msg.header.stamp)
+                        ns_from_stamp(msg.header.stamp)
                     )
                 takers[connection.topic](msg, log_ns)
             yield from self._ready(log_ns)
@@ -172,7 +173,7 @@ class _Reading:
             yield from self._ready(None)
             self._count_unmatched()
             if self._depths is not None:
-                self._depths = Matcher(self._depths.slop_ns)
+                self._depths = StampMatcher(self._depths.slop_ns)
         self._last_ns = stamp_ns
 
     def _count_unmatched(self) -> None:
@@ -183,27 +184,29 @@ class _Reading:
             )
 
     def _take_image(self, msg: Any, log_ns: int) -> None:
-        self._pending.append(_Pending(log_ns, rosmsg.stamp_ns(msg.header.stamp), msg))
+        self._pending.append(_Pending(log_ns, ns_from_stamp(msg.header.stamp), msg))
 
     def _take_depth(self, msg: Any, log_ns: int) -> None:
         assert self._depths is not None
-        self._depths.add(rosmsg.stamp_ns(msg.header.stamp), msg)
+        self._depths.add(ns_from_stamp(msg.header.stamp), msg)
 
     def _take_info(self, msg: Any, log_ns: int) -> None:
-        if _camera_key(msg) != self._key:
+        if calibration_key(msg) != self._key:
             self._rectifier = self._camera(msg)
 
     def _camera(self, msg: Any) -> Rectifier:
-        self._key = _camera_key(msg)
+        self._key = calibration_key(msg)
         try:
-            return Rectifier(rosmsg.intrinsics(msg, self._is_rectified))
+            return Rectifier(intrinsics_from_message(msg, self._is_rectified))
         except ValueError as e:
             raise BagError(f"{self._topics.camera_info}: {e}") from e
 
     def _take_map(self, msg: Any, log_ns: int) -> None:
         try:
             self._pending.append(
-                _Pending(log_ns, rosmsg.stamp_ns(msg.header.stamp), None, rosmsg.map_update(msg))
+                _Pending(
+                    log_ns, ns_from_stamp(msg.header.stamp), None, map_update_from_message(msg)
+                )
             )
         except ValueError as e:
             self._short.add("map update that cannot be used", str(e))
@@ -211,7 +214,7 @@ class _Reading:
     def _take_tf(self, msg: Any, static: bool) -> None:
         for t in msg.transforms:
             try:
-                pose = rosmsg.pose_matrix(t.transform)
+                pose = matrix_from_pose(t.transform)
             except ValueError as e:
                 self._short.add(
                     "TF transform that is no pose",
@@ -219,7 +222,7 @@ class _Reading:
                 )
                 continue
             self._tf.add(
-                t.header.frame_id, t.child_frame_id, rosmsg.stamp_ns(t.header.stamp), pose, static
+                t.header.frame_id, t.child_frame_id, ns_from_stamp(t.header.stamp), pose, static
             )
 
     def _take_pose(self, msg: Any, log_ns: int) -> None:
@@ -289,17 +292,13 @@ class _Reading:
             self._short.add("image without a pose", f"{where}: {pose.reason}")
             pose = None
         try:
-            rgb = _color(head.image, self._source._types[self._topics.image])
+            rgb = _writable_rgb(head.image)
         except DecodeError as e:
             self._short.add("image that cannot be decoded", f"{where}: {e}")
             return None
         depth = None
         try:
-            depth = (
-                _depth(partner, self._source._types[self._topics.depth])
-                if partner is not None
-                else None
-            )
+            depth = depth_from_message(partner) if partner is not None else None
         except DecodeError as e:
             self._short.add("depth image that cannot be decoded", f"{where}: {e}")
         self._check_sizes(rgb, depth)
@@ -346,39 +345,7 @@ def moved(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
     return se3.compose(T_map_body, T_body_camera), cov
 
 
-def _camera_key(msg: Any) -> tuple[object, ...]:
-    """What makes two CameraInfo of the same camera equal, whatever their stamps."""
-    roi = msg.roi
-    return (
-        msg.width,
-        msg.height,
-        msg.distortion_model,
-        bytes(msg.d),
-        bytes(msg.k),
-        bytes(msg.p),
-        msg.binning_x,
-        msg.binning_y,
-        roi.x_offset,
-        roi.y_offset,
-        roi.width,
-        roi.height,
-    )
-
-
-def _color(msg: Any, kind: str) -> UInt8[np.ndarray, "H W 3"]:
-    if kind == COMPRESSED:
-        return decode_compressed_color(msg.data, msg.format)
-    rgb = decode_color(
-        msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
-    )
-    return (
-        rgb if rgb.flags.writeable and rgb.flags.c_contiguous else rgb.copy()
-    )  # torch takes no read-only arrays
-
-
-def _depth(msg: Any, kind: str) -> Float32[np.ndarray, "H W"]:
-    if kind == COMPRESSED:
-        return decode_compressed_depth(msg.data, msg.format)
-    return decode_depth(
-        msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
-    )
+def _writable_rgb(msg: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """Read a colour image as an array that torch takes: writable and contiguous."""
+    rgb = rgb_from_message(msg)
+    return rgb if rgb.flags.writeable and rgb.flags.c_contiguous else rgb.copy()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vos_ros.messages.images import DEPTH_ENCODINGS
+from vos_ros.messages.encodings import DEPTH_ENCODINGS
 from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, TF
 
 NONE = "none"

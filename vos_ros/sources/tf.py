@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vos_ros.geometry import se3
-from vos_ros.sources.sync import NS_PER_S, PoseTrack
+from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.messages.stamps import NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)

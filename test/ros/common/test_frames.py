@@ -7,10 +7,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from vos_ros.ros.common.conversions import frame_messages, image_message
+from vos_ros.messages.images import frame_messages, image_message
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
 from vos_ros.ros.common.inputs import Bundle
 from vos_ros.ros.common.logging import ConditionLog
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.poses import PoseAnswer
 from vos_ros.types import Frame, Intrinsics
 
@@ -29,9 +30,10 @@ def messages(camera):
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
     return frame_messages(
+        make,
         Frame(
             0, 7 * 10**9 + 1, rgb, np.full(rgb.shape[:2], 1.5, np.float32), camera, frame_id="cam"
-        )
+        ),
     )
 
 
@@ -94,7 +96,7 @@ def test_what_is_no_frame_is_refused_with_the_input_to_blame(builder, spoil, key
 
 def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
     image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
-    small = image_message(np.ones((24, 32), np.uint16), "16UC1", image.header)
+    small = image_message(make, image.header, "16UC1", np.ones((24, 32), np.uint16))
     for _ in range(3):
         frame, _ = builder.build(Bundle(image, small, 0.0), info, lambda: PoseAnswer(None))
         assert frame.depth is None

@@ -13,8 +13,10 @@ import rclpy
 from nav_msgs.msg import Odometry
 
 from vos_ros.geometry import se3
+from vos_ros.messages.geometry import pose_with_covariance_message, transform_stamped_message
 from vos_ros.messages.pose_sources import BY_NAME
-from vos_ros.ros.common.conversions import header, pose_with_covariance, transform_message
+from vos_ros.messages.stamps import header_message
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.poses import TfPose, TopicPose, transport
 
 SECOND = 10**9
@@ -70,7 +72,10 @@ def test_tf_interpolates_and_never_gives_the_latest(node):
     for t, x in ((4, 0.0), (5, 1.0)):
         T = np.eye(4)
         T[0, 3] = x
-        tf.buffer.set_transform(transform_message(T, t * SECOND, "map", "cam"), "test")
+        tf.buffer.set_transform(
+            transform_stamped_message(make, header_message(make, t * SECOND, "map"), "cam", T),
+            "test",
+        )
     assert tf.at(4 * SECOND + SECOND // 4, "cam", 0.0, never).T_map_camera[0, 3] == pytest.approx(
         0.25
     )
@@ -96,14 +101,19 @@ def test_odometry_of_the_base_in_another_frame(node):
     )
     T_base_camera = se3.exp(np.array([0.1, 0, 0.5, 0, 0.3, 0]))
     message = Odometry(
-        header=header(5 * SECOND, "odom"),
+        header=header_message(make, 5 * SECOND, "odom"),
         child_frame_id="base",
-        pose=pose_with_covariance(T_odom_base, np.eye(6) * 1e-4),
+        pose=pose_with_covariance_message(make, T_odom_base, np.eye(6) * 1e-4),
     )
     callbacks[0](message)
     assert "TF has no map <- odom" in poses.at(5 * SECOND, "cam", 0.0, never).reason
-    poses.tf.buffer.set_transform_static(transform_message(T_map_odom, 0, "map", "odom"), "test")
-    poses.tf.buffer.set_transform_static(transform_message(T_base_camera, 0, "base", "cam"), "test")
+    poses.tf.buffer.set_transform_static(
+        transform_stamped_message(make, header_message(make, 0, "map"), "odom", T_map_odom), "test"
+    )
+    poses.tf.buffer.set_transform_static(
+        transform_stamped_message(make, header_message(make, 0, "base"), "cam", T_base_camera),
+        "test",
+    )
     answer = poses.at(5 * SECOND, "cam", 0.0, never)
     assert np.allclose(answer.T_map_camera, T_map_odom @ T_odom_base @ T_base_camera)
     assert answer.cov[3, 3] == pytest.approx(1e-4) and np.trace(answer.cov[:3, :3]) > 3e-4, (
@@ -124,12 +134,12 @@ def test_a_broken_pose_is_left_out_and_a_jump_back_starts_over(node):
         lambda kind, topic, callback: callbacks.append(callback) or (lambda: None),
         errors.append,
     )
-    broken = Odometry(header=header(5 * SECOND, "map"), child_frame_id="cam")
+    broken = Odometry(header=header_message(make, 5 * SECOND, "map"), child_frame_id="cam")
     broken.pose.pose.orientation.w = 0.0
     callbacks[0](broken)
     assert "a pose is left out: not a pose" in errors[0]
     for t in (50, 51, 5):
-        callbacks[0](Odometry(header=header(t * SECOND, "map"), child_frame_id="cam"))
+        callbacks[0](Odometry(header=header_message(make, t * SECOND, "map"), child_frame_id="cam"))
     assert poses.at(5 * SECOND, "cam", 0.0, never).T_map_camera is not None
     assert poses.at(50 * SECOND, "cam", 0.0, never).T_map_camera is None
     poses.destroy()

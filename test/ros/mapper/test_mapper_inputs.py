@@ -11,9 +11,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
+from vos_ros.messages.stamps import time_message
 from vos_ros.reference_mapper.config import MapperConfig
-from vos_ros.ros.common.conversions import stamp_from_ns
 from vos_ros.ros.common.logging import ConditionLog
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.mapper.mapper_inputs import PARTS, MapperInputs
 
 MS = 1_000_000
@@ -38,7 +39,7 @@ class FakeNode:
         return []
 
     def send(self, topic: str, stamp_ns: int) -> None:
-        head = SimpleNamespace(stamp=stamp_from_ns(stamp_ns))
+        head = SimpleNamespace(stamp=time_message(make, stamp_ns))
         self.callbacks[topic](SimpleNamespace(header=head, topic=topic))
 
     def parts(self, stamp_ns: int, *names: str) -> None:

@@ -25,6 +25,10 @@ from tf2_msgs.msg import TFMessage
 
 from vos_ros.config import ConfigError
 from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.messages.geometry import pose_with_covariance_message, transform_stamped_message
+from vos_ros.messages.images import frame_messages, image_message
+from vos_ros.messages.map_objects import map_update_from_message
+from vos_ros.messages.stamps import header_message, time_message
 from vos_ros.msg import (
     Association,
     AssociationArray,
@@ -37,15 +41,7 @@ from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
 from vos_ros.reference_mapper.store import MapFileError, load, save
 from vos_ros.reference_mapper.voxels import grid_of
-from vos_ros.ros.common.conversions import (
-    frame_messages,
-    image_message,
-    label_message,
-    map_update_from_message,
-    pose_with_covariance,
-    stamp_from_ns,
-    transform_message,
-)
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.mapper.object_mapper import ObjectMapperNode
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.sinks.recording import Recorder
@@ -155,9 +151,11 @@ def prompts(scene: Any, header: Any, *ids: int) -> Any:
         x0, y0, x1, y1 = scene.BOXES[i]
         mask[y0:y1, x0:x1] = 255
         out.append(
-            Prompt(kind=Prompt.MASK, class_id=10 + i, mask=image_message(mask, "mono8", header))
+            Prompt(
+                kind=Prompt.MASK, class_id=10 + i, mask=image_message(make, header, "mono8", mask)
+            )
         )
-    return AddObjects.Request(stamp=stamp_from_ns(scene.START), prompts=out)
+    return AddObjects.Request(stamp=time_message(make, scene.START), prompts=out)
 
 
 def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_continued(
@@ -371,7 +369,7 @@ class Perception:
         scene = self.scene
         frame = scene.frame_at(scene.START + self.index * scene.STEP, self.index)
         self.index += 1
-        _, info, depth = frame_messages(frame)
+        _, info, depth = frame_messages(make, frame)
         head = info.header
         labels = np.zeros((scene.H, scene.W), np.uint16)
         x0, y0, x1, y1 = scene.BOXES[1]
@@ -381,7 +379,7 @@ class Perception:
             "map_session_id": self.mapper.map.session_id,
             "map_revision": self.mapper.map.revision,
             "map_frame": "map",
-            "map_from_camera": pose_with_covariance(np.eye(4), None),
+            "map_from_camera": pose_with_covariance_message(make, np.eye(4), None),
             "associations": [
                 Association(track_id=1, map_object_id=map_object_id, status=status, score=0.9)
             ],
@@ -391,7 +389,7 @@ class Perception:
             track_id=1, label_value=9, class_id=11, state=Instance.CONFIRMED, area_px=576
         )
         messages = {
-            "labels": label_message(labels, head),
+            "labels": image_message(make, head, "16UC1", labels),
             "instances": InstanceArray(header=head, session_id="s", instances=[instance]),
             "associations": AssociationArray(header=head, **fields),
         }
@@ -399,7 +397,12 @@ class Perception:
             self.mapper.robot.publishers["/tf"].publish(
                 TFMessage(
                     transforms=[
-                        transform_message(self.camera, frame.stamp_ns, "map", head.frame_id)
+                        transform_stamped_message(
+                            make,
+                            header_message(make, frame.stamp_ns, "map"),
+                            head.frame_id,
+                            self.camera,
+                        )
                     ]
                 )
             )
@@ -514,7 +517,9 @@ def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(
     crept[2, 3] = -0.04  # what the perception node made of its pose: 4 cm nearer
     for _ in range(12):
         perception.say(
-            1, Association.MATCHED, map_from_camera=pose_with_covariance(crept, np.eye(6) * 1e-6)
+            1,
+            Association.MATCHED,
+            map_from_camera=pose_with_covariance_message(make, crept, np.eye(6) * 1e-6),
         )
     mapper.wait(lambda: int(mapper.value("statements.integrated") or 0) >= 10, "the frames")
     mapper.wait(

@@ -24,13 +24,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from vos_ros.geometry import se3
-from vos_ros.rgbd_odometry.config import CovarianceConfig
-from vos_ros.ros.common.conversions import (
+from vos_ros.messages.geometry import (
     covariance_from_message,
     matrix_from_pose,
-    ns_from_stamp,
-    transform_message,
+    transform_stamped_message,
 )
+from vos_ros.messages.stamps import header_message, ns_from_stamp
+from vos_ros.rgbd_odometry.config import CovarianceConfig
+from vos_ros.ros.common.message_factory import make
 from vos_ros.synthetic.source import Capture, SyntheticSource, SyntheticSpec
 
 OPTICAL = "camera_color_optical_frame"
@@ -206,7 +207,9 @@ def test_images_become_odometry_and_tf_and_bad_input_is_said_and_survived(start_
 def test_the_pose_of_the_base_that_carries_the_camera(start_tracker, captures):
     tracker = start_tracker(**{"node.base_frame": "base_link", "node.publish_tf": False})
     T_base_camera = se3.from_rt(se3.so3_exp(np.array([0.1, -1.2, 0.3])), np.array([0.2, 0.0, 0.5]))
-    sent: TransformStamped = transform_message(T_base_camera, 0, "base_link", OPTICAL)
+    sent: TransformStamped = transform_stamped_message(
+        make, header_message(make, 0, "base_link"), OPTICAL, T_base_camera
+    )
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     publisher = tracker.robot.node.create_publisher(TFMessage, "/tf_static", latched)
     publisher.publish(TFMessage(transforms=[sent]))

@@ -13,8 +13,10 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image
 
+from vos_ros.messages.images import image_message
+from vos_ros.messages.stamps import header_message, time_message
 from vos_ros.msg import Association, Prompt
-from vos_ros.ros.common.conversions import header, image_message, stamp_from_ns
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.perception import bridges
 from vos_ros.sinks.bridges import NAMELESS, UNKNOWN_ROTATION, Landmark
 from vos_ros.srv import AddObjects
@@ -42,11 +44,11 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
     mask = np.zeros((scene.H, scene.W), np.uint8)
     x0, y0, x1, y1 = scene.BOXES[3]
     mask[y0:y1, x0:x1] = 255
-    prompt = Prompt(kind=Prompt.MASK, mask=image_message(mask, "mono8", head))
+    prompt = Prompt(kind=Prompt.MASK, mask=image_message(make, head, "mono8", mask))
     (nameless,) = robot.call(
         AddObjects,
         "/vos_ros/add_objects",
-        AddObjects.Request(stamp=stamp_from_ns(scene.START), prompts=[prompt]),
+        AddObjects.Request(stamp=time_message(make, scene.START), prompts=[prompt]),
     ).track_ids
     for index in range(1, 9):
         robot.step(index)
@@ -128,7 +130,7 @@ def test_the_message_for_rtabmap(monkeypatch):
     T = np.eye(4)
     T[:3, 3] = 1, 2, 3
     cov = np.diag([0.01, 0.02, 0.03, *[UNKNOWN_ROTATION] * 3])
-    head = header(5, "camera_optical")
+    head = header_message(make, 5, "camera_optical")
     one = bridges.detection(Landmark(7, T, cov), head)
     assert (one.header, one.id, one.landmark_frame_id, one.size) == (head, 7, "object_7", 0.0)
     assert (one.pose.pose.position.x, one.pose.pose.position.z, one.pose.pose.orientation.w) == (

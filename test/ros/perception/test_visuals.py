@@ -12,7 +12,8 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -
 
 from visualization_msgs.msg import Marker
 
-from vos_ros.ros.common.conversions import header, stamp_from_ns
+from vos_ros.messages.stamps import header_message, time_message
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.perception.visuals import Markers, labelled_cloud, overlay_message
 from vos_ros.types import (
     Association,
@@ -28,7 +29,7 @@ from vos_ros.types import (
     TrackState,
 )
 
-STAMP = stamp_from_ns(5)
+STAMP = time_message(make, 5)
 OBJECT = MapObject(3, 1, np.eye(4), np.array([0.1, 0.2, 0.3]), np.zeros((1, 3), np.float32), 0.01)
 TRACK = Track(
     7, 7, 1, TrackState.CONFIRMED, TrackSource.MAP, 0.9, 5, 0, 100, (2, 2, 6, 6), 1.0, 0.0, 0.0
@@ -90,13 +91,15 @@ def test_the_cloud_has_the_instance_pixels_that_have_depth():
     depth[2] = 0.0
     frame = Frame(0, 5, rgb, depth, camera)
     result = a_result()
-    cloud = labelled_cloud(frame, result.labels(), result, header(5, "cam"))
+    cloud = labelled_cloud(frame, result.labels(), result, header_message(make, 5, "cam"))
     points = np.frombuffer(cloud.data, np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("id", "<u4")]))
     assert cloud.width == len(points) == 12 and cloud.point_step == 20
     assert points["xyz"][0] == pytest.approx([(2 - 4.5) * 2 / 10, (3 - 3.5) * 2 / 20, 2.0])
     assert set(points["id"]) == {7} and set(points["rgb"]) == {10 << 16 | 20 << 8 | 30}
     assert (
-        labelled_cloud(replace(frame, depth=None), result.labels(), result, header(5, "cam")).width
+        labelled_cloud(
+            replace(frame, depth=None), result.labels(), result, header_message(make, 5, "cam")
+        ).width
         == 0
     )
 
@@ -108,7 +111,7 @@ def test_the_overlay_is_bgr():
         Frame(0, 5, rgb, None, Intrinsics(1.0, 1.0, 0.0, 0.0, 10, 8)),
         result.labels(),
         result,
-        header(5, "cam"),
+        header_message(make, 5, "cam"),
     )
     assert msg.encoding == "bgr8" and np.frombuffer(msg.data, np.uint8)[-3:].tolist() == [
         0,

@@ -27,8 +27,16 @@ from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
 from vos_ros.cli.processes import free_domain  # noqa: E402
+from vos_ros.messages.geometry import matrix_from_pose  # noqa: E402
+from vos_ros.messages.images import (  # noqa: E402
+    depth_from_message,
+    image_message,
+    rgb_from_message,
+)
+from vos_ros.messages.map_objects import map_update_from_message  # noqa: E402
+from vos_ros.messages.stamps import header_message, ns_from_stamp  # noqa: E402
 from vos_ros.msg import Instance, InstanceArray, MapObjectArray  # noqa: E402
-from vos_ros.ros.common import conversions  # noqa: E402
+from vos_ros.ros.common.message_factory import make  # noqa: E402
 from vos_ros.ros.tools.player import (  # noqa: E402
     Answers,
     Played,
@@ -127,19 +135,19 @@ def test_plays_frames_poses_and_map_with_their_own_stamps(node: Any) -> None:
     assert (done.frames_sent, done.map_updates_sent) == (3, 1) and done.duration_s >= 2 / 20
     for i, frame in enumerate(source.frames):
         image, depth = listener.got["image"][i], listener.got["depth"][i]
-        np.testing.assert_array_equal(conversions.rgb_from_message(image), frame.rgb)
-        np.testing.assert_allclose(conversions.depth_from_message(depth), frame.depth, atol=1e-6)
+        np.testing.assert_array_equal(rgb_from_message(image), frame.rgb)
+        np.testing.assert_allclose(depth_from_message(depth), frame.depth, atol=1e-6)
         transform = listener.got["/tf"][i].transforms[0]
         assert (transform.header.frame_id, transform.child_frame_id) == (
             "map",
             image.header.frame_id,
         )
         np.testing.assert_allclose(
-            conversions.matrix_from_pose(transform.transform), frame.T_map_camera, atol=1e-12
+            matrix_from_pose(transform.transform), frame.T_map_camera, atol=1e-12
         )
         stamps = [m.header.stamp for m in (image, depth, listener.got["camera_info"][i], transform)]
-        assert {conversions.ns_from_stamp(s) for s in stamps} == {frame.stamp_ns}
-    update = conversions.map_update_from_message(listener.got["map_objects"][0])
+        assert {ns_from_stamp(s) for s in stamps} == {frame.stamp_ns}
+    update = map_update_from_message(listener.got["map_objects"][0])
     np.testing.assert_array_equal(update.objects[0].points, source.update.objects[0].points)
     late: list[Any] = []
     node.create_subscription(MapObjectArray, "map_objects", late.append, LATCHED)
@@ -272,8 +280,8 @@ def test_recorder_writes_what_came(node: Any, tmp_path: Path) -> None:
             "/diagnostics": [],
         }
         for i in range(4):
-            head = conversions.header(10**9 + i, "camera")
-            image = conversions.label_message(rng.integers(0, 99, (30, 40), np.uint16), head)
+            head = header_message(make, 10**9 + i, "camera")
+            image = image_message(make, head, "16UC1", rng.integers(0, 99, (30, 40), np.uint16))
             array = InstanceArray(
                 header=head,
                 session_id="x",

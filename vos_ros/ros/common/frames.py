@@ -7,11 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from vos_ros.geometry.camera import Rectifier
-from vos_ros.ros.common.conversions import (
-    depth_from_message,
-    intrinsics_from_message,
-    rgb_from_message,
-)
+from vos_ros.messages.camera import intrinsics_from_message
+from vos_ros.messages.images import depth_from_message, rgb_from_message
 from vos_ros.ros.common.inputs import Bundle
 from vos_ros.ros.common.logging import ConditionLog, Level
 from vos_ros.ros.common.poses import PoseAnswer

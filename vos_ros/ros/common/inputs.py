@@ -13,8 +13,8 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vos_ros.config import NodeConfig
+from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.msg import MapObjectArray
-from vos_ros.ros.common.conversions import ns_from_stamp
 from vos_ros.ros.common.health import RateMonitor
 from vos_ros.ros.common.logging import ConditionLog, Level
 from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
@@ -25,7 +25,6 @@ from vos_ros.ros.common.subscriptions import (
     subscribe_latched_info,
     why_silent,
 )
-from vos_ros.sources.sync import NS_PER_S
 
 MAP_QUEUE = 100
 """Map updates kept by the middleware while the node is at work: one lost delta costs a snapshot."""

@@ -17,11 +17,12 @@ from jaxtyping import Float64
 from rclpy.time import Time
 
 from vos_ros.geometry import se3
+from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.messages.geometry import Cov6, Pose4, matrix_from_pose
 from vos_ros.messages.pose_messages import read_pose
 from vos_ros.messages.pose_sources import BY_NAME, TF, PoseSource
-from vos_ros.ros.common.conversions import Cov6, Pose4, matrix_from_pose
+from vos_ros.messages.stamps import NS_PER_S
 from vos_ros.ros.common.pose_topics import message_class
-from vos_ros.sources.sync import NS_PER_S, PoseTrack
 
 POLL_S = 0.002
 """Time between two attempts to find a pose that has not arrived yet. TF's own waiting polls every

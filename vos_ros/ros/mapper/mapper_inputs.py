@@ -11,9 +11,9 @@ from typing import Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.reference_mapper.config import MapperNodeConfig
-from vos_ros.ros.common.conversions import ns_from_stamp
 from vos_ros.ros.common.logging import ConditionLog, Level
 from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
 from vos_ros.ros.common.subscriptions import (
@@ -23,7 +23,6 @@ from vos_ros.ros.common.subscriptions import (
     subscribe_latched_info,
     why_silent,
 )
-from vos_ros.sources.sync import NS_PER_S
 
 PARTS = ("labels", "instances", "associations")
 """What the perception node publishes of an image, all under the image's header."""

@@ -23,7 +23,11 @@ from std_srvs.srv import Trigger
 
 from vos_ros.config import ConfigError, params
 from vos_ros.geometry.camera import Rectifier
-from vos_ros.messages.images import view
+from vos_ros.messages.associations import associations_from_message
+from vos_ros.messages.camera import intrinsics_from_message
+from vos_ros.messages.geometry import Cov6, Pose4, covariance_from_message, matrix_from_pose
+from vos_ros.messages.images import depth_from_message, pixels_from_message
+from vos_ros.messages.map_objects import ObjectRecord, map_objects_message
 from vos_ros.msg import Instance, MapObjectArray
 from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.reference_mapper.frames import (
@@ -37,20 +41,10 @@ from vos_ros.reference_mapper.object_mapper import ObjectMapper
 from vos_ros.reference_mapper.revision_tracker import RevisionTracker
 from vos_ros.reference_mapper.store import MapFileError, load, save
 from vos_ros.ros.common.answers import awaitable
-from vos_ros.ros.common.conversions import (
-    Cov6,
-    Pose4,
-    association_from_message,
-    covariance_from_message,
-    depth_from_message,
-    intrinsics_from_message,
-    map_update_message,
-    matrix_from_pose,
-    stamp_from_ns,
-)
 from vos_ros.ros.common.diagnostics import status
 from vos_ros.ros.common.health import RateMonitor, RollingPercentiles
 from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, teller
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.params import Parameters
 from vos_ros.ros.common.process import run
 from vos_ros.ros.common.subscriptions import OVERRIDABLE, qos
@@ -310,7 +304,7 @@ class ObjectMapperNode(Node):
     def _frame(self, parts: Parts) -> AssociatedFrame:
         """Messages as values, the wanted instances lifted to 3-D. ValueError: what is wrong with them."""
         said = parts.associations
-        associations = tuple(association_from_message(a) for a in said.associations)
+        associations = associations_from_message(said)
         T, cov = self._camera_pose(parts)
         sight = self._sight(parts)
         points = (
@@ -383,10 +377,7 @@ class ObjectMapperNode(Node):
     def _sight(self, parts: Parts) -> LabelledDepth | None:
         if parts.depth is None or parts.camera_info is None:
             return None
-        image = parts.labels
-        labels = view(
-            image.data, "16UC1", image.height, image.width, image.step, bool(image.is_bigendian)
-        )
+        labels = pixels_from_message(parts.labels)
         depth = depth_from_message(parts.depth)
         if self._rectifier is None or self._rectifier[0] != parts.camera_info:
             self._rectifier = (
@@ -452,19 +443,20 @@ class ObjectMapperNode(Node):
 
 
 def map_message(update: MapUpdate, mapper: ObjectMapper) -> MapObjectArray:
-    """vos_ros/MapObjectArray of an update that the mapper has just made, with all that it knows of each object."""
-    out = map_update_message(update)
-    for msg in out.objects:
-        model = mapper.objects[msg.id]
-        msg.class_score, msg.existence_probability = (
-            float(model.class_score),
-            float(model.existence),
+    """Build vos_ros/MapObjectArray of an update that the mapper has just made, with its records."""
+    models = {o.id: mapper.objects[o.id] for o in update.objects}
+    records = {
+        i: ObjectRecord(
+            class_score=m.class_score,
+            existence_probability=m.existence,
+            first_seen_ns=m.first_ns,
+            last_seen_ns=m.last_ns,
+            observations=m.observations,
+            pose_cov=m.pose_cov,
         )
-        msg.first_seen, msg.last_seen = stamp_from_ns(model.first_ns), stamp_from_ns(model.last_ns)
-        msg.observations = model.observations
-        if (cov := model.pose_cov) is not None:
-            msg.pose.covariance = np.ascontiguousarray(cov).reshape(36)
-    return out
+        for i, m in models.items()
+    }
+    return map_objects_message(make, update, records)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -20,20 +20,21 @@ from tf2_msgs.msg import TFMessage
 
 from vos_ros.config import ConfigError, NodeConfig, params
 from vos_ros.geometry import se3
+from vos_ros.messages.geometry import Pose4, pose_with_covariance_message, transform_stamped_message
+from vos_ros.messages.stamps import NS_PER_S, header_message
 from vos_ros.rgbd_odometry.config import SlamConfig, SlamNodeConfig
 from vos_ros.rgbd_odometry.rgbd import RgbdSlam, Tracked, TrackingState
-from vos_ros.ros.common.conversions import Pose4, header, pose_with_covariance, transform_message
 from vos_ros.ros.common.diagnostics import status
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
 from vos_ros.ros.common.health import RateMonitor, RollingPercentiles
 from vos_ros.ros.common.inputs import Bundle, Inputs
 from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, teller
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.params import Parameters
 from vos_ros.ros.common.poses import PoseAnswer, TfPose, transport
 from vos_ros.ros.common.process import run
 from vos_ros.ros.common.subscriptions import qos
 from vos_ros.ros.common.worker import Worker
-from vos_ros.sources.sync import NS_PER_S
 
 EXIT_S = 1.8
 """Longest time from SIGINT or SIGTERM to the end of the process."""
@@ -251,16 +252,21 @@ class RgbdSlamNode(Node):
         if not lost or self.config.node.publish_lost:
             self._odometry.publish(
                 Odometry(
-                    header=header(tracked.stamp_ns, self.config.node.map_frame),
+                    header=header_message(make, tracked.stamp_ns, self.config.node.map_frame),
                     child_frame_id=child,
-                    pose=pose_with_covariance(T, cov),
+                    pose=pose_with_covariance_message(make, T, cov),
                 )
             )
         if self._tf is not None and not lost:  # TF can't say how sure a pose is
             self._tf.publish(
                 TFMessage(
                     transforms=[
-                        transform_message(T, tracked.stamp_ns, self.config.node.map_frame, child)
+                        transform_stamped_message(
+                            make,
+                            header_message(make, tracked.stamp_ns, self.config.node.map_frame),
+                            child,
+                            T,
+                        )
                     ]
                 )
             )

@@ -14,7 +14,9 @@ from std_msgs.msg import Header
 
 from vos_ros.config import BridgesConfig
 from vos_ros.mapping.object_map import ObjectMap
-from vos_ros.ros.common.conversions import image_message, pose_with_covariance
+from vos_ros.messages.geometry import pose_with_covariance_message
+from vos_ros.messages.images import image_message
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.subscriptions import OVERRIDABLE
 from vos_ros.sinks.bridges import Landmark, PersistentIds, id_image, landmarks
 from vos_ros.types import Frame, FrameResult
@@ -72,7 +74,7 @@ class Bridges:
             )  # with every frame, so that ids don't depend on who listens
             if self._wanted("label_image"):
                 self._publishers["label_image"].publish(
-                    image_message(id_image(labels, result.tracks, shown), "32SC1", head)
+                    image_message(make, head, "32SC1", id_image(labels, result.tracks, shown))
                 )
         for name in ("landmark_detections", "landmarks"):
             if not self._wanted(name):
@@ -99,7 +101,7 @@ def odometry(one: Landmark, head: Header) -> Odometry:
     return Odometry(
         header=head,
         child_frame_id=f"object_{one.object_id}",
-        pose=pose_with_covariance(one.T_camera_object, one.cov),
+        pose=pose_with_covariance_message(make, one.T_camera_object, one.cov),
     )
 
 
@@ -109,5 +111,5 @@ def detection(one: Landmark, head: Header) -> Any:
         header=head,
         landmark_frame_id=f"object_{one.object_id}",
         id=one.object_id,
-        pose=pose_with_covariance(one.T_camera_object, one.cov),
+        pose=pose_with_covariance_message(make, one.T_camera_object, one.cov),
     )

@@ -14,8 +14,11 @@ from visualization_msgs.msg import MarkerArray
 
 from vos_ros.config import Config
 from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.messages.associations import association_array_message
+from vos_ros.messages.images import image_message
+from vos_ros.messages.instances import instance_array_message
 from vos_ros.msg import AssociationArray, InstanceArray
-from vos_ros.ros.common.conversions import association_array, instance_array, label_message
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.subscriptions import OVERRIDABLE, qos
 from vos_ros.ros.perception.bridges import Bridges
 from vos_ros.ros.perception.visuals import Markers, labelled_cloud, overlay_message
@@ -67,12 +70,13 @@ class Outputs:
     ) -> float:
         """Labels, associations, instances. Returns the latency: from the image's arrival (perf_counter, s) to here, ms."""
         image, associations = (
-            label_message(labels, head),
-            association_array(result, head, session_id=session_id),
+            image_message(make, head, "16UC1", labels),
+            association_array_message(make, head, result, session_id=session_id),
         )
-        instances = instance_array(
-            result,
+        instances = instance_array_message(
+            make,
             head,
+            result,
             session_id=session_id,
             method=self._method,
             shape=(labels.shape[0], labels.shape[1]),

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from vos_ros.config import Config
+from vos_ros.messages.map_objects import map_update_from_message
+from vos_ros.messages.prompts import prompt_from_message
+from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.pipeline import Pipeline
-from vos_ros.ros.common.conversions import (
-    map_update_from_message,
-    ns_from_stamp,
-    prompt_from_message,
-)
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
 from vos_ros.ros.common.health import RateMonitor, RollingPercentiles
 from vos_ros.ros.common.inputs import Bundle, Inputs
@@ -22,7 +20,6 @@ from vos_ros.ros.common.logging import ConditionLog, EventLog, Level
 from vos_ros.ros.common.poses import POLL_S
 from vos_ros.ros.common.worker import Worker
 from vos_ros.ros.perception.outputs import Outputs
-from vos_ros.sources.sync import NS_PER_S
 from vos_ros.types import Frame, FrameResult
 
 RECENT_FRAMES = 10

@@ -13,7 +13,10 @@ from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vos_ros.ros.common.conversions import cloud_message, image_message, pose_from_matrix
+from vos_ros.messages.clouds import cloud_message
+from vos_ros.messages.geometry import pose_message
+from vos_ros.messages.images import image_message
+from vos_ros.ros.common.message_factory import make
 from vos_ros.sinks.images import overlay, track_color
 from vos_ros.types import (
     UNKNOWN_LABEL,
@@ -36,7 +39,10 @@ def overlay_message(
 ) -> Image:
     """The image with every instance tinted, bgr8."""
     return image_message(
-        overlay(frame.rgb, labels, result.tracks, result.associations)[:, :, ::-1], "bgr8", head
+        make,
+        head,
+        "bgr8",
+        overlay(frame.rgb, labels, result.tracks, result.associations)[:, :, ::-1],
     )
 
 
@@ -54,6 +60,8 @@ def labelled_cloud(
     i = frame.intrinsics
     r, g, b = (frame.rgb[v, u, c].astype(np.uint32) for c in range(3))
     return cloud_message(
+        make,
+        head,
         {
             "x": ((u - i.cx) * z / i.fx).astype(np.float32),
             "y": ((v - i.cy) * z / i.fy).astype(np.float32),
@@ -62,7 +70,6 @@ def labelled_cloud(
             "rgb": (r << 16 | g << 8 | b).astype(np.uint32).view(np.float32),
             "instance_id": instance[v, u],
         },
-        head,
     )
 
 
@@ -115,7 +122,7 @@ class Markers:
         rgb = track_color(track.track_id) if track is not None else _UNFOLLOWED
         visible = track is not None and track.area_px > 0
         name = f"{track.track_id}>{item.id}" if track is not None else f"{item.id}"
-        pose = pose_from_matrix(item.T_map_object)
+        pose = pose_message(make, item.T_map_object)
         top = Point(
             x=pose.position.x,
             y=pose.position.y,

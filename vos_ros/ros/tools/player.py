@@ -38,16 +38,14 @@ from tqdm import tqdm
 
 from vos_ros.datasets.folder import FolderSource
 from vos_ros.messages import pose_sources
+from vos_ros.messages.geometry import transform_stamped_message
+from vos_ros.messages.images import frame_messages
+from vos_ros.messages.map_objects import map_objects_message
 from vos_ros.messages.pose_sources import PoseSource
+from vos_ros.messages.stamps import header_message, ns_from_stamp
 from vos_ros.msg import InstanceArray, MapObjectArray
 from vos_ros.ros.common import fastdds
-from vos_ros.ros.common.conversions import (
-    frame_messages,
-    header,
-    map_update_message,
-    ns_from_stamp,
-    transform_message,
-)
+from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.pose_topics import message_class, pose_message
 from vos_ros.sources.bag import BagSource
 from vos_ros.sources.interface import FrameSource
@@ -148,12 +146,12 @@ class Player:
 
     def send_map(self, update: MapUpdate) -> None:
         """Publishes a map update."""
-        self._publishers["map_objects"].publish(map_update_message(update))
+        self._publishers["map_objects"].publish(map_objects_message(make, update))
 
     def prepare(self, frame: Frame) -> list[tuple[str, Any]]:
         """The messages of a frame in the order in which they go out; a pose that is not known is left out."""
         out = [] if self._source is None else self._pose_messages(frame, self._source)
-        image, info, depth = frame_messages(frame, depth_encoding=self._depth_encoding)
+        image, info, depth = frame_messages(make, frame, depth_encoding=self._depth_encoding)
         out.append(("camera_info", info))
         if depth is not None:
             out.append(("depth", depth))
@@ -164,9 +162,11 @@ class Player:
         if T is None:
             return []
         if not source.message_type:
-            sent = transform_message(T, stamp_ns, self._map_frame, frame.frame_id)
+            sent = transform_stamped_message(
+                make, header_message(make, stamp_ns, self._map_frame), frame.frame_id, T
+            )
             return [("pose", TFMessage(transforms=[sent]))]
-        head = header(stamp_ns, self._map_frame)
+        head = header_message(make, stamp_ns, self._map_frame)
         return [("pose", pose_message(source, head, T, frame.pose_cov, frame.frame_id))]
 
     def send(self, messages: Sequence[tuple[str, Any]]) -> None:
