@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from support.masks import label_image
 
 from vos_ros.evaluation.metrics import (
     FrameScore,
@@ -16,13 +19,7 @@ from vos_ros.evaluation.metrics import (
     switches,
 )
 
-
-def image(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
-    """60x80 with (value, y0, y1, x0, x1) painted in turn."""
-    out = np.zeros((60, 80), np.uint16)
-    for value, y0, y1, x0, x1 in boxes:
-        out[y0:y1, x0:x1] = value
-    return out
+image = partial(label_image, (60, 80))
 
 
 def frame(labels: np.ndarray, truth: np.ndarray, names: dict[int, int]) -> FrameScore:

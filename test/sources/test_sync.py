@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.frames import pose_at
 
 from vos_ros.geometry import se3
 from vos_ros.geometry.pose_track import PoseTrack
@@ -14,9 +15,7 @@ S = 1_000_000_000
 
 
 def pose(x: float, degrees: float = 0.0) -> np.ndarray:
-    return se3.from_rt(
-        se3.so3_exp(np.array([0.0, 0.0, np.deg2rad(degrees)])), np.array([x, 0.0, 0.0])
-    )
+    return pose_at(x, yaw_deg=degrees)
 
 
 def test_track_interpolates_and_never_extrapolates() -> None:

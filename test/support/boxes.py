@@ -1,15 +1,10 @@
-"""Scenes whose views are known in closed form: upright boxes, sampled for the map and cut by rays for the measured depth."""
+"""Scenes of upright boxes: sampled for the map, cut by rays for the measured depth."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import cv2
 import numpy as np
-import pytest
 
 from vos_ros.geometry import se3
 from vos_ros.types import Intrinsics, MapObject
@@ -18,7 +13,10 @@ CAMERA = Intrinsics(260.0, 260.0, 159.5, 119.5, 320, 240)
 
 
 def sample_box(low: Sequence[float], high: Sequence[float], spacing: float) -> np.ndarray:
-    """Points of a grid on the faces of a box (a face of no height or width is left out), up to half a step from its edges."""
+    """Sample the faces of a box by a grid (map frame, m), up to half a step from its edges.
+
+    A face without height or width is left out.
+    """
     low_, high_ = np.asarray(low, float), np.asarray(high, float)
     faces = []
     for axis in range(3):
@@ -44,7 +42,10 @@ def box_object(
     spacing: float = 0.01,
     **fields: object,
 ) -> MapObject:
-    """A map object of the surface of a box. Samples of a grid stand for disks that reach the middle of the grid's squares."""
+    """Make a map object of the surface of a box.
+
+    Its points' disks reach the middle of the grid's squares.
+    """
     T = se3.from_rt(np.eye(3), 0.5 * (np.asarray(low, float) + np.asarray(high, float)))
     return MapObject(
         object_id,
@@ -62,7 +63,7 @@ def cut(
     T_map_camera: np.ndarray,
     camera: Intrinsics,
 ) -> np.ndarray:
-    """Depth (z, m) of boxes along the rays of a camera, 0 where there is none: exact."""
+    """Return the exact depth (z, m) of boxes along the rays of a camera, 0 where there is none."""
     y, x = np.mgrid[0 : camera.height, 0 : camera.width]
     rays = (
         np.stack(
@@ -83,21 +84,6 @@ def cut(
     return np.where(np.isfinite(depth), depth, 0.0).astype(np.float32)
 
 
-@pytest.fixture(scope="session")
-def camera() -> Intrinsics:
-    return CAMERA
-
-
-@pytest.fixture(scope="session")
-def make_box() -> Callable[..., MapObject]:
-    return box_object
-
-
-@pytest.fixture(scope="session")
-def cut_boxes() -> Callable[..., np.ndarray]:
-    return cut
-
-
 TABLE = [
     ([-1.2, 0.8, -0.05], [1.2, 2.2, 0.0]),
     ([-0.5, 1.2, 0.0], [-0.3, 1.4, 0.25]),
@@ -108,7 +94,7 @@ TABLE = [
 
 
 class TableTop:
-    """Four boxes on a table, looked down upon; z is up."""
+    """Four boxes on a table, seen from above at 30 degrees; z is up."""
 
     boxes = TABLE
     objects = tuple(box_object(i, low, high, 0.012) for i, (low, high) in enumerate(TABLE, start=1))
@@ -118,58 +104,7 @@ class TableTop:
     )
 
     def depth(self, noise: float = 0.002, seed: int = 0) -> np.ndarray:
+        """Return the measured depth (m), with noise of this many metres at one metre."""
         exact = cut(self.boxes, self.T_map_camera, CAMERA)
         noisy = exact + np.random.default_rng(seed).normal(0.0, 1.0, exact.shape) * noise * exact**2
         return np.where(exact > 0, noisy, 0.0).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def table_top() -> TableTop:
-    return TableTop()
-
-
-class Kitchen:
-    """The real sequence, read without the product's own reader."""
-
-    def __init__(self, root: Path) -> None:
-        k = json.loads((root / "camera.json").read_text())
-        self.root, self.camera = root, Intrinsics(k["fx"], k["fy"], k["cx"], k["cy"], 640, 480)
-        self.rows = list(csv.DictReader((root / "frames.csv").open()))
-        poses = np.loadtxt(root / "poses.txt")
-        self.poses = [se3.from_quaternion(p[1:4], p[4:]) for p in poses]
-        described = json.loads((root / "objects.json").read_text())
-        described = described if isinstance(described, list) else described["objects"]
-        self.objects = tuple(self._object(o) for o in described)
-
-    def _object(self, o: dict) -> MapObject:
-        raw = (self.root / o["ply"]).read_bytes()
-        body = raw.index(b"end_header\n") + len(b"end_header\n")
-        points = np.frombuffer(
-            raw, np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)]), o["num_points"], body
-        )["xyz"].copy()
-        low, high = np.array(o["bbox_min"]), np.array(o["bbox_max"])
-        return MapObject(
-            o["id"], 1, se3.from_rt(np.eye(3), 0.5 * (low + high)), high - low, points, 0.0035
-        )
-
-    def depth(self, i: int) -> np.ndarray:
-        return (
-            cv2.imread(str(self.root / self.rows[i]["depth"]), cv2.IMREAD_UNCHANGED).astype(
-                np.float32
-            )
-            / 1000.0
-        )
-
-    def truth(self, i: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(id, mask, counted pixels) of the objects with at least 200 pixels."""
-        from PIL import Image
-
-        labels = np.array(Image.open(self.root / self.rows[i]["mask"]))
-        for value in np.unique(labels):
-            if value not in (0, 255) and np.count_nonzero(labels == value) >= 200:
-                yield int(value), labels == value, labels != 255
-
-
-@pytest.fixture(scope="session")
-def kitchen(shared_data: Path) -> Kitchen:
-    return Kitchen(shared_data / "kitchen")

@@ -1,4 +1,4 @@
-"""Golden numbers: results of other people's programs, to be matched by ours. Files: `test/golden/`."""
+"""Golden numbers: results of other people's programs, to be matched by ours (`test/golden/`)."""
 
 from __future__ import annotations
 
