@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.boxes import scaled_camera
 
 from vos_ros.config import MappingConfig, ProposalsConfig
 from vos_ros.discovery import proposals
@@ -20,11 +21,10 @@ from vos_ros.discovery.proposals import (
     proposer_of,
     share,
     voxels_of,
-    widened,
 )
 from vos_ros.discovery.shape_completion import CompletedRegion
 from vos_ros.geometry import se3
-from vos_ros.geometry.camera import scale_intrinsics
+from vos_ros.geometry.voxels import with_neighbours
 from vos_ros.mapping.render import render
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
@@ -120,7 +120,7 @@ class World:
 
 @pytest.fixture
 def world(camera: Intrinsics, cut_boxes: Callable[..., np.ndarray], table_top) -> World:
-    return World(scale_intrinsics(camera, 0.5), cut_boxes, table_top.T_map_camera)
+    return World(scaled_camera(camera, 0.5), cut_boxes, table_top.T_map_camera)
 
 
 def test_every_object_becomes_one_track_and_the_planes_none(world: World) -> None:
@@ -299,7 +299,7 @@ def test_holes_in_the_measurement_do_no_harm(world: World) -> None:
 def test_the_image_may_change_its_size(world: World) -> None:
     proposer = DepthProposer(CONFIG)
     world.run(proposer, 4)
-    world.camera = scale_intrinsics(world.camera, 2.0)
+    world.camera = scaled_camera(world.camera, 2.0)
     world.run(proposer, 8)
     assert sorted(world.tracks.values()) == [1, 2, 3]
 
@@ -311,8 +311,8 @@ def test_voxels_add_up_whatever_the_signs() -> None:
         beside = voxels_of(points, se3.from_rt(np.eye(3), np.array(origin, float) + 0.025))
         away = voxels_of(points, se3.from_rt(np.eye(3), np.array(origin, float) + 0.5))
         assert (
-            share(there, widened(there)) == 1.0 == share(beside, widened(there))
-            and share(away, widened(there)) == 0.0
+            share(there, with_neighbours(there)) == 1.0 == share(beside, with_neighbours(there))
+            and share(away, with_neighbours(there)) == 0.0
         )
     assert share(there, there[:0]) == 0.0 == share(there[:0], there)
 
@@ -336,7 +336,7 @@ def test_the_twins(world: World) -> None:
 
 def test_it_costs_less_than_the_time_that_it_has(world: World) -> None:
     """15 ms a frame on one core at 640x480 is the aim; the margin is for machines with other work to do."""
-    world.camera = scale_intrinsics(world.camera, 4.0)
+    world.camera = scaled_camera(world.camera, 4.0)
     proposer, spent = DepthProposer(replace(ProposalsConfig(), mode="depth")), 0.0
 
     def timed(*args: object) -> object:

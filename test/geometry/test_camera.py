@@ -1,4 +1,4 @@
-"""The pinhole camera, its calibration and rectification; derivatives against differences, covariance against Monte Carlo."""
+"""The pinhole camera: derivatives against differences, covariance against Monte Carlo."""
 
 from __future__ import annotations
 
@@ -72,18 +72,6 @@ def test_pixel_covariance_of_a_turn_in_place_is_the_focal_length_times_the_angle
     assert np.isnan(got[1]).all()
 
 
-def test_scaled_intrinsics_see_the_same_rays():
-    half = camera.scale_intrinsics(CAMERA, 0.5)
-    assert (half.width, half.height) == (320, 240)
-    point = np.array([[0.3, -0.2, 1.7]])
-    # The corner of the image, half a pixel beyond the first centre, stays the corner.
-    np.testing.assert_allclose(
-        (camera.project(point, CAMERA) + 0.5) * 0.5 - 0.5, camera.project(point, half)
-    )
-    with pytest.raises(ValueError, match="no pixels"):
-        camera.scale_intrinsics(CAMERA, 0.0)
-
-
 def test_cropped_intrinsics_see_the_same_rays():
     crop = camera.crop_intrinsics(CAMERA, (100, 50, 300, 200))
     point = np.array([[0.3, -0.2, 1.7]])
@@ -137,7 +125,7 @@ def test_a_calibration_that_is_none_says_why(fields, message):
 
 
 def distort(intrinsics: Intrinsics, rays: np.ndarray) -> np.ndarray:
-    """Pixels of rays (slopes) by the models' own equations, not by the library under the product."""
+    """Pixels of rays (slopes) by the models' own equations, not by OpenCV."""
     x, y = rays[:, 0], rays[:, 1]
     r2 = x * x + y * y
     if intrinsics.distortion_model == "equidistant":
@@ -173,7 +161,7 @@ def test_rectified_images_obey_the_pinhole(model, D):
     new = rectifier.intrinsics
     assert (new.distortion_model, new.distortion, new.width, new.height) == ("", (), 640, 480)
     assert new.fx / new.fy == pytest.approx(source.fx / source.fy)
-    # An image whose colour says which pixel it is: after rectification each pixel must hold the place where its ray came from.
+    # The colour of each pixel is its place: a rectified pixel must hold where its ray came from.
     y, x = np.mgrid[0:480, 0:640]
     image = np.stack([x // 4, y // 4, np.full_like(x, 200)], axis=2).astype(np.uint8)
     got = rectifier.image(image)
@@ -227,3 +215,23 @@ def test_the_maps_are_made_once(monkeypatch):
     monkeypatch.setattr(cv2, "initUndistortRectifyMap", None)
     image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     np.testing.assert_array_equal(rectifier.image(image), rectifier.image(image))
+
+
+def test_pixels_hit_are_those_of_points_on_the_image_in_front_of_the_near_plane():
+    near_m, z = 0.5, 2.0
+    x = np.array([-0.4, 319.4, 0.0, 640.0, 639.4, 100.0, 100.0])  # px: the last pixel is 639
+    y = np.array([10.6, 479.4, 479.6, 100.0, 20.0, -0.6, 100.0])
+    depth = np.array([z, z, z, z, z, z, near_m])
+    points = camera.unproject(np.stack([x, y], 1), depth, CAMERA)
+    rows, columns, lines = camera.pixels_hit(points, CAMERA, near_m)
+    assert rows.tolist() == [0, 1, 4]
+    assert columns.tolist() == [0, 319, 639] and lines.tolist() == [11, 479, 20]
+    behind = -points[:2]
+    assert all(len(a) == 0 for a in camera.pixels_hit(behind, CAMERA, near_m))
+
+
+def test_pixel_coordinates_keep_single_precision():
+    one = np.ones(1, np.float32)
+    u, v = camera.pixel_coordinates(0.5 * one, one, CAMERA)
+    assert u.dtype == v.dtype == np.float32
+    assert (u[0], v[0]) == pytest.approx((0.5 * CAMERA.fx + CAMERA.cx, CAMERA.fy + CAMERA.cy))

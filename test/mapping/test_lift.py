@@ -22,7 +22,7 @@ def view(camera, cut_boxes):
 
 def test_points_lie_on_the_surface_in_the_map_frame(camera, view):
     mask, depth = view
-    T = se3.exp(np.array([10.0, -5.0, 2.0, 0.5, -0.3, 1.0]))
+    T = se3.perturb(np.eye(4), np.array([10.0, -5.0, 2.0, 0.5, -0.3, 1.0]))
     points = lift(mask, depth, T, camera, MappingConfig(lift_max_points=2000))
     assert points.dtype == np.float32 and 1000 < len(points) <= 2000
     local = se3.transform(se3.inverse(T), points.astype(np.float64))

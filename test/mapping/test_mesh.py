@@ -117,10 +117,10 @@ def test_open3d_is_loaded_only_when_a_mesh_occurs(camera, make_box):
     program = """
 import sys
 import numpy as np
-import vos_ros.mapping
+from vos_ros.mapping.render import render
 from vos_ros.types import Intrinsics, MapObject
 points = np.array([[0, 0, 1], [0.1, 0, 1]], np.float32)
-vos_ros.mapping.render([MapObject(1, 1, np.eye(4), np.ones(3), points, 0.01)], np.eye(4), Intrinsics(100, 100, 50, 50, 100, 100))
+render([MapObject(1, 1, np.eye(4), np.ones(3), points, 0.01)], np.eye(4), Intrinsics(100, 100, 50, 50, 100, 100))
 assert "open3d" not in sys.modules and "rclpy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

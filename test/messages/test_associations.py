@@ -33,7 +33,7 @@ from vos_ros.types import (
 )
 
 Make = Callable[..., Any]
-T = se3.exp(np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
+T = se3.perturb(np.eye(4), np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
 MATCHED = Association(
     track_id=7,
     map_object_id=2,

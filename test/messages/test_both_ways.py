@@ -49,7 +49,7 @@ from vos_ros.types import (
 
 Make = Callable[..., Any]
 NS = 1_234_567_890_123_456_789
-T = se3.exp(np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
+T = se3.perturb(np.eye(4), np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
 COV = np.arange(1.0, 37.0).reshape(6, 6)
 BENT = Intrinsics(500.0, 510.0, 319.0, 239.0, 640, 480, "plumb_bob", (0.1, -0.2, 0.3, 0.01, 0.02))
 STRAIGHT = Intrinsics(500.0, 510.0, 319.0, 239.0, 640, 480)

@@ -19,7 +19,7 @@ from vos_ros.messages.geometry import (
 from vos_ros.messages.stamps import header_message, ns_from_stamp
 
 NS = 1_234_567_890_123_456_789
-T = se3.exp(np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
+T = se3.perturb(np.eye(4), np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
 Make = Callable[..., Any]
 
 

@@ -21,7 +21,7 @@ from vos_ros.messages.stamps import ns_from_stamp
 from vos_ros.types import MapObject, MapUpdate
 
 Make = Callable[..., Any]
-T = se3.exp(np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
+T = se3.perturb(np.eye(4), np.array([0.1, -0.2, 0.3, 0.4, 0.5, -0.6]))
 SIZES = {1: 30, 2: 0, 9: 7}
 
 

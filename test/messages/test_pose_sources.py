@@ -15,7 +15,7 @@ from vos_ros.messages.pose_messages import fill_pose, read_pose
 from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, BY_NAME, NAMES, PoseSource
 from vos_ros.reference_mapper.config import MapperConfig
 
-T = se3.exp(np.array([0.3, -2.0, 0.7, 0.4, 0.1, -0.3]))
+T = se3.perturb(np.eye(4), np.array([0.3, -2.0, 0.7, 0.4, 0.1, -0.3]))
 COV = np.diag([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
 TOPICS = tuple(BY_MESSAGE_TYPE.values())
 

@@ -18,7 +18,7 @@ W, H = 128, 96
 CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, W, H)
 BOXES = {1: (12, 36, 36, 60), 2: (52, 36, 76, 60), 3: (92, 36, 116, 60)}
 COLORS = {1: (220, 40, 40), 2: (40, 200, 60), 3: (50, 70, 230)}
-CLOSURE = se3.exp(np.array([0.3, -0.1, 0.05, 0.02, -0.05, 0.35]))
+CLOSURE = se3.perturb(np.eye(4), np.array([0.3, -0.1, 0.05, 0.02, -0.05, 0.35]))
 """What a loop closure does to the map, and to the camera in it."""
 
 

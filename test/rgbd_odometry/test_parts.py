@@ -77,7 +77,10 @@ def test_the_covariance_of_an_alignment_knows_what_is_seen():
 def test_the_covariance_is_carried_with_the_lever():
     rng = np.random.default_rng(1)
     ref, rel = (np.diag(rng.uniform(0.5, 1, 6) * 1e-4) for _ in range(2))
-    T_ref, T_rel = se3.exp(rng.normal(size=6)), se3.exp(rng.normal(size=6))
+    T_ref, T_rel = (
+        se3.perturb(np.eye(4), rng.normal(size=6)),
+        se3.perturb(np.eye(4), rng.normal(size=6)),
+    )
     a, b = (
         rng.multivariate_normal(np.zeros(6), ref, 40000),
         rng.multivariate_normal(np.zeros(6), rel, 40000),

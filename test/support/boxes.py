@@ -12,6 +12,18 @@ from vos_ros.types import Intrinsics, MapObject
 CAMERA = Intrinsics(260.0, 260.0, 159.5, 119.5, 320, 240)
 
 
+def scaled_camera(camera: Intrinsics, factor: float) -> Intrinsics:
+    """The camera of the image resized by a factor."""
+    return Intrinsics(
+        camera.fx * factor,
+        camera.fy * factor,
+        (camera.cx + 0.5) * factor - 0.5,
+        (camera.cy + 0.5) * factor - 0.5,
+        round(camera.width * factor),
+        round(camera.height * factor),
+    )
+
+
 def sample_box(low: Sequence[float], high: Sequence[float], spacing: float) -> np.ndarray:
     """Sample the faces of a box by a grid (map frame, m), up to half a step from its edges.
 

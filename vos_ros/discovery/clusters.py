@@ -17,7 +17,9 @@ from scipy.sparse.csgraph import connected_components
 
 from vos_ros.config import ProposalsConfig
 from vos_ros.discovery.planes import Flat, Plane, find_planes, smooth_normals
+from vos_ros.geometry.camera import crop_intrinsics
 from vos_ros.geometry.points import vertex_map
+from vos_ros.geometry.uncertainty import depth_step_limit, depth_tolerance
 from vos_ros.types import Intrinsics
 
 _COLUMNS = 160
@@ -114,9 +116,7 @@ def tolerance_at(
     z: Float32[np.ndarray, "*S"], config: ProposalsConfig
 ) -> Float32[np.ndarray, "*S"]:
     """Distance (m) within which a reading at depth ``z`` (m) lies on a plane."""
-    return np.asarray(
-        np.float32(config.plane_tolerance_m) + np.float32(config.plane_tolerance_per_m2) * z * z
-    )
+    return depth_tolerance(z, config.plane_tolerance_m, config.plane_tolerance_per_m2)
 
 
 def planes_of(
@@ -322,12 +322,7 @@ def full_mask(
     def up(image: np.ndarray) -> np.ndarray:
         return np.repeat(np.repeat(image, step, 0), step, 1)[: y1 - y0, : x1 - x0]
 
-    z = vertex_map(
-        depth[y0:y1, x0:x1],
-        Intrinsics(
-            intrinsics.fx, intrinsics.fy, intrinsics.cx - x0, intrinsics.cy - y0, x1 - x0, y1 - y0
-        ),
-    )
+    z = vertex_map(depth[y0:y1, x0:x1], crop_intrinsics(intrinsics, (x0, y0, x1, y1)))
     tolerance = tolerance_at(z[..., 2], config)
     mask = (
         (z[..., 2] > 0) & (z[..., 2] >= up(low) - tolerance) & (z[..., 2] <= up(high) + tolerance)
@@ -359,9 +354,7 @@ def _jump(
     z: Float32[np.ndarray, "*S"], grid: Grid, config: ProposalsConfig
 ) -> Float32[np.ndarray, "*S"]:
     """Change of range (m) from one cell to the next at range ``z`` that two surfaces explain better than one."""
-    return np.asarray(
-        np.float32(_MAX_SLOPE * grid.pitch) * z + np.float32(config.plane_tolerance_per_m2) * z * z
-    )
+    return depth_step_limit(z, _MAX_SLOPE * grid.pitch, config.plane_tolerance_per_m2)
 
 
 def _connected(

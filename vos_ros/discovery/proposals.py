@@ -31,6 +31,7 @@ from vos_ros.discovery.clusters import (
 from vos_ros.discovery.planes import Flat, Plane, dense, moved
 from vos_ros.discovery.shape_completion import CompletedRegion
 from vos_ros.geometry.points import known_depth
+from vos_ros.geometry.voxels import voxel_indices, voxel_keys, with_neighbours
 from vos_ros.types import Frame, Mask, Projection, Seed
 
 _VOXEL_M = 0.025
@@ -56,9 +57,6 @@ _MAX_PLACE = 60000
 """Voxels from which a track's place grows no more."""
 _KNOWN_SIGMAS = 2.0
 """Standard deviations of where a known object appears by which its projection is widened."""
-_NEIGHBOURS = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 3), -1).reshape(-1, 3)
-_BITS = 21
-"""Bits of a voxel's coordinate: 2^21 voxels of 25 mm reach 26 km each way from the map's origin."""
 
 Voxels = Int64[np.ndarray, "V"]
 """Sorted keys of voxels of the map, each once."""
@@ -231,7 +229,7 @@ class DepthProposer:
         again = []
         for cluster in found:
             voxels = voxels_of(cluster.points, pose)
-            wide = widened(voxels)
+            wide = with_neighbours(voxels)
             candidate = next(
                 (
                     c
@@ -332,7 +330,7 @@ class DepthProposer:
             place = self._places.get(track_id, np.zeros(0, np.int64))
             seen = voxels_of(grid.vertices[(labels == label) & (owner == row)], pose)
             if len(place) < _MAX_PLACE and (not len(place) or share(seen, place) >= _ASTRAY):
-                self._places[track_id] = np.union1d(place, widened(seen))
+                self._places[track_id] = np.union1d(place, with_neighbours(seen))
 
 
 class MaskProposer:
@@ -369,12 +367,7 @@ def voxels_of(
 ) -> Voxels:
     """The map's voxels that camera-frame points (m) fall into."""
     mapped = points.astype(np.float64) @ T_map_camera[:3, :3].T + T_map_camera[:3, 3]
-    return np.unique(_key(np.floor(mapped / _VOXEL_M).astype(np.int64)))
-
-
-def widened(voxels: Voxels) -> Voxels:
-    """The voxels and their 26 neighbours each."""
-    return np.unique((voxels[:, None] + _STEPS).ravel())
+    return np.unique(voxel_keys(voxel_indices(mapped, _VOXEL_M)))
 
 
 def share(voxels: Voxels, of: Voxels) -> float:
@@ -401,14 +394,6 @@ def _same_plane(a: Plane, b: Plane, camera: Float64[np.ndarray, "3"]) -> bool:
         and abs((a[:3] @ camera + a[3]) - np.sign(cosine) * (b[:3] @ camera + b[3]))
         < _SAME_PLANE[1]
     )
-
-
-def _key(cells: Int64[np.ndarray, "*S 3"]) -> Int64[np.ndarray, "*S"]:
-    """Keys add up as coordinates do."""
-    return np.asarray((cells[..., 0] << 2 * _BITS) + (cells[..., 1] << _BITS) + cells[..., 2])
-
-
-_STEPS = _key(_NEIGHBOURS)
 
 
 def _known(

@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float32, Float64
 from scipy.spatial import cKDTree
 
 from vos_ros.config import MappingConfig
+from vos_ros.geometry.camera import pixels_hit
+from vos_ros.geometry.uncertainty import depth_tolerance
+from vos_ros.geometry.voxels import first_in_each_voxel
 from vos_ros.mapping.lift import lift
 from vos_ros.types import Frame, MapObject
 
@@ -75,9 +78,7 @@ class ShapeCompletion:
                 part.mask, frame.depth, T_map_camera, frame.intrinsics, config, liftable=liftable
             )
             points = np.concatenate([self._parts.get(part.object_id, points[:0]), points])
-            _, first = np.unique(
-                np.floor(points / _SPACING_M).astype(np.int64), axis=0, return_index=True
-            )
+            _, first = first_in_each_voxel(points, _SPACING_M)
             self._set(part.object_id, points[first[:: max(1, -(-len(first) // _MOST))]])
 
     def prune_known(self, before: Mapping[int, MapObject], known: Mapping[int, MapObject]) -> None:
@@ -104,21 +105,12 @@ class ShapeCompletion:
         )  # 0 where one is unknown
         for i, part in list(self._parts.items()):
             seen = (part - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
-            z = np.maximum(seen[:, 2], config.near_m)
-            u, v = (
-                np.rint(f * seen[:, k] / z + c).astype(np.int64)
-                for k, f, c in ((0, camera.fx, camera.cx), (1, camera.fy, camera.cy))
-            )
-            inside = (
-                (seen[:, 2] > config.near_m)
-                & (u >= 0)
-                & (u < camera.width)
-                & (v >= 0)
-                & (v < camera.height)
-            )
+            inside, u, v = pixels_hit(seen, camera, config.near_m)
+            z = seen[inside, 2]
             free = np.zeros(len(part), bool)
-            tolerance = config.depth_tolerance_m + config.depth_tolerance_per_m2 * z[inside] ** 2
-            free[inside] = nearest[v[inside], u[inside]] > z[inside] + tolerance
+            free[inside] = nearest[v, u] > z + depth_tolerance(
+                z, config.depth_tolerance_m, config.depth_tolerance_per_m2
+            )
             if free.any():
                 self._set(i, part[~free])
 

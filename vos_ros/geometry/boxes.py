@@ -6,22 +6,27 @@ import numpy as np
 from jaxtyping import Bool, Integer
 from scipy.ndimage import find_objects
 
-_FEW = 31
-"""Up to so many labels, a bit for each is the fastest."""
+_MAX_BIT_LABELS = 31
+"""Most labels for which one bit each is the fastest: they fit a uint32."""
 
 
 def boxes_of(
     labels: Integer[np.ndarray, "H W"], highest: int
 ) -> dict[int, tuple[int, int, int, int]]:
-    """label -> x0 y0 x1 y1 (px, exclusive upper corner) of the values 1..highest that occur; one pass, whatever their number. Values are
-    at least 0."""
-    if highest > _FEW or not labels.size:
+    """Find the box x0 y0 x1 y1 (px, exclusive upper corner) of each label 1..highest that occurs.
+
+    One pass, whatever their number. Values are at least 0.
+
+    >>> boxes_of(np.array([[0, 2, 2], [0, 2, 0]]), 2)
+    {2: (1, 0, 3, 2)}
+    """
+    if highest > _MAX_BIT_LABELS or not labels.size:
         return {
             v: (s[1].start, s[0].start, s[1].stop, s[0].stop)
             for v, s in enumerate(find_objects(labels, highest), start=1)
             if s
         }
-    # a bit per label: which of them occur in each line
+    # One bit per label: which of them occur in each line.
     kind = np.min_scalar_type(2**highest).type
     bits = np.left_shift(
         kind(1),
@@ -36,7 +41,7 @@ def boxes_of(
 
 
 def _span(there: Bool[np.ndarray, "V n"]) -> tuple[list[int], list[int]]:
-    """First true of each row and one past the last; 0 and 0 where there is none."""
+    """Find the first true of each row and one past the last; 0 and 0 where there is none."""
     none = ~there.any(1)
     first, last = there.argmax(1), there.shape[1] - there[:, ::-1].argmax(1)
     first[none] = last[none] = 0

@@ -1,4 +1,4 @@
-"""The pinhole camera: projection and its derivatives, calibration, rectification, and what an uncertain pose does to pixels.
+"""The pinhole camera: projection and its derivatives, calibration, rectification.
 
 Pixels are (x, y) with the centre of the first pixel at (0, 0).
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
 from vos_ros.geometry.se3 import hat
 from vos_ros.types import Intrinsics
@@ -18,38 +18,82 @@ from vos_ros.types import Intrinsics
 DISTORTION_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 """ROS's names of the models that can be rectified, and how many coefficients each may have."""
 _MAX_SLOPE = 1.75
-"""Half of the widest rectified view, as the tangent of its angle (60 degrees): pinhole images of more are mostly border."""
+"""Largest tangent of the angle between the optical axis and the border of a rectified view (60
+degrees): a pinhole image that is wider consists mostly of its border."""
+
+
+def pixel_coordinates(
+    x_over_z: Float[np.ndarray, "*S"], y_over_z: Float[np.ndarray, "*S"], intrinsics: Intrinsics
+) -> tuple[Float[np.ndarray, "*S"], Float[np.ndarray, "*S"]]:
+    """Convert normalized image coordinates to pixels: u = fx x/z + cx, v = fy y/z + cy.
+
+    Distortion is not applied. The dtype of the coordinates is kept.
+
+    >>> camera = Intrinsics(100.0, 200.0, 32.0, 24.0, 64, 48)
+    >>> pixel_coordinates(np.array([0.25]), np.array([0.05]), camera)
+    (array([57.]), array([34.]))
+    """
+    return x_over_z * intrinsics.fx + intrinsics.cx, y_over_z * intrinsics.fy + intrinsics.cy
 
 
 def project(points: Float[np.ndarray, "N 3"], intrinsics: Intrinsics) -> Float64[np.ndarray, "N 2"]:
-    """Pixels of camera-frame points (m), distortion not applied; NaN for points that are not in front of the camera."""
+    """Project camera-frame points (m) to pixels; NaN for points that are not in front.
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> project(np.array([[0.2, -0.1, 2.0], [0.0, 0.0, -1.0]]), camera)
+    array([[42., 19.],
+           [nan, nan]])
+    """
     p = np.asarray(points, np.float64)
     z = np.where(p[:, 2] > 0, p[:, 2], np.nan)
-    return np.stack(
-        [p[:, 0] / z * intrinsics.fx + intrinsics.cx, p[:, 1] / z * intrinsics.fy + intrinsics.cy],
-        axis=1,
-    )
+    return np.stack(pixel_coordinates(p[:, 0] / z, p[:, 1] / z, intrinsics), axis=1)
+
+
+def pixels_hit(
+    points: Float[np.ndarray, "N 3"], intrinsics: Intrinsics, near_m: float
+) -> tuple[Int64[np.ndarray, "P"], Int64[np.ndarray, "P"], Int64[np.ndarray, "P"]]:
+    """Find which camera-frame points (m) fall on the image, and on which pixel.
+
+    Returns the rows of the points that lie farther than ``near_m`` and on the image, and the column
+    and the row of the pixel of each.
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> rows, x, y = pixels_hit(np.array([[9.0, 0, 2], [0.2, -0.1, 2]]), camera, 0.05)
+    >>> rows.tolist(), x.tolist(), y.tolist()
+    ([1], [42], [19])
+    """
+    front = np.flatnonzero(points[:, 2] > near_m)
+    x, y, z = points[front].T
+    u, v = (np.rint(p).astype(np.int64) for p in pixel_coordinates(x / z, y / z, intrinsics))
+    on = (u >= 0) & (u < intrinsics.width) & (v >= 0) & (v < intrinsics.height)
+    return front[on], u[on], v[on]
 
 
 def unproject(
-    pixels: Float[np.ndarray, "N 2"], depth: Float[np.ndarray, "N"], intrinsics: Intrinsics
-) -> Float64[np.ndarray, "N 3"]:
-    """Camera-frame points (m) at depth z (m) behind pixels; inverse of ``project``."""
+    pixels: Float[np.ndarray, "*S 2"], depth: Float[np.ndarray, "*S"], intrinsics: Intrinsics
+) -> Float64[np.ndarray, "*S 3"]:
+    """Lift pixels to camera-frame points (m) at depth z (m); the inverse of ``project``.
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> unproject(np.array([[42.0, 19.0]]), np.array([2.0]), camera)
+    array([[ 0.2, -0.1,  2. ]])
+    """
     uv, z = np.asarray(pixels, np.float64), np.asarray(depth, np.float64)
-    return np.stack(
-        [
-            (uv[:, 0] - intrinsics.cx) / intrinsics.fx * z,
-            (uv[:, 1] - intrinsics.cy) / intrinsics.fy * z,
-            z,
-        ],
-        axis=1,
-    )
+    x = (uv[..., 0] - intrinsics.cx) / intrinsics.fx * z
+    y = (uv[..., 1] - intrinsics.cy) / intrinsics.fy * z
+    return np.stack([x, y, z], axis=-1)
 
 
 def project_jacobian(
     points: Float[np.ndarray, "N 3"], intrinsics: Intrinsics
 ) -> Float64[np.ndarray, "N 2 3"]:
-    """Derivative of ``project`` by the camera-frame point, px/m; NaN for points that are not in front of the camera."""
+    """Differentiate ``project`` by the camera-frame point, px/m; NaN where it is not in front.
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> project_jacobian(np.array([[0.2, 0.0, 2.0]]), camera)[0] + 0.0
+    array([[50.,  0., -5.],
+           [ 0., 50.,  0.]])
+    """
     p = np.asarray(points, np.float64)
     z = np.where(p[:, 2] > 0, p[:, 2], np.nan)
     J = np.zeros((len(p), 2, 3))
@@ -65,8 +109,22 @@ def pixel_covariance(
     intrinsics: Intrinsics,
     pose_cov: Float64[np.ndarray, "6 6"],
 ) -> Float64[np.ndarray, "N 2 2"]:
-    """Covariance (px^2) of the projections of map points under the covariance of the camera pose (convention of ``Frame.pose_cov``),
-    to first order; NaN for points that are not in front of the camera."""
+    """Compute the covariance (px^2) of the projections of map points under an uncertain pose.
+
+    To first order; NaN for points that are not in front of the camera.
+
+    Args:
+        points_map: in the map frame, m.
+        T_map_camera: the camera's pose.
+        intrinsics: of the camera.
+        pose_cov: covariance of the pose (convention of ``Frame.pose_cov``).
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> turn = np.diag([0.0, 0.0, 0.0, 0.0, 0.01**2, 0.0])  # 0.01 rad about y
+    >>> pixel_covariance(np.array([[0.0, 0.0, 5.0]]), np.eye(4), camera, turn)[0].round(9)
+    array([[1., 0.],
+           [0., 0.]])
+    """
     J = motion_jacobian(points_map, T_map_camera, intrinsics)
     return np.asarray(J @ pose_cov @ J.transpose(0, 2, 1))
 
@@ -76,8 +134,14 @@ def motion_jacobian(
     T_map_camera: Float64[np.ndarray, "4 4"],
     intrinsics: Intrinsics,
 ) -> Float64[np.ndarray, "N 2 6"]:
-    """How the projections of map points (px) move with a small motion of the camera (convention of ``Frame.pose_cov``); NaN for points
-    that are not in front of the camera."""
+    """Differentiate the projections of map points (px) by a small motion of the camera.
+
+    The motion has the convention of ``Frame.pose_cov``. NaN for points that are not in front.
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> motion_jacobian(np.array([[0.0, 0.0, 5.0]]), np.eye(4), camera)[0, 0] + 0.0
+    array([ -20.,    0.,    0.,    0., -100.,    0.])
+    """
     R, t = T_map_camera[:3, :3], T_map_camera[:3, 3]
     ray = np.asarray(points_map, np.float64) - t
     # p_camera = R^T Exp(-delta_rotation) (p - t - delta_position)
@@ -85,33 +149,13 @@ def motion_jacobian(
     return np.asarray(project_jacobian(ray @ R, intrinsics) @ motion)
 
 
-def scale_intrinsics(intrinsics: Intrinsics, x: float, y: float | None = None) -> Intrinsics:
-    """The camera of the image resized by the factors ``x`` and ``y`` (``x`` where not given), its size rounded to whole pixels.
-
-    Raises ValueError where a factor is not positive or leaves no pixel.
-    """
-    y = x if y is None else y
-    width, height = (
-        (round(intrinsics.width * x), round(intrinsics.height * y)) if x > 0 and y > 0 else (0, 0)
-    )
-    if width < 1 or height < 1:
-        raise ValueError(
-            f"an image of {intrinsics.width}x{intrinsics.height} px scaled by {x:g}, {y:g} has no pixels: wanted larger"
-            " factors"
-        )
-    return replace(
-        intrinsics,
-        fx=intrinsics.fx * x,
-        fy=intrinsics.fy * y,
-        cx=(intrinsics.cx + 0.5) * x - 0.5,
-        cy=(intrinsics.cy + 0.5) * y - 0.5,
-        width=width,
-        height=height,
-    )
-
-
 def crop_intrinsics(intrinsics: Intrinsics, roi: tuple[int, int, int, int]) -> Intrinsics:
-    """The camera of the part x0 y0 x1 y1 (px, exclusive upper corner) of the image."""
+    """Return the camera of the part x0 y0 x1 y1 (px, exclusive upper corner) of the image.
+
+    >>> crop = crop_intrinsics(Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48), (10, 4, 30, 44))
+    >>> crop.cx, crop.cy, crop.width, crop.height
+    (22.0, 20.0, 20, 40)
+    """
     x0, y0, x1, y1 = roi
     return replace(
         intrinsics, cx=intrinsics.cx - x0, cy=intrinsics.cy - y0, width=x1 - x0, height=y1 - y0
@@ -128,20 +172,36 @@ def calibrated(
     binning: tuple[int, int] = (1, 1),
     roi: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Intrinsics:
-    """Intrinsics from the fields of a sensor_msgs/CameraInfo: K row by row, size of the full sensor, D and its model; binning
-    (0 is 1) and region of interest (x_offset, y_offset, width, height; no size: all of it) applied as the driver applied them.
+    """Make the intrinsics from the fields of a sensor_msgs/CameraInfo.
 
-    Raises ValueError where K is zero (an uncalibrated camera), not finite, skewed or without an image size, where the model is not one of
-    ``DISTORTION_MODELS``, and where the coefficients don't fit it. Coefficients that are all zero are no distortion, whatever the
-    model, but for ``equidistant``, which is a fisheye all the same.
+    Coefficients that are all zero are no distortion, whatever the model, but for ``equidistant``,
+    which is a fisheye all the same.
+
+    Args:
+        k: K row by row, px.
+        width: of the full sensor, px.
+        height: of the full sensor, px.
+        distortion_model: ROS's name of the model.
+        distortion: D.
+        binning: of x and y, as the driver applied it; 0 is 1.
+        roi: region of interest (x_offset, y_offset, width, height), px; no size: all of it.
+
+    Raises ValueError: K is zero (an uncalibrated camera), not finite or skewed, there is no image
+    size, the model is not one of ``DISTORTION_MODELS``, or the coefficients don't fit it.
+
+    >>> K = [100.0, 0, 32.0, 0, 100.0, 24.0, 0, 0, 1]
+    >>> half = calibrated(K, 64, 48, binning=(2, 2))
+    >>> half.fx, half.cx, half.width
+    (50.0, 15.75, 32)
     """
     K = np.asarray(k, np.float64).reshape(-1)
     if K.size != 9 or not np.isfinite(K).all():
         raise ValueError(f"camera_info: K is {K.tolist()}; wanted 9 finite numbers")
     if K[0] <= 0.0 or K[4] <= 0.0:
         raise ValueError(
-            f"camera_info holds no calibration: focal lengths in K are {K[0]:g} and {K[4]:g}, wanted > 0. Calibrate the camera"
-            " (camera_calibration) or publish the camera_info that belongs to the image"
+            f"camera_info holds no calibration: focal lengths in K are {K[0]:g} and {K[4]:g},"
+            " wanted > 0. Calibrate the camera (camera_calibration) or publish the camera_info"
+            " that belongs to the image"
         )
     if abs(K[1]) > 1e-6 * K[0]:
         raise ValueError(
@@ -168,19 +228,28 @@ def calibrated(
 
 
 def check_distortion(intrinsics: Intrinsics) -> Intrinsics:
-    """The same intrinsics where the distortion can be rectified (or there is none); ValueError otherwise."""
+    """Return the same intrinsics where the distortion can be rectified, or there is none.
+
+    Raises ValueError: the model is unknown, or the coefficients don't fit it.
+
+    >>> check_distortion(Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48, "kannala", (0.1,)))
+    Traceback (most recent call last):
+    ...
+    ValueError: distortion model 'kannala' is unknown: wanted one of ...
+    """
     model, D = intrinsics.distortion_model, intrinsics.distortion
     if not model and not any(D):
         return intrinsics
     if model not in DISTORTION_MODELS:
         raise ValueError(
-            f"distortion model {model!r} is unknown: wanted one of {', '.join(DISTORTION_MODELS)}, or an image rectified"
-            " before (image_proc) with zero distortion"
+            f"distortion model {model!r} is unknown: wanted one of {', '.join(DISTORTION_MODELS)},"
+            " or an image rectified before (image_proc) with zero distortion"
         )
     wanted = DISTORTION_MODELS[model]
     if len(D) not in wanted and not (model == "equidistant" and not D):
         raise ValueError(
-            f"distortion model {model}: got {len(D)} coefficients, wanted {' or '.join(map(str, wanted))}"
+            f"distortion model {model}: got {len(D)} coefficients,"
+            f" wanted {' or '.join(map(str, wanted))}"
         )
     if not np.isfinite(D).all():
         raise ValueError(f"distortion model {model}: coefficients {D} are not all finite")
@@ -188,11 +257,14 @@ def check_distortion(intrinsics: Intrinsics) -> Intrinsics:
 
 
 class Rectifier:
-    """Takes lens distortion out of images of one camera; the maps are made once.
+    """Take lens distortion out of images of one camera; the maps are made once.
 
-    ``source`` is the camera as it is, ``intrinsics`` that of the rectified images: of the same size, without distortion, zoomed so that
-    every pixel has a source. A camera without distortion passes images through untouched, without a copy.
-    Raises ValueError for a model that is not known, coefficients that don't fit it or can't be inverted over the image.
+    ``source`` is the camera as it is, ``intrinsics`` that of the rectified images: of the same
+    size, without distortion, zoomed so that every pixel has a source. A camera without distortion
+    passes images through untouched, without a copy.
+
+    Raises ValueError: the model is not known, the coefficients don't fit it, or they can't be
+    inverted over the image.
     """
 
     def __init__(self, intrinsics: Intrinsics) -> None:
@@ -218,7 +290,10 @@ class Rectifier:
         self._nearest = cv2.convertMaps(xy[0], xy[1], cv2.CV_16SC2, nninterpolation=True)
 
     def image(self, rgb: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The image without distortion, interpolated bilinearly. ValueError where its size is not the camera's."""
+        """Undistort a colour image, interpolated bilinearly.
+
+        Raises ValueError: its size is not the camera's.
+        """
         self._check(rgb.shape)
         return (
             rgb
@@ -229,8 +304,10 @@ class Rectifier:
         )
 
     def depth(self, depth: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-        """Depth (z, m) without distortion: the nearest pixel's value, so that nothing appears between two surfaces. ValueError where
-        its size is not the camera's."""
+        """Undistort depth (z, m) by the nearest pixel: nothing appears between two surfaces.
+
+        Raises ValueError: its size is not the camera's.
+        """
         self._check(depth.shape)
         return (
             depth
@@ -241,13 +318,14 @@ class Rectifier:
     def _check(self, shape: tuple[int, ...]) -> None:
         if shape[:2] != (self.source.height, self.source.width):
             raise ValueError(
-                f"the image is {shape[1]}x{shape[0]} px, its camera_info is for {self.source.width}x{self.source.height} px:"
-                " publish the camera_info of this image"
+                f"the image is {shape[1]}x{shape[0]} px, its camera_info is for"
+                f" {self.source.width}x{self.source.height} px: publish the camera_info of this"
+                " image"
             )
 
 
 def _undistorted_camera(source: Intrinsics, D: Float64[np.ndarray, "D"]) -> Intrinsics:
-    """The pinhole camera of the same size whose view is the largest upright rectangle inside the undistorted image."""
+    """Return the pinhole camera of the same size with the largest upright view of the image."""
     w, h = source.width, source.height
     x, y = np.linspace(0.0, w - 1.0, 33), np.linspace(0.0, h - 1.0, 33)
     edges = [
@@ -266,8 +344,8 @@ def _undistorted_camera(source: Intrinsics, D: Float64[np.ndarray, "D"]) -> Intr
         np.isfinite(rays).all() and miss * max(source.fx, source.fy) < 0.5 and (upper > lower).all()
     ):
         raise ValueError(
-            f"distortion model {source.distortion_model} with coefficients {source.distortion} cannot be inverted over the"
-            f" image of {w}x{h} px: check the calibration"
+            f"distortion model {source.distortion_model} with coefficients {source.distortion}"
+            f" cannot be inverted over the image of {w}x{h} px: check the calibration"
         )
     # One zoom for both axes: pixels keep their shape.
     last = np.array([w - 1.0, h - 1.0])
@@ -281,7 +359,11 @@ def _undistorted_camera(source: Intrinsics, D: Float64[np.ndarray, "D"]) -> Intr
 def _undistort_polynomial(
     distorted: Float64[np.ndarray, "P 2"], D: Float64[np.ndarray, "D"]
 ) -> tuple[Float64[np.ndarray, "P 2"], float]:
-    """Slopes of rays that plumb_bob or rational_polynomial moves to ``distorted``, and the largest miss."""
+    """Invert plumb_bob or rational_polynomial: the slopes of the rays, and the largest miss.
+
+    As cv2.undistortPoints does, whose stopping rule has another name in OpenCV 4 than in 5, and
+    which says nothing of what it missed.
+    """
     rays, zero, ones = distorted, np.zeros(3), np.ones((len(distorted), 1))
     for _ in range(100):
         moved = cv2.projectPoints(np.concatenate([rays, ones], axis=1), zero, zero, np.eye(3), D)[
@@ -295,7 +377,11 @@ def _undistort_polynomial(
 def _undistort_equidistant(
     distorted: Float64[np.ndarray, "P 2"], D: Float64[np.ndarray, "4"]
 ) -> tuple[Float64[np.ndarray, "P 2"], float]:
-    """Slopes of rays that equidistant moves to ``distorted``, and the largest miss (rad) of those within the rectified view."""
+    """Invert equidistant by Newton's method: the slopes of the rays, and the largest miss (rad).
+
+    The miss is that of the rays within the rectified view. cv2.fisheye.undistortPoints cuts the
+    distorted angle off at 90 degrees, which lenses of a wider view exceed.
+    """
     radius = np.linalg.norm(distorted, axis=1)
     powers = np.array([3, 5, 7, 9])
     angle = radius

@@ -12,7 +12,13 @@ MAD_TO_SIGMA = 1.4826
 
 
 def known_depth(depth: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-    """``depth`` with 0 (unknown) for everything that is no measurement: NaN, infinite, negative."""
+    """Replace what is no measurement (NaN, infinite, negative) by 0, which means unknown.
+
+    The same array where there is nothing to replace.
+
+    >>> known_depth(np.array([[1.5, np.nan, -2.0, np.inf]], np.float32))
+    array([[1.5, 0. , 0. , 0. ]], dtype=float32)
+    """
     with np.errstate(invalid="ignore"):
         good = np.isfinite(depth) & (depth > 0)
     return (
@@ -23,7 +29,14 @@ def known_depth(depth: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]
 def vertex_map(
     depth: Float32[np.ndarray, "H W"], intrinsics: Intrinsics, *, step: int = 1
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Points in the camera frame, m, of every ``step``-th pixel each way, the first at ``step // 2``; 0 0 0 where unknown."""
+    """Lift every ``step``-th pixel each way, the first at ``step // 2``, to the camera frame, m.
+
+    0 0 0 where the depth (m) is unknown.
+
+    >>> camera = Intrinsics(100.0, 100.0, 2.0, 2.0, 4, 4)
+    >>> vertex_map(np.full((4, 4), 2.0, np.float32), camera, step=2)[1, 0].round(6)
+    array([-0.02,  0.02,  2.  ], dtype=float32)
+    """
     first = step // 2
     z = known_depth(depth[first::step, first::step])
     x = (
@@ -42,9 +55,16 @@ def vertex_map(
 def normal_map(
     vertices: Float32[np.ndarray, "h w 3"], *, max_step: float = 6.0
 ) -> Float32[np.ndarray, "h w 3"]:
-    """Unit normals, facing the camera, from central differences of a vertex map; 0 0 0 where there is none: at the image's border,
-    beside unknown pixels, and where the range changes by more than ``max_step`` times the lateral distance of the neighbours
-    (an edge between two surfaces; 6 is a surface seen at 80 degrees)."""
+    """Compute unit normals that face the camera, from central differences of a vertex map.
+
+    0 0 0 where there is none: at the image's border, next to unknown pixels, and where the range
+    changes by more than ``max_step`` times the lateral distance of the neighbours (an edge between
+    two surfaces; 6 is a surface seen at 80 degrees).
+
+    >>> camera = Intrinsics(100.0, 100.0, 1.0, 1.0, 3, 3)
+    >>> normal_map(vertex_map(np.full((3, 3), 2.0, np.float32), camera))[1, 1] + 0.0
+    array([ 0.,  0., -1.], dtype=float32)
+    """
     out = np.zeros_like(vertices)
     if vertices.shape[0] < 3 or vertices.shape[1] < 3:
         return out
@@ -77,7 +97,20 @@ def lift_at(
     T_map_camera: Float64[np.ndarray, "4 4"],
     intrinsics: Intrinsics,
 ) -> Float32[np.ndarray, "P 3"]:
-    """Map-frame points, m, of pixels (x, y) with depth z (m)."""
+    """Lift pixels with measured depth to the map frame.
+
+    Args:
+        x: columns, px.
+        y: rows, px.
+        z: depth, m.
+        T_map_camera: the camera's pose.
+        intrinsics: of the camera.
+
+    >>> camera = Intrinsics(100.0, 100.0, 32.0, 24.0, 64, 48)
+    >>> one = np.array([42]), np.array([24]), np.array([2.0], np.float32)
+    >>> lift_at(*one, np.eye(4), camera).round(6)
+    array([[0.2, 0. , 2. ]], dtype=float32)
+    """
     cam = np.empty((3, len(z)))
     np.multiply((x - intrinsics.cx) / intrinsics.fx, z, out=cam[0])
     np.multiply((y - intrinsics.cy) / intrinsics.fy, z, out=cam[1])

@@ -1,12 +1,14 @@
 """Rigid motions as 4x4 matrices, float64.
 
-Two kinds of small motion are in use here, told apart by name:
+``T_a_b`` maps coordinates of frame b to frame a. A small motion is a *pose error* delta = (dx dy dz
+m, rotation vector rad), both along the fixed axes of the parent frame, the rotation about the
+body's own origin: ``perturb`` and ``difference``. ROS PoseWithCovariance and ``Frame.pose_cov``
+use the same: t' = t + delta[:3], R' = Exp(delta[3:]) R. Turning the camera in place doesn't move
+it, so position and rotation errors that are independent stay independent, wherever the map's
+origin lies. (A twist of the Lie algebra would turn about the origin of the map.)
 
-- *twist* xi = (rho x y z m, phi x y z rad), the Lie algebra of SE(3): ``exp``, ``log``, ``adjoint``, ``interpolate``.
-- *pose error* delta = (dx dy dz m, rotation vector rad), both along the fixed axes of the parent frame, the rotation about the
-  body's own origin: ``perturb``, ``difference``. This is what ROS PoseWithCovariance and ``Frame.pose_cov`` speak of:
-  t' = t + delta[:3], R' = Exp(delta[3:]) R. Turning the camera in place doesn't move it, so position and rotation errors
-  that are independent stay independent, wherever the map's origin lies (a twist would turn about the origin of the map).
+scipy's Rotation computes the same conversions, but rounds differently: the last bits of every pose
+would change. Its calls also cost two to three times as much for a single pose, as TF needs it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,17 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-_SMALL = 1e-6
-"""Angle in rad under which series replace the closed forms; their error there is below float64's resolution."""
+_SERIES_BELOW_RAD = 1e-6
+"""Smaller angles use the first term of the series: its error there is below float64's resolution.
+"""
 
 
 def hat(v: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 3 3"]:
-    """The matrix whose product with w is the cross product v x w."""
+    """Make the matrix whose product with w is the cross product v x w.
+
+    >>> hat(np.array([1.0, 2.0, 3.0])) @ [0.0, 0.0, 1.0]
+    array([ 2., -1.,  0.])
+    """
     v = np.asarray(v, np.float64)
     W = np.zeros((*v.shape, 3))
     W[..., 2, 1], W[..., 0, 2], W[..., 1, 0] = v[..., 0], v[..., 1], v[..., 2]
@@ -27,57 +34,49 @@ def hat(v: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 3 3"]:
 
 
 def so3_exp(phi: Float64[np.ndarray, "*B 3"]) -> Float64[np.ndarray, "*B 3 3"]:
-    """Rotation matrices of rotation vectors, rad."""
+    """Convert rotation vectors (rad) to rotation matrices (Rodrigues' formula).
+
+    >>> so3_exp(np.array([0.0, 0.0, np.pi / 2])).round(9) + 0.0
+    array([[ 0., -1.,  0.],
+           [ 1.,  0.,  0.],
+           [ 0.,  0.,  1.]])
+    """
     phi = np.asarray(phi, np.float64)
     angle = np.linalg.norm(phi, axis=-1)[..., None, None]
     W = hat(phi)
-    safe = np.maximum(angle, _SMALL)
-    # Under _SMALL sin(a)/a is 1 and (1 - cos a)/a^2 is 1/2 to float64's resolution; the half-angle form has no cancellation.
-    first = np.where(angle < _SMALL, 1.0, np.sin(safe) / safe)
-    second = np.where(angle < _SMALL, 0.5, 0.5 * (np.sin(0.5 * safe) / (0.5 * safe)) ** 2)
+    safe = np.maximum(angle, _SERIES_BELOW_RAD)
+    # (1 - cos a) / a^2 by the half angle: no cancellation near zero.
+    first = np.where(angle < _SERIES_BELOW_RAD, 1.0, np.sin(safe) / safe)
+    half_sinc = np.sin(0.5 * safe) / (0.5 * safe)
+    second = np.where(angle < _SERIES_BELOW_RAD, 0.5, 0.5 * half_sinc**2)
     return np.asarray(np.eye(3) + first * W + second * (W @ W))
 
 
 def so3_log(R: Float64[np.ndarray, "*B 3 3"]) -> Float64[np.ndarray, "*B 3"]:
-    """Rotation vectors of rotation matrices, rad, length 0..pi. At pi, where two vectors fit, either is returned."""
+    """Convert rotation matrices to rotation vectors (rad) of length 0..pi.
+
+    At pi, where two vectors fit, either is returned.
+
+    >>> so3_log(np.diag([1.0, -1.0, -1.0])).round(9) + 0.0
+    array([3.14159265, 0.        , 0.        ])
+    """
     q = quaternion_from_matrix(R)
     n = np.linalg.norm(q[..., :3], axis=-1, keepdims=True)
-    factor = np.where(n < _SMALL, 2.0, 2.0 * np.arctan2(n, q[..., 3:]) / np.maximum(n, _SMALL))
-    return np.asarray(factor * q[..., :3])
-
-
-def _left_jacobian(phi: Float64[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
-    angle = float(np.linalg.norm(phi))
-    W = hat(phi)
-    if angle < 1e-3:
-        return np.asarray(
-            np.eye(3) + (0.5 - angle**2 / 24.0) * W + (1.0 / 6.0 - angle**2 / 120.0) * (W @ W)
-        )
-    return np.asarray(
-        np.eye(3)
-        + (1.0 - np.cos(angle)) / angle**2 * W
-        + (angle - np.sin(angle)) / angle**3 * (W @ W)
-    )
-
-
-def exp(xi: Float64[np.ndarray, "6"]) -> Float64[np.ndarray, "4 4"]:
-    """Motion of a twist (rho m, phi rad)."""
-    T = np.eye(4)
-    T[:3, :3] = so3_exp(xi[3:])
-    T[:3, 3] = _left_jacobian(xi[3:]) @ xi[:3]
-    return T
-
-
-def log(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6"]:
-    """Twist (rho m, phi rad) of a motion; inverse of ``exp`` for angles below pi."""
-    phi = so3_log(T[:3, :3])
-    return np.concatenate([np.linalg.solve(_left_jacobian(phi), T[:3, 3]), phi])
+    ratio = 2.0 * np.arctan2(n, q[..., 3:]) / np.maximum(n, _SERIES_BELOW_RAD)
+    return np.asarray(np.where(n < _SERIES_BELOW_RAD, 2.0, ratio) * q[..., :3])
 
 
 def from_rt(
     R: Float64[np.ndarray, "*B 3 3"], t: Float64[np.ndarray, "*B 3"]
 ) -> Float64[np.ndarray, "*B 4 4"]:
-    """Motions of rotation matrices and translations, m."""
+    """Make motions of rotation matrices and translations (m).
+
+    >>> from_rt(np.eye(3), np.array([1.0, 2.0, 3.0]))
+    array([[1., 0., 0., 1.],
+           [0., 1., 0., 2.],
+           [0., 0., 1., 3.],
+           [0., 0., 0., 1.]])
+    """
     T = np.zeros((*R.shape[:-2], 4, 4))
     T[..., :3, :3] = R
     T[..., :3, 3] = t
@@ -86,12 +85,21 @@ def from_rt(
 
 
 def inverse(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
-    """T_b_a of a T_a_b."""
+    """Invert a motion: T_b_a of T_a_b.
+
+    >>> inverse(from_rt(np.eye(3), np.array([1.0, 2.0, 3.0])))[:3, 3]
+    array([-1., -2., -3.])
+    """
     return from_rt(T[:3, :3].T, -T[:3, :3].T @ T[:3, 3])
 
 
 def compose(*motions: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
-    """Product of motions, left to right (T_a_b, T_b_c -> T_a_c), its rotation made orthonormal again."""
+    """Multiply motions, left to right (T_a_b, T_b_c -> T_a_c), and make the rotation orthonormal.
+
+    >>> step = from_rt(np.eye(3), np.array([1.0, 0.0, 0.0]))
+    >>> compose(step, step, step)[:3, 3]
+    array([3., 0., 0.])
+    """
     T = np.eye(4)
     for m in motions:
         T = T @ m
@@ -99,23 +107,27 @@ def compose(*motions: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
 
 
 def normalize(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
-    """The motion nearest to T: its rotation replaced by the closest orthonormal matrix of determinant 1."""
+    """Replace the rotation of T by the closest orthonormal matrix of determinant 1.
+
+    >>> is_se3(normalize(np.diag([1.01, 0.99, 1.0, 1.0])))
+    True
+    """
     U, _, Vt = np.linalg.svd(T[:3, :3])
     return from_rt(U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt, T[:3, 3])
-
-
-def adjoint(T: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "6 6"]:
-    """Ad with T exp(xi) T^-1 = exp(Ad xi), twists ordered (rho, phi)."""
-    A = np.zeros((6, 6))
-    A[:3, :3] = A[3:, 3:] = T[:3, :3]
-    A[:3, 3:] = hat(T[:3, 3]) @ T[:3, :3]
-    return A
 
 
 def interpolate(
     T_a: Float64[np.ndarray, "4 4"], T_b: Float64[np.ndarray, "4 4"], s: float
 ) -> Float64[np.ndarray, "4 4"]:
-    """The pose at share s of the way from T_a (0) to T_b (1): straight line of positions, constant rate of turning."""
+    """Interpolate two poses at share s of the way from T_a (0) to T_b (1).
+
+    Positions move on a straight line, the rotation turns at a constant rate (slerp).
+
+    >>> turned = from_rt(so3_exp(np.array([0.0, 0.0, 0.8])), np.array([2.0, 0.0, 0.0]))
+    >>> middle = interpolate(np.eye(4), turned, 0.25)
+    >>> middle[:3, 3], so3_log(middle[:3, :3]).round(9) + 0.0
+    (array([0.5, 0. , 0. ]), array([0. , 0. , 0.2]))
+    """
     phi = so3_log(T_a[:3, :3].T @ T_b[:3, :3])
     return from_rt(T_a[:3, :3] @ so3_exp(s * phi), (1.0 - s) * T_a[:3, 3] + s * T_b[:3, 3])
 
@@ -123,21 +135,40 @@ def interpolate(
 def perturb(
     T: Float64[np.ndarray, "*B 4 4"], delta: Float64[np.ndarray, "*B 6"]
 ) -> Float64[np.ndarray, "*B 4 4"]:
-    """T with pose errors (m, rad; see the head of this file) added; leading dimensions broadcast."""
+    """Add pose errors (m, rad; see the head of this file) to T; leading dimensions broadcast.
+
+    >>> far_away = from_rt(np.eye(3), np.array([100.0, 0.0, 0.0]))
+    >>> perturb(far_away, np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.5]))[:3, 3]  # turned in place
+    array([100.,   0.,   1.])
+    """
     return from_rt(so3_exp(delta[..., 3:]) @ T[..., :3, :3], T[..., :3, 3] + delta[..., :3])
 
 
 def difference(
     T: Float64[np.ndarray, "*B 4 4"], T_reference: Float64[np.ndarray, "*B 4 4"]
 ) -> Float64[np.ndarray, "*B 6"]:
-    """The pose error that leads from the reference to T: ``perturb(T_reference, difference(T, T_reference))`` is T."""
+    """Compute the pose error (m, rad) that leads from the reference to T.
+
+    ``perturb(T_reference, difference(T, T_reference))`` is T.
+
+    >>> T = perturb(np.eye(4), np.array([1.0, 2.0, 3.0, 0.1, 0.0, 0.0]))
+    >>> difference(T, np.eye(4)).round(9) + 0.0
+    array([1. , 2. , 3. , 0.1, 0. , 0. ])
+    """
     turn = T[..., :3, :3] @ np.swapaxes(T_reference[..., :3, :3], -1, -2)
     return np.concatenate([T[..., :3, 3] - T_reference[..., :3, 3], so3_log(turn)], axis=-1)
 
 
 def quaternion_from_matrix(R: Float64[np.ndarray, "*B 3 3"]) -> Float64[np.ndarray, "*B 4"]:
-    """Unit quaternions x y z w (the order of ROS) of rotation matrices, w >= 0."""
-    # Bar-Itzhack: the eigenvector is the best fit where R is not quite orthonormal, and there are no cases to tell apart.
+    """Convert rotation matrices to unit quaternions x y z w (the order of ROS), w >= 0.
+
+    Bar-Itzhack 2000, "New method for extracting the quaternion from a rotation matrix": the
+    quaternion is an eigenvector. It is the best fit where R isn't quite orthonormal, and there are
+    no cases to tell apart.
+
+    >>> quaternion_from_matrix(np.eye(3)).tolist()
+    [0.0, 0.0, 0.0, 1.0]
+    """
     R = np.asarray(R, np.float64)
     K = np.empty((*R.shape[:-2], 4, 4))
     K[..., :3, :3] = R + np.swapaxes(R, -1, -2)
@@ -152,11 +183,20 @@ def quaternion_from_matrix(R: Float64[np.ndarray, "*B 3 3"]) -> Float64[np.ndarr
 
 
 def matrix_from_quaternion(q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "3 3"]:
-    """Rotation matrix of a quaternion x y z w of any length but zero (ValueError)."""
+    """Convert a quaternion x y z w of any length but zero to a rotation matrix.
+
+    Raises ValueError: its length is zero or not finite.
+
+    >>> matrix_from_quaternion(np.array([0.0, 0.0, 2.0, 2.0])).round(9) + 0.0
+    array([[ 0., -1.,  0.],
+           [ 1.,  0.,  0.],
+           [ 0.,  0.,  1.]])
+    """
     n = float(np.dot(q, q))
     if not np.isfinite(n) or n < 1e-12:
         raise ValueError(
-            f"a quaternion of length {np.sqrt(n):g} is no rotation: wanted x y z w of length 1 (identity is 0 0 0 1)"
+            f"a quaternion of length {np.sqrt(n):g} is no rotation: wanted x y z w of length 1"
+            " (identity is 0 0 0 1)"
         )
     x, y, z, w = np.asarray(q, np.float64) / np.sqrt(n)
     return np.array(
@@ -171,12 +211,22 @@ def matrix_from_quaternion(q: Float64[np.ndarray, "4"]) -> Float64[np.ndarray, "
 def from_quaternion(
     t: Float64[np.ndarray, "3"], q: Float64[np.ndarray, "4"]
 ) -> Float64[np.ndarray, "4 4"]:
-    """Motion of a translation (m) and a quaternion x y z w."""
+    """Make the motion of a translation (m) and a quaternion x y z w.
+
+    Raises ValueError: as ``matrix_from_quaternion``.
+
+    >>> from_quaternion(np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]))[0]
+    array([1., 0., 0., 1.])
+    """
     return from_rt(matrix_from_quaternion(q), np.asarray(t, np.float64))
 
 
 def is_se3(T: object, *, tolerance: float = 1e-6) -> bool:
-    """Whether T is a finite (4,4) array with an orthonormal rotation of determinant 1 and a last row 0 0 0 1."""
+    """Test whether T is a finite 4x4 array of a rotation, a translation and a last row 0 0 0 1.
+
+    >>> is_se3(np.eye(4)), is_se3(np.diag([1.0, 1.0, -1.0, 1.0])), is_se3(np.eye(3))
+    (True, False, False)
+    """
     if (
         not isinstance(T, np.ndarray)
         or T.shape != (4, 4)
@@ -193,7 +243,12 @@ def is_se3(T: object, *, tolerance: float = 1e-6) -> bool:
 
 
 def transform(T_a_b: Float64[np.ndarray, "4 4"], points_b: np.ndarray) -> np.ndarray:
-    """Points (N,3) of frame b in frame a; dtype of the points kept."""
+    """Move points (N,3) of frame b to frame a; their dtype is kept.
+
+    >>> T = from_rt(so3_exp(np.array([0.0, 0.0, np.pi / 2])), np.array([10.0, 0.0, 0.0]))
+    >>> transform(T, np.array([[1.0, 0.0, 0.0]], np.float32))
+    array([[10.,  1.,  0.]], dtype=float32)
+    """
     return np.asarray(
         points_b @ T_a_b[:3, :3].T.astype(points_b.dtype) + T_a_b[:3, 3].astype(points_b.dtype)
     )

@@ -20,7 +20,9 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry import se3
+from vos_ros.geometry.camera import pixel_coordinates
 from vos_ros.geometry.points import normal_map, vertex_map
+from vos_ros.geometry.uncertainty import depth_tolerance, position_sigma, rotation_sigma
 from vos_ros.types import Intrinsics, MapObject
 
 _GRID_COLUMNS = 160
@@ -183,10 +185,7 @@ def _visible_points(
     points = (np.concatenate(kept) - T_map_camera[:3, 3]).astype(np.float32)
     x, y, z = (points @ T_map_camera[:3, i].astype(np.float32) for i in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
-        u, v = (
-            x / z * np.float32(intrinsics.fx) + np.float32(intrinsics.cx),
-            y / z * np.float32(intrinsics.fy) + np.float32(intrinsics.cy),
-        )
+        u, v = pixel_coordinates(x / z, y / z, intrinsics)
         w, h = intrinsics.width, intrinsics.height
         margin = 0.15 * w
         near = (
@@ -209,7 +208,9 @@ def _visible_points(
     np.minimum.at(nearest, flat, z[index])
     around = cv2.erode(nearest.reshape(rows, columns), np.ones((3, 3), np.uint8)).ravel()
     # One point per cell, and none that shows between the sparse samples of a nearer surface.
-    tolerance = 2.0 * (config.depth_tolerance_m + config.depth_tolerance_per_m2 * z[index] ** 2)
+    tolerance = 2.0 * depth_tolerance(
+        z[index], config.depth_tolerance_m, config.depth_tolerance_per_m2
+    )
     index = index[(z[index] == nearest[flat]) & (z[index] < around[flat] + tolerance)]
     return np.asarray(points[_fair_share(owner, index, _MAX_POINTS)])
 
@@ -246,17 +247,19 @@ class _Reading:
         self.vertices, self.normals = vertices.reshape(-1, 3), normals.reshape(-1, 3)
         self.z = np.ascontiguousarray(self.vertices[:, 2])
         self.has_normal = self.normals[:, 2] != 0
-        self.focal = np.array([intrinsics.fx, intrinsics.fy], np.float32) / step
-        self.centre = (np.array([intrinsics.cx, intrinsics.cy], np.float32) - step // 2) / step
+        focal = np.array([intrinsics.fx, intrinsics.fy], np.float32) / step
+        centre = (np.array([intrinsics.cx, intrinsics.cy], np.float32) - step // 2) / step
+        (fx, fy), (cx, cy) = focal.tolist(), centre.tolist()
+        self.camera = Intrinsics(fx, fy, cx, cy, self.columns, self.rows)
         self.near = np.float32(config.near_m)
         self.tolerance_m, self.tolerance_per_m2 = (
-            np.float32(config.depth_tolerance_m),
-            np.float32(config.depth_tolerance_per_m2),
+            config.depth_tolerance_m,
+            config.depth_tolerance_per_m2,
         )
 
     def tolerance(self, z: np.ndarray) -> np.ndarray:
         """Largest difference of range that is still agreement, m."""
-        return np.asarray(self.tolerance_m + self.tolerance_per_m2 * z * z)
+        return depth_tolerance(z, self.tolerance_m, self.tolerance_per_m2)
 
     def look_up(
         self, poses: Float64[np.ndarray, "K 4 4"], points: Float32[np.ndarray, "P 3"]
@@ -269,8 +272,8 @@ class _Reading:
         z = camera[..., 2]
         inside = z > self.near
         inverse = 1.0 / np.where(inside, z, np.float32(1))
-        u = np.rint(camera[..., 0] * inverse * self.focal[0] + self.centre[0])
-        v = np.rint(camera[..., 1] * inverse * self.focal[1] + self.centre[1])
+        slopes = camera[..., 0] * inverse, camera[..., 1] * inverse
+        u, v = map(np.rint, pixel_coordinates(*slopes, self.camera))
         inside &= (u >= 0) & (u < self.columns) & (v >= 0) & (v < self.rows)
         return camera, inside, np.where(inside, v * self.columns + u, 0).astype(np.int64)
 
@@ -369,11 +372,8 @@ def _search(
     values, vectors = np.linalg.eigh(0.5 * (pose_cov + pose_cov.T))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     ranges = float(np.median(points @ prior[0, :3, 2].astype(np.float32)))
-    spread_m, spread_rad = (
-        np.sqrt(np.trace(pose_cov[:3, :3]) / 3.0),
-        np.sqrt(np.trace(pose_cov[3:, 3:]) / 3.0),
-    )
-    if intrinsics.fx * (spread_m / max(ranges, 0.1) + spread_rad) < _BASIN_PX:
+    spread = position_sigma(pose_cov) / max(ranges, 0.1) + rotation_sigma(pose_cov)
+    if intrinsics.fx * spread < _BASIN_PX:
         return problem.refine(prior, some, _MIDDLE)
     few, sparse = (points[:: max(1, len(points) // n)] for n in (_FEW_POINTS, _FEW_POINTS // 2))
     poses, posterior = prior[:0], np.zeros((0, 6, 6))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 import cv2
@@ -12,7 +11,9 @@ from jaxtyping import Bool, Float32, Float64, Int16, UInt8, UInt16
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.boxes import boxes_of
+from vos_ros.geometry.camera import crop_intrinsics
 from vos_ros.geometry.points import MAD_TO_SIGMA, known_depth, lift_at
+from vos_ros.geometry.uncertainty import depth_step_limit, depth_tolerance
 from vos_ros.types import Intrinsics
 
 _MAX_SLOPE = 6.0
@@ -74,7 +75,7 @@ def lift_labels(
         max(y1 for _, _, _, y1 in boxes.values()) + 1,
     )
     labels, z = labels[top:bottom], depth[top:bottom]
-    crop = replace(intrinsics, cy=intrinsics.cy - top, height=len(z))
+    crop = crop_intrinsics(intrinsics, (0, top, intrinsics.width, top + len(z)))
     good = liftable_pixels(z, crop, config) if liftable is None else liftable[top:bottom]
     deep, measured = (_within(labels, config.edge_px) * good).ravel(), z.ravel()
     places, ranges, found = [], [], {}
@@ -114,7 +115,7 @@ def _near_median(ranges: Float32[np.ndarray, "P"], config: MappingConfig) -> Boo
     # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
     limit = max(
         _OUTLIER_SIGMAS * MAD_TO_SIGMA * spread,
-        config.depth_tolerance_m + config.depth_tolerance_per_m2 * float(median) ** 2,
+        depth_tolerance(float(median), config.depth_tolerance_m, config.depth_tolerance_per_m2),
     )
     return np.asarray(np.abs(ranges - median) <= limit)
 
@@ -138,10 +139,7 @@ def _beside_jump(
         a = z[:-1] if axis == 0 else z[:, :-1]
         b = z[1:] if axis == 0 else z[:, 1:]
         nearer = np.minimum(a, b)
-        allowed = (
-            np.float32(_MAX_SLOPE / focal) * nearer
-            + np.float32(config.depth_tolerance_per_m2) * nearer * nearer
-        )
+        allowed = depth_step_limit(nearer, _MAX_SLOPE / focal, config.depth_tolerance_per_m2)
         cut = (nearer > 0) & (np.abs(a - b) > allowed)
         if axis == 0:
             jump[:-1] |= cut

@@ -1,4 +1,4 @@
-"""Ray casting of objects that come as triangle meshes. The one file of the product that imports open3d, and only when it is called."""
+"""Objects given as triangle meshes, ray cast. open3d is imported only when a mesh is rendered."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from jaxtyping import Float32, Float64
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.camera import project
-from vos_ros.mapping.render import EMPTY, Crop, splat
+from vos_ros.mapping.splat import EMPTY, Crop, splat
 from vos_ros.types import Intrinsics, MapObject
 
-_WIDE = 3.0
+_WIDE_VIEW_SCALE = 3.0
 """The silhouette outside the image is measured in a view this many times as wide and high."""
-_WIDE_COLUMNS = 192
+_MAX_WIDE_RAYS = 192
+"""Most rays along each side of the wide view: a share needs no finer grid."""
 
 
 def cast(
@@ -26,10 +27,18 @@ def cast(
     intrinsics: Intrinsics,
     config: MappingConfig,
 ) -> Iterator[Crop]:
-    """The objects' crops by ray casting; objects off the image are left out.
+    """Render objects by ray casting their meshes; objects off the image are left out.
 
-    Where open3d is not installed, objects that have points too are splatted instead, with one warning; ImportError where an object has
-    nothing but its mesh.
+    Where open3d is not installed, objects that have points too are splatted instead, with one
+    warning.
+
+    Args:
+        objects: to render, all with a mesh.
+        T_map_camera: the camera's pose.
+        intrinsics: of the camera.
+        config: near and far plane.
+
+    Raises ImportError: open3d is missing, and an object has nothing but its mesh.
     """
     try:
         import open3d as o3d
@@ -37,11 +46,13 @@ def cast(
         bare = [o.id for o in objects if len(o.points) == 0]
         if bare:
             raise ImportError(
-                f"map objects {bare} come as meshes without points, and ray casting needs open3d, which is not installed:"
-                " pip install open3d-cpu, or let the mapper send surface points"
+                f"map objects {bare} come as meshes without points, and ray casting needs open3d,"
+                " which is not installed: pip install open3d-cpu, or let the mapper send surface"
+                " points"
             ) from e
         warnings.warn(
-            "open3d is not installed: map objects that come as meshes are drawn from their points (pip install open3d-cpu)",
+            "open3d is not installed: map objects that come as meshes are drawn from their points"
+            " (pip install open3d-cpu)",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -52,7 +63,7 @@ def cast(
         if len(o.mesh.triangles) == 0:
             yield from splat([o], T_map_camera, intrinsics, config)
             continue
-        # Relative to the camera before float32 arithmetic: maps may lie kilometres from their origin.
+        # Relative to the camera before float32 arithmetic: maps may lie far from their origin.
         camera = (o.mesh.vertices.astype(np.float64) - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
         if float(camera[:, 2].max()) <= config.near_m:
             continue
@@ -78,13 +89,16 @@ def cast(
         )
         outside = _share_outside(scene, camera, intrinsics, config) if touches else 0.0
         hit_depth = np.ascontiguousarray(depth[top:bottom, left:right])
-        yield Crop(o.id, tight, hit_depth, hit_depth, outside)
+        yield Crop(object_id=o.id, roi=tight, depth=hit_depth, nearest=hit_depth, truncated=outside)
 
 
 def _bounds(
     camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig
 ) -> tuple[int, int, int, int] | None:
-    """The part of the image that the mesh may touch; all of it where some vertex lies behind the near plane."""
+    """Find the part of the image that the mesh may touch.
+
+    It is all of it where some vertex lies behind the near plane.
+    """
     w, h = intrinsics.width, intrinsics.height
     if float(camera[:, 2].min()) <= config.near_m:
         return (0, 0, w, h)
@@ -103,7 +117,7 @@ def _depth(
     step: int,
     config: MappingConfig,
 ) -> Float32[np.ndarray, "h w"]:
-    """z (m) along the rays of every ``step``-th pixel of the roi, ``EMPTY`` where nothing is hit."""
+    """Cast rays through every ``step``-th pixel of the roi: z (m), ``EMPTY`` without a hit."""
     x = (
         np.arange(roi[0], roi[2], step, dtype=np.float32) - np.float32(intrinsics.cx)
     ) / np.float32(intrinsics.fx)
@@ -120,9 +134,9 @@ def _depth(
 def _share_outside(
     scene: Any, camera: Float64[np.ndarray, "V 3"], intrinsics: Intrinsics, config: MappingConfig
 ) -> float:
-    """Share of the silhouette outside the image, in solid angle, as far as a much wider view sees it."""
+    """Measure the share of the silhouette outside the image, as far as a wider view shows it."""
     w, h = intrinsics.width, intrinsics.height
-    pad_x, pad_y = int(0.5 * (_WIDE - 1.0) * w), int(0.5 * (_WIDE - 1.0) * h)
+    pad_x, pad_y = int(0.5 * (_WIDE_VIEW_SCALE - 1.0) * w), int(0.5 * (_WIDE_VIEW_SCALE - 1.0) * h)
     wide = replace(
         intrinsics,
         cx=intrinsics.cx + pad_x,
@@ -133,7 +147,7 @@ def _share_outside(
     roi = _bounds(camera, wide, config)
     if roi is None:
         return 0.0
-    step = max(1, max(roi[2] - roi[0], roi[3] - roi[1]) // _WIDE_COLUMNS)
+    step = max(1, max(roi[2] - roi[0], roi[3] - roi[1]) // _MAX_WIDE_RAYS)
     hit = _depth(scene, wide, roi, step, config) < EMPTY
     x, y = np.arange(roi[0], roi[2], step) - pad_x, np.arange(roi[1], roi[3], step) - pad_y
     inside = ((x >= 0) & (x < w))[None, :] & ((y >= 0) & (y < h))[:, None]

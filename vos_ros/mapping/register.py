@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from vos_ros.geometry.camera import motion_jacobian
+from vos_ros.geometry.camera import motion_jacobian, unproject
 from vos_ros.geometry.se3 import perturb
+from vos_ros.geometry.uncertainty import isotropic_sigma
 from vos_ros.types import Intrinsics, MapObject, Projection
 
 _MIN_CELLS = 1.5  # area of a projection, in cells, below which it says nothing of its place
@@ -53,7 +54,7 @@ def register(
         return None
     J = motion_jacobian(np.array(landmarks), T_map_camera, intrinsics)
     spread = (J @ pose_cov @ J.transpose(0, 2, 1)).mean(0) * (1 + 1 / n_poses) / cell_px**2
-    reach = int(np.clip(np.ceil(3 * np.sqrt(spread.trace() / 2)), 1, min(fields[0][0].shape) // 3))
+    reach = int(np.clip(np.ceil(3 * isotropic_sigma(spread)), 1, min(fields[0][0].shape) // 3))
     scores = np.stack([_correlate(odds, share, reach + _REFINE + 1) for odds, share in fields])
     shifts = np.arange(-reach - _REFINE - 1, reach + _REFINE + 2)
     dx, dy = np.meshgrid(shifts, shifts)
@@ -82,10 +83,9 @@ def _middle(
 ) -> Float64[np.ndarray, "3"]:
     """The map point at the median depth behind the middle of the visible pixels."""
     ys, xs = np.nonzero(p.mask_roi)
-    z = float(np.median(p.depth_roi[ys, xs]))
-    x = (xs.mean() + p.roi[0] - intrinsics.cx) / intrinsics.fx * z
-    y = (ys.mean() + p.roi[1] - intrinsics.cy) / intrinsics.fy * z
-    return np.asarray(T_map_camera[:3, :3] @ [x, y, z] + T_map_camera[:3, 3])
+    pixel = np.array([xs.mean() + p.roi[0], ys.mean() + p.roi[1]])
+    point = unproject(pixel, np.median(p.depth_roi[ys, xs]), intrinsics)
+    return np.asarray(T_map_camera[:3, :3] @ point + T_map_camera[:3, 3])
 
 
 def _correlate(

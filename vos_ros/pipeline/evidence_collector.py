@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from vos_ros.association.interface import FrameEvidence, Match
 from vos_ros.association.motion import MotionModel
 from vos_ros.association.surfaces import Samples, Surfaces
 from vos_ros.config import Config
+from vos_ros.geometry.uncertainty import point_sigma
 from vos_ros.pipeline.map_view import InstanceMasks, MapView, sampled
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.tracking.track_manager import TrackManager
@@ -103,11 +103,5 @@ class EvidenceCollector:
         """How far the pose's uncertainty may move each track's points, 1 sigma."""
         if scene.T_map_camera is None or scene.pose_cov is None:
             return np.zeros(len(samples.track_ids))
-        moved, turned = (
-            math.sqrt(float(np.trace(scene.pose_cov[k : k + 3, k : k + 3])) / 3) for k in (0, 3)
-        )
-        return np.asarray(
-            np.hypot(
-                moved, turned * np.linalg.norm(samples.mean - scene.T_map_camera[:3, 3], axis=1)
-            )
-        )
+        distance_m = np.linalg.norm(samples.mean - scene.T_map_camera[:3, 3], axis=1)
+        return point_sigma(scene.pose_cov, distance_m)

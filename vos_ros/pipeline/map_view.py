@@ -16,6 +16,7 @@ from vos_ros.association.surfaces import Samples
 from vos_ros.config import Config, MappingConfig
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.geometry.points import lift_at
+from vos_ros.geometry.uncertainty import depth_tolerance, pose_covariance, position_sigma
 from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
@@ -145,9 +146,7 @@ def predict_view(
     if objects:
         pose, cov, aligned = frame.T_map_camera, frame.pose_cov, False
         if cov is None:
-            cov = np.diag(
-                [config.pose.sigma_m**2] * 3 + [math.radians(config.pose.sigma_deg) ** 2] * 3
-            )
+            cov = pose_covariance(config.pose.sigma_m, config.pose.sigma_deg)
         if config.pose.correction in ("auto", "depth") and frame.depth is not None:
             alignment = align(
                 objects, pose, cov, frame.depth, frame.intrinsics, config=config.mapping
@@ -174,7 +173,7 @@ def render_view(
 ) -> MapView:
     """The map as seen from a pose."""
     # the depth test must not cut what the pose's uncertainty explains
-    slack = 2.0 * math.sqrt(float(np.trace(pose_cov[:3, :3])) / 3)
+    slack = 2.0 * position_sigma(pose_cov)
     config = replace(config, depth_tolerance_m=config.depth_tolerance_m + slack)
     projections = {
         p.object_id: p
@@ -186,7 +185,7 @@ def render_view(
         if o.id in projections
     }
     tolerance = {
-        i: config.depth_tolerance_m + config.depth_tolerance_per_m2 * _range(p) ** 2
+        i: depth_tolerance(_range(p), config.depth_tolerance_m, config.depth_tolerance_per_m2)
         for i, p in projections.items()
     }
     priors = {

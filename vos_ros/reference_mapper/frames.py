@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float32, Float64, UInt16
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.boxes import boxes_of
+from vos_ros.geometry.camera import pixels_hit
+from vos_ros.geometry.uncertainty import depth_tolerance
 from vos_ros.mapping.lift import lift_labels
 from vos_ros.types import UNKNOWN_LABEL, Association, AssociationStatus, Intrinsics
 
@@ -99,16 +101,12 @@ def contradicted(
     out = np.zeros(len(points), bool)
     value = sight.values.get(track_id)
     camera = (points.astype(np.float64) - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
-    i, z = sight.intrinsics, camera[:, 2]
-    front = np.flatnonzero(z > config.near_m)
-    u = np.rint(i.fx * camera[front, 0] / z[front] + i.cx).astype(np.int64)
-    v = np.rint(i.fy * camera[front, 1] / z[front] + i.cy).astype(np.int64)
-    kept = (u >= 0) & (u < i.width) & (v >= 0) & (v < i.height)
-    front, u, v = front[kept], u[kept], v[kept]
+    z = camera[:, 2]
+    front, u, v = pixels_hit(camera, sight.intrinsics, config.near_m)
     if value is None or len(front) == 0:
         return out
     measured = sight.depth[v, u]
-    tolerance_m = config.depth_tolerance_m + config.depth_tolerance_per_m2 * z[front] ** 2
+    tolerance_m = depth_tolerance(z[front], config.depth_tolerance_m, config.depth_tolerance_per_m2)
     there = (
         (measured > 0)
         & (np.abs(measured - z[front]) <= tolerance_m)

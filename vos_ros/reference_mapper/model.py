@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from vos_ros.geometry import se3
 from vos_ros.geometry.extents import Extent, extent_of, inside
+from vos_ros.geometry.uncertainty import carry_covariance, pose_covariance
 from vos_ros.reference_mapper.config import ModelConfig
 from vos_ros.reference_mapper.voxels import VoxelGrid, empty_grid
 from vos_ros.types import MapObject
@@ -207,12 +207,9 @@ def measurement_cov(
     the camera, d = rotation x lever. The sensor adds ``measured_sigma_m`` per axis.
     """
     if pose_cov is None:
-        pose_cov = np.diag(
-            [config.pose_sigma_m**2] * 3 + [math.radians(config.pose_sigma_deg) ** 2] * 3
-        )
-    A = np.eye(6)
-    A[:3, 3:] = -se3.hat(points.mean(0, dtype=np.float64) - T_map_camera[:3, 3])
+        pose_cov = pose_covariance(config.pose_sigma_m, config.pose_sigma_deg)
+    lever_m = points.mean(0, dtype=np.float64) - T_map_camera[:3, 3]
     least = np.diag(
         [config.measured_sigma_m**2] * 3 + [1e-6] * 3
     )  # a rotation that is known exactly has no inverse
-    return np.asarray(A @ pose_cov @ A.T + least)
+    return carry_covariance(pose_cov, lever_m) + least

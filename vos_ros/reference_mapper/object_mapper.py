@@ -12,6 +12,7 @@ import numpy as np
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.extents import Extent
+from vos_ros.geometry.uncertainty import position_sigma
 from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.reference_mapper.evidence import Candidate, Pair, Split, likeness, pair
 from vos_ros.reference_mapper.frames import AssociatedFrame, SeenInstance, contradicted
@@ -171,9 +172,7 @@ class ObjectMapper:
         """The instance has points, and the camera stood where it was said to have."""
         if instance is None or len(instance.points) == 0 or frame.T_map_camera is None:
             return False
-        sigma_m = (
-            0.0 if frame.pose_cov is None else float(np.sqrt(np.trace(frame.pose_cov[:3, :3]) / 3))
-        )
+        sigma_m = 0.0 if frame.pose_cov is None else position_sigma(frame.pose_cov)
         return sigma_m <= self.config.model.max_pose_sigma_m
 
     def _measured(

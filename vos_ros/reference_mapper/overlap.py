@@ -8,6 +8,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from vos_ros.geometry.voxels import voxel_indices
+
 
 def surface_overlap(
     a: Float32[np.ndarray, "M 3"], b: Float32[np.ndarray, "K 3"], distance_m: float
@@ -29,9 +31,7 @@ def largest_piece(points: Float32[np.ndarray, "P 3"], gap_m: float) -> Float32[n
     piece."""
     if len(points) == 0:
         return points
-    cells, cell_of = np.unique(
-        np.floor(points / gap_m).astype(np.int64), axis=0, return_inverse=True
-    )
+    cells, cell_of = np.unique(voxel_indices(points, gap_m), axis=0, return_inverse=True)
     edges = cKDTree(cells).query_pairs(
         1.8, output_type="ndarray"
     )  # cubes that touch, by a corner at least (sqrt 3)

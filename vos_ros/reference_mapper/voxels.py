@@ -9,9 +9,8 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, Shaped
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
-_BITS = 21
-_OFFSET = 1 << (_BITS - 1)
-"""Cubes per axis each way from the origin: 10 km with cubes of 1 cm."""
+from vos_ros.geometry.voxels import MAX_INDEX, indices_of_keys, voxel_keys
+
 _REACH = 2.5
 """The surface through a cube's mean is that of the means within so many sides of a cube."""
 _FEW = 8
@@ -103,9 +102,9 @@ class VoxelGrid:
 
     def coarser(self) -> VoxelGrid:
         """With cubes of twice the side."""
-        cells = _cells(self.keys) >> 1  # floors, so that eight cubes become one
+        cells = indices_of_keys(self.keys) >> 1  # floors, so that eight cubes become one
         keys, sums, weights, hits, misses = _gathered(
-            _packed(cells), self.sums, self.weights, self.hits, self.misses
+            voxel_keys(cells), self.sums, self.weights, self.hits, self.misses
         )
         return replace(
             self,
@@ -231,18 +230,8 @@ def _keys(local: Float64[np.ndarray, "P 3"], size_m: float) -> Int64[np.ndarray,
     """Keys of points (m from the origin); -1 where one is too far away or not finite."""
     with np.errstate(invalid="ignore"):
         cells = np.floor(local / size_m)
-        inside = np.asarray((np.abs(cells) < _OFFSET).all(axis=1))  # false for NaN
-    return np.where(inside, _packed(np.where(inside[:, None], cells, 0).astype(np.int64)), -1)
-
-
-def _packed(cells: Int64[np.ndarray, "P 3"]) -> Int64[np.ndarray, "P"]:
-    shifted = cells + _OFFSET
-    return np.asarray(shifted[:, 0] << (2 * _BITS) | shifted[:, 1] << _BITS | shifted[:, 2])
-
-
-def _cells(keys: Int64[np.ndarray, "V"]) -> Int64[np.ndarray, "V 3"]:
-    low = (1 << _BITS) - 1
-    return np.stack([keys >> (2 * _BITS), keys >> _BITS & low, keys & low], 1) - _OFFSET
+        inside = np.asarray((np.abs(cells) < MAX_INDEX).all(axis=1))  # false for NaN
+    return np.where(inside, voxel_keys(np.where(inside[:, None], cells, 0).astype(np.int64)), -1)
 
 
 def _gathered(

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from vos_ros.geometry import se3
+from vos_ros.geometry.camera import unproject
+from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.rgbd_odometry.views import DEPTH_SCALE, View
 
 _SPACING_PX = 12
@@ -22,7 +24,7 @@ def _grid(view: View) -> tuple[Float64[np.ndarray, "h w 3"], Float64[np.ndarray,
     k, s = view.intrinsics, _SPACING_PX
     z = view.depth_mm[s // 2 :: s, s // 2 :: s] / DEPTH_SCALE
     v, u = np.mgrid[s // 2 : k.height : s, s // 2 : k.width : s]
-    return np.stack([(u - k.cx) / k.fx * z, (v - k.cy) / k.fy * z, z], -1), z
+    return unproject(np.stack([u, v], -1), z, k), z
 
 
 def _motion(q: Float64[np.ndarray, "N 3"]) -> Float64[np.ndarray, "N 3 6"]:
@@ -77,8 +79,6 @@ def carried(
     t_ref_camera: Float64[np.ndarray, "3"],
 ) -> Float64[np.ndarray, "6 6"]:
     """The covariance of T_map_ref T_ref_camera from that of both: the turn of the reference moves the camera by its lever arm."""
-    lever, turn = np.eye(6), np.zeros((6, 6))
-    lever[:3, 3:] = -se3.hat(R_map_ref @ t_ref_camera)
-    turn[:3, :3] = turn[3:, 3:] = R_map_ref
-    out = lever @ cov_ref @ lever.T + turn @ cov_rel @ turn.T
+    out = carry_covariance(cov_ref, R_map_ref @ t_ref_camera)
+    out += carry_covariance(cov_rel, np.zeros(3), R_map_ref)
     return np.asarray((out + out.T) / 2)

@@ -19,6 +19,7 @@ from rosbags.rosbag2 import ReaderError
 from vos_ros.geometry import se3
 from vos_ros.geometry.camera import Rectifier
 from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.messages.camera import calibration_key, intrinsics_from_message, is_rectified
 from vos_ros.messages.definitions import typestore
 from vos_ros.messages.encodings import DecodeError
@@ -339,9 +340,7 @@ def moved(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
     """The pose of the camera from that of the body that carries it; the covariance takes the lever arm along."""
     T_map_body, cov = pose
     if cov is not None:
-        lever = np.eye(6)
-        lever[:3, 3:] = -se3.hat(T_map_body[:3, :3] @ T_body_camera[:3, 3])
-        cov = lever @ cov @ lever.T
+        cov = carry_covariance(cov, T_map_body[:3, :3] @ T_body_camera[:3, 3])
     return se3.compose(T_map_body, T_body_camera), cov
 
 

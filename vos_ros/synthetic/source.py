@@ -20,6 +20,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
+from vos_ros.geometry.camera import unproject
+from vos_ros.geometry.voxels import first_in_each_voxel
 from vos_ros.synthetic import scenes
 from vos_ros.synthetic.sensor import camera_pose, sense_color, sense_depth, sweep_pose
 from vos_ros.synthetic.world import View, World, WorldObject
@@ -280,22 +282,13 @@ class _Mapper:
         """Adds the surfaces of a view."""
         rows, columns = np.nonzero(view.ids)
         z = view.depth[rows, columns].astype(float)
-        camera = np.stack(
-            [
-                (columns - intrinsics.cx) / intrinsics.fx * z,
-                (rows - intrinsics.cy) / intrinsics.fy * z,
-                z,
-            ],
-            1,
-        )
+        camera = unproject(np.stack([columns, rows], 1), z, intrinsics)
         points = camera @ T_map_camera[:3, :3].T + T_map_camera[:3, 3]
         owner = view.ids[rows, columns]
         for number in np.unique(owner):
             mine = points[owner == number]
             mine = mine[self._rng.permutation(len(mine))]
-            cells, first = np.unique(
-                np.floor(mine / _VOXEL_M).astype(int), axis=0, return_index=True
-            )
+            cells, first = first_in_each_voxel(mine, _VOXEL_M)
             known = self._voxels[int(number)]
             new = [
                 k

@@ -13,11 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import tf2_ros
-from jaxtyping import Float64
 from rclpy.time import Time
 
-from vos_ros.geometry import se3
 from vos_ros.geometry.pose_track import PoseTrack
+from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.messages.geometry import Cov6, Pose4, matrix_from_pose
 from vos_ros.messages.pose_messages import read_pose
 from vos_ros.messages.pose_sources import BY_NAME, TF, PoseSource
@@ -99,28 +98,6 @@ def make_pose_input(
     if source == TF:
         return TfPose(node, map_frame)
     return TopicPose(node, BY_NAME[source], map_frame, subscribe, on_error)
-
-
-def transport(
-    cov: Cov6, R_map_parent: Float64[np.ndarray, "3 3"], lever_m: Float64[np.ndarray, " 3"]
-) -> Cov6:
-    """Move the covariance of a body's pose to another point of the body.
-
-    A small rotation w of the body moves the point by w x lever.
-
-    Args:
-        cov: covariance of the body's pose (position, rotation) in the parent's axes.
-        R_map_parent: rotation from the parent's axes to the map's.
-        lever_m: from the body's origin to the point, in the map's axes, m.
-
-    Returns:
-        The covariance of the point's pose in the map's axes.
-    """
-    A = np.zeros((6, 6))
-    A[:3, :3] = A[3:, 3:] = R_map_parent
-    A[:3, 3:] = -se3.hat(lever_m) @ R_map_parent
-    out: Cov6 = A @ cov @ A.T
-    return out
 
 
 class NoPose:
@@ -270,7 +247,8 @@ class TopicPose:
         T_map_child = T_map_parent @ T
         T_map_camera = T_map_child @ T_child_camera
         if cov is not None:
-            cov = transport(cov, T_map_parent[:3, :3], T_map_camera[:3, 3] - T_map_child[:3, 3])
+            lever_m = T_map_camera[:3, 3] - T_map_child[:3, 3]
+            cov = carry_covariance(cov, lever_m, T_map_parent[:3, :3])
         return PoseAnswer(T_map_camera, cov)
 
     def _missing(self, stamp_ns: int, wait_s: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from std_srvs.srv import Trigger
 
 from vos_ros.config import ConfigError, params
 from vos_ros.geometry.camera import Rectifier
+from vos_ros.geometry.uncertainty import position_sigma
 from vos_ros.messages.associations import associations_from_message
 from vos_ros.messages.camera import intrinsics_from_message
 from vos_ros.messages.geometry import Cov6, Pose4, covariance_from_message, matrix_from_pose
@@ -363,11 +363,7 @@ class ObjectMapperNode(Node):
             self._conditions.end("camera pose")
         if given.T_map_camera is None:
             return used
-        sigma_m = (
-            0.0
-            if given.cov is None
-            else math.sqrt(max(float(np.trace(given.cov[:3, :3])), 0.0) / 3)
-        )
+        sigma_m = 0.0 if given.cov is None else position_sigma(given.cov)
         return (
             (given.T_map_camera, given.cov)
             if sigma_m <= self.config.node.given_sigma_m or used[0] is None

@@ -20,6 +20,7 @@ from tf2_msgs.msg import TFMessage
 
 from vos_ros.config import ConfigError, NodeConfig, params
 from vos_ros.geometry import se3
+from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.messages.geometry import Pose4, pose_with_covariance_message, transform_stamped_message
 from vos_ros.messages.stamps import NS_PER_S, header_message
 from vos_ros.rgbd_odometry.config import SlamConfig, SlamNodeConfig
@@ -31,7 +32,7 @@ from vos_ros.ros.common.inputs import Bundle, Inputs
 from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, teller
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.params import Parameters
-from vos_ros.ros.common.poses import PoseAnswer, TfPose, transport
+from vos_ros.ros.common.poses import PoseAnswer, TfPose
 from vos_ros.ros.common.process import run
 from vos_ros.ros.common.subscriptions import qos
 from vos_ros.ros.common.worker import Worker
@@ -247,7 +248,7 @@ class RgbdSlamNode(Node):
                 return
             self._conditions.end("base frame")
             child, T = self.config.node.base_frame, se3.compose(T, se3.inverse(base.T_map_camera))
-            cov = transport(cov, np.eye(3), T[:3, 3] - tracked.T_map_camera[:3, 3])
+            cov = carry_covariance(cov, T[:3, 3] - tracked.T_map_camera[:3, 3])
         lost = tracked.state is TrackingState.LOST
         if not lost or self.config.node.publish_lost:
             self._odometry.publish(
