@@ -17,7 +17,7 @@ from vos_ros.types import Frame
 def test_returns_and_mistakes_get_their_pictures(
     tmp_path: Path, make_frame: Callable[..., Frame]
 ) -> None:
-    album, record = FailureGallery({1: "cup", 2: "bowl"}), Record()
+    gallery, record = FailureGallery({1: "cup", 2: "bowl"}), Record()
     for t in range(8):
         frame = make_frame(t, 60, 80, stamp_ns=t * 10**9)
         truth, labels = np.zeros((60, 80), np.uint8), np.zeros((60, 80), np.uint16)
@@ -26,8 +26,11 @@ def test_returns_and_mistakes_get_their_pictures(
             truth[30:50, 10:30], labels[30:50, 10:30] = 1, 11
         names = {11: 1, 12: 1 if t == 6 else 2}
         record.add(frame.stamp_ns, overlap(labels, truth), names, (1, 2))
-        album.add(frame, labels, truth, names, record)
-    assert [p.name for p in album.write(tmp_path / "sheets")] == ["returns_1.png", "mistakes_1.png"]
+        gallery.add(frame, labels, truth, names, record)
+    assert [p.name for p in gallery.write(tmp_path / "sheets")] == [
+        "returns_1.png",
+        "mistakes_1.png",
+    ]
     sheet = cv2.imread(str(tmp_path / "sheets" / "returns_1.png"))
     assert sheet is not None and sheet.shape == (300, 1208, 3), (
         "one row: before, after, a second later"
@@ -41,13 +44,13 @@ def test_returns_and_mistakes_get_their_pictures(
 def test_a_return_that_is_cut_short_stays_dark(
     tmp_path: Path, make_frame: Callable[..., Frame]
 ) -> None:
-    album, record = FailureGallery({1: "cup"}), Record()
+    gallery, record = FailureGallery({1: "cup"}), Record()
     for t in (0, 5):
         truth = np.zeros((60, 80), np.uint8)
         truth[30:50, 10:30] = 1
         record.add(t * 10**9, overlap(truth, truth), {1: 1}, (1,))
-        album.add(make_frame(t, 60, 80), truth.astype(np.uint16), truth, {1: 1}, record)
-    sheet = cv2.imread(str(album.write(tmp_path)[0]))
+        gallery.add(make_frame(t, 60, 80), truth.astype(np.uint16), truth, {1: 1}, record)
+    sheet = cv2.imread(str(gallery.write(tmp_path)[0]))
     assert (
         sheet is not None
         and sheet.shape == (300, 1208, 3)
@@ -59,10 +62,10 @@ def test_a_return_that_is_cut_short_stays_dark(
 def test_who_is_back_and_not_known_is_shown_too(
     tmp_path: Path, make_frame: Callable[..., Frame]
 ) -> None:
-    album, record = FailureGallery({1: "cup"}), Record()
+    gallery, record = FailureGallery({1: "cup"}), Record()
     for t, name in ((0, 1), (5, 0)):
         truth = np.zeros((60, 80), np.uint8)
         truth[30:50, 10:30] = 1
         record.add(t * 10**9, overlap(truth, truth), {1: name}, (1,))
-        album.add(make_frame(t, 60, 80), truth.astype(np.uint16), truth, {1: name}, record)
-    assert [p.name for p in album.write(tmp_path)] == ["unknown_1.png"]
+        gallery.add(make_frame(t, 60, 80), truth.astype(np.uint16), truth, {1: name}, record)
+    assert [p.name for p in gallery.write(tmp_path)] == ["unknown_1.png"]

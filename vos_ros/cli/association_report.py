@@ -1,4 +1,4 @@
-"""What ``vos-ros eval association`` prints, writes and draws of its outcomes."""
+"""Print, write and draw the outcomes of ``vos-ros eval association``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _OURS = {"ece": "ece", "absent_precision": "absent p", "absent_recall": "absent 
 
 
 def flat(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Figure]:
-    """Flat keys: FIGURE[_CONDITION][_BASELINE]; the first condition's carry no name of it."""
+    """Return flat keys FIGURE[_CONDITION][_BASELINE]; those of the first condition carry no
+    condition.
+    """
     from vos_ros.evaluation.association import pooled
 
     out: dict[str, Figure] = {}
@@ -44,7 +46,7 @@ def flat(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Figure]:
 
 
 def table(outcomes: Mapping[str, Sequence[Outcome]]) -> str:
-    """One line per condition and way of naming; ``margin``: how far ours lies above it in F1."""
+    """Return one line per condition and way of naming; ``margin``: by how much our F1 is higher."""
     from vos_ros.evaluation.association import pooled
 
     heads = {**_COLUMNS, **_OURS}
@@ -61,10 +63,11 @@ def _cell(value: float | int) -> str:
 
 
 def details(outcome: Outcome, truth: Truth) -> str:
-    """Of one sequence: look-alikes taken for one another, every return, and what was said of objects that the map lacked."""
+    """Return the look-alikes, returns and unmapped objects of one sequence as text."""
     record = outcome.records["vos_ros"]
     lines = [
-        "look-alikes: id switches within the group, frames with a wrong name of the group, of frames with an instance on one"
+        "look-alikes: id switches within the group, frames with a wrong name of the group,"
+        " of frames with an instance on one"
     ]
     for group, m in record.mixed().items():
         ids = ", ".join(str(o) for o, g in sorted(truth.alike.items()) if g == group)
@@ -72,14 +75,13 @@ def details(outcome: Outcome, truth: Truth) -> str:
     lines.append("returns: away s, named rightly after s")
     for o, some in record.returns().items():
         told = "; ".join(
-            f"{r.back_s - r.left_s:.1f} {'never' if r.wait_s == float('inf') else f'{r.wait_s:.1f}'}"
+            f"{r.back_s - r.left_s:.1f} "
+            + ("never" if r.wait_s == float("inf") else f"{r.wait_s:.1f}")
             for r in some
         )
         lines.append(f"  {_named(o, truth):28s} {told}")
     if outcome.unmapped:
-        lines.append(
-            "objects that the map lacks: what was said of the instance on them, in how many frames"
-        )
+        lines.append("objects that the map lacks: status of the instance on them, number of frames")
         for o, said in sorted(outcome.unmapped.items()):
             lines.append(f"  {_named(o, truth):28s} {_counts(said)}")
     return "\n".join(lines)
@@ -94,7 +96,7 @@ def _counts(said: Counter[str]) -> str:
 
 
 def plot(outcomes: Mapping[str, Sequence[Outcome]], path: str) -> None:
-    """Left: F1 by condition and way of naming. Right: the share of right names among those of like scores, for every condition."""
+    """Draw F1 by condition and way of naming (left) and the calibration of the scores (right)."""
     import matplotlib
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""``vos-ros bench``: times of the parts on this machine."""
+"""``vos-ros bench``: measure the times of the parts on this machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from vos_ros.types import MapObject
 
 _EPILOG = """\
-render_*     the map's objects into one z-buffer with the depth test (50 objects of 5,000 points, 640x480)
-associate_*  50 tracks against 200 map objects in view, all evidence included; gather_*, in it: surfaces in space, looks, motion;
-             expect_200: what the map lets it expect, which runs beside the segmenter
+render_*     the map's objects into one z-buffer with the depth test (50 objects of 5,000 points,
+             640x480)
+associate_*  50 tracks against 200 map objects in view, all evidence included; gather_*, part of it:
+             surfaces in 3-D, appearance, motion; predict_200: the predicted pixels of the map's
+             objects, which run beside the segmenter
 segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects at 640x480
-node_*       from the image's callback in the node to its last publication, at 640x480, over DDS, with 14 map objects:
-             latency_ms all of it; overhead_ms without the segmenter; outside_ms without the whole pipeline; and
-             learning_ms: how long, after that, the frames take that it learns from (95th percentile)
+node_*       from the image's callback in the node to its last publication, at 640x480, over DDS,
+             with 14 map objects: latency_ms everything; overhead_ms without the segmenter;
+             outside_ms without the whole pipeline; learning_ms: the time after that for frames
+             that it learns from (95th percentile)
 
 examples:
   vos-ros bench --json out/bench.json
@@ -34,11 +37,13 @@ examples:
   vos-ros bench meta --davis DIR         the learned optimizer of meta against others
 """
 _WARM_UP, _RENDER_RUNS, _SEGMENT_FRAMES, _NODE_FRAMES = 4, 40, 12, 40
-_NODE_HZ = 2.0  # slow enough for two cores: a frame that waits for the one before would count the waiting as the node's own time
+_NODE_HZ = 2.0
+"""Slow enough for two cores: a frame that waits for the previous one would count that wait as its
+own time."""
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = subparsers.add_parser(
         "bench",
         help="times of the parts on this machine",
@@ -78,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures and prints. ValueError with a message for people."""
+    """Measure and print. Raises ValueError with a text for the user."""
     if args.kind == "lwl":
         return run_lwl(args)
     if args.kind == "meta":
@@ -100,8 +105,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.skip_node:
         if importlib.util.find_spec("rclpy") is None:
             raise ValueError(
-                "rclpy is not to be found: run tools/env vos-ros bench (or make bench), source a ROS 2 distribution,"
-                " or leave the node out with --skip-node"
+                "rclpy was not found: run tools/env vos-ros bench (or make bench), source a ROS 2"
+                " distribution, or leave the node out with --skip-node"
             )
         figures.update(_node(config, args.out))
     finish(figures, args.json)
@@ -109,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _times_ms(work: Callable[[], object], runs: int, name: str) -> dict[str, Figure]:
-    """Median and 95th percentile of ``runs`` runs after some that aren't counted: the first ones find their memory."""
+    """Return median and 95th percentile of ``runs`` runs, after some that are not counted."""
     import numpy as np
     from tqdm import tqdm
 
@@ -127,7 +132,7 @@ def _times_ms(work: Callable[[], object], runs: int, name: str) -> dict[str, Fig
 
 
 def _ellipsoids(n: int, points: int) -> list[MapObject]:
-    """n ellipsoids of 10 to 30 cm spread over the view of a camera at the origin, 1.2 to 2.5 m away, named by a fixed seed."""
+    """Return n ellipsoids of 10 to 30 cm, 1.2 to 2.5 m in front of a camera at the origin."""
     import numpy as np
 
     from vos_ros.types import MapObject
@@ -164,8 +169,10 @@ def _render() -> dict[str, Figure]:
 
 
 def _associate(config: Any) -> dict[str, Figure]:
-    """50 tracks against 200 map objects in view: evidence and assignment, and what the map lets it expect (which runs beside the
-    segmenter)."""
+    """Time evidence and assignment of 50 tracks and 200 map objects in view.
+
+    The predicted pixels are timed apart, because they are computed beside the segmenter.
+    """
     import numpy as np
     import torch
 
@@ -233,7 +240,7 @@ def _associate(config: Any) -> dict[str, Figure]:
         **_times_ms(lambda: associate(gather()), _RENDER_RUNS, "associate_50x200"),
         **_times_ms(gather, _RENDER_RUNS, "gather_50x200"),
         **_times_ms(
-            lambda: [predict_pixels(p, 2.0, depth, 0.04) for p in projections], 8, "expect_200"
+            lambda: [predict_pixels(p, 2.0, depth, 0.04) for p in projections], 8, "predict_200"
         ),
     }
 
@@ -276,7 +283,9 @@ def _segment(config: Any) -> dict[str, Figure]:
 
 
 def _node(config: Any, out: Path) -> dict[str, Figure]:
-    """The real node over DDS on a small scene of 640x480; the figures are its own, from /diagnostics."""
+    """Run the real node over DDS on a small scene of 640x480; the figures come from its
+    /diagnostics.
+    """
     import shutil
 
     from vos_ros.cli.demo import play, read_counts

@@ -1,4 +1,4 @@
-"""``vos-ros bench lwl``: what a frame of LWL costs, by stage and number of objects."""
+"""``vos-ros bench lwl``: measure a frame of LWL by stage and number of objects."""
 
 from __future__ import annotations
 
@@ -15,40 +15,44 @@ if TYPE_CHECKING:
     from vos_ros.config import Config
 
 _EPILOG = """\
-A scene of slowly moving textures is segmented by LWL with its networks. Every object's memory is filled first; what is measured is the
-steady state, from the decoded image to the label image.
+A scene of slowly moving textures is segmented by LWL with its networks. First every object's memory
+is filled; then the steady state is measured, from the decoded image to the label image.
 
 stages:
   upload    the image to the device, scaled or cropped to the network's size
   backbone  features of the image
   scores    the target models' features, and the target models on them
   decoder   masks of the objects
-  merge     their masks into one image, search windows moved, label image made
+  merge     the masks into one image, search windows updated, label image made
   encode    labels and weights of the masks that are learned from
   learn     steepest descent of the target models
   other     the rest
 
 figures, per number N of objects (lwl_N_...):
-  total_ms_p50, _p95, _mean   of --frames frames. With segmentation.lwl.update_every=4 three frames of four learn nothing: p50 is one of
-                              those, p95 one that learns; the mean counts both, and so does fps
-  STAGE_ms                    mean per frame, of as many frames more, in which the stages are timed
-  STAGE_gflop, total_gflop    per frame: convolutions and matrix products, a multiplication with its addition is 2
-  STAGE_roofline, roofline    achieved GFLOP/s, as a share of the best of a large matrix product and a 3x3 convolution in this run, with the
-                              same threads and precision (lwl_peak_gflop_per_s)
-  peak_rss_mb, peak_cuda_mb   most memory of the process, or of torch on the GPU, in the steady state
-  over_1                      mean time, in mean times of one object (where 1 is among --objects)
+  total_ms_p50, _p95, _mean   of --frames frames. With segmentation.lwl.update_every=4 three of four
+                              frames learn nothing: p50 is one of those, p95 one that learns; the
+                              mean and fps count both
+  STAGE_ms                    mean per frame, over as many further frames, in which stages are timed
+  STAGE_gflop, total_gflop    per frame: convolutions and matrix products; a multiplication with its
+                              addition is 2
+  STAGE_roofline, roofline    achieved GFLOP/s as a share of the best of a large matrix product and
+                              a 3x3 convolution in this run, with the same threads and precision
+                              (lwl_peak_gflop_per_s)
+  peak_rss_mb, peak_cuda_mb   peak memory of the process, or of torch on the GPU, when steady
+  over_1                      mean time, as a multiple of that of one object (with 1 in --objects)
 
-Without --model the weights are random, which costs the same. A scene that is made up says nothing of how often a frame of yours teaches
-something, so all that can be learned is learned: update_error, min_confidence and tolerance are 0 unless --set gives them, and the
-figures are the most that following can cost. The network sees the image at segmentation.lwl.long_side, as everywhere.
+Without --model the weights are random, which costs the same. A synthetic scene can't tell how often
+a real frame is learned from, so every frame is: update_error, min_confidence and tolerance are 0
+unless --set gives them. The figures are the largest cost of following. The network sees the image
+at segmentation.lwl.long_side, as always.
 
 examples:
-  vos-ros bench lwl --objects 1,5,10 --size 480x832 --backbone resnet50 --json lwl.json --plot lwl.png
-  vos-ros bench lwl --backbone mobilenet_v2 --objects 1,8 --threads 2
-  vos-ros bench lwl --set segmentation.lwl.long_side=832               at the image's own size
+  vos-ros bench lwl --objects 1,5,10 --size 480x832 --backbone resnet50 --json lwl.json
+  vos-ros bench lwl --backbone mobilenet_v2 --objects 1,8 --threads 2 --plot lwl.png
+  vos-ros bench lwl --set segmentation.lwl.long_side=832     at the image's own size
   vos-ros bench lwl --model mine.safetensors --set segmentation.lwl.update_error=0.02
-  vos-ros bench lwl --compat reference --set segmentation.lwl.long_side=832 --set segmentation.lwl.memory_size=32
-                                                                       the published program's rules, sizes and memory
+  vos-ros bench lwl --compat reference --set segmentation.lwl.long_side=832 \
+      --set segmentation.lwl.memory_size=32                 rules and sizes of the published program
 """
 _WORST_CASE = (
     "segmentation.lwl.update_error=0.0",
@@ -56,7 +60,7 @@ _WORST_CASE = (
     "segmentation.lwl.tolerance=0.0",
 )
 _UNITS = ("ms", "gflop", "roofline")
-_MOST_OBJECTS, _LEAST_SIDE, _MOST_SIDE = 200, 32, 8192
+_MAX_OBJECTS, _MIN_SIDE_PX, _MAX_SIDE_PX = 200, 32, 8192
 
 
 def _objects(text: str) -> tuple[int, ...]:
@@ -64,9 +68,10 @@ def _objects(text: str) -> tuple[int, ...]:
         counts = tuple(sorted({int(n) for n in text.split(",")}))
     except ValueError:
         counts = ()
-    if not counts or not all(1 <= n <= _MOST_OBJECTS for n in counts):
+    if not counts or not all(1 <= n <= _MAX_OBJECTS for n in counts):
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, wanted numbers of objects from 1 to {_MOST_OBJECTS} with commas, e.g. 1,5,10"
+            f"got {text!r}, wanted numbers of objects from 1 to {_MAX_OBJECTS} with commas,"
+            " e.g. 1,5,10"
         )
     return counts
 
@@ -74,22 +79,23 @@ def _objects(text: str) -> tuple[int, ...]:
 def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)[xX](\d+)", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(_LEAST_SIDE <= n <= _MOST_SIDE for n in size):
+    if not all(_MIN_SIDE_PX <= n <= _MAX_SIDE_PX for n in size):
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, wanted HEIGHTxWIDTH in px, each {_LEAST_SIDE} to {_MOST_SIDE}, e.g. 480x832"
+            f"got {text!r}, wanted HEIGHTxWIDTH in px, each {_MIN_SIDE_PX} to {_MAX_SIDE_PX},"
+            " e.g. 480x832"
         )
     return size
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on. ArgumentTypeError: anything else."""
+    """Parse a whole number from 1 on. Raises ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number from 1 on")
     return int(text)
 
 
 def picture_path(text: str) -> str:
-    """A name that matplotlib can draw into. ArgumentTypeError: anything else."""
+    """Parse a file name that matplotlib can draw into. Raises ArgumentTypeError."""
     if Path(text).suffix not in (".png", ".pdf", ".svg"):
         raise argparse.ArgumentTypeError(
             f"got {text!r}, wanted a name that ends in .png, .pdf or .svg"
@@ -98,7 +104,7 @@ def picture_path(text: str) -> str:
 
 
 def add_parser(kinds: Any) -> None:
-    """Registers the command. Options that ``vos-ros bench`` has too keep what was given there."""
+    """Register the command. Options that ``vos-ros bench`` has too keep their values."""
     p = kinds.add_parser(
         "lwl",
         help="LWL with its networks: ms by stage, GFLOP, memory, for some numbers of objects",
@@ -168,7 +174,7 @@ def add_parser(kinds: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measures, prints and draws. ValueError with a message for people."""
+    """Measure, print and draw. Raises ValueError with a text for the user."""
     import tempfile
 
     import torch
@@ -199,7 +205,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configuration(args: argparse.Namespace, random: Path) -> tuple[Config, str]:
-    """What runs, and its name; random weights are written to ``random`` where no others are asked for."""
+    """Return the configuration and its name; random weights go to ``random`` where no others are
+    given.
+    """
     from vos_ros.cli.lwl_cost import write_random_weights
     from vos_ros.cli.replay import configuration
     from vos_ros.config import ConfigError, from_flat
@@ -209,13 +217,15 @@ def _configuration(args: argparse.Namespace, random: Path) -> tuple[Config, str]
     lwl = config.segmentation.lwl
     if config.segmentation.method != "lwl":
         raise ConfigError(
-            f"segmentation.method is {config.segmentation.method!r}: bench lwl measures lwl; the other methods are in"
+            f"segmentation.method is {config.segmentation.method!r}: bench lwl measures lwl;"
+            " the other methods are in"
             " vos-ros bench"
         )
     model = args.model or ("" if args.backbone or lwl.model == "plain" else lwl.model)
     if model == "plain":
         raise ConfigError(
-            "--model plain has no networks: vos-ros bench measures it; name weights, or give --backbone"
+            "--model plain has no networks: vos-ros bench measures it; name weights,"
+            " or give --backbone"
         )
     name = model or f"{args.backbone or 'resnet50'}, random weights"
     if not model:
@@ -231,7 +241,7 @@ def _configuration(args: argparse.Namespace, random: Path) -> tuple[Config, str]
 
 
 def _print_table(costs: Sequence[Cost], figures: Mapping[str, Figure]) -> None:
-    """Stages down, numbers of objects across."""
+    """Print the stages as rows, the numbers of objects as columns."""
     from vos_ros.cli.lwl_cost import STAGES
 
     print(
@@ -248,7 +258,10 @@ def _print_table(costs: Sequence[Cost], figures: Mapping[str, Figure]) -> None:
 
 
 def _plot(costs: Sequence[Cost], figures: Mapping[str, Figure], path: str) -> None:
-    """Bars of the stages over the number of objects; points are mean, and p50 to p95, of frames whose stages weren't timed."""
+    """Draw bars of the stages over the number of objects.
+
+    Points are the mean, and p50 to p95, of frames whose stages were not timed.
+    """
     import matplotlib
 
     from vos_ros.cli.lwl_cost import STAGES
@@ -271,7 +284,8 @@ def _plot(costs: Sequence[Cost], figures: Mapping[str, Figure], path: str) -> No
     axes.set_xlabel("objects")
     axes.set_ylabel("ms per frame")
     axes.set_title(
-        f"LWL ({figures['lwl_compat']}), {Path(str(figures['lwl_model'])).name}, {figures['lwl_size']} seen at"
+        f"LWL ({figures['lwl_compat']}), {Path(str(figures['lwl_model'])).name},"
+        f" {figures['lwl_size']} seen at"
         f" {figures['lwl_network_size']},\n{figures['lwl_device']}, {figures['lwl_precision']},"
         f" {figures['torch_threads']} threads",
         fontsize=9,

@@ -1,4 +1,4 @@
-"""``vos-ros bench meta``: the learned optimizer of paper 000 against the usual ones, on clips that nothing was trained on."""
+"""``vos-ros bench meta``: compare the learned optimizer of paper 000 with the usual ones."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     from vos_ros.training.interface import Batch
 
 _EPILOG = """\
-Every object of the clips is learned from its first frame by each optimizer, from the same start and on the same cells; loss and IoU are
-those of the later frames. Adam, RMSProp and SGD are run at all of their --rates; the table has each at the rate with the lowest loss,
-averaged over the numbers of iterations. Then the same rates serve a loss that is --scale times as large, and as small.
+Each optimizer learns every object of the clips from its first frame, from the same start and on the
+same cells; loss and IoU are those of the later frames. Adam, RMSProp and SGD run at all of their
+--rates; the table has each at the rate with the lowest loss, averaged over the numbers of
+iterations. Then the same rates are used with a loss that is --scale times as large, and as small.
 
-clips come from the validation section of a training configuration (its held-out clips), or from a folder in DAVIS' layout:
-  vos-ros bench meta --config config/train/meta_mnv2.yaml --data-root DIR --json meta.json --plot meta.png
-  vos-ros bench meta --davis DAVIS --split 2017/val --clips 64
+clips come from the validation section of a training configuration (its held-out clips), or from a
+folder in DAVIS' layout:
+  vos-ros bench meta --config config/train/meta_mnv2.yaml --data-root DIR --json meta.json
+  vos-ros bench meta --davis DAVIS --split 2017/val --clips 64 --plot meta.png
 
 figures (lr and iterations in the names):
   meta_OPTIMIZER_rate              the best learning rate
   meta_OPTIMIZER_N_loss, _iou      after N iterations
   meta_OPTIMIZER_xS_N_loss, _iou   the same with the loss multiplied by S
-  meta_OPTIMIZER_reaches_lstm5     iterations after which the optimizer, at its best rate for that number, has a loss as low as five of the
-                                   learned optimizer's; none: not within the largest number
+  meta_OPTIMIZER_reaches_lstm5     iterations after which the optimizer, at its best rate for that
+                                   number, has a loss as low as five of the learned optimizer's;
+                                   none: not within the largest number
 """
 _ITERATIONS = (0, 1, 2, 5, 10, 20, 50, 100)
 _RATES = {
@@ -41,7 +44,7 @@ _TARGET = 5
 
 
 def add_parser(kinds: Any) -> None:
-    """Registers the command. Options that ``vos-ros bench`` has too keep what was given there."""
+    """Register the command. Options that ``vos-ros bench`` has too keep their values."""
     p = kinds.add_parser(
         "meta",
         help="the learned optimizer against Adam, RMSProp, SGD and steepest descent",
@@ -116,7 +119,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs, prints and draws. ValueError with a message for people."""
+    """Run, print and draw. Raises ValueError with a text for the user."""
     import torch
 
     from vos_ros.cli.report import finish
@@ -173,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _batches(args: argparse.Namespace, net: MetaNet) -> list[Batch]:
-    """The clips, the same ones on every call."""
+    """Yield the clips, the same ones on every call."""
     from vos_ros.config import ConfigError
     from vos_ros.training.clips import Clips, loader
     from vos_ros.training.config import (
@@ -220,7 +223,7 @@ def _batches(args: argparse.Namespace, net: MetaNet) -> list[Batch]:
 
 
 def _print_table(chosen: Sequence[Curve]) -> None:
-    """Optimizers down, iterations across: loss, and IoU in per cent."""
+    """Print optimizers as rows, iterations as columns: loss, and IoU in per cent."""
     print(
         f"{'optimizer':18s}{'rate':>8s}{'scale':>7s}"
         + "".join(f"{n:>14d}" for n in chosen[0].iterations)
@@ -237,7 +240,10 @@ def _print_table(chosen: Sequence[Curve]) -> None:
 
 
 def _plot(chosen: Sequence[Curve], path: str) -> None:
-    """Loss and IoU of the later frames over the iterations; dashed and dotted where the loss is scaled."""
+    """Draw loss and IoU of the later frames over the iterations.
+
+    Lines are dashed and dotted where the loss is scaled.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""``vos-ros demo``: a synthetic sequence through the real node, over DDS, recorded, scored and shown."""
+"""``vos-ros demo``: play a synthetic sequence to the real node over DDS, record and score it."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from vos_ros.config import Config
 
 _EPILOG = """\
-It renders a table with objects (two of them identical) seen by a moving camera, plays it from one process over DDS to the node in
-another, records the node's topics in a third, and leaves in OUT:
-  contact_sheet.png   what the node saw over time; every instance in its colour, marked track>map object
+It renders a table with objects (two of them identical) seen by a moving camera, plays it from one
+process over DDS to the node in another, records the node's topics in a third, and leaves in OUT:
+  contact_sheet.png   frames over time; every instance in its colour, marked track>map object
   overlay/            the same, one image per processed frame
   demo.mcap           the node's labels, instances, associations, overlays and diagnostics
   summary.json        the figures
-  *.log               what the processes said
+  *.log               logs of the processes
 
-The player keeps its rate whatever the node does, as a camera would: a frame that comes while the node is busy takes the place of the
-one that waits, which counts as dropped.
+The player keeps its rate whatever the node does, as a camera would. A frame that arrives while the
+node is busy replaces the one that waits, which counts as dropped.
 
 examples:
   vos-ros demo
   vos-ros demo --method null                  the projection of the map alone
-  vos-ros demo --rate 10 --size 640x480       more than two cores can follow: watch frames_dropped
+  vos-ros demo --rate 10 --size 640x480       more than two cores can follow: see frames_dropped
   vos-ros demo --features mobilenet_v2 --weights mobilenet_v2.pt
 """
 NODE = "/vos_ros"
 READY_S = 90.0
-"""Longest wait for the node to be up: on a loaded machine its imports alone take a while."""
+"""Longest wait for the node to be up, s: on a loaded machine its imports alone take long."""
 ANSWER_S = 60.0
-"""Longest wait for the node's answer to the last frame."""
+"""Longest wait for the node's answer to the last frame, s."""
 DIAGNOSTICS_S = 1.3
-"""The node tells its counts once a second; the last ones are worth this wait."""
+"""Wait for the node's last counts, which it publishes once a second, s."""
 SHEET = 12
 
 
@@ -59,11 +59,12 @@ def _positive(text: str) -> float:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = subparsers.add_parser(
         "demo",
         help="render a synthetic sequence, run the node on it over DDS, show what came out",
-        description="Shows the whole path at work: a synthetic RGB-D sequence and its object map in, masks and associations out.",
+        description="Shows the whole path: a synthetic RGB-D sequence and its object map in,"
+        " masks and associations out.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -132,7 +133,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the demo; ValueError or OSError with a message for people."""
+    """Run the demo. Raises ValueError or OSError with a text for the user."""
     import importlib.util
     import shutil
     import signal
@@ -145,14 +146,13 @@ def run(args: argparse.Namespace) -> int:
 
     if importlib.util.find_spec("rclpy") is None:
         raise ValueError(
-            "rclpy is not to be found, and the demo runs over ROS 2: start it with tools/env vos-ros demo (or make demo)"
-            " from a checkout, which brings ROS 2, or source a ROS 2 distribution first"
+            "rclpy was not found, and the demo runs over ROS 2: use tools/env vos-ros demo"
+            " (or make demo) from a checkout, which brings ROS 2, or source a ROS 2 distribution"
         )
     config = configuration(args)
     if config.segmentation.method not in registry.names():
-        raise ValueError(
-            f"unknown method {config.segmentation.method!r}: known are {', '.join(registry.names())}"
-        )
+        known = ", ".join(registry.names())
+        raise ValueError(f"unknown method {config.segmentation.method!r}: known are {known}")
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     sequence, bag = out / "sequence", out / "demo.mcap"
@@ -177,7 +177,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.keep_truth:
             shutil.rmtree(sequence, ignore_errors=True)
     print(
-        f"\n{args.frames} frames stamped at 10 Hz, played at {args.rate:g} Hz ({args.rate / 10:g} x real time)"
+        f"\n{args.frames} frames stamped at 10 Hz, played at {args.rate:g} Hz"
+        f" ({args.rate / 10:g} x real time)"
     )
     finish(figures, str(out / "summary.json"))
     if args.json:
@@ -191,7 +192,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def _render(args: argparse.Namespace, sequence: Path) -> None:
-    """The synthetic sequence as a folder."""
+    """Write the synthetic sequence to a folder."""
     from vos_ros.synthetic.source import SyntheticSource, SyntheticSpec, write_folder
 
     try:
@@ -208,9 +209,18 @@ def _render(args: argparse.Namespace, sequence: Path) -> None:
 def play(
     config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, rate_hz: float
 ) -> dict[str, Any]:
-    """Plays a sequence of so many ``frames`` to a fresh node, records the node into ``bag``, logs to ``out``. What the player says it sent.
+    """Play a sequence to a fresh node and record the node's topics.
 
-    ProcessError where one of the three dies or does not do its part in time; none of them is left running.
+      Args:
+          config: parameters of the node.
+          sequence: folder of the sequence.
+          bag: file to record into.
+          out: folder for logs.
+          frames: number of frames of the sequence.
+          rate_hz: frames per second of wall clock.
+
+    Returns what the player reports it has sent. Raises ProcessError: one of the three processes
+    ended early or did not do its part in time. No process is left running.
     """
     import json
     import os
@@ -228,7 +238,7 @@ def play(
     parameters.write_text(
         yaml.safe_dump({NODE: {"ros__parameters": nested(config)}}, sort_keys=False)
     )
-    # A domain of its own: other nodes on this machine or in this network must neither hear nor disturb it.
+    # A domain of its own: other nodes in this network must neither receive from it nor disturb it.
     env = {
         **os.environ,
         "ROS_DOMAIN_ID": str(free_domain()),
@@ -280,7 +290,7 @@ def play(
         settle = time.monotonic() + DIAGNOSTICS_S
         processes.wait(
             lambda: time.monotonic() > settle,
-            "the node told its last counts",
+            "the node published its last counts",
             2 * DIAGNOSTICS_S + 1,
         )
         processes.stop(recorder)
@@ -293,13 +303,16 @@ def play(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Recorded:
-    """What is in the bag: per processed frame (by index of the sequence) the latency in ms, the wall clock in ns and the overlay, RGB;
-    and the node's own counts."""
+    """Contents of the recorded bag, by index of the frame."""
 
     latency_ms: Mapping[int, float]
+    """Latency of each processed frame."""
     wall_ns: Mapping[int, int]
+    """Wall clock at which its result was recorded."""
     overlays: Mapping[int, UInt8[np.ndarray, "H W 3"]]
+    """Its overlay, RGB."""
     counts: Mapping[str, str]
+    """The node's own counts."""
 
 
 def _read(bag: Path, sequence: Path) -> _Recorded:
@@ -338,7 +351,7 @@ def _counts(diagnostics: Any) -> dict[str, str]:
 
 
 def read_counts(bag: Path) -> dict[str, str]:
-    """The node's own counters and times, as it last told them on /diagnostics; empty where the bag has none."""
+    """Return the node's latest counts and times on /diagnostics; empty where the bag has none."""
     from rosbags.highlevel import AnyReader
 
     counts: dict[str, str] = {}
@@ -353,7 +366,7 @@ def read_counts(bag: Path) -> dict[str, str]:
 def _figures(
     recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: Path, rate_hz: float
 ) -> dict[str, Figure]:
-    """Flat figures, units in their names. ProcessError where nothing came back."""
+    """Return flat figures, units in their names. Raises ProcessError: the node gave no result."""
     import numpy as np
 
     from vos_ros.cli.processes import ProcessError
@@ -386,7 +399,9 @@ def _figures(
 
 
 def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, method: str) -> None:
-    """Overlays as PNGs, and the contact sheet of frames spread over the run with the figures above it."""
+    """Write the overlays, and a contact sheet of frames spread over the run with the figures above
+    it.
+    """
     import cv2
     import numpy as np
 
@@ -396,7 +411,7 @@ def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, met
     shown = sorted(i for i in recorded.overlays if i >= 0)
     for index in shown:
         write_png(out / "overlay" / f"{index:06d}.png", recorded.overlays[index])
-    # Evenly over the sequence, not over what was processed: a gap in the answers shows as a jump between frames.
+    # Evenly over the sequence, not over the processed frames: a gap in the answers shows as a jump.
     chosen = sorted(
         {min(shown, key=lambda i: abs(i - at)) for at in np.linspace(shown[0], shown[-1], SHEET)}
     )
@@ -404,9 +419,11 @@ def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, met
     sheet = contact_sheet([recorded.overlays[i] for i in chosen], captions=captions)
     lines = [
         f"vos_ros demo, method {method}: instances over time, marked track>map object",
-        f"{figures['frames_processed']} of {figures['frames_sent']} frames processed, {figures['frames_dropped']} dropped,"
-        f" {figures['fps']:.1f} FPS, latency p50 {figures['latency_ms_p50']:.0f} ms, p95 {figures['latency_ms_p95']:.0f} ms",
-        f"mean IoU {figures['mean_iou']:.3f}, association accuracy {figures['association_accuracy']:.3f},"
+        f"{figures['frames_processed']} of {figures['frames_sent']} frames processed,"
+        f" {figures['frames_dropped']} dropped, {figures['fps']:.1f} FPS,"
+        f" latency p50 {figures['latency_ms_p50']:.0f} ms, p95 {figures['latency_ms_p95']:.0f} ms",
+        f"mean IoU {figures['mean_iou']:.3f},"
+        f" association accuracy {figures['association_accuracy']:.3f},"
         f" id switches {figures['id_switches']}",
     ]
     head = np.full((26 * len(lines) + 14, sheet.shape[1], 3), 24, np.uint8)

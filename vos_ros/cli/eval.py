@@ -1,4 +1,4 @@
-"""``vos-ros eval``: scores of recorded results, and of segmenters on the public benchmarks."""
+"""``vos-ros eval``: score recorded results, maps, and segmenters on public benchmarks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from vos_ros.evaluation.score import Score
 
 _RULES = """\
-figures (an object counts in a frame where it has at least 200 labelled pixels; 255 in a mask counts nowhere):
-  mean_iou              mean over frames and objects of the IoU of an object with all pixels given its id; a missing id is 0
+figures (an object counts in a frame with at least 200 of its pixels; 255 in a mask counts nowhere):
+  mean_iou              mean over frames and objects of the IoU of an object with all pixels that
+                        are given its id; a missing id is 0
   j_mean                the same, averaged per object first
   association_accuracy  of the instances that lie on an object (IoU >= 0.5), the share that names it
   association_f1        (also precision, recall) of the instances that name an object and lie on it
@@ -29,7 +30,7 @@ examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     top = subparsers.add_parser(
         "eval",
         help="score results against ground truth",
@@ -43,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
         "bag",
         help="a bag of vos-ros replay, or recorded from the node",
         epilog=_RULES,
-        description="Scores the labels, instances and associations of a bag against masks of object ids.",
+        description="Scores labels, instances and associations of a bag against masks of ids.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
@@ -68,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores; ValueError or OSError with a message for people."""
+    """Score. Raises ValueError or OSError with a text for the user."""
     return {
         "bag": run_bag,
         "davis": run_davis,
@@ -79,14 +80,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def run_bag(args: argparse.Namespace) -> int:
-    """Scores a bag."""
+    """Score a bag."""
     from vos_ros.cli.report import finish
     from vos_ros.evaluation.score import read_truth, score_bag
 
     score = score_bag(args.bag, read_truth(args.truth))
     if not score.scored:
         raise ValueError(
-            f"no frame of {args.bag} has the stamp of a frame of {args.truth}: is it the bag of another recording?"
+            f"no frame of {args.bag} has the stamp of a frame of {args.truth}:"
+            " is it the bag of another recording?"
         )
     finish(score.figures(), args.json)
     if args.csv:
@@ -97,7 +99,7 @@ def run_bag(args: argparse.Namespace) -> int:
 
 
 def plot(score: Score, path: str) -> None:
-    """One row per object, one column per frame of the truth: IoU as colour, grey where the object doesn't count."""
+    """Draw IoU as colour: a row per object, a column per frame; grey where it does not count."""
     import matplotlib
     import numpy as np
 

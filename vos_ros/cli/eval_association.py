@@ -1,4 +1,4 @@
-"""``vos-ros eval association``: how far the ids can be trusted, on a recording made worse in several ways."""
+"""``vos-ros eval association``: measure how far ids can be trusted on a recording made worse."""
 
 from __future__ import annotations
 
@@ -21,32 +21,48 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 conditions (--conditions; all by default):
-  given        the recording as it is               drift        the pose drifts to 10 cm and 5 degrees at the end
-  noise_5cm    pose noise of 5 cm and 2 degrees     missing      two fifths of the objects aren't in the map
-  noise_10cm   10 cm and 5 degrees                  invented     a fifth is in the map a second time, 40 cm above itself
-  noise_20cm   20 cm and 10 degrees                 covered      a board passes before the camera, again and again
-  colour_only  no depth                             lost         half of the frames is lost
-  drift_uncorrected, drift_colour_only              the same drift with pose.correction off, and without any depth
+  given              the recording as it is
+  noise_5cm          pose noise of 5 cm and 2 degrees
+  noise_10cm         10 cm and 5 degrees
+  noise_20cm         20 cm and 10 degrees
+  drift              the pose drifts to 10 cm and 5 degrees at the end
+  drift_uncorrected  the same drift with pose.correction off
+  drift_colour_only  the same drift without depth
+  missing            two fifths of the objects are not in the map
+  invented           a fifth is in the map a second time, 40 cm higher
+  covered            a board passes in front of the camera again and again
+  lost               half of the frames is lost
+  colour_only        no depth
 
-ways to name the masks: vos_ros, and as baselines projection (no image: the map's projection is the mask), centroid (nearest in 3-D) and
-frame_iou (IoU with the projections, frame by frame).
+ways to name the masks: vos_ros, and as baselines projection (no image: the map's projection is the
+mask), centroid (nearest in 3-D) and frame_iou (IoU with the projections, frame by frame).
 
-figures: f1, precision, recall, id_switches as in vos-ros eval bag, but an object that the map lacks is no miss; f1_margin, how far ours is
-above a baseline; alike_swaps and alike_wrong, id switches and frames with a wrong name among objects that look alike (alike_group in
-objects.json); idf1 and hota as the trackeval package has them; returns of objects that were away for 2 s, the share of them recognised and
-reidentify_s_p50, the median time to it; ece, the calibration error of the scores; absent_precision of the statements, absent_recall of the
-objects whose gap was in view for a second; said_absent, said_merge, said_split, how often that was said. Those of the first condition carry
-no suffix, those of the others its name (f1_drift), those of a baseline its name too (f1_drift_centroid).
+figures:
+  f1, precision, recall, id_switches   as in vos-ros eval bag, but an object that the map lacks is
+                                       no miss
+  f1_margin                            by how much our F1 is above that of a baseline
+  alike_swaps, alike_wrong             id switches and frames with a wrong name among objects that
+                                       look alike (alike_group in objects.json)
+  idf1, hota                           as the trackeval package computes them
+  returns, returns_recognised          objects that were away for 2 s, the share recognised, and the
+  reidentify_s_p50                     median time to it
+  ece                                  calibration error of the scores
+  absent_precision, absent_recall      of the statements; of the objects whose empty place was
+                                       visible for a second
+  said_absent, _merge, _split          how often that was reported
+Those of the first condition have no suffix, those of the others its name (f1_drift), those of a
+baseline its name too (f1_drift_centroid).
 
-With --data, and of the first condition, also: look-alikes by group, every return, what was said of objects that the map lacks.
+With --data, for the first condition, also: look-alikes by group, every return, the statuses of
+instances on objects that the map lacks.
 
-synthetic scenes (--scene): table, things that stand still; crossing, two look-alikes pass each other behind a box; removed, some things are
-taken away after they were seen and stay in the map.
+synthetic scenes (--scene): table, everything stands still; crossing, two look-alikes pass each
+other behind a box; removed, some things are taken away after they were seen and stay in the map.
 
 examples:
   vos-ros eval association --data kitchen --json association.json --plot association.png
   vos-ros eval association --data kitchen --map-from 100 --conditions given --pictures sheets
-  vos-ros eval association --data kitchen --conditions drift,drift_uncorrected,drift_colour_only --every 3
+  vos-ros eval association --data kitchen --conditions drift,drift_uncorrected --every 3
   vos-ros eval association --synthetic 101,102,103 --conditions given,invented
   vos-ros eval association --synthetic 101,102,103 --conditions given --scene removed
   vos-ros eval association --fit --synthetic 201,202,203 --json weights.json
@@ -54,11 +70,12 @@ examples:
 
 
 def add_parser(kinds: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = kinds.add_parser(
         "association",
         help="ids under noise, drift, a wrong map, occlusion and loss, beside three baselines",
-        description="Runs the pipeline on a recording made worse in several ways and scores the ids that it gives.",
+        description="Runs the pipeline on a recording made worse in several ways and scores the ids"
+        " that it gives.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -150,7 +167,7 @@ def add_parser(kinds: Any) -> None:
 
 
 def run_association(args: argparse.Namespace) -> int:
-    """Runs and scores; ValueError or OSError with a message for people."""
+    """Run and score. Raises ValueError or OSError with a text for the user."""
     import tempfile
 
     from vos_ros.cli.association_report import details, flat, plot, table
@@ -164,13 +181,15 @@ def run_association(args: argparse.Namespace) -> int:
         raise ValueError(f"--conditions {', '.join(unknown)}: known are {', '.join(CONDITIONS)}")
     if args.every < 1 or args.map_from < 0:
         raise ValueError(
-            f"--every {args.every}, --map-from {args.map_from}: wanted 1 or more, and 0 (the given map) or more"
+            f"--every {args.every}, --map-from {args.map_from}: wanted 1 or more,"
+            " and 0 (the given map) or more"
         )
     if args.map_whole and not args.map_from:
         raise ValueError("--map-whole without --map-from: say of which frames, e.g. --map-from 100")
     if args.fit and args.map_from:
         raise ValueError(
-            "--fit with --map-from: wanted one or the other; the weights are fitted with the given map"
+            "--fit with --map-from: wanted one or the other;"
+            " the weights are fitted with the given map"
         )
     config = configuration(args)
     with tempfile.TemporaryDirectory() as scratch:
@@ -235,7 +254,7 @@ def _fit(folders: list[Path], names: list[str], config: Config, args: argparse.N
 
 
 def _source(folder: Path, args: argparse.Namespace) -> FrameSource:
-    """The frames to run, with the map that is asked for."""
+    """Return the frames to run, with the map that is asked for."""
     from vos_ros.datasets.folder import FolderSource
     from vos_ros.evaluation.score import read_truth
     from vos_ros.sources.faults import GivenMap
@@ -248,7 +267,7 @@ def _source(folder: Path, args: argparse.Namespace) -> FrameSource:
 
 
 def _map_of(first: FolderSource, truth: Truth, rest: FolderSource, whole: bool) -> MapUpdate:
-    """The map that the first frames give, in place of the one that comes with the others."""
+    """Return the source with the map that its first frames give, in place of its own."""
     import dataclasses
 
     from vos_ros.evaluation.association import Condition, counted, truth_of
@@ -298,10 +317,10 @@ def _run(
     from vos_ros.evaluation.score import read_truth
 
     truth = read_truth(folder)
-    album = FailureGallery(truth.names) if args.pictures else None
+    gallery = FailureGallery(truth.names) if args.pictures else None
     outcome = run(
-        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), album
+        source, truth, config, CONDITIONS[name], args.seed, _progress(folder, name), gallery
     )
-    if album is not None:
-        album.write(Path(args.pictures) / f"{folder.name}_{name}")
+    if gallery is not None:
+        gallery.write(Path(args.pictures) / f"{folder.name}_{name}")
     return outcome

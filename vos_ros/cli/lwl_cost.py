@@ -1,4 +1,4 @@
-"""What a frame of LWL costs on this machine, measured from outside: time, FLOP and memory, by stage, in the steady state."""
+"""Measure time, FLOP and memory of a frame of LWL by stage, from outside, in the steady state."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from vos_ros.segmentation.methods.lwl.segmenter import Lwl, create
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
-# Stage: methods of the segmenter and its parts (":name" is a function that its module calls). What one of them calls that has a stage
-# of its own is not counted with it.
+# Stage: methods of the segmenter and its parts (":name" is a function that its module calls). Work
+# that one of them hands to another stage counts for that stage alone.
 _METHODS = {
     "upload": ("_open", "_see", "_see_whole", "_model.upload", ":sample_patch"),
     "backbone": ("_model.encode_image", "_model.net.extract"),
@@ -48,8 +48,11 @@ _MB = 1e6
 
 
 def write_random_weights(network: str, path: Path) -> None:
-    """Weights of one of ``networks.lwl.SPECS`` that nothing was learned in. Batch norms know their input's mean and variance: what comes
-    out has the size that trained weights give, and fits half precision."""
+    """Write untrained weights of one of ``networks.lwl.SPECS``.
+
+    Batch norms hold their input's mean and variance, so that activations have the size that trained
+    weights give, and fit half precision.
+    """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         net = LwlNet(SPECS[network])
@@ -65,9 +68,10 @@ def write_random_weights(network: str, path: Path) -> None:
 
 
 class Scene:
-    """Ellipses of their own texture, one per object, drifting over a textured background: a frame for any time, the same in every run.
+    """Textured ellipses, one per object, that drift over a textured background.
 
-    ValueError: more objects than there is room for.
+    A frame for any time, the same in every run. Raises ValueError: more objects than there is room
+    for.
     """
 
     def __init__(self, objects: int, size: tuple[int, int]) -> None:
@@ -94,7 +98,7 @@ class Scene:
         return (out + rng.uniform(0, 110, 3)).astype(np.uint8)
 
     def frame(self, time: int) -> tuple[Frame, list[Seed]]:
-        """The image at a time (in frames), and where its objects are."""
+        """Return the image at a time (in frames) and the masks of its objects."""
         h, w = self._size
         cell_h, cell_w = self._cell
         shift = round(_MOTION_PX * time)
@@ -116,14 +120,17 @@ class Scene:
 
 
 class Meter:
-    """Adds up, by stage, what a growing counter (time, FLOP) grows by; what happens inside an inner stage is the inner one's alone."""
+    """Adds up, by stage, the growth of a counter (time, FLOP).
+
+    What happens inside an inner stage counts for the inner one alone.
+    """
 
     def __init__(self, read: Callable[[], float]) -> None:
         self.sums = dict.fromkeys(STAGES, 0.0)
         self._read, self._stages, self._mark = read, ["other"], 0.0
 
     def run(self, work: Callable[[], object]) -> None:
-        """Counts while ``work`` runs, and only then."""
+        """Count while ``work`` runs."""
         self._mark = self._read()
         work()
         self._charge()
@@ -134,7 +141,7 @@ class Meter:
         self._mark = now
 
     def wrap(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        """The function, with what it does counted for a stage."""
+        """Return the function, with its work counted for a stage."""
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             self._charge()
@@ -149,8 +156,10 @@ class Meter:
 
     @contextlib.contextmanager
     def attached(self, segmenter: Any) -> Iterator[None]:
-        """Wraps the methods of a segmenter and its parts, and takes the wraps off again. Nothing inside compiled code is wrapped: all of
-        its work is then the caller's."""
+        """Wrap the methods of a segmenter and its parts, and remove the wraps afterwards.
+
+        Nothing inside compiled code is wrapped: all of its work counts for the caller.
+        """
         compiled = isinstance(segmenter, Lwl) and segmenter._model._compiled
         wrapped: list[tuple[Any, str, Callable[..., Any] | None]] = []
         for stage, paths in _METHODS.items():
@@ -170,7 +179,7 @@ class Meter:
 
 
 def _owner(segmenter: Any, path: str) -> tuple[Any, str]:
-    """What has the attribute at the end of a path of ``_METHODS``, and the attribute's name."""
+    """Return the owner of the attribute at the end of a path of ``_METHODS``, and its name."""
     if path.startswith(":"):
         return sys.modules[type(segmenter).__module__], path[1:]
     *parts, name = path.split(".")
@@ -181,23 +190,34 @@ def _owner(segmenter: Any, path: str) -> tuple[Any, str]:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a frame costs with a number of objects: times of single frames, and means per frame by stage."""
+    """Cost of a frame with a number of objects: times of single frames, and means per frame by
+    stage.
+    """
 
     objects: int
+    """Number of objects."""
     total_ms: tuple[float, ...]
+    """Time of each timed frame."""
     ms: Mapping[str, float]
+    """Mean time per frame by stage."""
     gflop: Mapping[str, float]
+    """Mean GFLOP per frame by stage."""
     memory_name: str
+    """Name of the memory figure."""
     memory_mb: float
+    """Peak memory."""
     samples: int
+    """Samples in the memory of the object with the fewest."""
 
     @property
     def mean_ms(self) -> float:
-        """Mean time of a frame."""
+        """Return the mean time of a frame."""
         return sum(self.total_ms) / len(self.total_ms)
 
     def figures(self, one: Cost, peak: float) -> dict[str, Figure]:
-        """Flat figures; ``peak`` in GFLOP/s; ``one`` is the cost of the fewest objects."""
+        """Return flat figures; ``peak`` in GFLOP/s; ``one`` is the cost of the smallest number of
+        objects.
+        """
         p50, p95 = np.percentile(self.total_ms, (50, 95))
         total = sum(self.gflop.values())
         out: dict[str, Figure] = {
@@ -227,30 +247,43 @@ def _share(gflop: float, ms: float, peak: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Frames of a measurement. ``period`` is that of learning: means are over whole ones. ``rounds`` of two periods each measure, first
-    whole frames and then their stages, so that what else the machine does falls on both alike."""
+    """Numbers of frames of a measurement.
+
+    In each round a period of whole frames and a period of timed stages follow one another, so that
+    other load on the machine affects both alike.
+    """
 
     fill: int
+    """Frames that fill the memory."""
     settle: int
+    """Frames that warm up."""
     rounds: int
+    """Rounds of two periods each."""
     period: int
+    """Frames from one update of the target models to the next; means are over whole periods."""
 
     @classmethod
     def of(cls, config: LwlConfig, frames: int) -> Plan:
-        """For at least so many timed frames. Objects just corrected are left alone for two periods; one more warms up."""
+        """Return the plan for at least so many timed frames.
+
+        Objects just corrected are not learned for two periods; one more warms up.
+        """
         period = config.update_every
         return cls(config.memory_size, 3 * period, math.ceil(frames / period), period)
 
     @property
     def work(self) -> int:
-        """All frames."""
+        """Return the number of all frames."""
         return self.fill + self.settle + (2 * self.rounds + 1) * self.period
 
 
 def measure(
     config: Config, counts: Sequence[int], size: tuple[int, int], frames: int
 ) -> tuple[list[Cost], dict[str, Figure]]:
-    """The costs for all numbers of objects, fewest first (the process's memory doesn't shrink), and what holds for all of them."""
+    """Measure the costs for all numbers of objects, fewest first, and what is common to them.
+
+    The order matters because the process's memory does not shrink.
+    """
     scenes = [Scene(n, size) for n in counts]
     plan = Plan.of(config.segmentation.lwl, frames)
     costs: list[Cost] = []
@@ -283,7 +316,7 @@ def measure(
 
 
 def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: Any) -> Cost:
-    """Fills the memory, then measures times of frames and times of stages in turns, then FLOP of stages."""
+    """Fill the memory; measure times of frames and of stages in turns; then FLOP of stages."""
     device = segmenter._model.device
     clock = 0
 
@@ -338,14 +371,14 @@ def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: An
 
 
 def _samples(segmenter: Any) -> int:
-    """Samples in the memory of the object that has the fewest."""
+    """Return the number of samples in the memory of the object that has the fewest."""
     if isinstance(segmenter, ReferenceLwl):
         return min(0 if t is None else t.stored for t in segmenter._targets.values())
     return min(len(segmenter._memory.having(i)) for i in segmenter.object_ids)
 
 
 def _synchronised(device: torch.device) -> float:
-    """The time, s, once the device has done what it was given."""
+    """Return the time, s, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -353,7 +386,7 @@ def _synchronised(device: torch.device) -> float:
 
 @contextlib.contextmanager
 def _uncompiled(model: Any) -> Iterator[None]:
-    """The model without torch.compile, whose code the FLOP counter doesn't see."""
+    """Run the model without torch.compile, whose code the FLOP counter can't see."""
     before = model._look, model._decode
     model._look, model._decode = model._see, model.net.decode
     try:
@@ -363,7 +396,7 @@ def _uncompiled(model: Any) -> Iterator[None]:
 
 
 def peak_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """The most that was reached here by a large matrix product and by a 3x3 convolution, GFLOP/s."""
+    """Measure the best of a large matrix product and a 3x3 convolution, GFLOP/s."""
     n, c, side, batch = (8192, 512, 128, 16) if device.type == "cuda" else (2048, 128, 128, 4)
     a, b = (torch.rand(n, n, device=device, dtype=dtype) for _ in range(2))
     x = torch.rand(batch, c, side, side, device=device, dtype=dtype).to(
@@ -393,7 +426,7 @@ def peak_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def reset_memory_peak(device: torch.device) -> None:
-    """From now on ``memory_peak_mb`` counts anew; on a CPU where Linux allows it."""
+    """Start counting ``memory_peak_mb`` afresh; on a CPU only where Linux allows it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -402,7 +435,7 @@ def reset_memory_peak(device: torch.device) -> None:
 
 
 def memory_peak_mb(device: torch.device) -> tuple[str, float]:
-    """Name of the figure and the peak, MB: of torch on a GPU, else the resident set of the process."""
+    """Return the name and the peak, MB: of torch on a GPU, else the resident set of the process."""
     if device.type == "cuda":
         return "peak_cuda_mb", torch.cuda.max_memory_allocated(device) / _MB
     try:

@@ -1,4 +1,7 @@
-"""The command ``vos-ros``: finds the subcommand and runs it. Nothing heavy is imported before that."""
+"""The command ``vos-ros``: find the subcommand and run it.
+
+Nothing heavy is imported before that.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "demo": "render a synthetic sequence, run the node on it over DDS, show what came out",
-    "replay": "run the pipeline over every frame of a bag or a folder and write its results to a bag",
+    "replay": "run the pipeline over every frame of a recording and write a bag of results",
     "convert": "turn a recorded folder (ours, TUM RGB-D, 7-Scenes) into a bag",
     "slam": "track the camera of a recording by its colour and depth",
     "train": "train a segmenter's networks on videos and stills",
@@ -19,16 +22,16 @@ COMMANDS = {
 }
 _EPILOG = """\
 from a recorded folder to a score:
-  vos-ros convert FOLDER run.mcap                    colour, depth, camera, poses and object map as a bag
+  vos-ros convert FOLDER run.mcap                    a recorded folder as a bag, map included
   vos-ros replay run.mcap out.mcap --json run.json   masks and associations of every frame
   vos-ros eval bag out.mcap --truth FOLDER           mean IoU, association accuracy, id switches
 
-vos-ros COMMAND --help tells more of each.
+vos-ros COMMAND --help has the details.
 """
 
 
 def parser(command: str = "") -> argparse.ArgumentParser:
-    """The parser; only ``command`` is filled in, of the others it knows the names."""
+    """Return the parser; only ``command`` is filled in, of the others it has the names."""
     top = argparse.ArgumentParser(
         prog="vos-ros",
         description="Instance masks and data association for SLAM by video object segmentation.",
@@ -48,7 +51,11 @@ def parser(command: str = "") -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130 interrupted."""
+    """Run the command line.
+
+    Returns the exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, 130
+    interrupted.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     command = next((w for w in words if w in COMMANDS), "")
     args = parser(command).parse_args(words)

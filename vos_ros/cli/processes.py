@@ -20,9 +20,10 @@ _KILL_S = 3.0
 
 
 def free_domain() -> int:
-    """A random ROS_DOMAIN_ID that nobody on this machine uses at this moment (10..100; RuntimeError where all are in use).
+    """Return a random ROS_DOMAIN_ID (10..100) that no process on this machine uses at this moment.
 
-    By the DDS standard the first participant of domain d listens on UDP port 7410 + 250 d.
+    By the DDS standard the first participant of domain d listens on UDP port 7410 + 250 d. Raises
+    RuntimeError: all are in use.
     """
     for domain in random.sample(range(10, 101), 91):
         with (
@@ -35,11 +36,14 @@ def free_domain() -> int:
 
 
 class ProcessError(RuntimeError):
-    """A process died or did not do its part; the text holds the end of its log."""
+    """A process ended or did not do its part; the text holds the end of its log."""
 
 
 class Process:
-    """A command in a session of its own (a Ctrl-C of the terminal reaches only us), its output in ``log``, or ours where that is None."""
+    """A command in a session of its own: a Ctrl-C of the terminal reaches only its parent.
+
+    Its output goes to ``log``, or to ours where that is None.
+    """
 
     def __init__(
         self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]
@@ -62,22 +66,25 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is that of its process group too."""
+        """Return its process id, which is that of its process group too."""
         return self._popen.pid
 
     @property
     def code(self) -> int | None:
-        """Exit status, None while it runs."""
+        """Return its exit status, None while it runs."""
         return self._popen.poll()
 
     def tail(self, lines: int = 20) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         if self.log is None or not self.log.is_file():
             return ""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self) -> int:
-        """SIGINT, then SIGTERM, then SIGKILL to the whole group, each with a bounded wait. Its exit status."""
+        """Send SIGINT, then SIGTERM, then SIGKILL to the whole group, each with a bounded wait.
+
+        Returns its exit status.
+        """
         for number, wait_s in (
             (signal.SIGINT, _STOP_S),
             (signal.SIGTERM, _KILL_S),
@@ -95,7 +102,7 @@ class Process:
 
 
 class Processes:
-    """A group of processes; leaving the ``with`` block, however, stops all of them, the last one first."""
+    """A group of processes; leaving the ``with`` block stops all of them, the last one first."""
 
     def __init__(self) -> None:
         self._running: list[Process] = []
@@ -103,19 +110,24 @@ class Processes:
     def start(
         self, name: str, command: Sequence[str], *, log: Path | None, env: Mapping[str, str]
     ) -> Process:
-        """Starts one."""
+        """Start a process."""
         process = Process(name, command, log=log, env=env)
         self._running.append(process)
         return process
 
     def wait(self, done: Callable[[], bool], what: str, timeout_s: float) -> None:
-        """Returns when ``done``. ProcessError where a process dies meanwhile with an error, or the time is over; ``what`` is waited for."""
+        """Wait until ``done`` returns true.
+
+        Raises ProcessError: a process ended with an error meanwhile, or the time is over. ``what``
+        names what is waited for.
+        """
         deadline = time.monotonic() + timeout_s
         while not done():
             for process in self._running:
                 if process.code:
                     raise ProcessError(
-                        f"the {process.name} ended with status {process.code} before {what}{_log(process)}"
+                        f"the {process.name} ended with status {process.code}"
+                        f" before {what}{_log(process)}"
                     )
             if time.monotonic() > deadline:
                 logs = "".join(_log(p) for p in self._running)
@@ -123,7 +135,7 @@ class Processes:
             time.sleep(0.1)
 
     def stop(self, process: Process) -> None:
-        """Stops one. ProcessError where it ends with an error or had to be killed."""
+        """Stop a process. Raises ProcessError: it ended with an error or had to be killed."""
         code = process.stop()
         self._running.remove(process)
         if code:
@@ -138,7 +150,7 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # An impatient second Ctrl-C must not leave half of them running; every wait below is bounded.
+        # A second Ctrl-C must not leave some of them running; every wait below is bounded.
         before = (
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if threading.current_thread() is threading.main_thread()

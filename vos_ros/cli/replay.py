@@ -1,4 +1,4 @@
-"""``vos-ros replay``: the pipeline over every frame of a recording."""
+"""``vos-ros replay``: run the pipeline over every frame of a recording."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from vos_ros.sources.interface import FrameSource
 
 _EPILOG = """\
-OUT.mcap gets /vos_ros/labels, /vos_ros/instances and /vos_ros/associations of every frame, with the stamps of the images. Nothing is
-dropped, however slow the method is; two runs on a CPU give identical label images.
+OUT.mcap gets /vos_ros/labels, /vos_ros/instances and /vos_ros/associations of every frame, with the
+stamps of the images. No frame is dropped, however slow the method is; two runs on a CPU give
+identical label images.
 
 examples:
-  vos-ros replay run.mcap out.mcap                                    with the default configuration
-  vos-ros replay kitchen out.mcap --overlays pictures                 a folder works too
-  vos-ros replay run.mcap out.mcap --method null                      the projection of the map alone
+  vos-ros replay run.mcap out.mcap                       with the default configuration
+  vos-ros replay kitchen out.mcap --overlays pictures    a folder works too
+  vos-ros replay run.mcap out.mcap --method null         the projection of the map alone
   vos-ros replay run.mcap out.mcap --features mobilenet_v2 --weights mobilenet_v2.pt
   vos-ros replay run.mcap out.mcap --pose-noise-m 0.05 --pose-noise-deg 2 --seed 1
   vos-ros replay run.mcap out.mcap --config mine.yaml --set tracking.lost_s=2.0
@@ -34,7 +35,7 @@ _MOST_WARNINGS = 8
 
 
 class ListConfig(argparse.Action):
-    """Prints the configuration's keys and ends."""
+    """Print the keys of the configuration and exit."""
 
     def __call__(
         self,
@@ -51,18 +52,19 @@ class ListConfig(argparse.Action):
             )
             choices = f" ({' | '.join(p.choices)})" if p.choices else ""
             print(
-                f"{p.key} = {p.default!r}{' ' + p.unit if p.unit else ''}{bounds}{choices}\n    {p.help}"
+                f"{p.key} = {p.default!r}{' ' + p.unit if p.unit else ''}{bounds}{choices}"
+                f"\n    {p.help}"
             )
         parser.exit()
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = subparsers.add_parser(
         "replay",
         help="run the pipeline over every frame of a bag or a folder",
         epilog=_EPILOG,
-        description="Runs the pipeline over every frame of a recording and writes what it says to a bag.",
+        description="Runs the pipeline over every frame of a recording; writes a bag of results.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
@@ -140,7 +142,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def add_frames(p: argparse.ArgumentParser, depth: str, pose: str) -> None:
-    """Which frames of a recording, and its topics where it is a bag; ``depth`` and ``pose`` say what those are for."""
+    """Add the options for frames and topics; ``depth`` and ``pose`` are help texts of theirs."""
     topics = p.add_argument_group("topics of a bag (found by their type where there is no choice)")
     for name, text in (
         ("image", "colour image"),
@@ -163,7 +165,7 @@ def add_frames(p: argparse.ArgumentParser, depth: str, pose: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replays; ValueError or OSError with a message for people."""
+    """Replay. Raises ValueError or OSError with a text for the user."""
     from pathlib import Path
 
     from vos_ros.cli.report import finish
@@ -203,7 +205,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def configuration(args: argparse.Namespace) -> Config:
-    """The configuration of the command line: file, then --set, then the named options. ConfigError names what is wrong."""
+    """Return the configuration of the command line: file, then --set, then the named options.
+
+    Raises ConfigError: names what is wrong.
+    """
     from vos_ros.cli.report import settings
     from vos_ros.config import Config, from_flat, load
 
@@ -222,7 +227,7 @@ def configuration(args: argparse.Namespace) -> Config:
 
 
 def open_source(args: argparse.Namespace) -> FrameSource:
-    """The recording, with pose noise where asked for. Says on stderr which topics of a bag it reads."""
+    """Open the recording, with pose noise where asked for. Prints the topics of a bag to stderr."""
     from dataclasses import fields
     from pathlib import Path
 
@@ -256,9 +261,10 @@ def replay(
     sinks: Sequence[ResultSink],
     frames: slice = slice(None),
 ) -> dict[str, Figure]:
-    """Runs the pipeline over a source and hands every result to the sinks. Flat figures, units in their names.
+    """Run the pipeline over a source and hand every result to the sinks.
 
-    Frames outside ``frames`` (by index) are skipped, map updates are not. ``fps`` counts the pipeline alone, ``wall_s`` all of it.
+    Returns flat figures, units in their names. Frames outside ``frames`` (by index) are skipped,
+    map updates are not. ``fps`` counts the pipeline alone, ``wall_s`` everything.
     """
     import numpy as np
     from tqdm import tqdm
@@ -307,7 +313,8 @@ def replay(
         print(f"vos-ros replay: {line}", file=sys.stderr)
     if not latency_ms:
         raise ValueError(
-            f"no frame to replay: the recording has {len(source)}, asked for were {frames.start or 0} to {frames.stop}"
+            f"no frame to replay: the recording has {len(source)},"
+            f" asked for were {frames.start or 0} to {frames.stop}"
         )
     p50, p95 = np.percentile(latency_ms, (50, 95))
     stages = {
@@ -327,7 +334,7 @@ def replay(
 
 
 def _shortfalls(source: FrameSource) -> list[str]:
-    """What the recording lacked, where the source counts it."""
+    """Return what the recording lacked, where the source counts it."""
     from vos_ros.sources.bag import BagSource
     from vos_ros.sources.noise import PoseNoise
 

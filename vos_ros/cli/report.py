@@ -1,4 +1,4 @@
-"""What the commands share: values given on the command line, and what is printed and written down at the end."""
+"""What the commands share: values from the command line, and printing and writing of figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Figure = int | float | str
 
 
 def finish(figures: Mapping[str, Figure], json_file: str | None) -> None:
-    """Prints flat figures, one per line, and writes them to ``json_file`` where one is named (NaN as null)."""
+    """Print flat figures, one per line; write them to ``json_file`` where given (NaN as null)."""
     width = max(len(k) for k in figures)
     for key, value in figures.items():
         print(
@@ -23,7 +23,7 @@ def finish(figures: Mapping[str, Figure], json_file: str | None) -> None:
 
 
 def write_json(figures: Mapping[str, Figure], json_file: str) -> None:
-    """Writes flat figures as a JSON object (NaN as null)."""
+    """Write flat figures as a JSON object (NaN as null)."""
     path = Path(json_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     clean = {k: None if isinstance(v, float) and v != v else v for k, v in figures.items()}
@@ -31,7 +31,7 @@ def write_json(figures: Mapping[str, Figure], json_file: str) -> None:
 
 
 def settings(texts: Sequence[str], example: str) -> dict[str, object]:
-    """The values of ``--set KEY=VALUE``, read as YAML. ConfigError: a word without an equals sign."""
+    """Return the values of ``--set KEY=VALUE`` (YAML). Raises ConfigError: no equals sign."""
     import yaml
 
     from vos_ros.config import ConfigError

@@ -1,4 +1,4 @@
-"""How right the statements ABSENT are: of objects that the map has and the world hasn't."""
+"""Count how often the status ABSENT is right: for map objects that are no longer in the world."""
 
 from __future__ import annotations
 
@@ -10,40 +10,48 @@ import numpy as np
 from vos_ros.evaluation.metrics import MIN_PIXELS
 from vos_ros.types import AssociationStatus, FrameResult, Projection
 
-_SHOWN = 0.5  # of an object's silhouette must be inside the image and unhidden for its absence to be seen ...
-_SHOWN_S = 1.0  # ... in frames that make up so long
+_MIN_SHOWN_SHARE = 0.5
+"""Smallest share of a silhouette inside the image and not hidden that can show an absence."""
+_MIN_SHOWN_S = 1.0
+"""Shortest time in such frames after which an absence is due, s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Absences:
-    """``right`` of ``said`` statements (one per object and frame) were right. Of ``due`` objects whose gap was in view for a second,
-    ``told`` were told of. Counts add up over sequences."""
+    """Counts of ABSENT statements, one per object and frame. Counts add up over sequences."""
 
     right: int = 0
+    """Statements that were right."""
     said: int = 0
+    """Statements."""
     told: int = 0
+    """Due objects that were reported absent at least once while gone."""
     due: int = 0
+    """Objects that were gone while their place was visible for at least a second."""
 
     @property
     def precision(self) -> float:
-        """Of the statements; NaN where nothing was said."""
+        """Return the share of the statements that were right; NaN without statements."""
         return self.right / self.said if self.said else float("nan")
 
     @property
     def recall(self) -> float:
-        """Of the objects; NaN where there was nothing to say."""
+        """Return the share of the due objects that were reported; NaN without due objects."""
         return self.told / self.due if self.due else float("nan")
 
 
 def total(some: Iterable[Absences]) -> Absences:
-    """Of several sequences."""
+    """Add up the counts of several sequences."""
     some = list(some)
     return Absences(*(sum(getattr(a, k) for a in some) for k in ("right", "said", "told", "due")))
 
 
 class AbsenceCount:
-    """Counts over a sequence. An object's gap is in view where at least half of its silhouette is inside the image and behind nothing, and
-    that is as large as an object must be to count."""
+    """Counts ABSENT statements over a sequence.
+
+    The place of an object is visible where at least half of its silhouette is inside the image and
+    not hidden, and that part is as large as an object must be to count (``MIN_PIXELS``).
+    """
 
     def __init__(self) -> None:
         self._right = self._said = 0
@@ -52,7 +60,7 @@ class AbsenceCount:
         self._last_ns: int | None = None
 
     def add(self, result: FrameResult, gone: Collection[int]) -> None:
-        """One frame; ``gone`` are the map's objects that the world hasn't, or hasn't any more."""
+        """Count one frame. ``gone`` are the map objects that are not in the world (any more)."""
         for a in result.associations:
             if a.status == AssociationStatus.ABSENT:
                 self._said += 1
@@ -65,13 +73,13 @@ class AbsenceCount:
                 self._shown_s[p.object_id] = self._shown_s.get(p.object_id, 0.0) + since_s
 
     def figures(self) -> Absences:
-        """The counts so far."""
-        due = {i for i, shown_s in self._shown_s.items() if shown_s >= _SHOWN_S - 1e-6}
+        """Return the counts so far."""
+        due = {i for i, shown_s in self._shown_s.items() if shown_s >= _MIN_SHOWN_S - 1e-6}
         return Absences(self._right, self._said, len(due & self._told), len(due))
 
 
 def _in_view(p: Projection) -> bool:
-    """Whether the place of the object, not the object, is to be seen."""
+    """Return whether the place of the object (not the object itself) is visible."""
     hidden = p.occluded - p.free * (1.0 - p.truncated)
     shown_px = np.count_nonzero(p.silhouette_roi) * (1.0 - hidden / max(1.0 - p.truncated, 1e-6))
-    return bool(p.truncated + hidden <= 1.0 - _SHOWN and shown_px >= MIN_PIXELS)
+    return bool(p.truncated + hidden <= 1.0 - _MIN_SHOWN_SHARE and shown_px >= MIN_PIXELS)

@@ -1,10 +1,13 @@
-"""How far the ids can be trusted: the pipeline on a recording made worse in several ways, beside three simple ways to name its masks.
+"""Measure how far ids can be trusted: the pipeline on a recording that is made worse in several
+ways.
 
-Baselines (``baselines``), in the same run and with the pose as reported: ``projection`` (no image at all: the map's visible projection is
-the mask), ``centroid`` (the same masks, each named by the object whose centre is nearest to its own in 3-D), ``frame_iou`` (the same masks,
-assigned frame by frame to the projections by their IoU, without memory).
+Next to the pipeline run three simple ways to name masks (``baselines``), in the same run and with
+the pose as reported: ``projection`` (no image: the map's visible projection is the mask),
+``centroid`` (the same masks, each named by the object with the nearest centre in 3-D) and
+``frame_iou`` (the same masks, assigned frame by frame to the projections by IoU, without memory).
 
-An object that the map lacks can't be named: it is no miss. To name it as another one is false, as everywhere.
+An object that the map lacks can't be named, so it is no miss. To name it as another object is a
+false positive, as everywhere.
 """
 
 from __future__ import annotations
@@ -38,22 +41,33 @@ _DOUBTS = (AssociationStatus.ABSENT, AssociationStatus.MERGE, AssociationStatus.
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the recording. Noise and drift as ``PoseNoise`` and ``PoseDrift``; shares 0..1. ``correct``: whether the pipeline may
-    correct the pose."""
+    """What is done to the recording."""
 
     noise_m: float = 0.0
+    """RMS shift of each pose (``PoseNoise``), m."""
     noise_deg: float = 0.0
+    """RMS rotation of each pose, degrees."""
     drift_m: float = 0.0
+    """Final shift of a drifting pose (``PoseDrift``), m."""
     drift_deg: float = 0.0
+    """Final rotation of a drifting pose, degrees."""
     missing: float = 0.0
+    """Share of the objects that the map lacks, 0..1."""
     invented: float = 0.0
+    """Number of invented objects as a share of the map's, 0..1."""
     lost: float = 0.0
+    """Share of the frames that are lost, 0..1."""
     covered: bool = False
+    """Whether parts of the image are covered."""
     depth: bool = True
+    """Whether frames keep their depth."""
     correct: bool = True
+    """Whether the pipeline may correct the pose."""
 
     def apply(self, source: FrameSource, seed: int) -> tuple[FrameSource, FaultyMap | None]:
-        """The source made worse, and the wrapper that knows which objects were invented."""
+        """Return the source made worse, and the wrapper that knows the invented objects (None
+        without any).
+        """
         faulty = None
         if self.missing or self.invented:
             source = faulty = FaultyMap(source, self.missing, self.invented, seed)
@@ -68,7 +82,7 @@ class Condition:
         return (LostFrames(source, self.lost, seed) if self.lost else source), faulty
 
     def configure(self, config: Config) -> Config:
-        """The configuration under this condition."""
+        """Return the configuration under this condition."""
         return config if self.correct else from_flat({"pose.correction": "off"}, config)
 
 
@@ -91,26 +105,31 @@ CONDITIONS: Mapping[str, Condition] = {
 
 @dataclass(eq=False, slots=True)
 class Outcome:
-    """A sequence under a condition. ``records`` by way of naming. For ours also: ``claims``, the score of every name given and whether it
-    was right; ``said``, how often what was said against the map; ``absences``; ``unmapped``: of each true object that the map lacked, the
-    frames in which it counted, by what was said of the instance on it ("nothing" without one)."""
+    """Results of one sequence under one condition."""
 
     records: dict[str, Record]
+    """Record by way of naming."""
     claims: list[tuple[float, bool]] = field(default_factory=list)
+    """Score of every name that the pipeline gave, and whether it was right."""
     said: Counter[AssociationStatus] = field(
         default_factory=lambda: Counter({status: 0 for status in _DOUBTS})
     )
+    """Number of statements against the map, by status."""
     absences: Absences = Absences()  # noqa: RUF009 (frozen)
+    """Counts of ABSENT statements."""
     unmapped: dict[int, Counter[str]] = field(default_factory=dict)
+    """By true object that the map lacked: number of frames in which it counted, by the status of
+    the instance on it ("nothing" without an instance).
+    """
 
     @property
     def calibration(self) -> Calibration:
-        """Of the scores."""
+        """Return the calibration of the scores."""
         return calibrated([self])
 
 
 def calibrated(outcomes: Iterable[Outcome]) -> Calibration:
-    """The scores of several sequences together."""
+    """Return the calibration of several sequences' scores together."""
     claims = [c for o in outcomes for c in o.claims]
     return calibration([s for s, _ in claims], [ok for _, ok in claims])
 
@@ -122,11 +141,22 @@ def run(
     condition: Condition,
     seed: int = 0,
     progress: Callable[[FrameSource], Iterable[Frame | MapUpdate]] = iter,
-    album: FailureGallery | None = None,
+    gallery: FailureGallery | None = None,
 ) -> Outcome:
-    """The pipeline over a recording made worse. Frames without truth are stepped, not scored; what the truth showed before the first frame
-    counts as seen then, for what returns. ``progress`` may wrap the iteration. ``seed``: of what is left to chance. ``album`` collects
-    pictures."""
+    """Run the pipeline over a recording that is made worse.
+
+    Frames without truth are stepped and not scored. What the truth showed before the first frame
+    counts as seen then (for returns).
+
+      Args:
+          source: the recording.
+          truth: its ground truth.
+          config: configuration of the pipeline.
+          condition: what is done to the recording.
+          seed: seed of what is random in that.
+          progress: wraps the iteration over the source.
+          gallery: collects pictures, where given.
+    """
     worse, faulty = condition.apply(source, seed)
     pipeline = Pipeline(condition.configure(config), session_id="eval")
     out = Outcome({m: Record(truth.alike) for m in METHODS})
@@ -179,14 +209,16 @@ def run(
         out.claims += _claims(result, counts, names, gone)
         for o, said in _said_of(result, counts, names, objects).items():
             out.unmapped.setdefault(o, Counter()).update([said])
-        if album is not None:
-            album.add(item, labels, mask, names, out.records["vos_ros"])
+        if gallery is not None:
+            gallery.add(item, labels, mask, names, out.records["vos_ros"])
     out.absences = absences.figures()
     return out
 
 
 def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarray, "H W"] | None:
-    """The true ids of a frame's pixels, 0 where the condition covers them; None where the truth has no such frame."""
+    """Return the true ids of a frame's pixels, 0 where the condition covers them; None without
+    truth.
+    """
     stamps = np.array(truth.stamps_ns)
     place = int(np.abs(stamps - frame.stamp_ns).argmin())
     if abs(int(stamps[place]) - frame.stamp_ns) > STAMP_TOLERANCE_NS:
@@ -198,7 +230,7 @@ def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarr
 
 
 def _seen_before(truth: Truth, stamp_ns: int) -> dict[int, float]:
-    """When (s) each object last counted in the truth's frames before a stamp."""
+    """Return when (s) each object last counted in the truth's frames before a stamp."""
     out: dict[int, float] = {}
     for stamp, path in zip(truth.stamps_ns, truth.masks, strict=True):
         if stamp < stamp_ns - STAMP_TOLERANCE_NS:
@@ -207,13 +239,13 @@ def _seen_before(truth: Truth, stamp_ns: int) -> dict[int, float]:
 
 
 def counted(mask: UInt8[np.ndarray, "H W"]) -> frozenset[int]:
-    """The objects of a true mask that are large enough to count."""
+    """Return the objects of a true mask that are large enough to count."""
     areas = np.bincount(mask.ravel())
     return frozenset(int(i) for i in np.flatnonzero(areas >= MIN_PIXELS) if i not in (0, IGNORE))
 
 
 def _names(result: FrameResult) -> dict[int, int]:
-    """Label value -> object named by the associations."""
+    """Return the object named by the associations for each label value."""
     value = {t.track_id: t.label_value for t in result.tracks}
     named = {value[a.track_id]: a.map_object_id for a in result.associations if a.track_id in value}
     return {v: named.get(v, 0) for v in value.values()}
@@ -222,8 +254,11 @@ def _names(result: FrameResult) -> dict[int, int]:
 def _claims(
     result: FrameResult, counts: Overlap, names: Mapping[int, int], gone: Iterable[int]
 ) -> list[tuple[float, bool]]:
-    """Score and rightness of every named instance that lies on a true object that counts, or names one that is ``gone``, which is wrong
-    wherever it lies. That something is absent is no claim that it is there."""
+    """Return score and rightness of the named instances.
+
+    An instance counts where it lies on a true object that counts, or where it names one that is
+    ``gone``: that is wrong wherever it lies. ABSENT is no claim that the object is there.
+    """
     iou, gone = counts.iou(), set(gone)
     row = {int(v): r for r, v in enumerate(counts.values)}
     value = {t.track_id: t.label_value for t in result.tracks}
@@ -245,7 +280,7 @@ def _claims(
 def _said_of(
     result: FrameResult, counts: Overlap, names: Mapping[int, int], mapped: Iterable[int]
 ) -> dict[int, str]:
-    """Of each object that counts and that the map lacks: what is said of the instance on it."""
+    """Return, for each counting object that the map lacks, the status of the instance on it."""
     mapped, iou = set(mapped), counts.iou()
     value = {t.track_id: t.label_value for t in result.tracks}
     status = {value[a.track_id]: a.status for a in result.associations if a.track_id in value}
@@ -266,7 +301,7 @@ def _said_of(
 
 
 def pooled(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float | int]]:
-    """Figures by way of naming: means over the sequences, sums of counts; calibration and absences of all of them together."""
+    """Return figures by way of naming: means over the sequences, and sums of counts."""
     out: dict[str, dict[str, float | int]] = {}
     for method in outcomes[0].records:
         each = [o.records[method].figures() for o in outcomes]

@@ -1,4 +1,4 @@
-"""Three simple ways to name things, to be beaten: the map's projection as the mask, the nearest object, the best IoU frame by frame."""
+"""Three simple ways to name masks, as baselines: projection, nearest object, best IoU per frame."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from scipy.optimize import linear_sum_assignment
 
 from vos_ros.types import FrameResult, MapObject, Projection
 
-_NEAR_M = 0.5  # a centroid farther from every object's names none
-_LEAST_IOU = 0.2  # of a mask with a projection
+_MAX_CENTROID_DISTANCE_M = 0.5
+"""A centroid farther from every object than this gets no name, m."""
+_MIN_IOU = 0.2
+"""Smallest IoU of a mask with a projection that names it."""
 
 
 def projected(
     projections: Sequence[Projection], shape: tuple[int, ...]
 ) -> Int64[np.ndarray, "H W"]:
-    """No image at all: the visible projections as a label image of object ids."""
+    """Return the visible projections as a label image of object ids: no image is used."""
     out = np.zeros(shape, np.int64)
     for p in projections:
         x0, y0, x1, y1 = p.roi
@@ -30,8 +32,11 @@ def by_centroid(
     objects: Mapping[int, MapObject],
     reported: Float64[np.ndarray, "4 4"] | None,
 ) -> dict[int, int]:
-    """Each mask by the object whose points' mean is nearest to that of its own points, lifted with the ``reported`` pose, within half a
-    metre."""
+    """Name each mask by the object with the nearest centre.
+
+    Centres are the means of points. Those of the masks are lifted with the ``reported`` pose; a
+    mask farther than half a metre from every object gets no name.
+    """
     out = {t.label_value: 0 for t in result.tracks}
     if not objects or reported is None or result.T_map_camera is None:
         return out
@@ -40,7 +45,7 @@ def by_centroid(
     value = {t.track_id: t.label_value for t in result.tracks}
     for o in result.observations:
         away = np.linalg.norm(centres - (back[:3, :3] @ o.centroid + back[:3, 3]), axis=1)
-        if away.min() <= _NEAR_M:
+        if away.min() <= _MAX_CENTROID_DISTANCE_M:
             out[value[o.track_id]] = ids[int(away.argmin())]
     return out
 
@@ -48,7 +53,9 @@ def by_centroid(
 def by_iou(
     result: FrameResult, labels: UInt16[np.ndarray, "H W"], projections: Sequence[Projection]
 ) -> dict[int, int]:
-    """One-to-one by the IoU of masks and visible projections in this frame, without memory."""
+    """Name masks one-to-one by their IoU with the visible projections of this frame, without
+    memory.
+    """
     out = {t.label_value: 0 for t in result.tracks}
     values = list(out)
     if not values or not projections:
@@ -60,6 +67,6 @@ def by_iou(
         both = np.bincount(labels[y0:y1, x0:x1][p.mask_roi], minlength=max(values) + 1)[values]
         counts[:, column] = both / np.maximum(area[values] + p.area_px - both, 1)
     for row, column in np.column_stack(linear_sum_assignment(-counts)).tolist():
-        if counts[row, column] >= _LEAST_IOU:
+        if counts[row, column] >= _MIN_IOU:
             out[values[row]] = projections[column].object_id
     return out

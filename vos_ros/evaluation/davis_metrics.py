@@ -1,7 +1,8 @@
-"""Region similarity J, contour accuracy F and their statistics over time: Perazzi et al., "A Benchmark Dataset and Evaluation
-Methodology for Video Object Segmentation", CVPR 2016, sec. 4, with the rules of the DAVIS 2017 tool where the paper has none.
+"""Region similarity J, contour accuracy F and their statistics over time.
 
-Pure functions of arrays; the numbers equal the tool's.
+Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation", CVPR
+2016, sec. 4, with the rules of the DAVIS 2017 tool where the paper has none. Pure functions of
+arrays; the numbers equal the tool's.
 """
 
 from __future__ import annotations
@@ -21,14 +22,18 @@ _BINS = 4
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of one measure over time. ``recall``: share of the frames strictly above 0.5. ``decay``: mean of the first quarter minus
-    mean of the last (positive: it gets worse), as the tool computes it, whose index of a frame wraps round at 256;
-    ``decay_unwrapped`` doesn't wrap. NaN where there is nothing to average."""
+    """Statistics of one measure over time. NaN where there is nothing to average."""
 
     mean: float
+    """Mean over the frames."""
     recall: float
+    """Share of the frames strictly above 0.5."""
     decay: float
+    """Mean of the first quarter minus mean of the last (positive: it gets worse), as the tool
+    computes it: its index of a frame wraps round at 256.
+    """
     decay_unwrapped: float
+    """The same without wrapping."""
 
 
 def region_similarity(
@@ -36,7 +41,10 @@ def region_similarity(
     truth: Bool[np.ndarray, "H W"],
     void: Bool[np.ndarray, "H W"] | None = None,
 ) -> float:
-    """J: intersection over union; 1 where both are empty. Pixels of ``void`` count nowhere. ValueError: sizes differ."""
+    """Return J: intersection over union; 1 where both masks are empty.
+
+    Pixels of ``void`` count nowhere. Raises ValueError: the sizes differ.
+    """
     _check(predicted, truth, void)
     if void is not None:
         predicted, truth = predicted & ~void, truth & ~void
@@ -50,15 +58,26 @@ def contour_accuracy(
     void: Bool[np.ndarray, "H W"] | None = None,
     tolerance: float = BOUNDARY_TOLERANCE,
 ) -> float:
-    """F: harmonic mean of the shares of each outline's pixels that lie within the tolerance of the other outline; 1 where neither mask
-    has an outline. ``tolerance`` below 1 is a share of the diagonal, else px. Pixels of ``void`` are taken out of both masks, which
-    gives these an outline along the void, as in the tool. ValueError: sizes differ."""
+    """Return F: the harmonic mean of precision and recall of the outlines' pixels.
+
+    A pixel of one outline is right where it lies within the tolerance of the other; F is 1 where
+    neither mask has an outline. Pixels of ``void`` are removed from both masks, which gives these
+    an outline along the void, as in the tool.
+
+      Args:
+          predicted: predicted mask.
+          truth: annotated mask.
+          void: pixels that count nowhere, or None.
+          tolerance: below 1 a share of the diagonal, else px.
+
+    Raises ValueError: the sizes differ.
+    """
     _check(predicted, truth, void)
     radius = tolerance if tolerance >= 1 else math.ceil(tolerance * math.hypot(*truth.shape))
     if void is not None:
         predicted, truth = predicted & ~void, truth & ~void
-    # Nothing but outline pixels is looked at, so the box of both masks is enough; one more px each way, where they don't meet
-    # the image's border, because an outline lies up to a px outside its mask.
+    # Only outline pixels count, so the box of both masks is enough, and one more px each way (where
+    # it does not meet the image's border): an outline lies up to a px outside its mask.
     x, y, w, h = cv2.boundingRect((predicted | truth).view(np.uint8))
     window = np.s_[max(y - 1, 0) : y + h + 1, max(x - 1, 0) : x + w + 1]
     outlines = _outline(predicted[window]), _outline(truth[window])
@@ -75,15 +94,18 @@ def contour_accuracy(
 def _check(predicted: np.ndarray, truth: np.ndarray, void: np.ndarray | None) -> None:
     if predicted.shape != truth.shape or (void is not None and void.shape != truth.shape):
         raise ValueError(
-            f"the prediction is {predicted.shape[1]}x{predicted.shape[0]} px, the annotation {truth.shape[1]}x{truth.shape[0]}"
+            f"the prediction is {predicted.shape[1]}x{predicted.shape[0]} px,"
+            f" the annotation {truth.shape[1]}x{truth.shape[0]}"
             + (f", its void pixels {void.shape[1]}x{void.shape[0]}" if void is not None else "")
             + ": wanted one size"
         )
 
 
 def _outline(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Pixels that differ from the next one to the right, below, or both; in the last row only to the right, in the last column only
-    below (Martin's seg2bmap)."""
+    """Return the pixels that differ from the next one to the right, below, or both.
+
+    In the last row only to the right, in the last column only below (Martin's seg2bmap).
+    """
     out = np.zeros_like(mask)
     out[:, :-1] = mask[:, :-1] ^ mask[:, 1:]
     out[:-1] |= mask[:-1] ^ mask[1:]
@@ -92,8 +114,11 @@ def _outline(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
 
 
 def _near(outline: Bool[np.ndarray, "H W"], radius: float) -> Bool[np.ndarray, "H W"]:
-    """Within ``radius`` px of the outline, the radius included: its dilation by a disk, as the union of the disk's rows, since a dilation
-    by a row costs the same whatever its length."""
+    """Return the pixels within ``radius`` px of the outline, the radius included.
+
+    A dilation by a disk is the union of dilations by the disk's rows; a row costs the same whatever
+    its length.
+    """
     image, height = outline.view(np.uint8), len(outline)
     out = np.zeros_like(image)
     wide: dict[int, np.ndarray] = {}
@@ -107,7 +132,7 @@ def _near(outline: Bool[np.ndarray, "H W"], radius: float) -> Bool[np.ndarray, "
 
 
 def statistics(curve: Float64[np.ndarray, "F"]) -> Statistics:
-    """Statistics of a measure over the frames of a sequence, NaN values left out."""
+    """Return the statistics of a measure over the frames of a sequence, NaN values left out."""
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", RuntimeWarning

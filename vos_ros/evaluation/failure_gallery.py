@@ -1,4 +1,4 @@
-"""Pictures of identities: each object before it left and after it returned, and the moments at which a name was wrong."""
+"""Pictures of identities: objects before they left and after they returned, and wrong names."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ from vos_ros.geometry.boxes import boxes_of
 from vos_ros.sinks.images import contact_sheet, overlay, write_png
 from vos_ros.types import Frame, Track, TrackSource, TrackState
 
-_WIDTH = 400  # px of each picture
-_ROWS = 6  # on a sheet
-_AROUND_S = 1.0  # of the frames so long before an object left, the one that shows most of it; how long after it was known it is shown again
-_AGAIN_S = 1.0  # the same mistake is shown again after so long without it
-_MOST_MISTAKES = 54
+_WIDTH_PX = 400
+"""Width of each picture."""
+_ROWS = 6
+"""Rows of a sheet."""
+_AROUND_S = 1.0
+"""Time before an object left from which its best picture comes; time after its return until it is
+shown once more, s."""
+_REPEAT_S = 1.0
+"""Time without a mistake after which the same one is shown again, s."""
+_MAX_MISTAKES = 54
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Shot:
+    """One picture of an object, with its time, the object's area and the caption."""
+
     at_s: float
     area_px: int
     picture: Picture
@@ -35,18 +42,24 @@ class _Shot:
 
 @dataclass(eq=False, slots=True)
 class _Watch:
-    """An object so far: when it last counted, its last second in view rightly named, and where it has returned, since when it was away and
-    back, and the row of the sheet that waits for its last picture."""
+    """What has been recorded of one object so far."""
 
     counted_s: float
+    """When it last counted."""
     lately: list[_Shot] = field(default_factory=list)
+    """Pictures of the last second in which it was visible and rightly named."""
     away: tuple[float, float] | None = None
+    """Of the present return: when it left and when it came back; None while it has a name."""
     row: list[_Shot] | None = None
+    """Row of the sheet that waits for its last picture."""
 
 
 class FailureGallery:
-    """Collects pictures over a sequence. ``names``: of the objects, by id. On them, masks carry the id of the map object that they were
-    named as; the true outline of the object in question is white."""
+    """Collects pictures over a sequence.
+
+    Masks are coloured by the map object that they were named as and carry its id. The true outline
+    of the object in question is white. ``names`` are the objects' names by id.
+    """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self._names = names
@@ -64,7 +77,15 @@ class FailureGallery:
         names: Mapping[int, int],
         record: Record,
     ) -> None:
-        """A frame: its label image, the true ids, the name of each label value (0 = none), and the record with the frame's score last."""
+        """Add one frame.
+
+        Args:
+            frame: the frame, for its image.
+            labels: its label image.
+            mask: true object ids.
+            names: map object by label value, 0 = none.
+            record: the record whose last entry is this frame's score.
+        """
         score, now_s = record.frames[-1], record.stamps_s[-1]
         tinted = _tinted(frame, labels, names)
         for o, s in score.objects.items():
@@ -77,7 +98,8 @@ class FailureGallery:
                 self._unknown.append(
                     replace(
                         shot,
-                        caption=f"{shot.caption}: back after {now_s - w.away[0]:.1f} s, not known yet",
+                        caption=f"{shot.caption}: back after {now_s - w.away[0]:.1f} s,"
+                        " not recognised yet",
                     )
                 )
             elif w.row is not None and now_s - w.row[-1].at_s >= _AROUND_S:
@@ -86,18 +108,25 @@ class FailureGallery:
             if s.named == o:
                 if w.away is not None and w.lately:
                     left_s, back_s = w.away
-                    told = f"{shot.caption}: away {back_s - left_s:.1f} s, known after {now_s - back_s:.1f} s"
-                    w.row = [max(w.lately, key=lambda x: x.area_px), replace(shot, caption=told)]
+                    caption = (
+                        f"{shot.caption}: away {back_s - left_s:.1f} s,"
+                        f" recognised after {now_s - back_s:.1f} s"
+                    )
+                    w.row = [max(w.lately, key=lambda x: x.area_px), replace(shot, caption=caption)]
                     self._rows.append(w.row)
                     w.lately = []
                 w.away = None
                 w.lately = [*(x for x in w.lately if now_s - x.at_s <= _AROUND_S), shot]
-        self._look_for_mistakes(tinted, mask, score, now_s)
+        self._collect_mistakes(tinted, mask, score, now_s)
 
     def write(self, folder: Path | str) -> tuple[Path, ...]:
-        """The sheets. ``returns_1.png``, ...: a row for each return, the object before it left, in the first frame in which it was named
-        rightly again, and a second later (dark where it wasn't in view then). ``unknown_1.png``, ...: objects that were back and not named
-        rightly yet. ``mistakes_1.png``, ...: names of other objects."""
+        """Write the sheets to ``folder`` and return their paths.
+
+        ``returns_1.png``, ...: one row per return: the object before it left, in the first frame in
+        which it was rightly named again, and a second later (dark where it was not visible then).
+        ``unknown_1.png``, ...: objects that were back and not rightly named yet.
+        ``mistakes_1.png``, ...: instances that were named as another object.
+        """
         root = Path(folder)
         root.mkdir(parents=True, exist_ok=True)
         rows = [
@@ -119,12 +148,14 @@ class FailureGallery:
                 path = root / f"{name}_{k // size + 1}.png"
                 write_png(
                     path,
-                    contact_sheet([s.picture for s in some], 3, _WIDTH, [s.caption for s in some]),
+                    contact_sheet(
+                        [s.picture for s in some], 3, _WIDTH_PX, [s.caption for s in some]
+                    ),
                 )
                 out.append(path)
         return tuple(out)
 
-    def _look_for_mistakes(
+    def _collect_mistakes(
         self, tinted: Picture, mask: UInt8[np.ndarray, "H W"], score: FrameScore, now_s: float
     ) -> None:
         for o, s in score.objects.items():
@@ -132,18 +163,18 @@ class FailureGallery:
                 continue
             last_s = self._mistaken_s.get((o, s.named))
             self._mistaken_s[o, s.named] = now_s
-            if (last_s is None or now_s - last_s >= _AGAIN_S) and len(
+            if (last_s is None or now_s - last_s >= _REPEAT_S) and len(
                 self._mistakes
-            ) < _MOST_MISTAKES:
+            ) < _MAX_MISTAKES:
                 wrong = f"{s.named} {self._names.get(s.named, '')}".strip()
                 shot = self._shot(tinted, mask, o, now_s)
-                self._mistakes.append(replace(shot, caption=f"{shot.caption}: taken for {wrong}"))
+                self._mistakes.append(replace(shot, caption=f"{shot.caption}: named as {wrong}"))
 
     def _shot(self, tinted: Picture, mask: UInt8[np.ndarray, "H W"], o: int, now_s: float) -> _Shot:
         own, picture = (mask == o).view(np.uint8), tinted.copy()
         contours, _ = cv2.findContours(own, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, contours, -1, (255, 255, 255), 2)
-        size = (_WIDTH, round(picture.shape[0] * _WIDTH / picture.shape[1]))
+        size = (_WIDTH_PX, round(picture.shape[0] * _WIDTH_PX / picture.shape[1]))
         small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
         return _Shot(
             now_s, int(np.count_nonzero(own)), small, f"{o} {self._names.get(o, '')}, {now_s:.1f} s"
@@ -151,7 +182,7 @@ class FailureGallery:
 
 
 def _tinted(frame: Frame, labels: UInt16[np.ndarray, "H W"], names: Mapping[int, int]) -> Picture:
-    """The frame with every named mask in the colour and with the id of the map object that it was named as."""
+    """Return the image with every named mask in the colour of its map object, and its id on it."""
     named = np.zeros(65536, np.uint16)
     for value, name in names.items():
         named[value] = name

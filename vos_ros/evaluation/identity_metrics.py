@@ -1,10 +1,13 @@
-"""How well identities are kept over a sequence: IDF1, HOTA, calibration of scores, time to recognise what returns. Pure functions.
+"""Measure how well identities are kept over a sequence. Pure functions.
 
-idf1            Ristani et al. 2016 (arXiv:1609.01775): one-to-one assignment of given names to true objects over the whole sequence
-hota            Luiten et al. 2021 (arXiv:2009.07736), the mean over its 19 thresholds; with deta (detection) and assa (association)
-ece             Naeini et al. 2015: expected calibration error of scores, ten bins of equal width
+idf1  Ristani et al. 2016 (arXiv:1609.01775): one-to-one assignment of given names to true objects
+      over the whole sequence
+hota  Luiten et al. 2021 (arXiv:2009.07736), the mean over its 19 thresholds; with deta (detection)
+      and assa (association)
+ece   Naeini et al. 2015: expected calibration error of scores, ten bins of equal width
 
-The first two equal those of the ``trackeval`` package (a test has its numbers), which can't be required: it brings another OpenCV along.
+IDF1 and HOTA equal those of the ``trackeval`` package (a test has its numbers). That package can't
+be required, because it installs another OpenCV.
 """
 
 from __future__ import annotations
@@ -26,17 +29,26 @@ _UNNAMED = -1  # names of instances that name no object: below every object id, 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sightings:
-    """One frame: the true objects that count, the names given, and the IoU of each pair. Neither repeats."""
+    """True objects and named instances of one frame."""
 
     true_ids: Int64[np.ndarray, "G"]
+    """Ids of the true objects that count. No id repeats."""
     names: Int64[np.ndarray, "T"]
+    """Object ids that the instances were named as; negative for an instance without a name. None
+    repeats.
+    """
     iou: Float64[np.ndarray, "G T"]
+    """IoU of each true object with each instance."""
 
 
 def sightings(counts: Overlap, names: Mapping[int, int]) -> Sightings:
-    """A frame by the rules of ``metrics``: objects count from MIN_PIXELS on; instances that are smaller, lie mostly on ignored pixels or on
-    an object too small to count, are left out. ``names``: label value -> object id named, 0 = none: an instance without a name is
-    known by its label value. Of several instances of one name the largest has it."""
+    """Collect one frame by the rules of ``metrics``.
+
+    Objects count from ``MIN_PIXELS`` on. Instances are left out that are smaller, lie mostly on
+    ignored pixels, or lie mostly on an object too small to count. ``names`` maps a label value to
+    the object id, 0 = none; an instance without a name is known by its label value. Where several
+    instances have one name, the largest keeps it.
+    """
     counted = [
         c
         for c, (i, area) in enumerate(zip(counts.ids, counts.id_area, strict=True))
@@ -65,7 +77,7 @@ def sightings(counts: Overlap, names: Mapping[int, int]) -> Sightings:
 
 
 def idf1(frames: Sequence[Sightings]) -> float:
-    """IDF1 at MATCH_IOU; 1 where there is nothing to find and nothing was said."""
+    """Return IDF1 at ``MATCH_IOU``; 1 where there are neither objects nor instances."""
     truth, given = _places(f.true_ids for f in frames), _places(f.names for f in frames)
     both = np.zeros((len(truth), len(given)))
     for f in frames:
@@ -77,7 +89,7 @@ def idf1(frames: Sequence[Sightings]) -> float:
 
 
 def hota(frames: Sequence[Sightings]) -> dict[str, float]:
-    """``hota``, ``deta`` and ``assa``, each the mean over the thresholds."""
+    """Return ``hota``, ``deta`` and ``assa``, each the mean over the thresholds."""
     truth, given = _places(f.true_ids for f in frames), _places(f.names for f in frames)
     rows = [np.array([truth[int(i)] for i in f.true_ids], int) for f in frames]
     columns = [np.array([given[int(i)] for i in f.names], int) for f in frames]
@@ -111,17 +123,20 @@ def hota(frames: Sequence[Sightings]) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Calibration:
-    """Scores against what they promise, by bin of the score: how many there were, their mean, and the share that was right (NaN where
-    none was). ``ece`` is the mean gap between the two, weighted by number; NaN without any score."""
+    """Scores against the share that was right, by bin of the score."""
 
     count: Int64[np.ndarray, "B"]
+    """Number of scores per bin."""
     score: Float64[np.ndarray, "B"]
+    """Mean score per bin, NaN where it is empty."""
     right: Float64[np.ndarray, "B"]
+    """Share that was right per bin, NaN where it is empty."""
     ece: float
+    """Mean gap between the two, weighted by the count; NaN without scores."""
 
 
 def calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibration:
-    """Of claims with scores 0..1 and whether each was right."""
+    """Compare claims' scores (0..1) with whether each claim was right."""
     s, ok = np.asarray(scores, float), np.asarray(right, float)
     place = np.minimum((s * _BINS).astype(int), _BINS - 1)
     count = np.bincount(place, minlength=_BINS)
@@ -133,18 +148,29 @@ def calibration(scores: Sequence[float], right: Sequence[bool]) -> Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """An object that counted until ``left_s`` and again from ``back_s`` on, and was first named rightly ``wait_s`` after that: infinite
-    where it left again, or the sequence ended, before."""
+    """A return of an object that had stopped counting."""
 
     left_s: float
+    """When it last counted."""
     back_s: float
+    """When it counted again."""
     wait_s: float
+    """Time from then to its first right name; infinite where it left again, or the sequence ended,
+    before.
+    """
 
 
 def returns(
     stamps_s: Sequence[float], seen: Sequence[bool], right: Sequence[bool], away_s: float
 ) -> list[Return]:
-    """Of one object, over the frames of a sequence: each time that it counts again after it didn't for ``away_s`` and more."""
+    """List the returns of one object over a sequence.
+
+    Args:
+        stamps_s: time of each frame.
+        seen: whether the object counts in it.
+        right: whether it is rightly named in it.
+        away_s: shortest time without counting that makes a return.
+    """
     out: list[Return] = []
     last: float | None = None
     waiting: tuple[float, float] | None = None
@@ -163,6 +189,6 @@ def returns(
 
 
 def _places(ids: Iterable[Int64[np.ndarray, "n"]]) -> dict[int, int]:
-    """Every id that occurs -> a row of its own."""
+    """Number the ids that occur, in ascending order."""
     found = {int(i) for some in ids for i in some}
     return {i: k for k, i in enumerate(sorted(found))}

@@ -1,9 +1,12 @@
-"""How well an object map is one: each annotated object once, in its place and of its size, and what else is in it.
+"""Score an object map: each annotated object once, in its place and of its size; and what else is
+in it.
 
-A map object *claims* an annotated one where their boxes overlap by ``MIN_IOU`` at least, or where most of its surface lies on that
-object's. An annotated object is found where some box overlaps its own so much; boxes are paired one-to-one, so that their IoUs add up to
-most. Claims beyond the first of each object are duplicates, whatever the IoU: a map that has a box in three pieces has two duplicates. Map
-objects without a claim are others: things that nobody annotated, or nothing.
+A map object *claims* an annotated one where their boxes overlap by at least ``MIN_IOU``, or where
+most of its surface lies on that object's surface. An annotated object is found where some box
+overlaps its own by that much. Boxes are paired one-to-one so that the sum of their IoUs is largest.
+Claims beyond the first of each object are duplicates, whatever the IoU: a map that has a box in
+three pieces has two duplicates. Map objects without a claim are others: things that are not
+annotated, or nothing.
 """
 
 from __future__ import annotations
@@ -19,44 +22,52 @@ from vos_ros.geometry.extents import Extent, box_iou_3d, extent_of
 from vos_ros.types import MapObject
 
 MIN_IOU = 0.3
-"""Least IoU of the boxes of a map object and the annotated object that it is."""
-LEAST_M = 0.01
-"""Sides of boxes count as this long at least: a sheet of paper has no volume."""
+"""Smallest IoU of the boxes of a map object and the annotated object that it matches."""
+MIN_SIDE_M = 0.01
+"""Smallest side of a box, m: a sheet of paper has no volume."""
 NEAR_M = 0.03
-"""A point lies on the annotated object whose nearest point is the nearest of all, where that is nearer than this."""
-_MOST = 0.5
-"""Share of its points that lie on an annotated object, from which a map object is a piece of that."""
+"""Largest distance of a point from the annotated object that it lies on, m."""
+_MIN_PIECE_SHARE = 0.5
+"""Smallest share of its points on an annotated object that makes a map object a piece of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A map object: the annotated object that it claims (0 = none), the IoU of their boxes (of the nearest box, where it claims none),
-    and the share of its surface that lies on it."""
+    """What one map object claims."""
 
     object_id: int
+    """The map object."""
     truth_id: int
+    """The annotated object that it claims, 0 = none."""
     iou: float
+    """IoU of their boxes; with the nearest box where it claims none."""
     share: float
+    """Share of its surface that lies on it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MapScore:
-    """``claims`` by map object; ``found``: annotated object -> the map object that it is; ``best``: annotated object -> the IoU of the map
-    object that comes nearest to it."""
+    """Score of a map."""
 
     claims: tuple[Claim, ...]
+    """One claim per map object."""
     found: Mapping[int, int]
+    """Annotated object -> the map object that matches it."""
     best: Mapping[int, float]
+    """Annotated object -> the largest IoU of its box with any map object's."""
 
     def rivals(self, truth_id: int) -> tuple[int, ...]:
-        """The map objects that claim an annotated object besides the one that it is (besides the best of them where it is none)."""
+        """Return the map objects that claim an annotated object besides the one that matches it."""
         claims = sorted((c for c in self.claims if c.truth_id == truth_id), key=lambda c: -c.iou)
         first = self.found.get(truth_id, claims[0].object_id if claims else 0)
         return tuple(c.object_id for c in claims if c.object_id != first)
 
     def figures(self) -> dict[str, int | float]:
-        """Counts of objects, and the mean IoU of the boxes of those found (NaN where none is). ``found_once``: without duplicates.
-        ``duplicates_by_box``: only those whose boxes overlap the object's by ``MIN_IOU`` themselves."""
+        """Return counts of objects, and the mean IoU of the boxes of found ones (NaN without any).
+
+        ``found_once``: found without duplicates. ``duplicates_by_box``: only those whose boxes
+        overlap the object's by ``MIN_IOU``.
+        """
         rivals = {t: self.rivals(t) for t in self.best}
         iou = {c.object_id: c.iou for c in self.claims}
         ious = [iou[o] for o in self.found.values()]
@@ -73,7 +84,7 @@ class MapScore:
 
 
 def box_of(o: MapObject) -> Extent:
-    """The box of an object's points; of an object without points the box that it states, upright."""
+    """Return the box of an object's points; without points the upright box of its ``size``."""
     if len(o.points):
         return extent_of(o.points)
     half = np.abs(o.T_map_object[:3, :3]) @ o.size / 2
@@ -81,10 +92,13 @@ def box_of(o: MapObject) -> Extent:
 
 
 def score_map(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> MapScore:
-    """Compares a map with annotated objects of the same frame. ValueError where nothing is annotated."""
+    """Compare a map with annotated objects of the same frame.
+
+    Raises ValueError: no object is annotated.
+    """
     if not truth:
         raise ValueError("got no annotated objects, wanted some to compare the map with")
-    ious = [box_iou_3d(box_of(o), box_of(t), least_m=LEAST_M) for o in objects for t in truth]
+    ious = [box_iou_3d(box_of(o), box_of(t), least_m=MIN_SIDE_M) for o in objects for t in truth]
     table = np.array(ious, float).reshape(len(objects), len(truth))
     pairs = zip(
         *linear_sum_assignment(np.where(table >= MIN_IOU, table, 0.0), maximize=True), strict=True
@@ -96,9 +110,9 @@ def score_map(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> MapSc
     claims = []
     for o, row, share in zip(objects, table, shares, strict=True):
         column = places.get(is_of.get(o.id, 0), int(row.argmax()))
-        if row[column] < MIN_IOU and share.max() >= _MOST:
+        if row[column] < MIN_IOU and share.max() >= _MIN_PIECE_SHARE:
             column = int(share.argmax())
-        claimed = row[column] >= MIN_IOU or share[column] >= _MOST
+        claimed = row[column] >= MIN_IOU or share[column] >= _MIN_PIECE_SHARE
         claims.append(
             Claim(
                 o.id, truth[column].id if claimed else 0, float(row[column]), float(share[column])
@@ -111,7 +125,7 @@ def score_map(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> MapSc
 
 
 def _shares(objects: Sequence[MapObject], truth: Sequence[MapObject]) -> list[np.ndarray]:
-    """Per map object: the share of its points that lie on each annotated object."""
+    """Return, per map object, the share of its points that lie on each annotated object."""
     owner = np.repeat(np.arange(len(truth)), [len(t.points) for t in truth])
     surfaces = np.concatenate([t.points for t in truth])
     tree = cKDTree(surfaces) if len(surfaces) else None

@@ -1,14 +1,22 @@
-"""Scores of a label image with named instances against ground-truth object ids: pure functions of arrays.
+"""Score a label image with named instances against ground-truth object ids. Pure functions of
+arrays.
 
-A ground-truth object counts in a frame where it has at least ``MIN_PIXELS`` labelled pixels; pixels of value ``IGNORE`` count nowhere.
+A ground-truth object counts in a frame where it has at least ``MIN_PIXELS`` labelled pixels. Pixels
+of value ``IGNORE`` count nowhere.
 
-mean_iou              mean over (frame, object) of the IoU of the object with all pixels that are given its id; a missing id is 0
-j_mean                mean over objects of their mean IoU (DAVIS: region similarity J, every object weighs the same)
-association_f1        an instance that names an object is a true positive where its own IoU with that object is >= MATCH_IOU; else it is
-                      a false positive, unless it has under MIN_PIXELS pixels, lies mostly on ignored pixels, or lies mostly on that
-                      object where the object is too small to count. A counted object without a true positive is a miss
-association_accuracy  of the counted objects with an instance on them (IoU >= MATCH_IOU, its name aside), the share it names rightly
-id_switches           per object: changes of the name of the instance on it, from one frame with such an instance to the next
+mean_iou              mean over (frame, object) of the IoU of the object with all pixels that are
+                      given its id; a missing id is 0
+j_mean                mean over objects of their mean IoU (DAVIS: region similarity J, every object
+                      has the same weight)
+association_f1        an instance that names an object is a true positive where its own IoU with
+                      that object is >= MATCH_IOU; else it is a false positive, unless it has fewer
+                      than MIN_PIXELS pixels, lies mostly on ignored pixels, or lies mostly on that
+                      object where the object is too small to count. A counted object without a
+                      true positive is a miss
+association_accuracy  of the counted objects with an instance on them (IoU >= MATCH_IOU, whatever
+                      its name), the share that it names rightly
+id_switches           per object: changes of the name of the instance on it, from one frame with
+                      such an instance to the next
 """
 
 from __future__ import annotations
@@ -26,45 +34,62 @@ MATCH_IOU = 0.5
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Overlap:
-    """Pixel counts of V label values against O truth ids, ignored pixels left out (but in ``total``)."""
+    """Pixel counts of V label values against O true ids, ignored pixels left out (except in
+    ``total``).
+    """
 
     values: Int64[np.ndarray, "V"]
+    """Label values, ascending."""
     ids: Int64[np.ndarray, "O"]
+    """True ids, ascending."""
     both: Int64[np.ndarray, "V O"]
+    """Pixels with the value and the id."""
     value_area: Int64[np.ndarray, "V"]
+    """Pixels with the value."""
     id_area: Int64[np.ndarray, "O"]
+    """Pixels with the id."""
     total: Int64[np.ndarray, "V"]
+    """Pixels with the value, ignored ones included."""
 
     def iou(self) -> Float64[np.ndarray, "V O"]:
-        """IoU of every value with every id, 0 where both are empty."""
+        """Return the IoU of every value with every id, 0 where both are empty."""
         union = self.value_area[:, None] + self.id_area[None, :] - self.both
         return np.asarray(self.both / np.maximum(union, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectScore:
-    """One counted object in one frame. ``named``: the id named by the instance on it, 0 for an unnamed one, None for no instance."""
+    """One counted object in one frame."""
 
     iou: float
+    """IoU with all pixels that are given its id."""
     found: bool
+    """Whether an instance of its name matches it."""
     named: int | None
+    """Id named by the instance on it, 0 for an unnamed one, None without an instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameScore:
-    """One frame: its counted objects, and how many instances name something that isn't there."""
+    """One frame."""
 
     objects: Mapping[int, ObjectScore]
+    """Score by counted object."""
     false_positives: int
+    """Number of instances that name an object that is not there."""
 
 
 def overlap(
     labels: Shaped[np.ndarray, "H W"], truth: Shaped[np.ndarray, "H W"], ignore: int = IGNORE
 ) -> Overlap:
-    """Counts of every pair of values, 0 included, in one pass. Both images hold integers >= 0; ValueError where the sizes differ."""
+    """Count the pixels of every pair of values, 0 included, in one pass.
+
+    Both images hold integers >= 0. Raises ValueError: the sizes differ.
+    """
     if labels.shape != truth.shape:
         raise ValueError(
-            f"label image of {labels.shape[1]}x{labels.shape[0]} px, ground truth of {truth.shape[1]}x{truth.shape[0]} px:"
+            f"label image of {labels.shape[1]}x{labels.shape[0]} px,"
+            f" ground truth of {truth.shape[1]}x{truth.shape[0]} px:"
             " wanted the same size; was the truth made for other images?"
         )
     values, value_of = _compact(labels)
@@ -81,13 +106,17 @@ def overlap(
 def _compact(
     image: Shaped[np.ndarray, "H W"],
 ) -> tuple[Int64[np.ndarray, "V"], Int64[np.ndarray, "T"]]:
-    """The values of an image, ascending, and the table value -> place among them."""
+    """Return the values of an image, ascending, and a table from value to position among them."""
     present = np.bincount(image.ravel()) > 0
     return np.flatnonzero(present), np.cumsum(present) - 1
 
 
 def score_frame(counts: Overlap, names: Mapping[int, int]) -> FrameScore:
-    """``names``: label value -> object id named, 0 = none, in the order of the instances; values without pixels may be in it."""
+    """Score one frame.
+
+    ``names`` maps a label value to the object id named, 0 = none, in the order of the instances.
+    Values without pixels may be in it.
+    """
     counted = [
         int(i)
         for i, area in zip(counts.ids, counts.id_area, strict=True)
@@ -142,12 +171,12 @@ def _is_false(
 
 
 def only_known(names: Mapping[int, int], known: Collection[int]) -> dict[int, int]:
-    """``names`` with the ids that the truth doesn't know replaced by 0: such a name is no claim."""
+    """Return ``names`` with 0 in place of ids that the truth doesn't have: these are no claims."""
     return {v: name if name in known else 0 for v, name in names.items()}
 
 
 def summarise(frames: Iterable[FrameScore]) -> dict[str, float | int]:
-    """The figures of a sequence, in the order of time; see the head of this file."""
+    """Return the figures of a sequence, in order of time; see the head of this file."""
     frames = list(frames)
     scores = [s for f in frames for s in f.objects.values()]
     judged = [(o, s) for f in frames for o, s in f.objects.items() if s.named is not None]
@@ -168,8 +197,11 @@ def summarise(frames: Iterable[FrameScore]) -> dict[str, float | int]:
 
 
 def by_object(frames: Iterable[FrameScore]) -> dict[int, dict[str, float]]:
-    """The figures of each object that ever counts, by id: frames, mean_iou, recall, association_accuracy (NaN where no instance was
-    ever on it), id_switches."""
+    """Return the figures of each object that ever counts.
+
+    By id: frames, mean_iou, recall, association_accuracy (NaN without any instance on it),
+    id_switches.
+    """
     history: dict[int, list[ObjectScore]] = {}
     for frame in frames:
         for o, s in frame.objects.items():
@@ -190,7 +222,10 @@ def by_object(frames: Iterable[FrameScore]) -> dict[int, dict[str, float]]:
 
 
 def switches(named: Iterable[int]) -> int:
-    """Changes of the id named over time. An unnamed instance (0) keeps the last name; from none to a first name is a change too."""
+    """Count the changes of a name over time.
+
+    An unnamed instance (0) keeps the previous name; from none to a first name is a change too.
+    """
     count, last = 0, None
     for name in named:
         count += bool(name) and last is not None and last != name

@@ -1,4 +1,4 @@
-"""What one way of naming said over a sequence, frame by frame, and the figures of that."""
+"""Record of one way of naming over a sequence, frame by frame, and its figures."""
 
 from __future__ import annotations
 
@@ -11,37 +11,51 @@ from vos_ros.evaluation.identity_metrics import Return, Sightings, hota, idf1, r
 from vos_ros.evaluation.metrics import MATCH_IOU, FrameScore, Overlap, score_frame, summarise
 
 AWAY_S = 2.0
-"""An object that doesn't count for so long and then does has returned."""
+"""An object has returned when it counts again after not counting for this long, s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Of objects that look alike, by their group: ``swaps``, changes of the name on one of them from one of the group to another one;
-    ``wrong``, frames in which the instance on one was named as another; ``frames`` in which there was an instance on one."""
+    """Confusion within one group of look-alikes."""
 
     swaps: int = 0
+    """Changes of the name on one of them to another one of the group."""
     wrong: int = 0
+    """Frames in which the instance on one was named as another."""
     frames: int = 0
+    """Frames with an instance on one of them."""
 
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """``alike``: object id -> group of those that look alike."""
+    """Scores of one way of naming over a sequence."""
 
     alike: Mapping[int, str] = field(default_factory=dict)
+    """Group of look-alikes by object id."""
     frames: list[FrameScore] = field(default_factory=list)
+    """Score of each frame."""
     sightings: list[Sightings] = field(default_factory=list)
+    """Objects and instances of each frame."""
     stamps_s: list[float] = field(default_factory=list)
+    """Time of each frame."""
     earlier_s: dict[int, float] = field(default_factory=dict)
+    """When each object last counted before the first frame."""
 
     def before(self, earlier_s: Mapping[int, float]) -> None:
-        """When each object last counted before the first frame."""
+        """Set when each object last counted before the first frame."""
         self.earlier_s = dict(earlier_s)
 
     def add(
         self, stamp_ns: int, counts: Overlap, names: Mapping[int, int], mapped: Collection[int]
     ) -> None:
-        """One frame; ``names``: label value -> object id, 0 = none; ``mapped``: the objects that the map has."""
+        """Add one frame.
+
+        Args:
+            stamp_ns: its stamp.
+            counts: pixel counts of its label image against the truth.
+            names: object id by label value, 0 = none.
+            mapped: the objects that the map has.
+        """
         score = score_frame(counts, names)
         self.frames.append(
             FrameScore(
@@ -52,8 +66,12 @@ class Record:
         self.stamps_s.append(stamp_ns / 1e9)
 
     def figures(self) -> dict[str, float | int]:
-        """f1, precision, recall, id_switches, idf1, hota, mean_iou; swaps and wrong names among look-alikes; and over all returns of
-        objects: their number, the share recognised before they left again, and the median time to it, s (NaN without any)."""
+        """Return the figures of the sequence.
+
+        f1, precision, recall, id_switches, idf1, hota, mean_iou; swaps and wrong names among
+        look-alikes; and over all returns: their number, the share recognised before the object left
+        again, and the median time to it, s (NaN without any).
+        """
         total = summarise(self.frames)
         waits = [r.wait_s for some in self.returns().values() for r in some]
         known = [w for w in waits if np.isfinite(w)]
@@ -74,7 +92,7 @@ class Record:
         }
 
     def returns(self) -> dict[int, list[Return]]:
-        """Each object's, in the order of time; objects without any are left out."""
+        """Return each object's returns in order of time; objects without any are left out."""
         out = {}
         for o in sorted({o for f in self.frames for o in f.objects}):
             here = [f.objects.get(o) for f in self.frames]
@@ -90,7 +108,7 @@ class Record:
         return out
 
     def mixed(self) -> dict[str, Mixed]:
-        """Look-alikes taken for one another, by group."""
+        """Return the confusion within each group of look-alikes."""
         out = {group: Mixed() for group in sorted(set(self.alike.values()))}
         last: dict[int, int] = {}
         for frame in self.frames:
@@ -111,8 +129,8 @@ class Record:
 
 
 def _of_mapped(s: Sightings, mapped: Collection[int]) -> Sightings:
-    """Without the true objects that the map lacks, and without the unnamed instances on them."""
+    """Return a frame without true objects that the map lacks and unnamed instances on them."""
     kept = np.array([int(i) in mapped for i in s.true_ids], bool)
     on_unmapped = (s.iou[~kept] >= MATCH_IOU).any(axis=0)
-    said = ~((s.names <= 0) & on_unmapped)
-    return Sightings(s.true_ids[kept], s.names[said], s.iou[np.ix_(kept, said)])
+    kept_names = ~((s.names <= 0) & on_unmapped)
+    return Sightings(s.true_ids[kept], s.names[kept_names], s.iou[np.ix_(kept, kept_names)])

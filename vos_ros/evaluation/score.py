@@ -1,4 +1,4 @@
-"""Reads recorded results and ground truth from files and scores one against the other."""
+"""Read recorded results and ground truth from files, and score one against the other."""
 
 from __future__ import annotations
 
@@ -36,30 +36,36 @@ _ENDS = ("/labels", "/instances", "/associations")
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """Ground truth: one mask file per frame (pixel value = object id, 255 = ignore) and the objects' names by id. ``alike``: the group of
-    those that look alike. ``removed_ns``: since when those that were taken away are gone."""
+    """Ground truth of a recording."""
 
     stamps_ns: tuple[int, ...]
+    """Stamp of each frame."""
     masks: tuple[Path, ...]
+    """Mask file of each frame: pixel value = object id, 255 = ignore."""
     names: dict[int, str]
+    """Name by object id."""
     alike: dict[int, str] = field(default_factory=dict)
+    """Group of look-alikes by object id."""
     removed_ns: dict[int, int] = field(default_factory=dict)
+    """When an object was taken away, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Frames of the truth, and the score of each that the bag has an answer for (None where it hasn't)."""
+    """Scores of a bag against a truth."""
 
     truth: Truth
+    """The truth."""
     frames: tuple[FrameScore | None, ...]
+    """Score of each of its frames; None where the bag has no answer."""
 
     @property
     def scored(self) -> list[FrameScore]:
-        """The scored frames, in order."""
+        """Return the scored frames, in order."""
         return [f for f in self.frames if f is not None]
 
     def figures(self) -> dict[str, float | int]:
-        """Flat figures of the whole; see ``metrics``."""
+        """Return flat figures of the whole; see ``metrics``."""
         return {
             "frames": len(self.frames),
             "frames_scored": len(self.scored),
@@ -67,7 +73,10 @@ class Score:
         }
 
     def write_csv(self, path: Path | str) -> None:
-        """A table of the objects that ever count: id, name, frames, mean_iou, recall, association_accuracy, id_switches."""
+        """Write a table of the objects that ever count.
+
+        Columns: id, name, frames, mean_iou, recall, association_accuracy, id_switches.
+        """
         with open(path, "w", newline="") as f:
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(
@@ -94,19 +103,24 @@ class Score:
 
 
 def read_truth(folder: Path | str) -> Truth:
-    """``frames.csv`` (stamp s, mask file) and ``objects.json`` (id, name; alike_group and removed_s where there are such). ValueError names
-    what is missing."""
+    """Read ``frames.csv`` (stamp in s, mask file) and ``objects.json`` of a folder.
+
+    ``objects.json`` has id and name, and alike_group and removed_s where there are such. Raises
+    ValueError: names what is missing.
+    """
     root = Path(folder)
     for name in ("frames.csv", "objects.json"):
         if not (root / name).is_file():
             raise ValueError(
-                f"{root}: no {name}; wanted a ground-truth folder with frames.csv (columns stamp, mask) and objects.json"
+                f"{root}: no {name}; wanted a ground-truth folder with frames.csv (columns stamp,"
+                " mask) and objects.json"
             )
     with open(root / "frames.csv", newline="") as f:
         rows = list(csv.DictReader(f))
     if not rows or not rows[0].get("mask"):
+        columns = ", ".join(rows[0]) if rows else "no rows"
         raise ValueError(
-            f"{root / 'frames.csv'}: no column 'mask' with file names; it has {', '.join(rows[0]) if rows else 'no rows'}"
+            f"{root / 'frames.csv'}: no column 'mask' with file names; it has {columns}"
         )
     objects = json.loads((root / "objects.json").read_text())
     objects = objects["objects"] if isinstance(objects, dict) else objects
@@ -124,11 +138,11 @@ def read_truth(folder: Path | str) -> Truth:
 
 
 def score_bag(bag: Path | str, truth: Truth) -> Score:
-    """Scores the topics .../labels, .../instances, .../associations of a bag, joined by stamp, against the truth's frames.
+    """Score the topics .../labels, .../instances, .../associations of a bag, joined by stamp.
 
-    A frame of the truth takes the answer with the nearest stamp within 1 ms; without labels, instances and associations there it is
-    not scored. The bag is read twice, so that never more than one label image is in memory. ValueError: no such topics, wrong encoding
-    or size.
+    A frame of the truth takes the answer with the nearest stamp within 1 ms. Without labels,
+    instances and associations there it is not scored. The bag is read twice, so that never more
+    than one label image is in memory. Raises ValueError: no such topics, wrong encoding or size.
     """
     with _open(Path(bag)) as (reader, topics):
         named, stamps = _read_names(reader, topics)
@@ -160,8 +174,9 @@ def _open(bag: Path) -> Iterator[tuple[AnyReader, dict[str, list[Connection]]]]:
             }
             missing = [f"*{end}" for end, found in topics.items() if not found]
             if missing:
+                present = ", ".join(sorted({c.topic for c in reader.connections}))
                 raise ValueError(
-                    f"{bag}: no topic {', '.join(missing)}; it has {', '.join(sorted({c.topic for c in reader.connections}))}."
+                    f"{bag}: no topic {', '.join(missing)}; it has {present}."
                     " Wanted a bag of results, from vos-ros replay or recorded from the node"
                 )
             yield reader, topics
@@ -174,7 +189,10 @@ def _open(bag: Path) -> Iterator[tuple[AnyReader, dict[str, list[Connection]]]]:
 def _read_names(
     reader: AnyReader, topics: dict[str, list[Connection]]
 ) -> tuple[dict[int, dict[int, int]], set[int]]:
-    """Stamp -> {label value: map object id, 0 = none} where both instances and associations are there, and all stamps of any topic."""
+    """Return the map object of each label value by stamp, and all stamps of any topic.
+
+    A stamp has names where both instances and associations are there; 0 = none.
+    """
     track_of: dict[int, dict[int, int]] = {}
     object_of: dict[int, dict[int, int]] = {}
     stamps: set[int] = set()
@@ -197,7 +215,7 @@ def _read_names(
 
 
 def _match(truth: Truth, stamps: np.ndarray) -> dict[int, list[int]]:
-    """Stamp of the bag -> places of the truth's frames that it answers."""
+    """Return the positions of the truth's frames that each stamp of the bag answers."""
     out: dict[int, list[int]] = {}
     for place, want in enumerate(truth.stamps_ns if len(stamps) else ()):
         near = int(stamps[np.abs(stamps - want).argmin()])
