@@ -11,7 +11,7 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 
 from vos_ros.cli.main import main
-from vos_ros.datasets.folder import FolderSource
+from vos_ros.datasets.source import open_recording
 from vos_ros.sources.bag import BagSource
 from vos_ros.types import Frame, MapUpdate
 
@@ -30,7 +30,7 @@ def test_nothing_is_lost(world: Path, tmp_path: Path, compressed: bool) -> None:
         "map_objects": 2,
         "size_mb": figures["size_mb"],
     }
-    for a, b in zip(FolderSource(world), BagSource(out), strict=True):
+    for a, b in zip(open_recording(world), BagSource(out), strict=True):
         if isinstance(a, MapUpdate):
             assert isinstance(b, MapUpdate) and all(
                 (x.points == y.points).all() for x, y in zip(a.objects, b.objects, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vos_ros.cli.main import main
-from vos_ros.datasets.folder import FolderSource
+from vos_ros.datasets.source import open_recording
 from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
 from vos_ros.reference_mapper.store import save
@@ -19,7 +19,7 @@ from vos_ros.reference_mapper.voxels import grid_of
 @pytest.fixture
 def saved(world: Path, tmp_path: Path) -> Path:
     """The world's second square as object 8, a piece of it as 9, and 10 where nothing is."""
-    update = FolderSource(world).map_update()
+    update = open_recording(world).map_update()
     assert update is not None
     points = update.objects[1].points
     some = {

@@ -14,7 +14,7 @@ from rosbags.highlevel import AnyReader
 from vos_ros.cli.main import main, parser
 from vos_ros.cli.replay import configuration, replay
 from vos_ros.config import from_flat, load
-from vos_ros.datasets.folder import FolderSource
+from vos_ros.datasets.source import open_recording
 from vos_ros.types import Frame, FrameResult, MapUpdate
 
 
@@ -212,7 +212,7 @@ def test_warnings_are_counted_and_cut(
     world: Path, make_result: Callable[..., FrameResult], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline: Any = Fake(make_result)
-    figures = replay(pipeline, FolderSource(world), [], slice(0, -1))
+    figures = replay(pipeline, open_recording(world), [], slice(0, -1))
     assert pipeline.seen == [0, 1, 2, 3, 4] and figures["frames"] == 5
     err = capsys.readouterr().err
     assert "5 x always" in err and "1 x revision gap" in err

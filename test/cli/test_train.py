@@ -17,8 +17,8 @@ import yaml
 from PIL import Image
 
 from vos_ros.cli.main import main
+from vos_ros.datasets import synthetic
 from vos_ros.synthetic.source import SyntheticSource, SyntheticSpec
-from vos_ros.training import data
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "config" / "train"
@@ -170,7 +170,7 @@ def test_the_first_run_of_a_fresh_clone(
     """tiny.yaml needs nothing but Open3D; here three steps in one small room."""
     pytest.importorskip("open3d")
     small_world = SyntheticSpec(seed=0, frames=3, width=160, height=120)
-    monkeypatch.setattr(data, "SyntheticSource", lambda _: SyntheticSource(small_world))
+    monkeypatch.setattr(synthetic, "SyntheticSource", lambda _: SyntheticSource(small_world))
     words = [
         "train",
         "lwl",

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vos_ros.cli.main import main
-from vos_ros.datasets.folder import read_color
+from vos_ros.datasets.images import read_color
 from vos_ros.segmentation.networks.embedding import EmbeddingSpec
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec

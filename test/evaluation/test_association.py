@@ -10,7 +10,7 @@ import pytest
 
 from vos_ros.cli.main import main
 from vos_ros.config import from_flat
-from vos_ros.datasets.folder import FolderSource
+from vos_ros.datasets.source import open_recording
 from vos_ros.evaluation.association import CONDITIONS, METHODS, Condition, pooled, run
 from vos_ros.evaluation.score import read_truth
 
@@ -33,7 +33,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_given_poses_name_nearly_all_and_switch_nothing(recording: Path) -> None:
-    outcome = run(FolderSource(recording), read_truth(recording), from_flat(SMALL), Condition())
+    outcome = run(open_recording(recording), read_truth(recording), from_flat(SMALL), Condition())
     figures = pooled([outcome])
     assert set(figures) == set(METHODS)
     ours = figures["vos_ros"]
@@ -51,7 +51,7 @@ def test_given_poses_name_nearly_all_and_switch_nothing(recording: Path) -> None
 
 def test_noise_hurts_the_projection_more_than_the_image(recording: Path) -> None:
     outcome = run(
-        FolderSource(recording), read_truth(recording), from_flat(SMALL), CONDITIONS["noise_10cm"]
+        open_recording(recording), read_truth(recording), from_flat(SMALL), CONDITIONS["noise_10cm"]
     )
     figures = pooled([outcome])
     assert figures["projection"]["mean_iou"] < figures["vos_ros"]["mean_iou"] - 0.1
@@ -59,7 +59,7 @@ def test_noise_hurts_the_projection_more_than_the_image(recording: Path) -> None
 
 def test_invented_objects_are_told_to_be_absent(recording: Path) -> None:
     config = from_flat({**SMALL, "association.absent_s": 0.2, "association.absent_px": 20})
-    outcome = run(FolderSource(recording), read_truth(recording), config, CONDITIONS["invented"])
+    outcome = run(open_recording(recording), read_truth(recording), config, CONDITIONS["invented"])
     assert outcome.absences.precision == 1.0 and outcome.absences.said > 0
 
 
@@ -138,7 +138,7 @@ def test_drift_without_correction_is_worse_where_depth_corrects(recording: Path)
     assert CONDITIONS["drift"].configure(from_flat(SMALL)) == from_flat(SMALL)
     drift = {
         n: pooled(
-            [run(FolderSource(recording), read_truth(recording), from_flat(SMALL), CONDITIONS[n])]
+            [run(open_recording(recording), read_truth(recording), from_flat(SMALL), CONDITIONS[n])]
         )["vos_ros"]
         for n in ("drift", "drift_uncorrected")
     }

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.benchmarks import annotated_only_at, davis
 
 from vos_ros.datasets.masks import read_mask, write_mask
-from vos_ros.datasets.sequences import VideoSequence, davis
 from vos_ros.evaluation.davis_metrics import contour_accuracy, region_similarity, statistics
 from vos_ros.evaluation.export import Timing, export, read_timing
 from vos_ros.evaluation.pictures import strip
@@ -144,7 +144,7 @@ def test_void_pixels(davis_root: Path, tmp_path: Path) -> None:
         write_mask(
             path, np.where((mask == 1) & (np.arange(64)[:, None] < 16), 255, mask).astype(np.uint8)
         )
-    sequences = davis(root, names=["solo"])
+    sequences = davis(root, "", "solo")
     assert totals(rows(score(sequences, predictions, davis_frames), {}))["j_mean"] == 1.0
     as_background = totals(
         rows(score(sequences, predictions, davis_frames, void_is_background=True), {})
@@ -158,7 +158,7 @@ def test_bad_predictions_are_refused(davis_root: Path, tmp_path: Path) -> None:
     write_mask(predictions / "solo/00003.png", np.full((64, 96), 2, np.uint8))
     with pytest.raises(ValueError, match=r"00003\.png: ids 2 are no objects of solo, which has 1"):
         score(sequences, predictions, davis_frames)
-    assert score(davis(davis_root, 2016, ["solo"]), predictions, davis_frames)[0].object_id == 1, (
+    assert score(davis(davis_root, "2016", "solo"), predictions, davis_frames)[0].object_id == 1, (
         "in 2016 any value is the object"
     )
     write_mask(predictions / "solo/00003.png", np.zeros((32, 48), np.uint8))
@@ -170,19 +170,20 @@ def test_bad_predictions_are_refused(davis_root: Path, tmp_path: Path) -> None:
     (predictions / "solo/00007.png").unlink()
     with pytest.raises(ValueError, match=r"solo: 1 of 6 predictions are missing in .*: 00003\."):
         score(sequences, predictions, davis_frames)
-    short = replace(sequences[0], annotations=dict(list(sequences[0].annotations.items())[:2]))
+    short = annotated_only_at(sequences[0], "00000", "00001")
     with pytest.raises(ValueError, match="no frame counts; it has 2 annotated frames"):
         score([short], predictions, davis_frames)
 
 
 def test_export_seeds_objects_where_they_start(davis_root: Path, tmp_path: Path) -> None:
-    (pair,) = davis(davis_root, names=["pair"])
-    late = replace(pair, starts={"00001": (1,), "00004": (2,)})
+    (pair,) = davis(davis_root, "", "pair")
+    late = replace(pair, first_frames={"00001": (1,), "00004": (2,)})
     mask = pair.mask("00004").copy()
     mask[:4] = 255
     void = tmp_path / "void.png"
     write_mask(void, mask)
-    late = replace(late, annotations={**late.annotations, "00004": void})
+    frames = [replace(f, mask=void) if f.name == "00004" else f for f in late.frames]
+    late = replace(late, frames=tuple(frames))
     made: list[Sticky] = []
 
     def create() -> Sticky:
@@ -210,7 +211,7 @@ def test_export_seeds_objects_where_they_start(davis_root: Path, tmp_path: Path)
     assert len(timing.step_ms) == 5 and len(timing.seed_ms) == 2 and timing.fps > 0
     assert read_timing(tmp_path / "out") == {"pair": timing} and read_timing(tmp_path) == {}
     with pytest.raises(ValueError, match="no pixel of object 5"):
-        export([replace(pair, starts={"00000": (5,)})], create, tmp_path / "out")
+        export([replace(pair, first_frames={"00000": (5,)})], create, tmp_path / "out")
     (tmp_path / "out/timing.json").write_text("[1]")
     with pytest.raises(ValueError, match="not a timing file"):
         read_timing(tmp_path / "out")
@@ -248,18 +249,17 @@ def test_g_of_youtube_vos() -> None:
 
 
 def test_objects_of_youtube_vos_count_after_their_first_frame(davis_root: Path) -> None:
-    (pair,) = davis(davis_root, names=["pair"])
-    sparse: VideoSequence = replace(
-        pair,
-        annotations={f"{t:05d}": pair.annotations[f"{t:05d}"] for t in (0, 3, 6, 7)},
-        starts={"00000": (1,), "00006": (2,)},
+    (pair,) = davis(davis_root, "", "pair")
+    sparse = replace(
+        annotated_only_at(pair, *(f"{t:05d}" for t in (0, 3, 6, 7))),
+        first_frames={"00000": (1,), "00006": (2,)},
     )
     curves = score([sparse], davis_root / "Annotations/480p", youtube_vos_frames)
     assert {c.object_id: c.frames for c in curves} == {
         1: ("00003", "00006", "00007"),
         2: ("00007",),
     }
-    last = replace(sparse, starts={"00000": (1,), "00007": (2,)})
+    last = replace(sparse, first_frames={"00000": (1,), "00007": (2,)})
     assert [
         c.object_id for c in score([last], davis_root / "Annotations/480p", youtube_vos_frames)
     ] == [1], "nothing to score of object 2"
@@ -267,7 +267,7 @@ def test_objects_of_youtube_vos_count_after_their_first_frame(davis_root: Path) 
 
 def test_picture_shows_first_middle_and_last(davis_root: Path, tmp_path: Path) -> None:
     predictions = shifted(davis_root, tmp_path, dx=0)
-    (pair,) = davis(davis_root, names=["pair"])
+    (pair,) = davis(davis_root, "", "pair")
     picture = strip(pair, predictions)
     assert picture.shape[1] == 3 * 640 + 2 * 4 and picture.dtype == np.uint8
     first = picture[:, :640]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from vos_ros.datasets.interface import FrameFiles, VideoSequence
 from vos_ros.training.clips import Clips, Span, choose_times, collate, loader, settle, video_clip
 from vos_ros.training.config import AugmentConfig, ClipConfig, SourceConfig
-from vos_ros.training.data import VideoClip, open_source
+from vos_ros.training.data import open_source
 
 STILL = AugmentConfig(flip=0.0, rotation_deg=0.0, scale=0.0, brightness=0.0, grayscale=0.0)
 CLIP = ClipConfig(
@@ -20,20 +21,19 @@ CLIP = ClipConfig(
 
 
 @pytest.fixture(scope="module")
-def footage(clips_folder: Path) -> list[VideoClip]:
+def sequences(clips_folder: Path) -> list[VideoSequence]:
     return open_source(SourceConfig(kind="folder"), clips_folder)
 
 
 @pytest.fixture(scope="module")
-def video(footage: list[VideoClip]) -> VideoClip:
-    return next(f for f in footage if f.name == "a")
+def video(sequences: list[VideoSequence]) -> VideoSequence:
+    return next(f for f in sequences if f.name == "a")
 
 
-def timed(*times: int) -> VideoClip:
-    """Footage of which only the times are asked."""
-    return VideoClip(
-        "x", "x", "", times, lambda i: (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
-    )
+def timed(*times: int) -> VideoSequence:
+    """A sequence of which only the times are asked."""
+    frames = tuple(FrameFiles(name=str(t), number=t, image=Path(f"{t}.jpg")) for t in times)
+    return VideoSequence(name="x", dataset="x", frames=frames)
 
 
 def test_frames_are_in_order_and_within_the_gap() -> None:
@@ -58,7 +58,7 @@ def test_short_sequences_repeat_frames() -> None:
     assert len(choose_times(timed(0, 1), dataclasses.replace(CLIP, frames=6), rng)) == 6
 
 
-def test_labels_lie_on_their_objects(video: VideoClip) -> None:
+def test_labels_lie_on_their_objects(video: VideoSequence) -> None:
     for config in (
         CLIP,
         dataclasses.replace(
@@ -80,7 +80,7 @@ def test_labels_lie_on_their_objects(video: VideoClip) -> None:
                         )
 
 
-def test_every_frame_around_the_object_or_all_where_it_was(video: VideoClip) -> None:
+def test_every_frame_around_the_object_or_all_where_it_was(video: VideoSequence) -> None:
     config = dataclasses.replace(
         CLIP,
         objects=1,
@@ -109,7 +109,7 @@ def test_every_frame_around_the_object_or_all_where_it_was(video: VideoClip) -> 
     assert spread(1.0) < 2 and spread(0.0) > 4
 
 
-def test_flips(video: VideoClip) -> None:
+def test_flips(video: VideoSequence) -> None:
     together = dataclasses.replace(CLIP, augment=dataclasses.replace(STILL, flip=0.5))
     apart = dataclasses.replace(CLIP, augment=dataclasses.replace(STILL, flip=0.5, flip_apart=True))
 
@@ -130,7 +130,7 @@ def test_flips(video: VideoClip) -> None:
     )
 
 
-def test_backwards(video: VideoClip) -> None:
+def test_backwards(video: VideoSequence) -> None:
     config = dataclasses.replace(
         CLIP, recenter=0.0, area_factor=20.0, jitter_scale=0.0, jitter_center=0.0
     )
@@ -160,10 +160,10 @@ def test_settled_labels_are_compact() -> None:
     assert settle(np.zeros_like(labels), CLIP) is None
 
 
-def test_a_sample_is_a_function_of_seed_and_number(footage: list[VideoClip]) -> None:
-    clips = Clips({"all": footage}, {"all": 1.0}, CLIP, (1, 0))
-    again = Clips({"all": footage}, {"all": 1.0}, CLIP, (1, 0))
-    other = Clips({"all": footage}, {"all": 1.0}, CLIP, (1, 1))
+def test_a_sample_is_a_function_of_seed_and_number(sequences: list[VideoSequence]) -> None:
+    clips = Clips({"all": sequences}, {"all": 1.0}, CLIP, (1, 0))
+    again = Clips({"all": sequences}, {"all": 1.0}, CLIP, (1, 0))
+    other = Clips({"all": sequences}, {"all": 1.0}, CLIP, (1, 1))
     for n in (5, 0, 3):
         frames, labels = clips[n]
         assert frames.shape == (3, 3, 49, 65) and labels.shape == (3, 49, 65)
@@ -173,15 +173,15 @@ def test_a_sample_is_a_function_of_seed_and_number(footage: list[VideoClip]) -> 
         assert values and values == set(range(1, len(values) + 1))
 
 
-def test_shares_of_the_mix(footage: list[VideoClip]) -> None:
+def test_shares_of_the_mix(sequences: list[VideoSequence], video: VideoSequence) -> None:
     seen: list[str] = []
 
-    def source(name: str) -> list[VideoClip]:
-        def read(i: int) -> tuple[np.ndarray, np.ndarray]:
+    def source(name: str) -> list[VideoSequence]:
+        def read(path: Path) -> np.ndarray:
             seen.append(name)
-            return footage[0].read(0)
+            return sequences[0].ids(0)
 
-        return [dataclasses.replace(footage[0], read=read, times=(0, 1))]
+        return [dataclasses.replace(video, read_ids=read)]
 
     clips = Clips({"a": source("a"), "b": source("b")}, {"a": 3.0, "b": 1.0}, CLIP, (0,))
     for n in range(150):
@@ -189,11 +189,11 @@ def test_shares_of_the_mix(footage: list[VideoClip]) -> None:
     assert 0.65 < seen.count("a") / len(seen) < 0.85
 
 
-def test_footage_without_objects_is_said(footage: list[VideoClip]) -> None:
+def test_sequences_without_objects_are_refused(sequences: list[VideoSequence]) -> None:
     empty = [
         dataclasses.replace(
-            footage[0],
-            read=lambda _: (np.zeros((20, 20, 3), np.uint8), np.zeros((20, 20), np.uint8)),
+            sequences[0],
+            read_ids=lambda _: np.zeros((48, 64), np.uint8),
         )
     ]
     with pytest.raises(
@@ -215,8 +215,8 @@ def test_processes_share_every_step() -> None:
     assert list(Span(5, 6, 8, 2)) == alone[4:]  # a run that goes on
 
 
-def test_workers_give_the_same_as_this_process(footage: list[VideoClip]) -> None:
-    clips, span = Clips({"all": footage}, {"all": 1.0}, CLIP, (0,)), Span(0, 2, 2, 1)
+def test_workers_give_the_same_as_this_process(sequences: list[VideoSequence]) -> None:
+    clips, span = Clips({"all": sequences}, {"all": 1.0}, CLIP, (0,)), Span(0, 2, 2, 1)
     here, there = (list(loader(clips, span, workers, 2)) for workers in (0, 1))
     assert len(here) == len(there) == 2
     for a, b in zip(here, there, strict=True):

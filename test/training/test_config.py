@@ -8,12 +8,17 @@ import pytest
 import yaml
 
 from vos_ros.config import ConfigError
+from vos_ros.datasets.synthetic import SyntheticOptions
 from vos_ros.training.config import StageConfig, TrainConfig, build, dump, load, rate_factor
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = {
     "task": "lwl",
-    "data": {"a": {"root": "x", "only": ["s", "t"]}, "b": {"kind": "davis"}},
+    "data": {
+        "a": {"root": "x", "only": ["s", "t"]},
+        "b": {"kind": "davis"},
+        "c": {"kind": "synthetic", "worlds": 3},
+    },
     "stages": {
         "one": {"steps": 10, "mix": {"a": 1}, "rates": {"decoder": 1.0e-3}, "milestones": [4, 8]},
         "two": {"steps": 5, "mix": {"a": 0.5, "b": 0.5}, "clip": {"augment": {"flip": 0.25}}},
@@ -37,6 +42,7 @@ def test_read_and_written_back(file: Path, tmp_path: Path) -> None:
     )
     assert config.stages["two"].clip.augment.flip == 0.25 and config.stages["one"].mix == {"a": 1.0}
     assert list(config.stages) == ["one", "two"] and config.steps == 15
+    assert config.data["c"].options == SyntheticOptions(worlds=3)
     (tmp_path / "again.yaml").write_text(dump(config))
     assert load(tmp_path / "again.yaml") == config
 
@@ -65,9 +71,15 @@ def test_values_laid_over(file: Path) -> None:
         ({"stages.one.clip.width": 8}, r"stages\.one\.clip\.width: got 8 px, wanted 33\.\.4097"),
         ({"stages.one.milestones": 4}, r"stages\.one\.milestones: got 4, wanted a list"),
         ({"stages.one.rates.decoder": "x"}, r"stages\.one\.rates\.decoder: got 'x'"),
-        ({"stages.one.mix.c": 1.0}, r"stages\.one\.mix: no source c; data has a, b"),
+        ({"stages.one.mix.d": 1.0}, r"stages\.one\.mix: no source d; data has a, b, c"),
         ({"stages.one.mix": {"a": 0.0}}, "one of them > 0"),
-        ({"data.a.kind": "imagenet"}, "wanted one of packed, davis"),
+        (
+            {"data.a.kind": "imagenet"},
+            r"data\.a\.kind: got 'imagenet', wanted one of coco_panoptic, davis",
+        ),
+        ({"data.b.worlds": 2}, r"unknown key data\.b\.worlds: "),
+        ({"data.c.worlds": 0}, r"data\.c\.worlds: got 0, wanted 1\.\.10000"),
+        ({"data.c.world": 3}, r"data\.c\.world: did you mean 'worlds'"),
         ({"seed.x": 1}, "has nothing below it"),
         ({"stages": {}}, "stages: none; wanted at least one"),
         ({"stages": 3}, "stages: got 3, wanted a mapping"),

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_ros.training import data
+from vos_ros.datasets import synthetic
+from vos_ros.datasets.files import frame_numbers
+from vos_ros.datasets.interface import VideoSequence
 from vos_ros.training.config import SourceConfig
-from vos_ros.training.data import VideoClip, frame_numbers, open_source
+from vos_ros.training.data import open_source
 
 
-def source(kind: str, root: Path, **fields: object) -> list[VideoClip]:
+def source(kind: str, root: Path, **fields: object) -> list[VideoSequence]:
     return open_source(SourceConfig(kind=kind, root=root.name, **fields), root.parent)  # type: ignore[arg-type]
 
 
-def names(footage: list[VideoClip]) -> list[str]:
-    return [f.name for f in footage]
+def names(found: list[VideoSequence]) -> list[str]:
+    return [f.name for f in found]
 
 
 def test_davis_2017(tmp_path: Path, picture: Callable, write: Callable) -> None:
@@ -44,7 +46,7 @@ def test_davis_2017(tmp_path: Path, picture: Callable, write: Callable) -> None:
     assert rgb.shape == (48, 64, 3) and np.array_equal(ids, picture(2, 2)[1])
     assert names(source("davis", tmp_path, exclude=("bear",))) == ["judo"]
     assert names(source("davis", tmp_path, only=("davis2017/bear",))) == ["bear"]
-    with pytest.raises(ValueError, match="no footage of kind 'davis' after only"):
+    with pytest.raises(ValueError, match="no annotated sequence of kind 'davis' after only"):
         source("davis", tmp_path, only=("nobody",))
     with pytest.raises(ValueError, match="wanted YEAR/SUBSET"):
         source("davis", tmp_path, split="train")
@@ -212,10 +214,10 @@ def test_synthetic_worlds_are_rendered_once(
             lines.append(f"{t},{t},color/{t}.jpg,depth/{t}.png,masks/{t}.png")
         (path / "frames.csv").write_text("\n".join(lines) + "\n")
 
-    monkeypatch.setattr(data, "SyntheticSource", Source)
-    monkeypatch.setattr(data, "write_folder", render)
+    monkeypatch.setattr(synthetic, "SyntheticSource", Source)
+    monkeypatch.setattr(synthetic, "write_folder", render)
     for _ in range(2):
-        found = source("synthetic", tmp_path / "w", worlds=2, first_world=5, frames=2)
+        found = source("synthetic", tmp_path / "w", options=synthetic.SyntheticOptions(2, 5, 2))
     assert (
         rendered == [5, 6]
         and names(found) == ["world-00005-2", "world-00006-2"]

@@ -212,11 +212,11 @@ def _batches(args: argparse.Namespace, net: MetaNet) -> list[Batch]:
             raise ConfigError(
                 f"{args.config}: its validation section names no source of held-out clips"
             )
-    footage = {
+    sequences = {
         name: open_source(sources[name], root) for name, share in validation.mix.items() if share
     }
     clips = Clips(
-        footage, {n: s for n, s in validation.mix.items() if s}, validation.clip, (0, 2**31)
+        sequences, {n: s for n, s in validation.mix.items() if s}, validation.clip, (0, 2**31)
     )
     numbers = list(range(args.clips))
     return list(loader(clips, [numbers[k : k + 4] for k in range(0, len(numbers), 4)], 0, 1))

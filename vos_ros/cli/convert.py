@@ -7,7 +7,8 @@ from typing import Any
 
 _EPILOG = """\
 The bag holds, all of a frame at its stamp:
-  /camera/color/image_raw      sensor_msgs/Image rgb8 (with --compressed: /camera/color/image_raw/compressed, the folder's own files)
+  /camera/color/image_raw      sensor_msgs/Image rgb8
+                               (with --compressed: /camera/color/image_raw/compressed, the folder's own files)
   /camera/depth/image_raw      sensor_msgs/Image 16UC1, mm, registered to the colour image
   /camera/color/camera_info    sensor_msgs/CameraInfo
   /tf                          the camera in the map frame
@@ -39,9 +40,9 @@ def add_parser(subparsers: Any) -> None:
     )
     p.add_argument(
         "--layout",
-        choices=("auto", "ours", "tum", "7scenes"),
         default="auto",
-        help="layout of SRC (default: look)",
+        metavar="NAME",
+        help="data set of SRC: ours, tum, 7scenes (default: auto, recognise it by its files)",
     )
     p.add_argument(
         "--compressed",
@@ -69,14 +70,14 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vos_ros.cli.report import finish
-    from vos_ros.datasets.folder import FolderSource
+    from vos_ros.datasets.source import open_recording
     from vos_ros.sinks.mcap import McapFile
     from vos_ros.sinks.recording import Recorder
     from vos_ros.types import MapUpdate
 
-    source = FolderSource(args.src, args.layout, slice(args.start, args.stop))
+    source = open_recording(args.src, args.layout, slice(args.start, args.stop))
     frames, objects, poses = 0, 0, 0
-    with McapFile(args.out, {"source": source.path.resolve().name}) as file:
+    with McapFile(args.out, {"source": source.sequence.name}) as file:
         recorder = Recorder(file, args.camera_frame, args.map_frame)
         for item in tqdm(source, total=len(source), unit="frame", desc="converting", disable=None):
             if isinstance(item, MapUpdate):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vos_ros.cli.report import Figure
     from vos_ros.config import Config
-    from vos_ros.datasets.folder import FolderSource
+    from vos_ros.datasets.source import SequenceSource
     from vos_ros.evaluation.association import Outcome
     from vos_ros.evaluation.score import Truth
     from vos_ros.sources.interface import FrameSource
@@ -255,18 +255,18 @@ def _fit(folders: list[Path], names: list[str], config: Config, args: argparse.N
 
 def _source(folder: Path, args: argparse.Namespace) -> FrameSource:
     """Return the frames to run, with the map that is asked for."""
-    from vos_ros.datasets.folder import FolderSource
+    from vos_ros.datasets.source import open_recording
     from vos_ros.evaluation.score import read_truth
     from vos_ros.sources.faults import GivenMap
 
-    rest = FolderSource(folder, frames=slice(args.map_from * args.every, None, args.every))
+    rest = open_recording(folder, frames=slice(args.map_from * args.every, None, args.every))
     if not args.map_from:
         return rest
-    first = FolderSource(folder, frames=slice(0, args.map_from * args.every, args.every))
+    first = open_recording(folder, frames=slice(0, args.map_from * args.every, args.every))
     return GivenMap(rest, _map_of(first, read_truth(folder), rest, args.map_whole))
 
 
-def _map_of(first: FolderSource, truth: Truth, rest: FolderSource, whole: bool) -> MapUpdate:
+def _map_of(first: SequenceSource, truth: Truth, rest: SequenceSource, whole: bool) -> MapUpdate:
     """Return the source with the map that its first frames give, in place of its own."""
     import dataclasses
 
@@ -277,7 +277,7 @@ def _map_of(first: FolderSource, truth: Truth, rest: FolderSource, whole: bool) 
     given = rest.map_update()
     if given is None:
         raise ValueError(
-            f"{rest.path}: no objects.json; --map-from needs it for the objects' ids and classes"
+            f"{rest.sequence.name}: no objects.json; --map-from needs it for the objects' ids and classes"
         )
 
     def views() -> Iterator[tuple[Frame, UInt8[np.ndarray, "H W"]]]:

@@ -71,14 +71,13 @@ def run_map(args: argparse.Namespace) -> int:
 
 def annotated(path: Path) -> tuple[tuple[MapObject, ...], dict[int, str], str]:
     """Objects, names where there are some, and the frame, of a folder or a bag. ValueError: it holds no objects."""
-    from vos_ros.datasets.folder import FolderSource
-    from vos_ros.evaluation.score import read_truth
+    from vos_ros.datasets.source import open_recording
     from vos_ros.sources.bag import BagSource
     from vos_ros.types import MapUpdate
 
     if path.is_dir() and not (path / "metadata.yaml").is_file():
-        update = FolderSource(path).map_update()
-        names = read_truth(path).names if update is not None else {}
+        source = open_recording(path)
+        update, names = source.map_update(), {o.id: o.name for o in source.sequence.objects}
     else:
         update, names = (
             next((u for u in BagSource(path) if isinstance(u, MapUpdate) and u.objects), None),

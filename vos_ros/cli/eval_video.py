@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vos_ros.cli.report import Figure
-    from vos_ros.datasets.sequences import VideoSequence
+    from vos_ros.datasets.interface import Selection, VideoSequence
     from vos_ros.evaluation.export import Timing
     from vos_ros.evaluation.video import ObjectCurves, Row
 
@@ -22,8 +22,8 @@ fps counts frames in which objects are only followed, from the decoded image to 
 """
 _DAVIS = f"""\
 The figures equal those of the official DAVIS 2017 tool: first and last frame don't count, the whole is the mean over objects, recall is the
-share of frames above 0.5, decay is the first quarter minus the last. The tool's decay is wrong for more than 256 frames (its index is 8
-bits wide) and is given as it is; the right one stands beside it as decay_unwrapped.
+share of frames above 0.5, decay is the first quarter minus the last. The tool's decay is wrong for more than 256
+frames (its index is 8 bits wide) and is given as it is; decay_unwrapped is the right one.
 
 {_FILES}
 examples:
@@ -43,7 +43,7 @@ examples:
 
 
 def add_parsers(kinds: Any) -> None:
-    """Registers both commands."""
+    """Register both commands."""
     p = kinds.add_parser(
         "davis",
         help="a segmenter on DAVIS 2016 or 2017",
@@ -98,6 +98,13 @@ def add_parsers(kinds: Any) -> None:
 
 def _add_common(p: argparse.ArgumentParser, out: str, root: str) -> None:
     p.add_argument("--root", required=True, metavar="DIR", help=root)
+    p.add_argument(
+        "--layout",
+        default="",
+        metavar="NAME",
+        help="data set of DIR, scored by the same rules; auto = recognise it by its files"
+        " (default: this benchmark's own)",
+    )
     p.add_argument("--sequences", default="", metavar="A,B", help="only these")
     p.add_argument(
         "--out", default=out, metavar="DIR", help="where everything is written (%(default)s)"
@@ -137,11 +144,18 @@ def _add_common(p: argparse.ArgumentParser, out: str, root: str) -> None:
 
 
 def run_davis(args: argparse.Namespace) -> int:
-    """Predicts and scores; ValueError or OSError with a message for people."""
-    from vos_ros.datasets.sequences import davis
+    """Predict and score. ValueError or OSError with a message for people."""
+    from vos_ros.datasets.davis import DavisOptions
+    from vos_ros.datasets.interface import Selection
     from vos_ros.evaluation.video import davis_frames, rows, score, totals
 
-    sequences = davis(args.root, args.year, _names(args), args.subset, args.resolution)
+    own = Selection(
+        split=f"{args.year or ''}/{args.subset}",
+        names=_names(args),
+        complete=True,
+        options=DavisOptions(args.resolution),
+    )
+    sequences = _sequences(args, "davis", own, args.subset)
     predictions, timings = _predict(args, sequences)
     curves = score(
         sequences, predictions, davis_frames, void_is_background=args.void == "background"
@@ -151,15 +165,15 @@ def run_davis(args: argparse.Namespace) -> int:
 
 
 def run_ytvos(args: argparse.Namespace) -> int:
-    """Predicts and scores; ValueError or OSError with a message for people."""
-    from vos_ros.datasets.sequences import categories, youtube_vos
+    """Predict and score. ValueError or OSError with a message for people."""
+    from vos_ros.datasets.interface import Selection
+    from vos_ros.datasets.youtube_vos import categories
     from vos_ros.evaluation.video import overall, rows, score, totals, youtube_vos_frames
 
-    sequences = youtube_vos(args.root, _names(args))
+    own = Selection(split=".", names=_names(args), complete=True)  # the root is the split
+    sequences = _sequences(args, "youtube_vos", own, "")
     seen = (
-        categories(args.seen)
-        if args.seen
-        else {c for s in sequences for c in s.categories.values()}
+        categories(args.seen) if args.seen else {o.category for s in sequences for o in s.objects}
     )
     predictions, timings = _predict(args, sequences)
     curves = score(sequences, predictions, youtube_vos_frames)
@@ -169,14 +183,45 @@ def run_ytvos(args: argparse.Namespace) -> int:
     )
 
 
-def _names(args: argparse.Namespace) -> list[str]:
-    return [n.strip() for n in args.sequences.split(",") if n.strip()]
+def _names(args: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(n.strip() for n in args.sequences.split(",") if n.strip())
+
+
+def _sequences(
+    args: argparse.Namespace, benchmark: str, own: Selection, split: str
+) -> tuple[VideoSequence, ...]:
+    """Open the sequences of the benchmark's own data set, or of the one that --layout names.
+
+    Args:
+        args: the command line.
+        benchmark: name of the benchmark's own data set.
+        own: what is chosen of that.
+        split: the split of another data set; empty = its default.
+
+    ValueError: nothing to score, or an object that can't start.
+    """
+    from dataclasses import replace
+    from pathlib import Path
+
+    from vos_ros.datasets.registry import data_sets, get, open_sequences, recognise
+
+    root = Path(args.root)
+    name = args.layout or benchmark
+    if name == "auto":
+        name = recognise(root, data_sets(has_masks=True)).name
+    selection = own if name == benchmark else replace(own, split=split, options=None)
+    sequences = open_sequences(get(name), root, selection)
+    if not sequences:
+        raise ValueError(f"{root}: no sequence there")
+    for sequence in sequences:
+        _ = sequence.starts  # what can't start is refused before anything is predicted
+    return sequences
 
 
 def _predict(
     args: argparse.Namespace, sequences: tuple[VideoSequence, ...]
 ) -> tuple[Path, dict[str, Timing]]:
-    """Folder and timing of the predictions, made now unless they were named."""
+    """Return folder and timing of the predictions, made now unless they were named."""
     from pathlib import Path
 
     from vos_ros.cli.replay import configuration
@@ -203,7 +248,7 @@ def _report(
     table: tuple[Row, ...],
     figures: dict[str, Figure],
 ) -> int:
-    """Prints the table, writes CSV, pictures and JSON."""
+    """Print the table; write CSV, pictures and JSON."""
     from pathlib import Path
 
     from tqdm import tqdm

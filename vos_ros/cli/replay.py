@@ -231,7 +231,7 @@ def open_source(args: argparse.Namespace) -> FrameSource:
     from dataclasses import fields
     from pathlib import Path
 
-    from vos_ros.datasets.folder import FolderSource
+    from vos_ros.datasets.source import open_recording
     from vos_ros.sources.bag import BagSource
     from vos_ros.sources.bag_topics import BagTopics
     from vos_ros.sources.noise import PoseNoise
@@ -239,7 +239,7 @@ def open_source(args: argparse.Namespace) -> FrameSource:
     path = Path(args.src)
     source: FrameSource
     if path.is_dir() and not (path / "metadata.yaml").is_file():
-        source = FolderSource(path)
+        source = open_recording(path)
     else:
         topics = BagTopics(args.image, args.depth, args.camera_info, args.map_objects, args.pose)
         source = BagSource(path, topics, map_frame=args.map_frame)

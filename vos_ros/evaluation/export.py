@@ -1,7 +1,8 @@
-"""Runs a segmenter over benchmark sequences and writes what it says to files, to be scored later.
+"""Run a segmenter over the sequences of a benchmark and write its masks to files.
 
-Semi-supervised: the masks of an object's first frame are given, nothing else. ``PREDICTIONS/NAME/FRAME.png`` are palette images of
-object ids, ``PREDICTIONS/timing.json`` says how long each frame took.
+Semi-supervised: the masks of an object's first frame are given, nothing else.
+``PREDICTIONS/NAME/FRAME.png`` are palette images of object ids, ``PREDICTIONS/timing.json`` states how
+long each frame took.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vos_ros.datasets.folder import read_color
-from vos_ros.datasets.masks import VOID, write_mask
-from vos_ros.datasets.sequences import VideoSequence
+from vos_ros.datasets.interface import VideoSequence
+from vos_ros.datasets.masks import write_mask
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
 TIMING = "timing.json"
-_PERIOD_NS = 1_000_000_000 // 24
+_PERIOD_NS = 1_000_000_000 // 24  # between frames: DAVIS' rate; segmenters use stamps little
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one sequence, from the decoded image to the label image on the host: of every frame that only follows, and of every
-    frame at which an object starts (its step included)."""
+    """Hold the milliseconds of one sequence, from the decoded image to the label image on the host."""
 
     step_ms: tuple[float, ...]
+    """Of every frame in which objects are only followed."""
     seed_ms: tuple[float, ...]
+    """Of every frame at which an object starts, its step included."""
 
     @property
     def fps(self) -> float:
@@ -43,34 +44,32 @@ class Timing:
 def export(
     sequences: Iterable[VideoSequence], create: Callable[[], VideoSegmenter], folder: Path | str
 ) -> dict[str, Timing]:
-    """Predicts every sequence with a segmenter of its own. Masks of an earlier run of the same sequences are replaced. Returns the timing,
-    which is written down too."""
+    """Predict every sequence with a segmenter of its own, and return the timing by sequence.
+
+    Masks of an earlier run of the same sequences are replaced; the timing is written, too.
+    ValueError: an object that its first mask doesn't show.
+    """
     folder, timings = Path(folder), {}
     sequences = tuple(sequences)
-    (folder / TIMING).unlink(
-        missing_ok=True
-    )  # of an older run; if this one is interrupted, no timing goes with its masks
-    with tqdm(
-        total=sum(len(s.frames) for s in sequences), unit="frame", desc="predicting", disable=None
-    ) as bar:
+    # If this run is interrupted, no timing of an older one is next to its masks.
+    (folder / TIMING).unlink(missing_ok=True)
+    total = sum(len(s) for s in sequences)
+    with tqdm(total=total, unit="frame", desc="predicting", disable=None) as bar:
         for sequence in sequences:
             bar.set_postfix_str(sequence.name)
             timings[sequence.name] = _predict(sequence, create(), folder / sequence.name, bar)
-    (folder / TIMING).write_text(
-        json.dumps(
-            {
-                n: {"fps": t.fps, "step_ms": t.step_ms, "seed_ms": t.seed_ms}
-                for n, t in timings.items()
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    table = {
+        n: {"fps": t.fps, "step_ms": t.step_ms, "seed_ms": t.seed_ms} for n, t in timings.items()
+    }
+    (folder / TIMING).write_text(json.dumps(table, indent=1) + "\n")
     return timings
 
 
 def read_timing(folder: Path | str) -> dict[str, Timing]:
-    """The timing that was written beside predictions; empty where there is none (they were made by something else)."""
+    """Read the timing next to predictions; empty where something else made them.
+
+    ValueError: a file of another content.
+    """
     path = Path(folder) / TIMING
     if not path.is_file():
         return {}
@@ -81,7 +80,8 @@ def read_timing(folder: Path | str) -> dict[str, Timing]:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ValueError(
-            f"{path}: not a timing file of vos-ros eval ({type(e).__name__}: {e}); delete it to score without speed"
+            f"{path}: not a timing file of vos-ros eval ({type(e).__name__}: {e}); delete it to"
+            " score without speed"
         ) from e
 
 
@@ -93,13 +93,13 @@ def _predict(
         old.unlink()
     step_ms: list[float] = []
     seed_ms: list[float] = []
-    for index, path in enumerate(sequence.frames):
-        rgb = read_color(path)
+    for index, files in enumerate(sequence.frames):
+        rgb = sequence.image(index)
         height, width = rgb.shape[:2]
-        # No camera is known, and a segmenter uses none: one with about 50 degrees of view stands in.
+        # A segmenter uses no camera: one with about 50 degrees of view stands in.
         camera = Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
         frame = Frame(index, index * _PERIOD_NS, rgb, None, camera)
-        seeds = _seeds(sequence, path.stem) if path.stem in sequence.starts else []
+        seeds = _seeds(sequence, files.name) if files.name in sequence.starts else []
         labels = np.zeros((height, width), np.uint16)
         start = time.perf_counter()
         result = segmenter.step(frame) if segmenter.object_ids else None
@@ -108,20 +108,20 @@ def _predict(
         if result is not None:
             labels = result.labels()
             (seed_ms if seeds else step_ms).append(1e3 * (time.perf_counter() - start))
-        write_mask(folder / f"{path.stem}.png", labels.astype(np.uint8))
+        write_mask(folder / f"{files.name}.png", labels.astype(np.uint8))
         bar.update()
     return Timing(tuple(step_ms), tuple(seed_ms))
 
 
 def _seeds(sequence: VideoSequence, frame: str) -> list[Seed]:
-    """The objects that start at a frame, by their masks; void pixels say nothing."""
+    """Return the objects that start at a frame, by their masks; open pixels have no weight."""
     mask = sequence.mask(frame)
-    void = mask == VOID
+    void = mask == sequence.ignore
     weight = (~void).astype(np.float32) if void.any() else None
     empty = [i for i in sequence.starts[frame] if not (mask == i).any()]
     if empty:
         raise ValueError(
-            f"{sequence.annotations[frame]}: no pixel of object {empty[0]}, which should start there; it has"
-            f" {np.unique(mask).tolist()}"
+            f"{sequence.frames[sequence.index(frame)].mask}: no pixel of object {empty[0]}, which"
+            f" should start there; it has {np.unique(mask).tolist()}"
         )
     return [Seed(i, Mask(mask == i), weight) for i in sequence.starts[frame]]

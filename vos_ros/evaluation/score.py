@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 
 from vos_ros.datasets.masks import read_mask
+from vos_ros.datasets.registry import data_sets, open_one
 from vos_ros.evaluation.metrics import (
     FrameScore,
     by_object,
@@ -103,37 +103,25 @@ class Score:
 
 
 def read_truth(folder: Path | str) -> Truth:
-    """Read ``frames.csv`` (stamp in s, mask file) and ``objects.json`` of a folder.
+    """Read the stamps, the mask files and the objects of a recording whose frames are annotated.
 
-    ``objects.json`` has id and name, and alike_group and removed_s where there are such. Raises
-    ValueError: names what is missing.
+    Raises FileNotFoundError: no such folder. Raises ValueError: no data set with masks, no masks
+    with stamps, or nothing about the objects.
     """
-    root = Path(folder)
-    for name in ("frames.csv", "objects.json"):
-        if not (root / name).is_file():
-            raise ValueError(
-                f"{root}: no {name}; wanted a ground-truth folder with frames.csv (columns stamp,"
-                " mask) and objects.json"
-            )
-    with open(root / "frames.csv", newline="") as f:
-        rows = list(csv.DictReader(f))
-    if not rows or not rows[0].get("mask"):
-        columns = ", ".join(rows[0]) if rows else "no rows"
+    sequence = open_one(folder, data_sets(has_masks=True))
+    annotated = [(f.stamp_ns, f.mask) for f in sequence.frames if f.mask and f.stamp_ns is not None]
+    lacking = "masks with stamps" if not annotated else "objects"
+    if not annotated or (not sequence.objects and sequence.read_map is None):
         raise ValueError(
-            f"{root / 'frames.csv'}: no column 'mask' with file names; it has {columns}"
+            f"{folder}: no {lacking}; wanted a ground-truth folder with frames.csv (columns stamp,"
+            " mask) and objects.json, or another data set that has as much"
         )
-    objects = json.loads((root / "objects.json").read_text())
-    objects = objects["objects"] if isinstance(objects, dict) else objects
     return Truth(
-        tuple(round(float(r["stamp"]) * 1e9) for r in rows),
-        tuple(root / r["mask"] for r in rows),
-        {int(o["id"]): str(o.get("name", "")) for o in objects},
-        {int(o["id"]): str(o["alike_group"]) for o in objects if o.get("alike_group")},
-        {
-            int(o["id"]): round(float(o["removed_s"]) * 1e9)
-            for o in objects
-            if o.get("removed_s") is not None
-        },
+        tuple(stamp for stamp, _ in annotated if stamp is not None),
+        tuple(mask for _, mask in annotated if mask is not None),
+        {o.id: o.name for o in sequence.objects},
+        {o.id: o.alike_group for o in sequence.objects if o.alike_group},
+        {o.id: o.removed_ns for o in sequence.objects if o.removed_ns is not None},
     )
 
 

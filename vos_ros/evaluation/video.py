@@ -1,12 +1,14 @@
 """Scores of predicted masks on disk in the protocols of DAVIS and YouTube-VOS.
 
-DAVIS (2016 and 2017, semi-supervised)  The first and the last annotated frame of a sequence don't count. The figures of the whole are
-means over objects, not over sequences. A prediction with an id that the first annotation lacks is refused, as by the DAVIS 2017 tool. The
-tool's reader counts void pixels as background; here they are left out of both masks unless asked otherwise (DAVIS' own semi-supervised
-annotations have none, so its numbers are the same).
+DAVIS (2016 and 2017, semi-supervised): the first and the last annotated frame of a sequence don't
+count. The figures of the whole are means over objects, not over sequences. A prediction with an id
+that the first annotation lacks is refused, as by the DAVIS 2017 tool. That tool counts void pixels as
+background; here they are left out of both masks unless asked otherwise. DAVIS' own semi-supervised
+annotations have none, so its numbers are the same.
 
-YouTube-VOS  An object counts in every annotated frame after its first. J and F are means over objects, for the categories of the training
-split (seen) and the others (unseen) apart; G is the mean of the four, or of those that there are objects for.
+YouTube-VOS: an object counts in every annotated frame after its first. J and F are means over objects,
+separately for the categories of the training split (seen) and the others (unseen). G is the mean of
+the four, or of those for which there are objects.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 from tqdm import tqdm
 
-from vos_ros.datasets.masks import VOID, read_mask
-from vos_ros.datasets.sequences import VideoSequence
+from vos_ros.datasets.interface import VideoSequence
+from vos_ros.datasets.masks import read_mask
 from vos_ros.evaluation.davis_metrics import (
     Statistics,
     contour_accuracy,
@@ -31,19 +33,25 @@ from vos_ros.evaluation.davis_metrics import (
 from vos_ros.evaluation.export import Timing
 
 Figure = int | float | str
-_NAMED = 5
+_MAX_NAMED = 5  # frames or ids in an error
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ObjectCurves:
-    """J and F of one object in the frames that count, in order."""
+    """Hold J and F of one object in the frames that count, in order."""
 
     sequence: str
+    """Name of the sequence."""
     object_id: int
+    """Id of the object in the annotation."""
     category: str
+    """Its class, empty where it isn't known."""
     frames: tuple[str, ...]
+    """Names of the frames that count."""
     j: Float64[np.ndarray, "F"]
+    """Region similarity (IoU) per frame."""
     f: Float64[np.ndarray, "F"]
+    """Contour accuracy per frame."""
 
 
 Counted = Callable[[VideoSequence, int], tuple[str, ...]]
@@ -51,14 +59,15 @@ Counted = Callable[[VideoSequence, int], tuple[str, ...]]
 
 
 def davis_frames(sequence: VideoSequence, object_id: int) -> tuple[str, ...]:
-    """All annotated frames but the first and the last."""
-    return tuple(sorted(sequence.annotations))[1:-1]
+    """Return all annotated frames but the first and the last."""
+    return sequence.annotated[1:-1]
 
 
 def youtube_vos_frames(sequence: VideoSequence, object_id: int) -> tuple[str, ...]:
-    """The annotated frames after the one where the object starts."""
+    """Return the annotated frames after the one where the object starts."""
     start = next(frame for frame, ids in sequence.starts.items() if object_id in ids)
-    return tuple(frame for frame in sorted(sequence.annotations) if frame > start)
+    first = sequence.index(start)
+    return tuple(frame for frame in sequence.annotated if sequence.index(frame) > first)
 
 
 def score(
@@ -68,16 +77,24 @@ def score(
     *,
     void_is_background: bool = False,
 ) -> tuple[ObjectCurves, ...]:
-    """Curves of every object of every sequence, from ``predictions/NAME/FRAME.png``. In a binary sequence, whatever isn't 0 is the object.
-    ValueError: missing frames, another size, an id that is no object, each with the names of the files."""
+    """Return J and F of every object of every sequence, from ``predictions/NAME/FRAME.png``.
+
+    Args:
+        sequences: what is annotated; of a ``single_object``, all that isn't 0 is the object.
+        predictions: folder of the predicted masks.
+        counted: names the frames in which an object counts.
+        void_is_background: count open pixels as background in place of leaving them out.
+
+    ValueError names the files: missing frames, another size, an id that is no object.
+    """
     todo = [(s, _wanted(s, counted)) for s in sequences]
     for sequence, wanted in todo:
         _check_there(sequence.name, Path(predictions) / sequence.name, wanted)
     out: list[ObjectCurves] = []
-    with tqdm(
-        total=sum(len(w) for _, w in todo), unit="frame", desc="scoring", disable=None
-    ) as bar:
+    total = sum(len(w) for _, w in todo)
+    with tqdm(total=total, unit="frame", desc="scoring", disable=None) as bar:
         for sequence, wanted in todo:
+            categories = {o.id: o.category for o in sequence.objects}
             bar.set_postfix_str(sequence.name)
             curves: dict[int, list[tuple[str, float, float]]] = {i: [] for i in sequence.object_ids}
             for frame, ids in wanted.items():
@@ -90,35 +107,33 @@ def score(
                     names, *values = zip(*points, strict=True)
                     out.append(
                         ObjectCurves(
-                            sequence.name,
-                            i,
-                            sequence.categories.get(i, ""),
-                            names,
-                            *map(np.array, values),
+                            sequence.name, i, categories.get(i, ""), names, *map(np.array, values)
                         )
                     )
     return tuple(out)
 
 
 def _wanted(sequence: VideoSequence, counted: Counted) -> dict[str, list[int]]:
-    """Ids that count in each frame."""
+    """Return the ids that count in each frame, by its name. ValueError: no frame counts."""
     wanted: dict[str, list[int]] = {}
     for i in sequence.object_ids:
         for frame in counted(sequence, i):
             wanted.setdefault(frame, []).append(i)
     if not wanted:
         raise ValueError(
-            f"{sequence.name}: no frame counts; it has {len(sequence.annotations)} annotated frames, wanted 3 or more"
+            f"{sequence.name}: no frame counts; it has {len(sequence.annotated)} annotated frames,"
+            " wanted 3 or more"
         )
-    return dict(sorted(wanted.items()))
+    return dict(sorted(wanted.items(), key=lambda w: sequence.index(w[0])))
 
 
 def _check_there(name: str, folder: Path, frames: Collection[str]) -> None:
     missing = [f for f in frames if not (folder / f"{f}.png").is_file()]
     if missing:
         raise ValueError(
-            f"{name}: {len(missing)} of {len(frames)} predictions are missing in {folder}: {', '.join(missing[:_NAMED])}"
-            + (", ..." if len(missing) > _NAMED else "")
+            f"{name}: {len(missing)} of {len(frames)} predictions are missing in {folder}:"
+            f" {', '.join(missing[:_MAX_NAMED])}"
+            + (", ..." if len(missing) > _MAX_NAMED else "")
             + ". Wanted a PNG of object ids for every frame that counts"
         )
 
@@ -127,7 +142,7 @@ def _score_frame(
     sequence: VideoSequence, frame: str, path: Path, ids: Sequence[int], void_is_background: bool
 ) -> Iterable[tuple[int, float, float]]:
     truth, predicted = sequence.mask(frame), read_prediction(sequence, path)
-    open_pixels = truth == VOID
+    open_pixels = truth == sequence.ignore
     void = open_pixels if open_pixels.any() and not void_is_background else None
     try:
         for i in ids:
@@ -138,43 +153,49 @@ def _score_frame(
 
 
 def read_prediction(sequence: VideoSequence, path: Path) -> UInt8[np.ndarray, "H W"]:
-    """The ids of a predicted mask. ValueError: an id that isn't one of the sequence's objects."""
+    """Read the ids of a predicted mask. ValueError: one that is no object of the sequence."""
     mask = read_mask(path)
-    if sequence.binary:
+    if sequence.single_object:
         return (mask > 0).view(np.uint8)
     unknown = sorted(
         set(np.flatnonzero(np.bincount(mask.ravel())).tolist()) - {0, *sequence.object_ids}
     )
     if unknown:
         raise ValueError(
-            f"{path}: ids {', '.join(map(str, unknown[:_NAMED]))} are no objects of {sequence.name}, which has"
-            f" {', '.join(map(str, sequence.object_ids))}"
+            f"{path}: ids {', '.join(map(str, unknown[:_MAX_NAMED]))} are no objects of"
+            f" {sequence.name}, which has {', '.join(map(str, sequence.object_ids))}"
         )
     return mask
 
 
-# -- figures -----------------------------------------------------------------------------------------------------------------------
+# -- figures --
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of one object, of one sequence (means over its objects), or of everything (means over all objects)."""
+    """Hold the figures of a sequence (means over its objects) or of all (means over all objects)."""
 
     name: str
+    """Name of the sequence, or "all"."""
     objects: int
+    """Number of objects that count."""
     frames: int
+    """Number of frames that count."""
     j: Statistics
+    """Of the region similarity."""
     f: Statistics
+    """Of the contour accuracy."""
     fps: float
+    """Frames per second, NaN where it wasn't measured."""
 
     @property
     def jf_mean(self) -> float:
-        """Mean of J's mean and F's mean."""
+        """The mean of J's mean and F's mean."""
         return (self.j.mean + self.f.mean) / 2
 
 
 def rows(curves: Sequence[ObjectCurves], timings: Mapping[str, Timing]) -> tuple[Row, ...]:
-    """One row per sequence, in the order of the curves; the last one is of everything."""
+    """Return one row per sequence, in the order of the curves, and a last one of everything."""
     names = tuple(dict.fromkeys(c.sequence for c in curves))
     steps = [timings[n] for n in names if n in timings]
     together = (
@@ -198,7 +219,7 @@ def _row(name: str, curves: Sequence[ObjectCurves], timing: Timing) -> Row:
 
 
 def _mean(each: Sequence[Statistics]) -> Statistics:
-    """Mean over objects of every statistic."""
+    """Return the mean over objects of every statistic."""
     return Statistics(
         *(
             float(np.mean([getattr(s, name) for s in each]))
@@ -208,7 +229,7 @@ def _mean(each: Sequence[Statistics]) -> Statistics:
 
 
 def totals(table: Sequence[Row]) -> dict[str, Figure]:
-    """Flat figures of everything, from ``rows``: ``jf_mean``, ``j_mean``, ``f_recall``, ..., ``fps``."""
+    """Return flat figures of everything, from ``rows``: ``jf_mean``, ``f_recall``, ..., ``fps``."""
     *sequences, total = table
     out: dict[str, Figure] = {
         "sequences": len(sequences),
@@ -222,7 +243,7 @@ def totals(table: Sequence[Row]) -> dict[str, Figure]:
 
 
 def by_sequence(table: Sequence[Row]) -> dict[str, Figure]:
-    """Flat figures of every sequence, from ``rows``: ``j_mean_NAME``, ``f_mean_NAME``, ``jf_mean_NAME``, ``fps_NAME``."""
+    """Return flat figures of every sequence: ``{j,f,jf}_mean_NAME`` and ``fps_NAME``."""
     return {
         f"{key}_{row.name}": value
         for row in table[:-1]
@@ -236,8 +257,10 @@ def by_sequence(table: Sequence[Row]) -> dict[str, Figure]:
 
 
 def overall(curves: Sequence[ObjectCurves], seen: Collection[str]) -> dict[str, Figure]:
-    """YouTube-VOS: ``g`` and ``j_seen f_seen j_unseen f_unseen``, NaN where no object is of that kind. An object without category counts as
-    unseen."""
+    """Return YouTube-VOS' ``g`` and ``j_seen f_seen j_unseen f_unseen``.
+
+    A figure is NaN where no object is of that kind. An object without category counts as unseen.
+    """
     out: dict[str, float] = {}
     for kind, wanted in (("seen", True), ("unseen", False)):
         chosen = [c for c in curves if (c.category in seen) == wanted]
@@ -248,7 +271,7 @@ def overall(curves: Sequence[ObjectCurves], seen: Collection[str]) -> dict[str, 
 
 
 def write_csv(path: Path | str, curves: Sequence[ObjectCurves]) -> None:
-    """A table of the objects: sequence, object, category, frames, and mean, recall and decay of J and F."""
+    """Write a table of the objects: sequence, object, category, frames, statistics of J and F."""
     names = Statistics.__dataclass_fields__
     with open(path, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")

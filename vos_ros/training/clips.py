@@ -15,9 +15,9 @@ import torch
 from jaxtyping import UInt8
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from vos_ros.datasets.interface import VideoSequence
 from vos_ros.training.augment import degrade, recolor
 from vos_ros.training.config import ClipConfig
-from vos_ros.training.data import VideoClip
 from vos_ros.training.interface import IGNORE, Batch
 from vos_ros.training.stills import Picture, still_clip
 from vos_ros.training.windows import (
@@ -36,9 +36,11 @@ _TRIES = 50
 _MIN_SEEN_PX = 10  # an object with fewer pixels in a frame isn't looked for there
 
 
-def choose_times(footage: VideoClip, config: ClipConfig, rng: np.random.Generator) -> list[int]:
+def choose_times(
+    sequence: VideoSequence, config: ClipConfig, rng: np.random.Generator
+) -> list[int]:
     """Q frames in order: a first one, the others from the ``gap`` after it, each only once where there are enough."""
-    times = np.asarray(footage.times)
+    times = np.asarray(sequence.times)
     first = int(rng.integers(len(times) - 1))
     after = np.flatnonzero((times > times[first]) & (times <= times[first] + config.gap))
     if not len(after):
@@ -47,13 +49,15 @@ def choose_times(footage: VideoClip, config: ClipConfig, rng: np.random.Generato
     return [first, *sorted(int(i) for i in rng.choice(after, n, replace=len(after) < n))]
 
 
-def video_clip(footage: VideoClip, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
+def video_clip(
+    sequence: VideoSequence, config: ClipConfig, rng: np.random.Generator
+) -> Clip | None:
     """A clip of a sequence; None where the frame drawn first shows nothing that is large enough."""
-    order = choose_times(footage, config, rng)
+    order = choose_times(sequence, config, rng)
     if rng.random() < config.augment.reverse:
         order.reverse()
-    rgb, ids = footage.read(order[0])
-    enough = objects_of(ids, footage.ignore, config.min_px)
+    rgb, ids = sequence.read(order[0])
+    enough = objects_of(ids, sequence.ignore, config.min_px)
     if not enough:
         return None
     rng.shuffle(enough)
@@ -71,7 +75,7 @@ def video_clip(footage: VideoClip, config: ClipConfig, rng: np.random.Generator)
     )
     for t, index in enumerate(order):
         if t:
-            rgb, ids = footage.read(index)
+            rgb, ids = sequence.read(index)
         if t == 0 or recenter:
             box = box_of(ids == enough[0]) or box
             assert box is not None
@@ -83,7 +87,7 @@ def video_clip(footage: VideoClip, config: ClipConfig, rng: np.random.Generator)
             grow = (1 - share) * grow + share * a.scale * rng.uniform(-1, 1)
         matrix = window(cut[:2], cut[2] * np.exp(-grow), size, turn, mirrored[t])
         frames[t] = resample(rgb, matrix, size)
-        labels[t] = resample_labels(number(ids, enough, footage.ignore), matrix, size)
+        labels[t] = resample_labels(number(ids, enough, sequence.ignore), matrix, size)
     return frames, labels
 
 
@@ -127,10 +131,10 @@ def settle(
 
 @dataclass(eq=False)
 class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]]):
-    """Sample n is a function of (seed, n). ``sources`` maps names to footage, ``mix`` to shares; within a source, sequences are equally
+    """Sample n is a function of (seed, n). ``sources`` maps names to sequences, ``mix`` to shares; within a source, sequences are equally
     likely. ValueError where no clip can be made of what is there."""
 
-    sources: Mapping[str, Sequence[VideoClip]]
+    sources: Mapping[str, Sequence[VideoSequence]]
     mix: Mapping[str, float]
     config: ClipConfig
     seed: tuple[int, ...]
@@ -151,11 +155,11 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
         shares = np.array([self.mix[n] for n in names])
         for _ in range(_TRIES):
             source = self.sources[names[int(rng.choice(len(names), p=shares / shares.sum()))]]
-            footage = source[int(rng.integers(len(source)))]
+            sequence = source[int(rng.integers(len(source)))]
             made = (
-                video_clip(footage, self.config, rng)
-                if len(footage) > 1
-                else self._still(footage, source, rng)
+                video_clip(sequence, self.config, rng)
+                if len(sequence) > 1
+                else self._still(sequence, source, rng)
             )
             labels = None if made is None else settle(made[1], self.config)
             if made is not None and labels is not None:
@@ -171,10 +175,10 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
         )
 
     def _still(
-        self, footage: VideoClip, source: Sequence[VideoClip], rng: np.random.Generator
+        self, sequence: VideoSequence, source: Sequence[VideoSequence], rng: np.random.Generator
     ) -> Clip | None:
         made = still_clip(
-            _picture(footage, rng),
+            _picture(sequence, rng),
             lambda: _picture(source[int(rng.integers(len(source)))], rng),
             self.config,
             rng,
@@ -184,9 +188,9 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
         return made[0][:, :, ::-1], made[1][:, :, ::-1]
 
 
-def _picture(footage: VideoClip, rng: np.random.Generator) -> Picture:
-    rgb, ids = footage.read(int(rng.integers(len(footage))))
-    return rgb, ids, footage.ignore
+def _picture(sequence: VideoSequence, rng: np.random.Generator) -> Picture:
+    rgb, ids = sequence.read(int(rng.integers(len(sequence))))
+    return rgb, ids, sequence.ignore
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,18 +15,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from vos_ros.config import ConfigError, Param, check, option
+from vos_ros.datasets.registry import data_sets
 
 T = TypeVar("T")
-KINDS = (
-    "packed",
-    "davis",
-    "youtube_vos",
-    "voc",
-    "coco_panoptic",
-    "folder",
-    "scenenet",
-    "synthetic",
-)
 
 
 def _mapping() -> Any:
@@ -35,22 +26,28 @@ def _mapping() -> Any:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where clips come from. ``only`` and ``exclude`` name datasets or sequences; with neither, all are taken."""
+    """Name where clips come from. In a file, the data set's own options stand next to these."""
 
-    kind: str = option("packed", "layout of the files", choices=KINDS)
+    kind: str = option("packed", "data set, by the name that its file registers")
+    """Name of the data set."""
     root: str = option("", "folder, relative to data_root")
+    """Root of its files."""
     split: str = option(
         "",
-        "list or folder of the split, as the layout names it, e.g. 2017/train; empty = the layout's training split",
+        "list or folder of the split, as the data set names it, e.g. 2017/train; empty = its"
+        " training split",
     )
+    """Part of the data set."""
     only: tuple[str, ...] = ()
+    """Data sets, sequences or data set/sequence to take; empty = all."""
     exclude: tuple[str, ...] = ()
+    """Those to leave out."""
     licence: str = option(
-        "", "licence of the data, for the card; where there is a manifest, its own serves"
+        "", "licence of the data, for the card; empty = as the files state it, if they do"
     )
-    worlds: int = option(8, "synthetic: how many worlds", low=1, high=10000)
-    first_world: int = option(0, "synthetic: seed of the first world", low=0, high=2**31)
-    frames: int = option(60, "synthetic: frames of a world", low=2, high=10000)
+    """Licence of the data."""
+    options: Any = None
+    """Values of the data set's own options class; None = its defaults."""
 
 
 @dataclass(frozen=True)
@@ -294,16 +291,17 @@ class TrainConfig:
 
 
 def build(cls: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
-    """A config class from nested mappings, defaults where nothing is given. ConfigError names the dotted key, what it got and what it
-    wanted."""
+    """Make a config class of nested mappings, with defaults where nothing is given.
+
+    Args:
+        cls: frozen dataclass of ``option``s, mappings, tuples and further such classes.
+        given: values by name of the field.
+        prefix: dotted path of the class in the file, with the trailing dot, for messages.
+
+    ConfigError names the dotted key, what it got and what it wanted.
+    """
     hints, fields = get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in given:
-        if key not in fields:
-            near = get_close_matches(str(key), fields, 1)
-            raise ConfigError(
-                f"unknown key {prefix}{key}: "
-                + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}")
-            )
+    _refuse_unknown(given, fields, prefix)
     values = {}
     for name, f in fields.items():
         if name not in given or (given[name] is None and not f.metadata):
@@ -315,8 +313,34 @@ def build(cls: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
     return cls(**values)
 
 
+def _refuse_unknown(given: Mapping[str, Any], known: Collection[str], prefix: str) -> None:
+    for key in given:
+        if key not in known:
+            near = get_close_matches(str(key), known, 1)
+            raise ConfigError(
+                f"unknown key {prefix}{key}: "
+                + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
+            )
+
+
+def _build_source(given: Mapping[str, Any], prefix: str) -> SourceConfig:
+    """Make a source; the keys of its data set's own options stand next to those of all."""
+    known = {d.name: d for d in data_sets(has_masks=True)}
+    kind = given.get("kind", SourceConfig.kind)
+    if kind not in known:
+        raise ConfigError(f"{prefix}kind: got {kind!r}, wanted one of {', '.join(known)}")
+    options = known[kind].options
+    own = [f.name for f in dataclasses.fields(options)]
+    common = [f.name for f in dataclasses.fields(SourceConfig) if f.name != "options"]
+    _refuse_unknown(given, [*common, *own], prefix)
+    return dataclasses.replace(
+        build(SourceConfig, {k: v for k, v in given.items() if k in common}, prefix),
+        options=build(options, {k: v for k, v in given.items() if k in own}, prefix),
+    )
+
+
 def _compound(hint: Any, value: Any, key: str) -> Any:
-    """A value that isn't a leaf: a config class, a mapping or a tuple of what the hint says."""
+    """Make a value that isn't a leaf: a config class, a mapping or a tuple, as the hint says."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):
@@ -327,6 +351,8 @@ def _compound(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(hint, value, f"{key}.")  # type: ignore[arg-type]
     of = args[1]
+    if of is SourceConfig:
+        return {str(k): _build_source(v or {}, f"{key}.{k}.") for k, v in value.items()}
     if dataclasses.is_dataclass(of):
         return {str(k): build(of, v or {}, f"{key}.{k}.") for k, v in value.items()}  # type: ignore[arg-type]
     return {str(k): _leaf(of, v, f"{key}.{k}") for k, v in value.items()}
@@ -383,6 +409,10 @@ def dump(config: TrainConfig) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, SourceConfig):
+        common = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        own = common.pop("options") or {}
+        return common | own
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

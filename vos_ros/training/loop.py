@@ -22,10 +22,11 @@ from torch import nn
 from tqdm import tqdm
 
 from vos_ros.config import ConfigError
+from vos_ros.datasets.interface import VideoSequence
 from vos_ros.training import report, state
 from vos_ros.training.clips import Clips, Span, loader
 from vos_ros.training.config import StageConfig, TrainConfig, dump, rate_factor
-from vos_ros.training.data import VideoClip, open_source
+from vos_ros.training.data import open_source
 from vos_ros.training.interface import Batch, Task
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Run:
         names = {n for s in config.stages.values() for n, share in s.mix.items() if share} | set(
             config.validation.mix
         )
-        self.sources: dict[str, list[VideoClip]] = {
+        self.sources: dict[str, list[VideoSequence]] = {
             n: open_source(config.data[n], config.data_root) for n in sorted(names)
         }
         torch.manual_seed(config.seed)

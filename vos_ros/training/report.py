@@ -12,9 +12,9 @@ import yaml
 from jaxtyping import Bool, UInt8
 
 from vos_ros.config import flat_keys
+from vos_ros.datasets.interface import VideoSequence
 from vos_ros.sinks.images import track_color
 from vos_ros.training.config import TrainConfig
-from vos_ros.training.data import VideoClip
 from vos_ros.training.state import described, whole
 
 Rows = Sequence[Mapping[str, Any]]
@@ -106,7 +106,7 @@ def smoothed(values: np.ndarray, share: float = 0.1) -> np.ndarray:
 def card(
     name: str,
     config: TrainConfig,
-    sources: Mapping[str, Sequence[VideoClip]],
+    sources: Mapping[str, Sequence[VideoSequence]],
     rows: Rows,
     step: int,
     seconds: float,
@@ -158,10 +158,10 @@ def card(
         "| source | data set | sequences | frames | licence |",
         "| --- " * 5 + "|",
     ]
-    for source, footage in sources.items():
+    for source, sequences in sources.items():
         held_out = " (held out)" if source in config.validation.mix else ""
-        for dataset, licence in sorted({(f.dataset, f.licence) for f in footage}):
-            own = [f for f in footage if (f.dataset, f.licence) == (dataset, licence)]
+        for dataset, licence in sorted({(f.dataset, f.licence) for f in sequences}):
+            own = [f for f in sequences if (f.dataset, f.licence) == (dataset, licence)]
             lines.append(
                 f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} | {licence or 'not stated'} |"
             )

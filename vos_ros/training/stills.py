@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from vos_ros.datasets.masks import Ids
 from vos_ros.training.augment import color_matrix, streak
 from vos_ros.training.config import ClipConfig, StillsConfig
-from vos_ros.training.data import Ids
 from vos_ros.training.windows import (
     CONTROL_POINTS,
     bend,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from vos_ros.training.data import Ids
+from vos_ros.datasets.masks import Ids
 from vos_ros.training.interface import IGNORE
 
 Window = Float64[np.ndarray, "2 3"]

@@ -36,7 +36,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 
-from vos_ros.datasets.folder import FolderSource
+from vos_ros.datasets.source import open_recording
 from vos_ros.messages import pose_sources
 from vos_ros.messages.geometry import transform_stamped_message
 from vos_ros.messages.images import frame_messages
@@ -77,7 +77,7 @@ class Played:
 def open_source(path: Path) -> FrameSource:
     """A folder or a bag by its path. ValueError or OSError say what is wrong with it."""
     return (
-        FolderSource(path)
+        open_recording(path)
         if path.is_dir() and not (path / "metadata.yaml").is_file()
         else BagSource(path)
     )

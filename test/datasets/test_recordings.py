@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vos_ros.datasets.folder import FolderSource, point_radius, read_trajectory
+from vos_ros.datasets.object_maps import point_radius
+from vos_ros.datasets.source import SequenceSource, open_recording
+from vos_ros.datasets.trajectories import read_trajectory
 from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapUpdate
 
@@ -87,13 +89,15 @@ def seven_scenes(root: Path) -> Path:
     return root
 
 
-def frames_of(source: FolderSource) -> list[Frame]:
+def frames_of(source: SequenceSource) -> list[Frame]:
     return [i for i in source if isinstance(i, Frame)]
 
 
 def test_our_layout(tmp_path: Path) -> None:
-    source = FolderSource(ours(tmp_path))
-    assert isinstance(source, FrameSource) and source.layout == "ours" and len(source) == 3
+    source = open_recording(ours(tmp_path))
+    assert (
+        isinstance(source, FrameSource) and source.sequence.dataset == "ours" and len(source) == 3
+    )
     update, *frames = list(source)
     assert (
         isinstance(update, MapUpdate)
@@ -116,12 +120,12 @@ def test_our_layout(tmp_path: Path) -> None:
         np.pi / 6
     )
     assert source.color_file(2)[0] == "png"
-    assert [f.index for f in frames_of(FolderSource(tmp_path, frames=slice(1, 2)))] == [0]
+    assert [f.index for f in frames_of(open_recording(tmp_path, frames=slice(1, 2)))] == [0]
 
 
 def test_tum_layout(tmp_path: Path) -> None:
-    source = FolderSource(tum(tmp_path))
-    assert source.layout == "tum" and source.map_update() is None
+    source = open_recording(tum(tmp_path))
+    assert source.sequence.dataset == "tum" and source.map_update() is None
     a, b, c = frames_of(source)
     assert a.stamp_ns == 1305031102175304000, "to the nanosecond, though a float64 of it isn't"
     assert a.depth is not None and a.depth[0, 5] == pytest.approx(500 / 5000)
@@ -129,16 +133,21 @@ def test_tum_layout(tmp_path: Path) -> None:
     assert a.T_map_camera is not None and a.T_map_camera[0, 3] == pytest.approx(0.75304)
     assert c.T_map_camera is None
     (tmp_path / "camera.json").unlink()
-    assert (FolderSource(tmp_path).intrinsics.fx, FolderSource(tmp_path).intrinsics.cx) == (
+    assert (open_recording(tmp_path).intrinsics.fx, open_recording(tmp_path).intrinsics.cx) == (
         525.0,
         319.5,
     )
 
 
 def test_seven_scenes_layout(tmp_path: Path) -> None:
-    source = FolderSource(seven_scenes(tmp_path))
+    source = open_recording(seven_scenes(tmp_path))
     k = source.intrinsics
-    assert source.layout == "7scenes" and (k.fx, k.fy, k.cx, k.cy) == (585.0, 585.0, 320.0, 240.0)
+    assert source.sequence.dataset == "7scenes" and (k.fx, k.fy, k.cx, k.cy) == (
+        585.0,
+        585.0,
+        320.0,
+        240.0,
+    )
     a, b = frames_of(source)
     assert (
         a.depth is not None and a.depth[0, 0] == pytest.approx(1.234) and a.depth[1:].max() == 0.0
@@ -149,37 +158,37 @@ def test_seven_scenes_layout(tmp_path: Path) -> None:
 
 def test_errors_say_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        FolderSource(tmp_path / "none")
+        open_recording(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(
         ValueError,
-        match=r"frames\.csv \+ camera\.json .*rgb\.txt.*frame-\*\.color\.png.* holds notes\.txt",
+        match=r"frame-\*\.color\.png .*frames\.csv \+ camera\.json .*rgb\.txt.* holds notes\.txt",
     ):
-        FolderSource(tmp_path)
-    with pytest.raises(ValueError, match="wanted auto or one of ours, tum, 7scenes"):
-        FolderSource(tmp_path, "kitti")
+        open_recording(tmp_path)
+    with pytest.raises(ValueError, match="wanted auto or one of 7scenes, ours, tum"):
+        open_recording(tmp_path, "kitti")
     root = ours(tmp_path / "o")
     with pytest.raises(ValueError, match=r"no frames in slice\(9, 12, None\), the folder has 3"):
-        FolderSource(root, frames=slice(9, 12))
+        open_recording(root, frames=slice(9, 12))
     image(root / "color/1.png", RGB[1:])
     with pytest.raises(ValueError, match=r"1\.png: got an image of 16x11 px, the camera has 16x12"):
-        list(FolderSource(root))
+        list(open_recording(root))
     (root / "color/1.png").unlink()
     with pytest.raises(ValueError, match=r"1\.png: missing"):
-        list(FolderSource(root))
+        list(open_recording(root))
     image(root / "color/1.png", RGB)
     image(root / "depth/1.png", RGB)
     with pytest.raises(ValueError, match=r"uint8 of shape \(12, 16, 3\), wanted a 16-bit"):
-        list(FolderSource(root))
+        list(open_recording(root))
     image(root / "depth/1.png", DEPTH[1:])
     with pytest.raises(ValueError, match="wanted it registered"):
-        list(FolderSource(root))
+        list(open_recording(root))
     (root / "objects.json").write_text(json.dumps([{"id": 4, "class": "x", "bbox_min": [0, 0, 0]}]))
     with pytest.raises(ValueError, match="object 4 has no 'bbox_max'"):
-        list(FolderSource(root))
+        list(open_recording(root))
     (root / "camera.json").write_text(json.dumps({"fx": 1}))
     with pytest.raises(ValueError, match="no fy, cx, cy, width, height"):
-        FolderSource(root)
+        open_recording(root)
     (tmp_path / "t.txt").write_text("1 2 3\n")
     with pytest.raises(ValueError, match="got 3 columns, wanted 8"):
         read_trajectory(tmp_path / "t.txt")
@@ -193,12 +202,12 @@ def test_radius_closes_the_surface() -> None:
 
 
 def test_the_kitchen(shared_data: Path) -> None:
-    source = FolderSource(shared_data / "kitchen", frames=slice(0, 3))
+    source = open_recording(shared_data / "kitchen", frames=slice(0, 3))
     update, *frames = list(source)
     assert (
         isinstance(update, MapUpdate)
         and len(update.objects) == 25
-        and len(FolderSource(shared_data / "kitchen")) == 334
+        and len(open_recording(shared_data / "kitchen")) == 334
     )
     for o in update.objects:
         assert 0.003 < o.point_radius < 0.005
