@@ -31,7 +31,10 @@ def scene(free: float, agreeing: float = 0.0) -> tuple[Projection, PredictedPixe
         0.0,
         free,
     )
-    return p, PredictedPixels(7, p.roi, codes, int(mask.sum()), int(mask.sum()), int(mask.sum()))
+    px = int(mask.sum())
+    return p, PredictedPixels(
+        object_id=7, roi=p.roi, codes=codes, mask_px=px, core_px=px, agrees_px=px
+    )
 
 
 def book() -> AbsenceDetector:

@@ -75,11 +75,11 @@ def test_views_are_few_and_differ() -> None:
     first = rng.normal(size=16).astype(np.float32)
     for _ in range(5):
         book.learn(1, first + 1e-3 * rng.normal(size=16).astype(np.float32))
-    assert len(book._views[1]) == 1
+    assert book.view_count(1) == 1
     others = [v.astype(np.float32) for v in rng.normal(size=(6, 16))]
     for v in others:
         book.learn(1, v)
-    assert len(book._views[1]) == 3
+    assert book.view_count(1) == 3
 
 
 def test_features_of_another_size_start_over() -> None:
@@ -93,10 +93,10 @@ def test_on_a_device_the_means_are_the_same() -> None:
     features = torch.from_numpy(rng.normal(size=(16, 6, 8)).astype(np.float32))
     owner = rng.integers(0, 4, (H, W)).astype(np.int32)
     owner[owner == 2] = 0  # a track without pixels
-    shares = appearance._shares(owner, 3, (6, 8))
+    shares = appearance.cell_shares(owner, 3, (6, 8))
     for here, there in zip(
-        appearance._pooled(features, *shares),
-        appearance._pooled_there(features, *shares),
+        appearance.pool_on_host(features, *shares),
+        appearance.pool_on_device(features, *shares),
         strict=True,
     ):
         assert here.shape == there.shape and np.allclose(here, there, atol=1e-5)

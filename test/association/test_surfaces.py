@@ -91,7 +91,7 @@ def test_samples_are_grouped_by_track() -> None:
         rng.normal(size=(60, 3)).astype(np.float32),
         rng.permutation(np.repeat([1, 2, 4], [30, 25, 5])),
     )
-    got = Samples.of(points, row, (50, 60, 70, 80), least=10)
+    got = Samples.of(points, row, (50, 60, 70, 80), min_points=10)
     assert got.track_ids == (50, 60)
     for k, r in enumerate((1, 2)):
         own = points[row == r]
@@ -100,4 +100,4 @@ def test_samples_are_grouped_by_track() -> None:
         assert np.allclose(got.mean[k], own.mean(0)) and got.spread[k] == pytest.approx(
             np.sqrt(own.var(0).sum())
         )
-    assert Samples.of(points, row, (50, 60, 70, 80), least=99).track_ids == ()
+    assert Samples.of(points, row, (50, 60, 70, 80), min_points=99).track_ids == ()

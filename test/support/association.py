@@ -1,4 +1,4 @@
-"""Small frames for tests of the association: rectangles as masks and projections, a pair at a time."""
+"""Small frames for tests of the association: rectangles as masks and as projections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What objects look like: one descriptor per object and frame, pooled from the segmenter's own features, and several views kept of each."""
+"""Appearance of tracks and map objects: descriptors pooled from the segmenter's own features."""
 
 from __future__ import annotations
 
@@ -11,102 +11,112 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Integer
 
-_LATTICE = 4  # px between the samples of masks that a coarse feature map is pooled with, about
-_MEMORY = 0.05  # weight of a new frame in the mean of all features
+_SAMPLE_PX = 4  # about: distance of the pixels of a mask that are sampled
+_MEAN_RATE = 0.05  # weight of a new frame in the running mean of all features
+_MIN_NORM = 1e-12  # keeps the direction of a zero vector finite
 SAME_VIEW_SIMILARITY = 0.95
-"""A view as similar as this to one that is kept shows nothing new."""
-_EPS = 1e-12
+"""Similarity from which a descriptor adds nothing to one that is kept already."""
 
 Descriptors = Mapping[int, Float32[np.ndarray, "C"]]
+"""Track id -> mean of the features over the track's pixels."""
 
 
 class AppearanceGallery:
-    """Views of map objects, ``views`` of each at most.
+    """Keep descriptors of each map object from different views, and compare tracks with them.
 
-    A descriptor is the mean of the features in a mask. Two are compared by the cosine between their differences from the mean of all that
-    was seen so far (of raw features, everything in a kitchen looks alike). An object is as similar as its most similar view.
+    Two descriptors are compared by the cosine between their differences from the running mean of
+    all features: raw features of all objects in one room are alike. The similarity of a track and
+    an object is that to the most similar view.
     """
 
-    def __init__(self, views: int) -> None:
-        self._most = views
+    def __init__(self, max_views: int) -> None:
+        """Keep at most ``max_views`` descriptors per object."""
+        self._max_views = max_views
         self._mean: Float32[np.ndarray, "C"] | None = None
         self._views: dict[int, list[Float32[np.ndarray, "C"]]] = {}
-        self._stacked: Float32[np.ndarray, "V C"] | None = (
-            None  # all views, while they stay the same
-        )
+        self._stacked: Float32[np.ndarray, "V C"] | None = None  # all views, until one changes
 
     def describe(
         self,
         features: Float[torch.Tensor, "C h w"] | None,
-        owner: Integer[np.ndarray, "H W"],
+        instance_index: Integer[np.ndarray, "H W"],
         track_ids: Sequence[int],
     ) -> Descriptors:
-        """A descriptor per track that has pixels; none without features. ``owner`` holds 0 or 1 + the index into ``track_ids``. The one
-        wait for the device is for all of them."""
+        """Return a descriptor per track with pixels, and update the mean of all features.
+
+        Features of another size than before start the gallery over.
+
+        Args:
+            features: features of the frame on the segmenter's device, None: there are none.
+            instance_index: track of each pixel: 0 background, else 1 + its index in ``track_ids``.
+            track_ids: ids of the tracks.
+        """
         if features is None or not track_ids:
             return {}
-        row, cell, share = _shares(
-            owner, len(track_ids), (int(features.shape[1]), int(features.shape[2]))
-        )
-        pooled, mean = (_pooled if features.device.type == "cpu" else _pooled_there)(
-            features, row, cell, share
-        )
+        grid = int(features.shape[1]), int(features.shape[2])
+        row, cell, share = cell_shares(instance_index, len(track_ids), grid)
+        pool = pool_on_host if features.device.type == "cpu" else pool_on_device
+        pooled, mean = pool(features, row, cell, share)
         if self._mean is None or self._mean.shape != mean.shape:
             self._mean, self._views, self._stacked = mean, {}, None
         else:
-            self._mean = (1 - _MEMORY) * self._mean + _MEMORY * mean
-        return {
-            track_ids[r - 1]: own for r, own in zip(np.unique(row).tolist(), pooled, strict=True)
-        }
+            self._mean = (1 - _MEAN_RATE) * self._mean + _MEAN_RATE * mean
+        rows = np.unique(row).tolist()
+        return {track_ids[r - 1]: own for r, own in zip(rows, pooled, strict=True)}
 
     def similarities(self, descriptors: Descriptors) -> Mapping[tuple[int, int], float]:
-        """(track, object) -> -1..1, of every object that has a view."""
+        """Return (track id, object id) -> similarity, -1..1, for every object with a view."""
         if not descriptors or not self._views:
             return {}
         if self._stacked is None:
             self._stacked = np.stack([v for views in self._views.values() for v in views])
         first = np.cumsum([0, *(len(views) for views in self._views.values())])[:-1]
-        cosines = (
-            self._towards(np.stack(list(descriptors.values()))) @ self._towards(self._stacked).T
-        )
+        tracks = self._directions(np.stack(list(descriptors.values())))
+        cosines = tracks @ self._directions(self._stacked).T
         rows, columns = ({i: k for k, i in enumerate(ids)} for ids in (descriptors, self._views))
-        return _Table(rows, columns, np.maximum.reduceat(cosines, first, axis=1))
+        return _PairTable(rows, columns, np.maximum.reduceat(cosines, first, axis=1))
 
     def learn(self, object_id: int, descriptor: Float32[np.ndarray, "C"]) -> None:
-        """A sure view of an object. Where there are as many as may be, it takes the place of the one that is most like another."""
+        """Add a descriptor from a certain match, unless it is like one that is kept.
+
+        Where there are too many, one of the two that are most alike is dropped.
+        """
         views = self._views.setdefault(object_id, [])
-        descriptor = descriptor.copy()  # it lies in an array of all tracks
+        descriptor = descriptor.copy()  # it is a view into an array of all tracks
         if not views:
             views.append(descriptor)
             self._stacked = None
             return
-        towards = self._towards(np.stack([*views, descriptor]))
-        cosines = towards @ towards.T
+        directions = self._directions(np.stack([*views, descriptor]))
+        cosines = directions @ directions.T
         np.fill_diagonal(cosines, -1.0)
         if cosines[-1].max() >= SAME_VIEW_SIMILARITY:
             return
         views.append(descriptor)
         self._stacked = None
-        if len(views) > self._most:
+        if len(views) > self._max_views:
             del views[int(cosines.max(1).argmax())]
 
     def keep_only(self, object_ids: Collection[int]) -> None:
-        """Forgets objects that are no more."""
+        """Forget objects that are no longer in the map."""
         if not self._views.keys() <= set(object_ids):
-            self._views, self._stacked = (
-                {i: v for i, v in self._views.items() if i in object_ids},
-                None,
-            )
+            self._views = {i: v for i, v in self._views.items() if i in object_ids}
+            self._stacked = None
 
-    def _towards(self, descriptors: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
+    def view_count(self, object_id: int) -> int:
+        """Return how many descriptors of an object are kept."""
+        return len(self._views.get(object_id, ()))
+
+    def _directions(self, descriptors: Float32[np.ndarray, "n C"]) -> Float32[np.ndarray, "n C"]:
+        """Return the unit vectors from the mean of all features to each descriptor."""
         away = np.asarray(descriptors - self._mean)
-        away /= np.maximum(np.sqrt(np.einsum("ij,ij->i", away, away)), _EPS)[:, None]
+        away /= np.maximum(np.sqrt(np.einsum("ij,ij->i", away, away)), _MIN_NORM)[:, None]
         return away
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Table(Mapping[tuple[int, int], float]):
-    """A matrix by the ids of its rows and columns: few of its values are asked for."""
+class _PairTable(Mapping[tuple[int, int], float]):
+    """Read a matrix by the ids of its rows and columns; only few values are ever read."""
 
     rows: dict[int, int]
     columns: dict[int, int]
@@ -122,27 +132,42 @@ class _Table(Mapping[tuple[int, int], float]):
         return self.matrix.size
 
 
-def _pooled(
+def pool_on_host(
     features: Float[torch.Tensor, "C h w"],
     row: Int[np.ndarray, "n"],
     cell: Int[np.ndarray, "n"],
     share: Float32[np.ndarray, "n"],
 ) -> tuple[Float32[np.ndarray, "R C"], Float32[np.ndarray, "C"]]:
-    """The features' mean over each row that occurs (as of ``_shares``), and over all cells."""
+    """Return the mean of the features over each instance, and over all cells.
+
+    Args:
+        features: features on the CPU.
+        row: row of each entry, sorted; ``cell_shares`` gives the last three.
+        cell: cell of each entry.
+        share: weight of the cell in the row's mean.
+    """
     cells = features.flatten(1).float().numpy().T
-    # no product of matrices: it would wait for the other cores, which are busy
-    return np.add.reduceat(
-        cells[cell] * share[:, None], np.flatnonzero(np.diff(row, prepend=0))
-    ), cells.mean(0)
+    # no matrix product: it would wait for other cores, which are busy
+    pooled = np.add.reduceat(cells[cell] * share[:, None], np.flatnonzero(np.diff(row, prepend=0)))
+    return pooled, cells.mean(0)
 
 
-def _pooled_there(
+def pool_on_device(
     features: Float[torch.Tensor, "C h w"],
     row: Int[np.ndarray, "n"],
     cell: Int[np.ndarray, "n"],
     share: Float32[np.ndarray, "n"],
 ) -> tuple[Float32[np.ndarray, "R C"], Float32[np.ndarray, "C"]]:
-    """The same on the features' device: only the means come to the host."""
+    """Return the same as ``pool_on_host`` from features on any device.
+
+    Only the means come to the host.
+
+    Args:
+        features: features on their device.
+        row: row of each entry, sorted.
+        cell: cell of each entry.
+        share: weight of the cell in the row's mean.
+    """
     cells = features.flatten(1).float()
     rows = np.unique(row)
     weights = np.zeros((len(rows) + 1, cells.shape[1]), np.float32)
@@ -152,12 +177,22 @@ def _pooled_there(
     return pooled[:-1], pooled[-1]
 
 
-def _shares(
-    owner: Integer[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]
+def cell_shares(
+    instance_index: Integer[np.ndarray, "H W"], tracks: int, grid: tuple[int, int]
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], Float32[np.ndarray, "n"]]:
-    """Row (1 + index of a track), cell of the grid, and the share of the row's pixels that lies in the cell, row after row."""
-    pixel, cell = _lattice(owner.shape, grid)
-    own = owner.ravel()[pixel]
+    """Return how each instance's sampled pixels are distributed over the cells of a feature map.
+
+    Args:
+        instance_index: track of each pixel: 0 background, else 1 + its index.
+        tracks: number of tracks.
+        grid: height and width of the feature map, cells.
+
+    Returns:
+        Instance index, cell (row by row) and the share of the instance's samples in the cell, of
+        every such pair that is not 0; sorted by instance, then cell.
+    """
+    pixel, cell = _lattice(instance_index.shape, grid)
+    own = instance_index.ravel()[pixel]
     taken = np.flatnonzero(own)
     cells = grid[0] * grid[1]
     count = np.bincount(
@@ -172,9 +207,9 @@ def _shares(
 def _lattice(
     size: tuple[int, int], grid: tuple[int, int]
 ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """The pixels of an image that are looked at, the same number in each cell of a grid that covers it; and their cells."""
+    """Return the sampled pixels of an image, the same number in each cell, and their cells."""
     (height, width), (h, w) = size, grid
-    m = max(1, round(height / h / _LATTICE))
+    m = max(1, round(height / h / _SAMPLE_PX))
     y = ((np.arange(h * m) + 0.5) * height / (h * m)).astype(int)
     x = ((np.arange(w * m) + 0.5) * width / (w * m)).astype(int)
     cell = (np.arange(h * m)[:, None] // m) * w + np.arange(w * m)[None] // m

@@ -39,8 +39,8 @@ def collect_evidence(frame: FrameEvidence, terms: Sequence[Term]) -> PairEvidenc
 class HungarianAssociator:
     """Assign the pairs of the greatest total log-odds (Kuhn 1955); a track may stay without object.
 
-    Only pairs that pass the gate take part: their masks or their surfaces overlap. A track keeps its
-    current match unless another object is clearly better. Scores are the probabilities of
+    Only pairs that pass the gate take part: their masks or their surfaces overlap. A track keeps
+    its current match unless another object is clearly better. Scores are the probabilities of
     ``likelihood``.
     """
 

@@ -1,4 +1,4 @@
-"""Candidate pairs of a track and a map object, and the pixel counts that terms are computed from."""
+"""Candidate pairs of a track and a map object, with the pixel counts that terms need."""
 
 from __future__ import annotations
 

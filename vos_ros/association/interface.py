@@ -1,4 +1,4 @@
-"""Values around an associator: the evidence of a frame that it takes, and the matching it returns."""
+"""What an associator takes, the evidence of a frame, and what it returns, the matching."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class PairEvidence:
-    """Hold the evidence for n candidate pairs of a track and a map object, one array per quantity."""
+    """Hold the evidence for n pairs of a track and a map object, one array per quantity."""
 
     track_ids: Int64[np.ndarray, "n"]
     """Track of each pair."""

@@ -1,14 +1,15 @@
 """How probable it is that a track is this object of the map, that one, or none of them.
 
-The evidence x_ij for track i and object j has log-odds s_ij = w . x_ij against the track being none of
-the map's objects. x_ij are the values of the registered terms (``association.terms``), w their weights,
-fitted by maximum likelihood on rendered sequences with known truth
-(``vos-ros eval association --fit``). A track is at most one object and an object at most one track, so
-the probability of an assignment a is
+The evidence x_ij for track i and object j has log-odds s_ij = w . x_ij against the track being
+none of the map's objects. x_ij are the values of the registered terms (``association.terms``), w
+their weights, fitted by maximum likelihood on rendered sequences with known truth (``vos-ros eval
+association --fit``). A track is at most one object and an object at most one track, so the
+probability of an assignment a is
 
     P(a) ~ prod_i exp(s_i,a(i))        over all a that give no object to two tracks, s = 0 for none,
 
-and the score of a pair is the marginal P(a(i) = j). Score and runner-up are probabilities of one model.
+and the score of a pair is the marginal P(a(i) = j). Score and runner-up are probabilities of one
+model.
 """
 
 from __future__ import annotations
@@ -99,10 +100,10 @@ class Likelihood:
     ) -> Float64[np.ndarray, "n"]:
         """Return what the assignment maximizes: log-odds that favour each track's current match.
 
-        The current match gets ``current_match_bonus``, as far as the track kept its place. Appearance
-        may tell that a track is none of the map's objects. It never makes the track another object:
-        no candidate gains more by terms of appearance than the current match, so that look-alikes
-        are told apart by where they are.
+        The current match gets ``current_match_bonus``, as far as the track kept its place.
+        Appearance may tell that a track is none of the map's objects. It never makes the track
+        another object: no candidate gains more by terms of appearance than the current match, so
+        that look-alikes are told apart by where they are.
 
         Args:
             pairs: evidence of the candidates.
@@ -142,10 +143,11 @@ def _sum(weighed: Iterable[tuple[Column, float]], pairs: PairEvidence) -> Float6
 def marginals(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
     """Return P(a(i) = j) for every pair, from odds exp(s_ij), 0 where a pair is no candidate.
 
-    Belief propagation by Williams and Lau 2014 (IEEE TAES 50(4), "Approximate evaluation of marginal
-    association probabilities with belief propagation") always converges, and is exact where the
-    candidates form no cycle. In a group with a cycle the assignments are counted, if it has
-    ``_MAX_COUNTED`` tracks or objects at most; in larger groups propagation is an approximation.
+    Belief propagation by Williams and Lau 2014 (IEEE TAES 50(4), "Approximate evaluation of
+    marginal association probabilities with belief propagation") always converges, and is exact
+    where the candidates form no cycle. In a group with a cycle the assignments are counted, if it
+    has ``_MAX_COUNTED`` tracks or objects at most; in larger groups propagation is an
+    approximation.
     """
     out = _propagate(odds)
     edges = odds > 0
@@ -200,8 +202,8 @@ def _propagate(odds: Float64[np.ndarray, "T O"]) -> Float64[np.ndarray, "T O"]:
 def _count(odds: Float64[np.ndarray, "m k"]) -> Float64[np.ndarray, "m k"]:
     """Return the marginals by summing over all assignments; cheap where there are few columns.
 
-    Rows are processed one after the other, forwards and backwards, over the 2^k sets of columns that
-    are taken already.
+    Rows are processed one after the other, forwards and backwards, over the 2^k sets of columns
+    that are taken already.
     """
     rows, columns = odds.shape
     sets, column = np.arange(1 << columns)[:, None], 1 << np.arange(columns)

@@ -30,7 +30,7 @@ class _Support:
 
 
 class _HypothesisCounter:
-    """Count the frames that support each hypothesis. One frame against it starts the count again."""
+    """Count the frames that support each hypothesis, anew after a frame against it."""
 
     def __init__(self, config: AssociationConfig) -> None:
         self._config = config
@@ -62,10 +62,10 @@ class MergeSplitDetector:
     """Detect map objects that one track covers, and tracks that lie in one map object.
 
     MERGE: a track covers ``identity_share`` of the measured surfaces of two objects. SPLIT:
-    ``identity_share`` of the measured pixels of a track without object lie on an object that another
-    track is matched to. Both are reported after ``identity_s`` and ``identity_frames``; a frame that
-    shows otherwise starts the count again. Both need depth: in the image alone, what is in front of an
-    object looks like a part of it.
+    ``identity_share`` of the measured pixels of a track without object lie on an object that
+    another track is matched to. Both are reported after ``identity_s`` and ``identity_frames``; a
+    frame that shows otherwise starts the count again. Both need depth: in the image alone, what is
+    in front of an object looks like a part of it.
     """
 
     def __init__(self, config: AssociationConfig) -> None:

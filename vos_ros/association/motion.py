@@ -21,9 +21,9 @@ class MotionModel:
     def consistency(self, samples: Samples, sigma_m: Float64[np.ndarray, "T"]) -> dict[int, float]:
         """Return exp(-d^2 / 2 s^2), 0..1, by track id; 1 for a track measured for the first time.
 
-        d is how far the mean of the track's points moved since it was last measured, s the spread of
-        its points plus ``sigma_m``, what the pose's uncertainty explains (m). A mask that went over to
-        a look-alike makes a large step; objects that stand still make small ones.
+        d is how far the mean of the track's points moved since it was last measured, s the spread
+        of its points plus ``sigma_m``, what the pose's uncertainty explains (m). A mask that went
+        over to a look-alike makes a large step; objects that stand still make small ones.
         """
         now = dict(zip(samples.track_ids, samples.mean, strict=True))
         last = np.array([self._last.get(t, mean) for t, mean in now.items()]).reshape(-1, 3)

@@ -1,4 +1,4 @@
-"""How many pixels tracks share with what the map expects."""
+"""Counts of the pixels that tracks share with the predicted pixels of map objects."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ import numpy as np
 from jaxtyping import Float64, Integer, UInt8
 
 Crop = tuple[tuple[int, int, int, int], UInt8[np.ndarray, "h w"]]
-"""A box of the image, x0 y0 x1 y1, and the bits that hold at each of its pixels."""
-_AT_ONCE = 96_000  # px: larger arrays are given back to the system each time, and new ones cost more than what is done with them
+"""A box of the image, x0 y0 x1 y1, and the bits that are set at each of its pixels."""
+_MAX_BATCH_PX = 96_000  # px: the system takes larger arrays back each time, and new ones are slow
 
 
 def overlap_counts(
-    owner: Integer[np.ndarray, "H W"], rows: int, crops: Sequence[Crop], bits: Sequence[int]
+    instance_index: Integer[np.ndarray, "H W"],
+    rows: int,
+    crops: Sequence[Crop],
+    bits: Sequence[int],
 ) -> Float64[np.ndarray, "B K rows"]:
-    """By bit, crop and row: how many pixels of the crop that have the bit the row owns, whole numbers. ``owner`` is less than ``rows``; of
-    row 0, the background, nothing is counted.
+    """Return how many pixels with a bit an instance has in a crop, by bit, crop and instance.
 
-    Masks are of few pieces: what is counted are runs of pixels in which nothing changes, a few per cent of all pixels.
+    Row 0, the background, is not counted. Masks consist of few pieces: runs of equal pixels are
+    counted, a few per cent of all pixels.
+
+    Args:
+        instance_index: instance of each pixel, 0 background, less than ``rows``.
+        rows: number of instances, the background included.
+        crops: boxes with codes.
+        bits: bits of the codes to count, each a power of two.
     """
     shift = max(bits).bit_length()
     kind = np.min_scalar_type((rows << shift) - 1)
@@ -27,36 +36,36 @@ def overlap_counts(
     size = np.cumsum([code.size for _, code in crops], dtype=int)
     start = 0
     while start < len(crops):
-        stop = max(
-            start + 1,
-            int(np.searchsorted(size, size[start] - crops[start][1].size + _AT_ONCE, "right")),
-        )
+        before = size[start] - crops[start][1].size
+        stop = max(start + 1, int(np.searchsorted(size, before + _MAX_BATCH_PX, "right")))
         some = crops[start:stop]
+        # a pixel's instance and code in one number
         pixels = np.concatenate(
-            [owner[y0:y1, x0:x1] for (x0, y0, x1, y1), _ in some], axis=None
+            [instance_index[y0:y1, x0:x1] for (x0, y0, x1, y1), _ in some], axis=None
         ).astype(kind)
         pixels <<= shift
         pixels |= np.concatenate([code for _, code in some], axis=None)
-        ends = size[start:stop] - size[start] + crops[start][1].size
-        last = np.zeros(pixels.size, bool)  # pixel of its run
-        np.not_equal(pixels[1:], pixels[:-1], out=last[:-1])
-        last[ends[ends > 0] - 1] = True
-        at = np.flatnonzero(last)
+        ends = size[start:stop] - before
+        is_last = np.zeros(pixels.size, bool)  # the last pixel of its run
+        np.not_equal(pixels[1:], pixels[:-1], out=is_last[:-1])
+        is_last[ends[ends > 0] - 1] = True
+        at = np.flatnonzero(is_last)
         run, length = pixels[at], at + 1
         length[1:] -= at[:-1] + 1
-        owned = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
-        place = (np.searchsorted(ends, at[owned], "right") * rows << shift) + run[owned]
-        by_code = np.bincount(place, length[owned], len(some) * rows << shift).reshape(
+        counted = np.flatnonzero((run >> shift > 0) & (run & (1 << shift) - 1 > 0))
+        place = (np.searchsorted(ends, at[counted], "right") * rows << shift) + run[counted]
+        by_code = np.bincount(place, length[counted], len(some) * rows << shift).reshape(
             -1, 1 << shift
         )
-        out[:, start:stop] = (by_code @ _holds(tuple(bits))).T.reshape(len(bits), len(some), rows)
+        out[:, start:stop] = (by_code @ _bits_of_codes(tuple(bits))).T.reshape(
+            len(bits), len(some), rows
+        )
         start = stop
     return out
 
 
 @lru_cache(maxsize=4)
-def _holds(bits: tuple[int, ...]) -> Float64[np.ndarray, "C B"]:
-    """Which code has which bit."""
-    return np.asarray(np.arange(1 << max(bits).bit_length())[:, None] & np.array(bits) > 0).astype(
-        np.float64
-    )
+def _bits_of_codes(bits: tuple[int, ...]) -> Float64[np.ndarray, "C B"]:
+    """Return 1 where a code has a bit, else 0."""
+    codes = np.arange(1 << max(bits).bit_length())[:, None]
+    return np.asarray(codes & np.array(bits) > 0).astype(np.float64)

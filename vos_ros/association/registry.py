@@ -20,10 +20,10 @@ _TERMS: dict[str, type[Term]] = {}
 class Term(ABC):
     """Measure one kind of evidence for pairs of a track and a map object.
 
-    A term adds ``weight * value`` to the log-odds of a pair against the track being no object of the
-    map, and ``weight_unknown`` where its value is unknown. A subclass declares the attributes below
-    and ``values``. Each associator has an instance of its own, so that a term may keep what it needs
-    of earlier frames.
+    A term adds ``weight * value`` to the log-odds of a pair against the track being no object of
+    the map, and ``weight_unknown`` where its value is unknown. A subclass declares the attributes
+    below and ``values``. Each associator has an instance of its own, so that a term may keep what
+    it needs of earlier frames.
     """
 
     name: ClassVar[str]
@@ -36,7 +36,7 @@ class Term(ABC):
     """Default log-odds where the value is unknown (NaN), None: it is always known, or counts 0."""
     order: ClassVar[int] = 1000
     """Place in the sum. Terms of one order are added values first, by name, then weights of unknown
-    values. It decides how sums are rounded: keep it, and scores stay equal to the bit."""
+    values. It decides how sums are rounded, and so whether scores stay equal to the bit."""
     appearance: ClassVar[bool] = False
     """Whether it compares appearance. Look-alikes are not told apart by it, see ``preferences``."""
     fitted: ClassVar[bool] = True
@@ -58,8 +58,8 @@ class Term(ABC):
 def register(term: type[Term]) -> None:
     """Add a term to the likelihood, and its options to the configuration.
 
-    Its options are ``association.terms.NAME.weight``, ``weight_unknown`` if it has one, and those of
-    ``own_options``. Raises ValueError: the name is taken.
+    Its options are ``association.terms.NAME.weight``, ``weight_unknown`` if it has one, and those
+    of ``own_options``. Raises ValueError: the name is taken.
     """
     meaning = f"log-odds of a pair per unit of {term.name}: {term.meaning}"
     low = -100.0 if term.fitted or term.weight < 0 else 0.0  # set by hand, it keeps its sign

@@ -1,6 +1,7 @@
 """Fit of the weights of the likelihood on recordings with known truth.
 
-The model is a conditional logit (McFadden 1974), fitted by maximum likelihood over all registered terms.
+The model is a conditional logit (McFadden 1974), fitted by maximum likelihood over all registered
+terms.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def collect(
     """Return the cases that the pipeline's associator had to decide over a recording.
 
     True objects that the map lacks are started by their masks when they are first large enough, so
-    that there are tracks of no map object. A mask is the true object that it overlaps with an IoU of
-    MATCH_IOU. It is no object if it overlaps none so and lies mostly on background. All other masks
-    (parts, mixtures, unlabelled ones) are left out.
+    that there are tracks of no map object. A mask is the true object that it overlaps with an IoU
+    of MATCH_IOU. It is no object if it overlaps none so and lies mostly on background. All other
+    masks (parts, mixtures, unlabelled ones) are left out.
 
     Args:
         source: the recording.

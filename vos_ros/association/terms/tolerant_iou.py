@@ -12,10 +12,11 @@ from vos_ros.association.registry import Term, register
 class TolerantIou(Term):
     """Compute the IoU of mask M and projection P without the pixels that the pose explains.
 
-    P may be off by sigma px. Only the part of M outside P dilated by sigma (P+) is wrong, and the part
-    of P eroded by sigma (P-) that M misses: 1 - (|M \\ P+| + |P- \\ M|) / |M u P|. At sigma 0 it is the
-    plain IoU. Pixels where free space was measured in place of the object are missed in any case;
-    otherwise what is left of a removed object's projection, its foot on the table, would be matched.
+    P may be off by sigma px. Only the part of M outside P dilated by sigma (P+) is wrong, and the
+    part of P eroded by sigma (P-) that M misses: 1 - (|M \\ P+| + |P- \\ M|) / |M u P|. At sigma 0
+    it is the plain IoU. Pixels where free space was measured in place of the object are missed in
+    any case; otherwise what is left of a removed object's projection, its foot on the table, would
+    be matched.
     """
 
     name = "tolerant_iou"
