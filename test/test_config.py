@@ -86,7 +86,7 @@ def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> Non
     assert (
         config.tracking.confirm_s,
         config.tracking.lost_s,
-        config.segmentation.lwl.memory_size,
+        config.segmentation.methods["lwl"].memory_size,
     ) == (0.5, 7.0, 4)
     assert load(path).tracking.lost_s == Config().tracking.lost_s
     assert load(write(tmp_path, dump(config))) == config

@@ -69,7 +69,7 @@ def test_davis_from_masks_to_figures(
         "jf_mean_pair",
         "fps_solo",
     } <= set(figures)
-    assert load(out / "config.yaml").segmentation.features.long_side == 128
+    assert load(out / "config.yaml").segmentation.methods["features"].long_side == 128
     assert len((out / "objects.csv").read_text().splitlines()) == 4
     assert all(
         (out / f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -233,4 +233,4 @@ def test_warnings_are_counted_and_cut(
 def test_features_that_are_named_are_used(given: list[str], model: str) -> None:
     """Trained networks have features of their own; they would ignore these."""
     args = parser("replay").parse_args(["replay", "in.mcap", "out.mcap", *given])
-    assert configuration(args).segmentation.lwl.model == model
+    assert configuration(args).segmentation.methods["lwl"].model == model

@@ -17,10 +17,10 @@ from support.golden import key_shapes
 from vos_ros.segmentation.checkpoints import (
     CheckpointError,
     card_path,
+    count_parameters,
     import_checkpoint,
     load,
     network_of,
-    parameters,
     sha256_of,
 )
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
@@ -186,7 +186,7 @@ def test_golden_key_lists_are_recognised() -> None:
             k: torch.empty(s, dtype=torch.int64 if k.endswith("tracked") else torch.float32)
             for k, s in plain.items()
         }
-    assert parameters(tensors) == 36_658_722
+    assert count_parameters(tensors) == 36_658_722
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.segmenters import segmentation_config
 
-from vos_ros.config import FeaturesConfig, LwlConfig, MetaConfig, SegmentationConfig
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.registry import create, names
 from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble, Seed, Segmentation
@@ -89,21 +89,10 @@ def build(request: pytest.FixtureRequest, stand_in_file: Callable[..., Path]) ->
 
     def make(**others: Any) -> VideoSegmenter:
         given = {"update_every": 2, "memory_size": 3, "long_side": 288, **fields, **others}
-        parts = (
-            {"lwl": LwlConfig(**given)}
-            if method == "lwl"
-            else {"meta": MetaConfig(**given)}
-            if method == "meta"
-            else {}
-        )
-        return create(
-            SegmentationConfig(
-                method=method,
-                device="cpu",
-                features=FeaturesConfig(long_side=96, channels=16),
-                **parts,
-            )
-        )
+        sections = {"features": {"long_side": 96, "channels": 16}}
+        if method in ("lwl", "meta"):
+            sections[method] = given
+        return create(segmentation_config(method, **sections))
 
     return make
 

@@ -9,15 +9,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vos_ros.config import ConfigError, FeaturesConfig
-from vos_ros.segmentation.features import FeatureExtractor, load_weights, resolve_device
+from vos_ros.config import ConfigError
+from vos_ros.segmentation.checkpoints import load_weights
+from vos_ros.segmentation.methods.lwl.features import FeatureExtractor
+from vos_ros.segmentation.methods.lwl.options import FeaturesOptions
+from vos_ros.segmentation.network_input import resolve_device
 from vos_ros.segmentation.networks.mobilenet_v2 import MobileNetV2
 
 CPU = torch.device("cpu")
 
 
 def extractor(**fields: object) -> FeatureExtractor:
-    return FeatureExtractor(FeaturesConfig(**{"long_side": 128, "channels": 12, **fields}), CPU)  # type: ignore[arg-type]
+    return FeatureExtractor(FeaturesOptions(**{"long_side": 128, "channels": 12, **fields}), CPU)  # type: ignore[arg-type]
 
 
 def noise(height: int = 72, width: int = 96, seed: int = 0) -> np.ndarray:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from support.golden import Sampled, difference
+from support.segmenters import segmentation_config
 
-from vos_ros.config import LwlConfig, SegmentationConfig
 from vos_ros.segmentation.checkpoints import LWL_FORMAT
 from vos_ros.segmentation.methods.lwl.reference import ReferenceLwl
 from vos_ros.segmentation.methods.lwl.reference_rules import (
@@ -109,8 +109,13 @@ def program(
     )
 
     def build(memory_size: int) -> ReferenceLwl:
-        lwl = LwlConfig(model=str(path), compat="reference", long_side=224, memory_size=memory_size)
-        return ReferenceLwl(SegmentationConfig(device="cpu", lwl=lwl))
+        lwl = {
+            "model": str(path),
+            "compat": "reference",
+            "long_side": 224,
+            "memory_size": memory_size,
+        }
+        return ReferenceLwl(segmentation_config(lwl=lwl))
 
     return build
 

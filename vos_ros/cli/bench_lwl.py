@@ -189,7 +189,7 @@ def run(args: argparse.Namespace) -> int:
             costs, about = measure(config, args.objects, args.size, args.frames)
     finally:
         torch.set_num_threads(threads)
-    about = {"lwl_model": name, "lwl_compat": config.segmentation.lwl.compat, **about}
+    about = {"lwl_model": name, "lwl_compat": config.segmentation.methods["lwl"].compat, **about}
     peak = float(about["lwl_peak_gflop_per_s"])
     figures = about | {
         f"lwl_{c.objects}_{k}": v for c in costs for k, v in c.figures(costs[0], peak).items()
@@ -214,7 +214,7 @@ def _configuration(args: argparse.Namespace, random: Path) -> tuple[Config, str]
 
     args.set = [*_WORST_CASE, *args.set]
     config = configuration(args)
-    lwl = config.segmentation.lwl
+    lwl = config.segmentation.methods["lwl"]
     if config.segmentation.method != "lwl":
         raise ConfigError(
             f"segmentation.method is {config.segmentation.method!r}: bench lwl measures lwl;"

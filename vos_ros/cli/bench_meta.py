@@ -123,8 +123,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from vos_ros.cli.report import finish
-    from vos_ros.config import MetaConfig
-    from vos_ros.segmentation.methods.meta.model import read_network
+    from vos_ros.segmentation.methods.meta.model import read_meta_network
+    from vos_ros.segmentation.methods.meta.options import MetaOptions
     from vos_ros.segmentation.networks.meta_optimizer import OPTIMIZERS
     from vos_ros.training.compare import episodes, reached_after, sweep
     from vos_ros.training.meta_task import MetaTask
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     threads = torch.get_num_threads()
     torch.set_num_threads(args.threads or threads)
     try:
-        net = read_network(MetaConfig(model=args.model))
+        net = read_meta_network(MetaOptions(model=args.model))
         task = MetaTask.of(net)
         held_out = episodes(net, task, _batches(args, net))
         iterations = tuple(sorted({*args.iterations, _TARGET}))

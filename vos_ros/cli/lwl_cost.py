@@ -24,10 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from vos_ros.cli.report import Figure
-from vos_ros.config import Config, LwlConfig
+from vos_ros.config import Config
 from vos_ros.segmentation.checkpoints import LWL_FORMAT
+from vos_ros.segmentation.methods.lwl import create
+from vos_ros.segmentation.methods.lwl.options import LwlOptions
 from vos_ros.segmentation.methods.lwl.reference import ReferenceLwl
-from vos_ros.segmentation.methods.lwl.segmenter import Lwl, create
+from vos_ros.segmentation.methods.lwl.segmenter import Lwl
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
@@ -263,7 +265,7 @@ class Plan:
     """Frames from one update of the target models to the next; means are over whole periods."""
 
     @classmethod
-    def of(cls, config: LwlConfig, frames: int) -> Plan:
+    def of(cls, config: LwlOptions, frames: int) -> Plan:
         """Return the plan for at least so many timed frames.
 
         Objects just corrected are not learned for two periods; one more warms up.
@@ -285,7 +287,7 @@ def measure(
     The order matters because the process's memory does not shrink.
     """
     scenes = [Scene(n, size) for n in counts]
-    plan = Plan.of(config.segmentation.lwl, frames)
+    plan = Plan.of(config.segmentation.methods["lwl"], frames)
     costs: list[Cost] = []
     about: dict[str, Figure] = {}
     peak = 0.0

@@ -129,8 +129,8 @@ def _picture(args: argparse.Namespace) -> None:
     import numpy as np
 
     from vos_ros.datasets.images import read_color
+    from vos_ros.segmentation.checkpoints import weights_file
     from vos_ros.segmentation.embedding_pictures import embed_images, read_embedding
-    from vos_ros.segmentation.methods.lwl.model import weights_file
     from vos_ros.sinks.embeddings import principal_colors
     from vos_ros.sinks.images import contact_sheet, write_png
 

@@ -35,6 +35,9 @@ RENAMED: dict[str, str] = {
     "association.weight_no_similarity": "association.terms.similarity.weight_unknown",
     "association.class_conflict": "association.terms.class_conflict.weight",
     "segmentation.lwl.neglect": "segmentation.lwl.min_sample_weight",
+    "segmentation.lwl.anchor_share": "segmentation.lwl.first_frame_weight",
+    "segmentation.meta.anchor_share": "segmentation.meta.seed_sample_ratio",
+    "segmentation.meta.iterations_most": "segmentation.meta.max_iterations",
 }
 """Former name of a parameter -> its present name. Former names are refused with the present one."""
 

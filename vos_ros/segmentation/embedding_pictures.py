@@ -10,12 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from vos_ros.segmentation.checkpoints import CheckpointError, load
-from vos_ros.segmentation.methods.meta.model import META_FORMAT
+from vos_ros.segmentation.checkpoints import EMBEDDING_FORMAT, META_FORMAT, CheckpointError, load
 from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaSpec
 
-EMBEDDING_FORMAT = "vos_ros.embedding"
 _IN_META = "embedding."  # where the embedding stands in the weights of the whole method
 
 

@@ -1,38 +1,60 @@
-"""Segmenters by name. A method's file registers its class as its last act; the files load when a name is first asked for."""
+"""Segmentation methods by name.
+
+A method is a folder of ``vos_ros.segmentation.methods``. Importing it registers its name, its
+options and a factory; the factory imports the segmenter, so that a configuration can be read
+without loading torch.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from vos_ros.config import SegmentationConfig
-from vos_ros.segmentation.interface import VideoSegmenter
+from vos_ros.config import SegmentationConfig, import_plugins, register_options
 
-Factory = Callable[[SegmentationConfig], VideoSegmenter]
-_METHODS: dict[str, Factory] = {}
+if TYPE_CHECKING:
+    from vos_ros.segmentation.interface import VideoSegmenter
+
+METHODS_PACKAGE = "vos_ros.segmentation.methods"
+_FACTORIES: dict[str, Callable[[SegmentationConfig], VideoSegmenter]] = {}
 
 
-def register(name: str, factory: Factory) -> None:
-    """ValueError: the name is taken."""
-    if name in _METHODS:
+def register(
+    name: str,
+    factory: Callable[[SegmentationConfig], VideoSegmenter],
+    options: type | None = None,
+) -> None:
+    """Add a method; its last act on import.
+
+    Args:
+        name: value of ``segmentation.method`` that chooses the method.
+        factory: makes a segmenter for one stream from the configuration.
+        options: frozen dataclass of ``option``s. They become ``segmentation.NAME.*``, and the
+            factory finds them in ``config.methods[NAME]``.
+
+    Raises ValueError: the name is taken.
+    """
+    if name in _FACTORIES:
         raise ValueError(f"method {name!r} is registered twice")
-    _METHODS[name] = factory
+    if options is not None:
+        register_options(METHODS_PACKAGE, name, options)
+    _FACTORIES[name] = factory
 
 
 def names() -> tuple[str, ...]:
-    """Every registered method, sorted."""
-    package = importlib.import_module("vos_ros.segmentation.methods")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    return tuple(sorted(_METHODS))
+    """Return the name of every registered method, sorted."""
+    import_plugins(METHODS_PACKAGE)
+    return tuple(sorted(_FACTORIES))
 
 
 def create(config: SegmentationConfig) -> VideoSegmenter:
-    """A fresh segmenter of ``config.method``. ValueError: unknown name, listing the known ones."""
+    """Make a segmenter of ``config.method`` for one stream.
+
+    Raises ValueError: no method of that name. Raises ConfigError: options that cannot be used.
+    """
     known = names()
     if config.method not in known:
         raise ValueError(
             f"unknown segmentation method {config.method!r}: known are {', '.join(known)}"
         )
-    return _METHODS[config.method](config)
+    return _FACTORIES[config.method](config)

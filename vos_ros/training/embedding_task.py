@@ -15,9 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import nn
 
 from vos_ros.config import ConfigError, option
-from vos_ros.segmentation.checkpoints import CheckpointError, load
-from vos_ros.segmentation.embedding_pictures import EMBEDDING_FORMAT
-from vos_ros.segmentation.features import load_weights
+from vos_ros.segmentation.checkpoints import EMBEDDING_FORMAT, CheckpointError, load, load_weights
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
 from vos_ros.sinks.embeddings import principal_colors
 from vos_ros.training.config import StageConfig, build

@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import nn
 
 from vos_ros.config import ConfigError, option
-from vos_ros.segmentation.checkpoints import CheckpointError, load
-from vos_ros.segmentation.features import load_weights
+from vos_ros.segmentation.checkpoints import META_FORMAT, CheckpointError, load, load_weights
 from vos_ros.segmentation.methods.meta.inputs import (
     choose_references,
     confident,
@@ -28,7 +27,6 @@ from vos_ros.segmentation.methods.meta.inputs import (
     seeded,
     to_cells,
 )
-from vos_ros.segmentation.methods.meta.model import META_FORMAT
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec

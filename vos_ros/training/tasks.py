@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import nn
 
 from vos_ros.config import ConfigError, option
-from vos_ros.segmentation.features import load_weights
+from vos_ros.segmentation.checkpoints import load_weights
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec

@@ -19,7 +19,7 @@ def memory(
     size: int = 4,
     max_bytes: float = 1e9,
     decay: float = 0.9,
-    anchor_share: float = 0.25,
+    first_frame_weight: float = 0.25,
     dtype: torch.dtype = torch.float32,
     min_sample_weight: float = 0.0,
     products: torch.dtype = torch.float32,
@@ -28,7 +28,7 @@ def memory(
         size,
         max_bytes,
         decay,
-        anchor_share,
+        first_frame_weight,
         dtype,
         min_sample_weight=min_sample_weight,
         products=products,
@@ -109,7 +109,7 @@ def test_dropped_objects_leave_nothing_behind() -> None:
 def test_importances_sum_to_one_and_the_first_keeps_its_share(
     times: int, decay: float, share: float
 ) -> None:
-    found = filled(memory(6, decay=decay, anchor_share=share), times).importance(5, times)
+    found = filled(memory(6, decay=decay, first_frame_weight=share), times).importance(5, times)
     values = [v for _, v in found]
     assert sum(values) == pytest.approx(1.0)
     assert values[0] >= min(share, 1.0) - 1e-9
@@ -118,7 +118,7 @@ def test_importances_sum_to_one_and_the_first_keeps_its_share(
 
 
 def test_importances_are_those_of_sec_3_5_where_the_first_keeps_no_share() -> None:
-    found = filled(memory(10, decay=0.5, anchor_share=0.0), 4).importance(5, 3)
+    found = filled(memory(10, decay=0.5, first_frame_weight=0.0), 4).importance(5, 3)
     total = sum(0.5**k for k in range(4))
     assert [v for _, v in found] == pytest.approx([0.5**k / total for k in (3, 2, 1, 0)])
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from support.segmenters import segmentation_config
 
-from vos_ros.config import ConfigError, FeaturesConfig, LwlConfig, SegmentationConfig
+from vos_ros.config import ConfigError
 from vos_ros.segmentation.methods.lwl.plain import PlainLwl
 from vos_ros.types import Frame, Mask, Seed
 
@@ -17,12 +18,8 @@ H, W = 96, 128
 
 
 def build(**fields: object) -> PlainLwl:
-    lwl = LwlConfig(**{"update_every": 1, "memory_size": 4, **fields})  # type: ignore[arg-type]
-    return PlainLwl(
-        SegmentationConfig(
-            device="cpu", features=FeaturesConfig(long_side=256, channels=16), lwl=lwl
-        )
-    )
+    lwl = {"update_every": 1, "memory_size": 4, **fields}
+    return PlainLwl(segmentation_config(features={"long_side": 256, "channels": 16}, lwl=lwl))
 
 
 def square(x: int, y: int = 30, side: int = 30) -> np.ndarray:

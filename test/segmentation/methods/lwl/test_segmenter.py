@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.segmenters import segmentation_config
 
-from vos_ros.config import ConfigError, FeaturesConfig, LwlConfig, SegmentationConfig
-from vos_ros.segmentation.checkpoints import LWL_FORMAT
-from vos_ros.segmentation.methods.lwl.model import weights_file
+from vos_ros.config import ConfigError
+from vos_ros.segmentation import checkpoints
+from vos_ros.segmentation.checkpoints import LWL_FORMAT, weights_file
+from vos_ros.segmentation.methods.lwl import create
 from vos_ros.segmentation.methods.lwl.plain import PlainLwl
 from vos_ros.segmentation.methods.lwl.reference import ReferenceLwl
-from vos_ros.segmentation.methods.lwl.segmenter import Lwl, create
+from vos_ros.segmentation.methods.lwl.segmenter import Lwl
 from vos_ros.types import Box, Frame, Mask, Seed
 
 H, W = 96, 128
@@ -35,7 +37,7 @@ def build(stand_in_file: Callable[..., Path]) -> Build:
             "memory_size": 4,
         }
         known = {"model": str(stand_in_file()), **quick}
-        return Lwl(SegmentationConfig(device="cpu", lwl=LwlConfig(**{**known, **fields})))  # type: ignore[arg-type]
+        return Lwl(segmentation_config(lwl={**known, **fields}))  # type: ignore[arg-type]
 
     return make
 
@@ -269,10 +271,10 @@ def test_windows_of_the_decoder_give_what_the_whole_image_gives(
 
 
 def test_the_models_are_chosen_by_the_configuration(stand_in_file: Callable[..., Path]) -> None:
-    features = FeaturesConfig(long_side=96, channels=16)
+    features = {"long_side": 96, "channels": 16}
 
     def made(**fields: object) -> object:
-        return create(SegmentationConfig(device="cpu", features=features, lwl=LwlConfig(**fields)))  # type: ignore[arg-type]
+        return create(segmentation_config(features=features, lwl=fields))  # type: ignore[arg-type]
 
     assert isinstance(made(model="plain"), PlainLwl)
     assert isinstance(made(model=str(stand_in_file())), Lwl)
@@ -289,7 +291,7 @@ def test_weights_that_cannot_be_used_are_refused(
     state = load_file(stand_in_file())
     spec = '{"backbone": "mobilenet_v2"}'
     for metadata, message in (
-        ({}, "names no LWL network"),
+        ({}, "names no network of this method"),
         ({"format": LWL_FORMAT}, "specification"),
         ({"format": LWL_FORMAT, "spec": spec}, "state_dict|size mismatch"),
     ):
@@ -302,9 +304,7 @@ def test_weights_that_cannot_be_used_are_refused(
 def test_a_name_without_a_folder_is_that_of_shipped_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vos_ros.segmentation.methods.lwl.model as module
-
-    monkeypatch.setattr(module, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(checkpoints, "SHIPPED_WEIGHTS", tmp_path)
     (tmp_path / "small.safetensors").touch()
     assert weights_file("small") == tmp_path / "small.safetensors"
     assert weights_file("other") == Path("other") and weights_file("a/small.safetensors") == Path(

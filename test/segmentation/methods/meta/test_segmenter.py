@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support.segmenters import segmentation_config
 
-from vos_ros.config import ConfigError, MetaConfig, SegmentationConfig
+from vos_ros.config import ConfigError
 from vos_ros.segmentation.methods.meta.segmenter import Meta
 from vos_ros.segmentation.networks.embedding import EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
@@ -51,7 +52,7 @@ def make(file: Path) -> Callable[..., Meta]:
             "min_confidence": 0.0,
             **fields,
         }
-        return Meta(SegmentationConfig(method="meta", device="cpu", meta=MetaConfig(**given)))
+        return Meta(segmentation_config("meta", meta=given))
 
     return build
 
@@ -136,7 +137,7 @@ def test_what_is_remembered(make: Callable[..., Meta], frame: Callable) -> None:
 def test_an_object_is_learned_anew_before_the_optimizer_has_gone_too_far(
     make: Callable[..., Meta], frame: Callable
 ) -> None:
-    meta = make(iterations_init=5, iterations_update=3, iterations_most=12)
+    meta = make(iterations_init=5, iterations_update=3, max_iterations=12)
     meta.seed(frame(0), [Seed(4, Mask(box(10)))])
     counts = []
     for t in range(1, 14):
@@ -194,7 +195,7 @@ def test_no_object_and_many(make: Callable[..., Meta], frame: Callable) -> None:
     [
         ({"model": "none.safetensors"}, "no such file"),
         ({"sha256": "0" * 64}, "sha256"),
-        ({"model": "lwl-mnv2"}, "names no networks of the meta"),
+        ({"model": "lwl-mnv2"}, "names no network of this method"),
     ],
 )
 def test_weights_that_cannot_be_used(

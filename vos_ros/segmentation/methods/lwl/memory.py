@@ -39,7 +39,7 @@ class Memory:
 
     Samples are kept in ``dtype``; the learner gets labels and weights in single precision, and the features too unless ``products``
     names another one to multiply in. ``decay`` is eta of sec. 3.5: a sample's importance grows by 1/eta per frame of youth; importances
-    sum to 1, of which the first sample keeps at least ``anchor_share``. The least important ones, which sum to less than ``min_sample_weight``,
+    sum to 1, of which the first sample keeps at least ``first_frame_weight``. The least important ones, which sum to less than ``min_sample_weight``,
     are kept but not learned from: they cost as much as the others and change little.
     """
 
@@ -48,17 +48,17 @@ class Memory:
         size: int,
         max_bytes: float,
         decay: float,
-        anchor_share: float,
+        first_frame_weight: float,
         dtype: torch.dtype,
         *,
         min_sample_weight: float = 0.0,
         products: torch.dtype = torch.float32,
     ) -> None:
-        self._size, self._max_bytes, self._decay, self._anchor_share, self._dtype = (
+        self._size, self._max_bytes, self._decay, self._first_frame_weight, self._dtype = (
             size,
             max_bytes,
             decay,
-            anchor_share,
+            first_frame_weight,
             dtype,
         )
         self._neglect, self._products = min_sample_weight, products
@@ -114,7 +114,7 @@ class Memory:
         others = sum(raw) - anchored
         if not others or not anchored:
             return [(s, r / (anchored + others)) for s, r in zip(having, raw, strict=True)]
-        share = max(anchored / (anchored + others), self._anchor_share)
+        share = max(anchored / (anchored + others), self._first_frame_weight)
         return [
             (s, r * share / anchored if object_id in s.anchors else r * (1 - share) / others)
             for s, r in zip(having, raw, strict=True)

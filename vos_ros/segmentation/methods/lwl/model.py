@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 
-from vos_ros.config import ConfigError, LwlConfig
-from vos_ros.segmentation.checkpoints import LWL_FORMAT, CheckpointError, load
+from vos_ros.segmentation.checkpoints import LWL_FORMAT, read_network
+from vos_ros.segmentation.methods.lwl.options import LwlOptions
+from vos_ros.segmentation.network_input import resolve_precision, scaled_size, upload
 from vos_ros.segmentation.networks.batch_norm import fold
 from vos_ros.segmentation.networks.decoder import STRIDES, Context, window
 from vos_ros.segmentation.networks.lwl import STRIDE, LwlNet, LwlSpec
 from vos_ros.segmentation.search_window import inside, spans
 
-_SHIPPED = Path(__file__).resolve().parents[3] / "weights"
 _LEAST = 6  # units of 32 px: what the decoder sees of an object's surroundings at least
 _ENLARGED, _SMALL = (
     1.5,
     480,
 )  # an image is enlarged by at most this, or to so many px: more shows nothing more
 _WORTH = 0.35  # of the image: a larger window costs more by itself than its share of the whole image in one batch
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,28 +33,15 @@ class EncodedImage:
     context: Context
 
 
-def weights_file(model: str) -> Path:
-    """The file that ``segmentation.lwl.model`` names: a path, or the name of weights that come with the package."""
-    path = Path(model)
-    shipped = _SHIPPED / f"{model}.safetensors"
-    return shipped if not path.suffix and not path.is_file() and shipped.is_file() else path
-
-
-def read_network(config: LwlConfig) -> LwlNet:
-    """The network of the configured weights file, in eval mode. ConfigError: no such file, a damaged one, or not of an LWL network."""
-    path = weights_file(config.model)
-    try:
-        weights = load(path, config.sha256)
-        if weights.header.get("format") != LWL_FORMAT:
-            got = weights.header.get("format")
-            raise CheckpointError(
-                f"{path}: its header names no LWL network (format {got!r}, wanted {LWL_FORMAT!r})"
-            )
-        net = LwlNet(LwlSpec.from_json(weights.header.get("spec", "")))
-        net.load_state_dict(dict(weights.tensors))
-    except (ValueError, RuntimeError) as e:
-        raise ConfigError(f"segmentation.lwl.model: {e}") from e
-    return net.eval().requires_grad_(False)
+def read_lwl_network(options: LwlOptions) -> LwlNet:
+    """Build the configured network, in eval mode. Raises ConfigError: weights that can't be used."""
+    return read_network(
+        "segmentation.lwl.model",
+        options.model,
+        options.sha256,
+        LWL_FORMAT,
+        lambda spec: LwlNet(LwlSpec.from_json(spec)),
+    )
 
 
 class LwlModel:
@@ -66,11 +51,11 @@ class LwlModel:
     features, which are remembered, are copied.
     """
 
-    def __init__(self, config: LwlConfig, device: torch.device) -> None:
+    def __init__(self, config: LwlOptions, device: torch.device) -> None:
         self.device, self._long_side = device, config.long_side
-        self.net = read_network(config)
+        self.net = read_lwl_network(config)
         fold(self.net)
-        self.net.cast(precision_of(config.precision, device)).to(
+        self.net.cast(resolve_precision(config.precision, device)).to(
             device=device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]
         self.aligned = self.net.spec.aligned
@@ -82,7 +67,7 @@ class LwlModel:
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) px at which the network sees an image of ``shape``, whole or a window of it."""
-        return self.net.fits(*scaled(shape, self._long_side))
+        return self.net.fits(*scaled_size(shape, self._long_side))
 
     def decoded_size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the masks that ``decode`` gives; a light tail ends at half the resolution."""
@@ -167,31 +152,3 @@ class LwlModel:
     def boundary_px(self, shape: tuple[int, int]) -> float:
         """How far an outline may be off in an image of ``shape``: a pixel of what the decoder gives."""
         return shape[1] / self.decoded_size(shape)[1]
-
-
-def scaled(shape: tuple[int, int], long_side: int) -> tuple[int, int]:
-    """The size, px, at which a network sees an image of ``shape``: ``long_side`` is its longer side, less for a small image."""
-    scale = min(long_side, max(_ENLARGED * max(shape), _SMALL)) / max(shape)
-    return round(shape[0] * scale), round(shape[1] * scale)
-
-
-def upload(rgb: UInt8[np.ndarray, "H W 3"], device: torch.device) -> Float[torch.Tensor, "1 3 H W"]:
-    """An image on a device, 0..255."""
-    image = torch.from_numpy(np.ascontiguousarray(rgb) if rgb.flags.writeable else rgb.copy())
-    if device.type == "cuda":
-        image = image.pin_memory()
-    return image.to(device, non_blocking=True).permute(2, 0, 1)[None].float()
-
-
-def precision_of(name: str, device: torch.device) -> torch.dtype:
-    """``auto``: half on CUDA, bfloat16 on CPUs that multiply it, single elsewhere."""
-    if name != "auto":
-        return DTYPES[name]
-    if device.type == "cuda":
-        return torch.float16
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return (
-        torch.bfloat16
-        if device.type == "cpu" and native is not None and native()
-        else torch.float32
-    )

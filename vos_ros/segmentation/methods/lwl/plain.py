@@ -18,7 +18,6 @@ from jaxtyping import Bool, Float
 from vos_ros.config import ConfigError, SegmentationConfig
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.segmentation.aggregation import soft_aggregate
-from vos_ros.segmentation.features import FeatureExtractor, resolve_device
 from vos_ros.segmentation.interface import (
     VideoSegmenter,
     check_known,
@@ -26,6 +25,9 @@ from vos_ros.segmentation.interface import (
     check_shapes,
     check_size,
 )
+from vos_ros.segmentation.methods.lwl.features import FeatureExtractor
+from vos_ros.segmentation.methods.lwl.options import FeaturesOptions, LwlOptions
+from vos_ros.segmentation.network_input import prepare_torch
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.prompts import to_mask
 from vos_ros.types import Frame, Seed, Segmentation
@@ -60,15 +62,13 @@ class PlainLwl(VideoSegmenter):
     """``segmentation.lwl.model: plain``. All objects share one feature pass per frame; their target models are one batch of filters."""
 
     def __init__(self, config: SegmentationConfig) -> None:
-        self._config = config.lwl
+        self._config = config.methods.of(LwlOptions)
         if self._config.kernel_size % 2 == 0:
             raise ConfigError(
                 f"segmentation.lwl.kernel_size: got {self._config.kernel_size}, wanted an odd number"
             )
-        self._device = resolve_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        self._extract = FeatureExtractor(config.features, self._device)
+        self._device = prepare_torch(config)
+        self._extract = FeatureExtractor(config.methods.of(FeaturesOptions), self._device)
         self._filters: dict[int, Float[torch.Tensor, "C K K"]] = {}
         self._memory: list[_Memory] = []
         self._window: dict[int, tuple[int, int, int, int] | None] = {}

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float
 
 from vos_ros.config import SegmentationConfig
-from vos_ros.segmentation.features import resolve_device
 from vos_ros.segmentation.interface import (
     VideoSegmenter,
     check_known,
@@ -24,6 +23,7 @@ from vos_ros.segmentation.interface import (
     check_size,
 )
 from vos_ros.segmentation.methods.lwl.model import LwlModel
+from vos_ros.segmentation.methods.lwl.options import LwlOptions
 from vos_ros.segmentation.methods.lwl.reference_rules import (
     OUTSIDE,
     Pair,
@@ -38,6 +38,7 @@ from vos_ros.segmentation.methods.lwl.reference_rules import (
     paste,
     sample_patch,
 )
+from vos_ros.segmentation.network_input import prepare_torch
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
 from vos_ros.segmentation.prompts import check_prompt, to_mask
 from vos_ros.types import Box, Frame, Prompt, Seed, Segmentation
@@ -84,10 +85,8 @@ class ReferenceLwl(VideoSegmenter):
     """The ``lwl`` method with the published program's rules, in single precision unless the configuration asks for another."""
 
     def __init__(self, config: SegmentationConfig) -> None:
-        self._device = resolve_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        lwl = config.lwl
+        self._device = prepare_torch(config)
+        lwl = config.methods.of(LwlOptions)
         self._model = LwlModel(
             replace(lwl, precision="fp32") if lwl.precision == "auto" else lwl, self._device
         )

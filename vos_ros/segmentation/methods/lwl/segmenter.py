@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Float32
 
 from vos_ros.config import SegmentationConfig
 from vos_ros.segmentation.aggregation import soft_aggregate
-from vos_ros.segmentation.features import resolve_device
 from vos_ros.segmentation.interface import (
     VideoSegmenter,
     check_known,
@@ -31,12 +30,11 @@ from vos_ros.segmentation.interface import (
     check_size,
 )
 from vos_ros.segmentation.methods.lwl.memory import Memory, Sample
-from vos_ros.segmentation.methods.lwl.model import DTYPES, EncodedImage, LwlModel
-from vos_ros.segmentation.methods.lwl.plain import PlainLwl
-from vos_ros.segmentation.methods.lwl.reference import ReferenceLwl
+from vos_ros.segmentation.methods.lwl.model import EncodedImage, LwlModel
+from vos_ros.segmentation.methods.lwl.options import LwlOptions
+from vos_ros.segmentation.network_input import PRECISIONS, prepare_torch
 from vos_ros.segmentation.networks.learner import apply_filters, steepest_descent
 from vos_ros.segmentation.prompts import check_prompt, to_mask
-from vos_ros.segmentation.registry import register
 from vos_ros.segmentation.search_window import (
     contains_mask,
     crop,
@@ -70,12 +68,10 @@ class Lwl(VideoSegmenter):
     """The ``lwl`` method with trained networks."""
 
     def __init__(self, config: SegmentationConfig) -> None:
-        c = self._config = config.lwl
-        self._device = resolve_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        c = self._config = config.methods.of(LwlOptions)
+        self._device = prepare_torch(config)
         self._model = LwlModel(c, self._device)
-        kept = self._model.net.dtype if c.memory_type == "auto" else DTYPES[c.memory_type]
+        kept = self._model.net.dtype if c.memory_type == "auto" else PRECISIONS[c.memory_type]
         # what came in bfloat16 is worth no more, and CPUs that have it multiply it several times faster
         products = (
             torch.bfloat16
@@ -86,7 +82,7 @@ class Lwl(VideoSegmenter):
             c.memory_size,
             c.memory_mb * _MB,
             c.decay,
-            c.anchor_share,
+            c.first_frame_weight,
             kept,
             min_sample_weight=c.min_sample_weight,
             products=products,
@@ -482,13 +478,3 @@ class Lwl(VideoSegmenter):
         )
         self._filters.update(zip(ids, learned, strict=True))
         self._taught.update(ids)
-
-
-def create(config: SegmentationConfig) -> VideoSegmenter:
-    """LWL as configured. ConfigError: weights that can't be used."""
-    if config.lwl.model == "plain":
-        return PlainLwl(config)
-    return ReferenceLwl(config) if config.lwl.compat == "reference" else Lwl(config)
-
-
-register("lwl", create)

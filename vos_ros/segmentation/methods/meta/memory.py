@@ -22,11 +22,11 @@ class Cells(NamedTuple):
 
 
 class Memory:
-    """The frames of one object: the first one and the last given one stay, of its own the latest ``size``. ``anchor_share`` is the share
+    """The frames of one object: the first one and the last given one stay, of its own the latest ``size``. ``seed_sample_ratio`` is the share
     of the given frames in what is drawn."""
 
-    def __init__(self, size: int, anchor_share: float) -> None:
-        self._anchor_share = anchor_share
+    def __init__(self, size: int, seed_sample_ratio: float) -> None:
+        self._seed_sample_ratio = seed_sample_ratio
         self._given: list[Cells] = []
         self._own: deque[Cells] = deque(maxlen=size)
 
@@ -43,7 +43,7 @@ class Memory:
         frames = [*self._given, *self._own]
         if not frames:
             raise ValueError("nothing is remembered of this object")
-        share = self._anchor_share if self._given and self._own else float(bool(self._given))
+        share = self._seed_sample_ratio if self._given and self._own else float(bool(self._given))
         shares = [(share, len(self._given)), (1 - share, len(self._own))]
         importance = torch.tensor(
             [s / n for s, n in shares for _ in range(n)], device=frames[0].labels.device

@@ -6,47 +6,40 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vos_ros.config import ConfigError, MetaConfig
-from vos_ros.segmentation.checkpoints import CheckpointError, load
-from vos_ros.segmentation.methods.lwl.model import precision_of, scaled, upload, weights_file
+from vos_ros.segmentation.checkpoints import META_FORMAT, read_network
 from vos_ros.segmentation.methods.meta.inputs import EXTRA, to_cells
+from vos_ros.segmentation.methods.meta.options import MetaOptions
+from vos_ros.segmentation.network_input import resolve_precision, scaled_size, upload
 from vos_ros.segmentation.networks.batch_norm import fold
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
 from vos_ros.segmentation.search_window import crop
 
-META_FORMAT = "vos_ros.meta"
 
+def read_meta_network(options: MetaOptions) -> MetaNet:
+    """Build the configured networks, in eval mode. Raises ConfigError: weights that can't be used."""
 
-def read_network(config: MetaConfig) -> MetaNet:
-    """The networks of the configured weights file, in eval mode. ConfigError: no such file, a damaged one, or not of this method."""
-    path = weights_file(config.model)
-    try:
-        weights = load(path, config.sha256)
-        if weights.header.get("format") != META_FORMAT:
-            got = weights.header.get("format")
-            raise CheckpointError(
-                f"{path}: its header names no networks of the meta method (format {got!r}, wanted {META_FORMAT!r})"
-            )
-        spec = MetaSpec.from_json(weights.header.get("spec", ""))
+    def build(text: str) -> MetaNet:
+        spec = MetaSpec.from_json(text)
         if spec.extra != EXTRA:
-            raise CheckpointError(
-                f"{path}: made for {spec.extra} inputs besides the embedding, this version has {EXTRA}: train it again"
+            raise ValueError(
+                f"{options.model}: made for {spec.extra} inputs besides the embedding, this version"
+                f" has {EXTRA}: train it again"
             )
-        net = MetaNet(spec)
-        net.load_state_dict(dict(weights.tensors))
-    except (ValueError, RuntimeError) as e:
-        raise ConfigError(f"segmentation.meta.model: {e}") from e
-    return net.eval().requires_grad_(False)
+        return MetaNet(spec)
+
+    return read_network(
+        "segmentation.meta.model", options.model, options.sha256, META_FORMAT, build
+    )
 
 
 class MetaModel:
     """Image sizes, precision, and the one call per frame: ``embed``."""
 
-    def __init__(self, config: MetaConfig, device: torch.device) -> None:
+    def __init__(self, config: MetaOptions, device: torch.device) -> None:
         self.device, self._long_side = device, config.long_side
-        self.net = read_network(config).to(device)
+        self.net = read_meta_network(config).to(device)
         fold(self.net.embedding)
-        precision = precision_of(config.precision, device)
+        precision = resolve_precision(config.precision, device)
         self.net.embedding.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._aligned, self._stride = (
             self.net.spec.embedding.aligned,
@@ -55,7 +48,7 @@ class MetaModel:
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) px at which the network sees an image of ``shape``."""
-        return self.net.embedding.fits(*scaled(shape, self._long_side))
+        return self.net.embedding.fits(*scaled_size(shape, self._long_side))
 
     def masks_size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """(h, w) at which masks are merged: twice the embedding's cells each way."""

@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Float32
 
 from vos_ros.config import SegmentationConfig
 from vos_ros.segmentation.aggregation import soft_aggregate
-from vos_ros.segmentation.features import resolve_device
 from vos_ros.segmentation.interface import (
     VideoSegmenter,
     check_known,
@@ -42,10 +41,11 @@ from vos_ros.segmentation.methods.meta.inputs import (
 )
 from vos_ros.segmentation.methods.meta.memory import Cells, Memory, batched
 from vos_ros.segmentation.methods.meta.model import MetaModel
+from vos_ros.segmentation.methods.meta.options import MetaOptions
+from vos_ros.segmentation.network_input import prepare_torch
 from vos_ros.segmentation.networks.meta_optimizer import RATES, State
 from vos_ros.segmentation.networks.segmentation_head import Samples
 from vos_ros.segmentation.prompts import to_mask
-from vos_ros.segmentation.registry import register
 from vos_ros.segmentation.search_window import (
     full_image_windows,
     inside,
@@ -96,10 +96,8 @@ class Meta(VideoSegmenter):
     """The ``meta`` method."""
 
     def __init__(self, config: SegmentationConfig) -> None:
-        c = self._config = config.meta
-        self._device = resolve_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        c = self._config = config.methods.of(MetaOptions)
+        self._device = prepare_torch(config)
         self._model = MetaModel(c, self._device)
         self._net = self._model.net
         self._rule = self._net.rule(c.optimizer, c.rate or RATES[c.optimizer])
@@ -362,7 +360,7 @@ class Meta(VideoSegmenter):
         theta = self._net.start(support, self._config.one_shot)
         states = self._rule.start(theta)
         for k, (i, view) in enumerate(zip(masks, windows, strict=True)):
-            memory = Memory(self._config.memory_size, self._config.anchor_share)
+            memory = Memory(self._config.memory_size, self._config.seed_sample_ratio)
             track = _Track(
                 theta[k],
                 theta[k],
@@ -421,7 +419,7 @@ class Meta(VideoSegmenter):
                 if sure >= self._config.min_confidence:
                     self._tracks[i].memory.add(cells)
                     wanted.add(i)
-        more, most = self._config.iterations_update, self._config.iterations_most
+        more, most = self._config.iterations_update, self._config.max_iterations
         anew = [
             i
             for i, t in self._tracks.items()
@@ -449,11 +447,3 @@ class Meta(VideoSegmenter):
         for k, t in enumerate(tracks):
             t.theta, t.state = theta[k].clone(), {name: s[k].clone() for name, s in state.items()}
             t.iterations, t.taught = t.iterations + iterations, True
-
-
-def create(config: SegmentationConfig) -> VideoSegmenter:
-    """Meta as configured. ConfigError: weights that can't be used."""
-    return Meta(config)
-
-
-register("meta", create)

@@ -18,7 +18,6 @@ from vos_ros.segmentation.interface import (
     check_size,
 )
 from vos_ros.segmentation.prompts import to_mask
-from vos_ros.segmentation.registry import register
 from vos_ros.types import Frame, Seed, Segmentation
 
 
@@ -69,6 +68,3 @@ class NullSegmenter(VideoSegmenter):
         probs = torch.zeros((len(self._masks) + 1, *frame.shape))
         probs.scatter_(0, torch.from_numpy(owner)[None], 1.0)
         return Segmentation(self.object_ids, probs)
-
-
-register("null", NullSegmenter)
