@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import array
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -60,8 +63,27 @@ def test_a_message_does_not_follow_the_array_it_was_made_of():
 
 
 def test_a_field_that_is_missing_is_an_error():
-    with pytest.raises(KeyError, match="points_xy"):
+    with pytest.raises(TypeError, match="vos_ros/msg/Prompt: missing or unknown fields: points_xy"):
         make("vos_ros/msg/Prompt", **{k: v for k, v in prompt([]).items() if k != "points_xy"})
+
+
+def test_a_field_that_is_unknown_is_an_error():
+    with pytest.raises(TypeError, match="fields: colour"):
+        make("vos_ros/msg/Prompt", **prompt([]), colour=3)
+
+
+def test_checks_of_fields_can_be_switched_on():
+    """ROS_PYTHON_CHECK_FIELDS is read when rclpy's classes are imported."""
+    code = (
+        "from vos_ros.ros.common.message_factory import make\n"
+        "for sec in (2**31 - 1, 2**31):\n"
+        "    make('builtin_interfaces/msg/Time', sec=sec, nanosec=0)\n"
+    )
+    environment = os.environ | {"ROS_PYTHON_CHECK_FIELDS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "'sec' field must be an integer in" in done.stderr
 
 
 def test_megabytes_are_copied_as_memory():

@@ -26,10 +26,15 @@ _TYPECODES = {
 
 class _Layout(NamedTuple):
     kind: Any
+    """rclpy's class."""
+    names: frozenset[str]
+    """Names of all fields."""
     sequences: tuple[tuple[str, str], ...]
     """Fields that are sequences of numbers, each with its typecode."""
     octets: tuple[str, ...]
     """Fields that are one byte, which rclpy has as ``bytes``."""
+    check_fields: bool | None
+    """Whether setters check their values (ROS_PYTHON_CHECK_FIELDS); None: rclpy has no such switch."""
 
 
 @cache
@@ -42,28 +47,34 @@ def _layout(name: str) -> _Layout:
     }
     return _Layout(
         kind,
+        frozenset(fields),
         tuple((f, _TYPECODES[t]) for f, t in sequences.items() if t in _TYPECODES),
         tuple(f for f, t in fields.items() if t == "octet"),
+        getattr(kind(), "_check_fields", None),
     )
 
 
 def make(name: str, /, **fields: Any) -> Any:
-    """Make a message of type ``name`` (package/msg/Type) of rclpy's classes.
+    """Make a message of type ``name`` (package/msg/Type) of rclpy's classes from all of its fields.
 
-    Numbers are copied once, as memory. A constructor would copy them once more, and a field that is given
-    a NumPy array or bytes would walk through the elements in Python.
+    Numbers are copied once, as memory: a field that is given a NumPy array or bytes would walk through
+    the elements in Python. Raises TypeError where a field is missing or unknown.
     """
-    kind, sequences, octets = _layout(name)
-    numbers = []
+    kind, names, sequences, octets, check_fields = _layout(name)
+    if fields.keys() != names:
+        wrong = ", ".join(sorted(names ^ fields.keys()))
+        raise TypeError(f"{name}: missing or unknown fields: {wrong}")
     for field, code in sequences:
         values = array.array(code)
-        values.frombytes(
-            np.ascontiguousarray(fields.pop(field), code).reshape(-1).view(np.uint8).data
-        )
-        numbers.append((field, values))
+        values.frombytes(np.ascontiguousarray(fields[field], code).view(np.uint8))
+        fields[field] = values
     for field in octets:
         fields[field] = bytes([fields[field]])
-    msg = kind(**fields)
-    for field, values in numbers:
-        setattr(msg, field, values)
+    # The constructor would make the default of every field first, and copy the numbers once more: a
+    # frame's messages would take three times as long.
+    msg = kind.__new__(kind)
+    if check_fields is not None:
+        msg._check_fields = check_fields
+    for field, value in fields.items():
+        setattr(msg, field, value)
     return msg
