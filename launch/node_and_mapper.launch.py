@@ -81,7 +81,7 @@ def mapper_and_player(context: LaunchContext) -> list[Node | ExecuteProcess]:
         output="screen",
         parameters=[given["mapper_config"], parameters],
         remappings=[
-            *remapped(given, "depth", "camera_info", "map_objects", "pose"),
+            *remapped(given, "image", "depth", "camera_info", "map_objects", "pose"),
             *(o for o in outputs if o[0] != o[1]),
         ],
         ros_arguments=["--log-level", f"{logger}:={given['log_level']}"],

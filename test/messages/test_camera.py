@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vos_ros.messages.camera import (
+    TopicRectifier,
     calibration_key,
     camera_info_message,
     intrinsics_from_message,
@@ -128,3 +129,36 @@ def test_a_region_of_interest(make: Make) -> None:
     assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == (4, 6, 17, 13)
     empty = region_message(make, (9, 9, 3, 2))
     assert (empty.width, empty.height) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("topics", "fx"),
+    [
+        (("/camera/image_raw",), None),
+        (("/camera/image_raw", "/camera/depth"), None),
+        (("/camera/image_rect",), 400.0),
+        (("/image", "/camera/depth_registered/image_rect"), 400.0),
+    ],
+)
+def test_the_topics_tell_whether_images_are_rectified_already(
+    make: Make, topics: tuple[str, ...], fx: float | None
+) -> None:
+    msg = info(make)
+    msg.p = np.array([400.0, 0, 310, 0, 0, 410, 230, 0, 0, 0, 1, 0])
+    rectifier = TopicRectifier(*topics).of(msg)
+    assert rectifier.identity == (fx is not None)
+    assert rectifier.source.fx == (fx or BENT.fx) and rectifier.intrinsics.distortion == ()
+
+
+def test_the_rectification_is_kept_while_the_calibration_is_the_same(make: Make) -> None:
+    rectifiers = TopicRectifier("/camera/image_raw")
+    first, again, other = info(make), info(make), info(make)
+    again.header = header_message(make, 6, "cam")
+    other.k = other.k * 2.0
+    kept = rectifiers.of(first)
+    assert rectifiers.of(again) is kept
+    assert rectifiers.of(other).source.fx == 1000.0
+    other.distortion_model = "magic"
+    with pytest.raises(ValueError, match="magic"):
+        rectifiers.of(other)
+    assert rectifiers.of(first).source.fx == 500.0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vos_ros.messages import factory
 from vos_ros.messages.images import image_message
 from vos_ros.messages.prompts import prompt_from_message
 from vos_ros.messages.stamps import header_message
@@ -29,7 +30,7 @@ def prompt(make: Make) -> Callable[..., Any]:
             "mask": image_message(make, head, encoding, STROKES),
             "box_xyxy": np.array([1, 2, 3, 4], np.float32),
             "points_xy": np.array([1, 2, 3, 4], np.float32),
-            "points_positive": np.array([True, False]),
+            "points_positive": np.array([True, False]) if make is factory.make else [True, False],
         }
         return make("vos_ros/msg/Prompt", kind=kind, class_id=3, **{**given, **fields})
 

@@ -267,8 +267,9 @@ def _start(folder: Path, parameters: dict[str, Any], arguments: tuple[str, ...])
         sys.executable,
         "-m",
         "vos_ros.ros.perception.node",
-        *(a for a in arguments if not a.startswith("-")),
+        *(a for a in arguments if ":=" not in a),
         "--ros-args",
+        *(part for a in arguments if ":=" in a for part in ("-r", a)),
         *(
             part
             for key, value in values.items()
@@ -290,7 +291,7 @@ def _start(folder: Path, parameters: dict[str, Any], arguments: tuple[str, ...])
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Robot]]:
-    """Starts a node with parameters of its own: ``start(**{"node.use_depth": False})``."""
+    """Starts a node with parameters and remappings: ``start("image:=/cam", **{"node.use_depth": False})``."""
     made: list[Robot] = []
 
     def make(*arguments: str, **parameters: Any) -> Robot:

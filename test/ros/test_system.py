@@ -587,6 +587,40 @@ def test_the_first_camera_info_may_come_after_its_image(start, scene):
     assert robot.values("frames")["frames_rejected"] == "0"
 
 
+def test_rectified_images_are_not_undistorted_again(start, scene):
+    """The camera_info of image_proc's topics keeps D; P is the camera of the rectified image."""
+    from sensor_msgs.msg import Image
+
+    topic = "/camera/image_rect"
+    robot = start(f"image:={topic}")
+    robot.node.destroy_publisher(robot.publishers.pop("image"))
+    robot.publishers["image"] = robot.node.create_publisher(Image, topic, 10)
+    robot.ready()
+    robot.send_map()
+
+    def bend(messages):
+        messages["camera_info"].d = [-0.3, 0.1, 0.0, 0.0, 0.0]
+        messages["camera_info"].k = messages["camera_info"].k * 1.1
+
+    for index in range(4):
+        header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index), change=bend)
+        labels, instances, associations = (
+            robot.answered(header, k) for k in ("labels", "instances", "associations")
+        )
+    by_track = {i.track_id: i.label_value for i in instances.instances}
+    matched = {
+        a.map_object_id: by_track[a.track_id]
+        for a in associations.associations
+        if a.status == Association.MATCHED
+    }
+    assert set(matched) == set(scene.BOXES)
+    for object_id, (x0, y0, x1, y1) in scene.BOXES.items():
+        wanted = np.zeros((scene.H, scene.W), bool)
+        wanted[y0:y1, x0:x1] = True
+        got = pixels(labels) == matched[object_id]
+        assert (got & wanted).sum() / (got | wanted).sum() > 0.9
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
     robot = start()

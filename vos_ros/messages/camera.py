@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vos_ros.geometry.camera import calibrated
+from vos_ros.geometry.camera import Rectifier, calibrated
 from vos_ros.messages.factory import MakeMessage
 from vos_ros.types import Intrinsics
 
@@ -53,6 +53,27 @@ def calibration_key(msg: Any) -> tuple[object, ...]:
         *(msg.width, msg.height, msg.distortion_model, bytes(msg.d), bytes(msg.k), bytes(msg.p)),
         *(msg.binning_x, msg.binning_y, roi.x_offset, roi.y_offset, roi.width, roi.height),
     )
+
+
+class TopicRectifier:
+    """Gives the rectification of an image topic's camera; it is made anew when the calibration changes.
+
+    ``topics`` are the full names of the topics whose images share the camera: the image, and depth that is
+    registered to it. One that is rectified tells it of all.
+    """
+
+    def __init__(self, *topics: str) -> None:
+        self._rectified = any(is_rectified(topic) for topic in topics)
+        self._key: tuple[object, ...] = ()
+        self._rectifier: Rectifier | None = None
+
+    def of(self, camera_info: Any) -> Rectifier:
+        """Give the rectification of images with this CameraInfo. Raises ValueError: it can't be used."""
+        key = calibration_key(camera_info)
+        if self._rectifier is None or key != self._key:
+            self._rectifier = Rectifier(intrinsics_from_message(camera_info, self._rectified))
+            self._key = key
+        return self._rectifier
 
 
 def camera_info_message(make: MakeMessage, header: Any, camera: Intrinsics) -> Any:

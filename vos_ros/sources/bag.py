@@ -20,7 +20,7 @@ from vos_ros.geometry import se3
 from vos_ros.geometry.camera import Rectifier
 from vos_ros.geometry.pose_track import PoseTrack
 from vos_ros.geometry.uncertainty import carry_covariance
-from vos_ros.messages.camera import calibration_key, intrinsics_from_message, is_rectified
+from vos_ros.messages.camera import TopicRectifier
 from vos_ros.messages.definitions import typestore
 from vos_ros.messages.encodings import DecodeError
 from vos_ros.messages.geometry import matrix_from_pose
@@ -134,7 +134,7 @@ class _Reading:
             StampMatcher(slop_ns) if self._topics.depth != NONE else None
         )
         self._tf, self._poses, self._pose_frame = TfTree(), PoseTrack(keep_ns=60 * NS_PER_S), ""
-        self._is_rectified = is_rectified(source.topics.image)
+        self._rectifiers = TopicRectifier(source.topics.image)
         self._rectifier = self._camera(source._first_info)
         self._index, self._last_ns = 0, -(2**63)
 
@@ -192,13 +192,11 @@ class _Reading:
         self._depths.add(ns_from_stamp(msg.header.stamp), msg)
 
     def _take_info(self, msg: Any, log_ns: int) -> None:
-        if calibration_key(msg) != self._key:
-            self._rectifier = self._camera(msg)
+        self._rectifier = self._camera(msg)
 
     def _camera(self, msg: Any) -> Rectifier:
-        self._key = calibration_key(msg)
         try:
-            return Rectifier(intrinsics_from_message(msg, self._is_rectified))
+            return self._rectifiers.of(msg)
         except ValueError as e:
             raise BagError(f"{self._topics.camera_info}: {e}") from e
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
+from vos_ros.messages.factory import make as rosbags_make
 from vos_ros.messages.images import frame_messages, image_message
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
 from vos_ros.ros.common.inputs import Bundle
 from vos_ros.ros.common.logging import ConditionLog
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.poses import PoseAnswer
+from vos_ros.sinks.mcap import McapFile
+from vos_ros.sources.bag import BagSource
 from vos_ros.types import Frame, Intrinsics
 
 
@@ -23,10 +28,10 @@ def said():
 
 @pytest.fixture
 def builder(said):
-    return FrameBuilder(ConditionLog(lambda level, text: said.append(text)))
+    return FrameBuilder(ConditionLog(lambda level, text: said.append(text)), "/camera/image_raw")
 
 
-def messages(camera):
+def messages(camera, make=make):
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (camera.height, camera.width, 3), np.uint8)
     return frame_messages(
@@ -121,3 +126,49 @@ def test_an_image_of_another_size_than_its_calibration_still_makes_a_frame(build
     assert frame.shape == (48, 64) and frame.intrinsics.width == 128, (
         "the pipeline sees the contradiction and says so"
     )
+
+
+BENT = Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0))
+P = np.array([45.0, 0.0, 30.0, 0.0, 0.0, 46.0, 22.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+"""Camera of the rectified image, as image_proc has it in the camera_info of the raw one."""
+
+
+@pytest.mark.parametrize("name", ["image_raw", "image_rect", "image_rect_color"])
+def test_a_frame_is_that_of_replay_pixel_for_pixel(name, tmp_path):
+    topic = f"/camera/{name}"
+    frames = {}
+    for kind, factory in (("bag", rosbags_make), ("node", make)):
+        image, info, depth = messages(BENT, factory)
+        info.p = P
+        if kind == "node":
+            builder = FrameBuilder(ConditionLog(lambda level, text: None), topic)
+            frames[kind], _ = builder.build(
+                Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None)
+            )
+            continue
+        with McapFile(tmp_path / "a.mcap") as file:
+            for stamp, (path, msg) in enumerate(
+                (("/camera/camera_info", info), ("/camera/depth", depth), (topic, image))
+            ):
+                file.write(path, msg, stamp)
+        (frames[kind],) = BagSource(tmp_path / "a.mcap")
+    node, bag = frames["node"], frames["bag"]
+    np.testing.assert_array_equal(node.rgb, bag.rgb)
+    np.testing.assert_array_equal(node.depth, bag.depth)
+    assert dataclasses.asdict(node.intrinsics) == dataclasses.asdict(bag.intrinsics)
+    is_as_published = np.array_equal(
+        node.rgb, np.frombuffer(messages(BENT)[0].data, np.uint8).reshape(48, 64, 3)
+    )
+    assert is_as_published == (name != "image_raw")
+    assert (node.intrinsics.fx == 45.0) == (name != "image_raw")
+
+
+def test_another_p_is_another_camera():
+    builder = FrameBuilder(ConditionLog(lambda level, text: None), "/camera/image_rect")
+    image, info, _ = messages(BENT)
+    focal = []
+    for scale in (1.0, 2.0):
+        info.p = P * scale
+        frame, _ = builder.build(Bundle(image, None, 0.0), info, lambda: PoseAnswer(None))
+        focal.append(frame.intrinsics.fy)
+    assert focal == [46.0, 92.0]

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from vos_ros.geometry.camera import Rectifier
-from vos_ros.messages.camera import intrinsics_from_message
+from vos_ros.messages.camera import TopicRectifier
 from vos_ros.messages.images import depth_from_message, rgb_from_message
 from vos_ros.ros.common.inputs import Bundle
 from vos_ros.ros.common.logging import ConditionLog, Level
@@ -24,13 +23,16 @@ class Rejected(ValueError):
 
 
 class FrameBuilder:
-    """Makes frames of bundles; keeps the rectification maps while the camera stays the same."""
+    """Makes frames of bundles; keeps the rectification maps while the camera stays the same.
 
-    def __init__(self, log: ConditionLog) -> None:
+    ``image_topic`` is the full name of the image topic, after remapping: it tells whether the images are
+    rectified already (``messages.camera.is_rectified``).
+    """
+
+    def __init__(self, log: ConditionLog, image_topic: str) -> None:
         self._log = log
         self._index = 0
-        self._calibration: tuple[Any, ...] = ()
-        self._rectifier: Rectifier | None = None
+        self._rectifiers = TopicRectifier(image_topic)
 
     def build(
         self, bundle: Bundle, camera_info: Any | None, pose: Callable[[], PoseAnswer]
@@ -42,7 +44,7 @@ class FrameBuilder:
         if camera_info is None:
             raise Rejected("camera_info", "none has come yet, so nothing is known of the camera")
         try:
-            rectifier = self._rectifier_of(camera_info)
+            rectifier = self._rectifiers.of(camera_info)
         except ValueError as e:
             raise Rejected("camera_info content", e) from e
         try:
@@ -71,27 +73,6 @@ class FrameBuilder:
                 intrinsics=rectifier.intrinsics,
             )
         return frame, answer
-
-    def _rectifier_of(self, msg: Any) -> Rectifier:
-        calibration = (
-            msg.width,
-            msg.height,
-            msg.distortion_model,
-            tuple(msg.d),
-            tuple(msg.k),
-            msg.binning_x,
-            msg.binning_y,
-            msg.roi.x_offset,
-            msg.roi.y_offset,
-            msg.roi.width,
-            msg.roi.height,
-        )
-        if self._rectifier is None or calibration != self._calibration:
-            self._rectifier, self._calibration = (
-                Rectifier(intrinsics_from_message(msg)),
-                calibration,
-            )
-        return self._rectifier
 
     def _depth(self, bundle: Bundle, size: tuple[int, int]) -> Any | None:
         if bundle.depth is None:

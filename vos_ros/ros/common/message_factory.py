@@ -66,7 +66,7 @@ def make(name: str, /, **fields: Any) -> Any:
         raise TypeError(f"{name}: missing or unknown fields: {wrong}")
     for field, code in sequences:
         values = array.array(code)
-        values.frombytes(np.ascontiguousarray(fields[field], code).view(np.uint8))
+        values.frombytes(np.ascontiguousarray(fields[field], code).view(np.uint8).data)
         fields[field] = values
     for field in octets:
         fields[field] = bytes([fields[field]])

@@ -21,10 +21,9 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vos_ros.config import ConfigError, params
-from vos_ros.geometry.camera import Rectifier
 from vos_ros.geometry.uncertainty import position_sigma
 from vos_ros.messages.associations import associations_from_message
-from vos_ros.messages.camera import intrinsics_from_message
+from vos_ros.messages.camera import TopicRectifier
 from vos_ros.messages.geometry import Cov6, Pose4, covariance_from_message, matrix_from_pose
 from vos_ros.messages.images import depth_from_message, pixels_from_message
 from vos_ros.messages.map_objects import ObjectRecord, map_objects_message
@@ -84,7 +83,8 @@ class ObjectMapperNode(Node):
         self.failed = self.left_out = self.published = self.asked_for = 0
         self._saved_state = (self.mapper.session_id, self.mapper.revision, self.mapper.stamp_ns)
         self._saved_at = time.monotonic()
-        self._rectifier: tuple[Any, Rectifier] | None = None
+        # It hears no image: the name tells, where it is remapped as the node's, or that of the depth.
+        self._rectifiers = TopicRectifier(*map(self.resolve_topic_name, ("image", "depth")))
         self._waiting: deque[Parts] = deque()
         self._lock = threading.Lock()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -375,12 +375,7 @@ class ObjectMapperNode(Node):
             return None
         labels = pixels_from_message(parts.labels)
         depth = depth_from_message(parts.depth)
-        if self._rectifier is None or self._rectifier[0] != parts.camera_info:
-            self._rectifier = (
-                parts.camera_info,
-                Rectifier(intrinsics_from_message(parts.camera_info)),
-            )
-        rectifier = self._rectifier[1]
+        rectifier = self._rectifiers.of(parts.camera_info)
         if depth.shape != (rectifier.source.height, rectifier.source.width):
             raise ValueError(
                 f"depth is {depth.shape[1]}x{depth.shape[0]} px, its camera_info is for {rectifier.source.width}x"

@@ -87,7 +87,7 @@ class RgbdSlamNode(Node):
         self.last: Tracked | None = None
         self.rejected = self.late = 0
         self._last_ns: int | None = None
-        self._builder = FrameBuilder(self._conditions)
+        self._builder = FrameBuilder(self._conditions, self.resolve_topic_name("image"))
         reliable = qos("reliable", _QUEUE)
         self._odometry = self.create_publisher(Odometry, "~/odometry", reliable)
         self._tf = (

@@ -65,7 +65,7 @@ class Stream:
         self._told_s = 0.0  # when the last frame's results had been published (perf_counter)
         self._track_ids: set[int] = set()
         self._active = False
-        self._builder = FrameBuilder(log)
+        self._builder = FrameBuilder(log, node.resolve_topic_name("image"))
         self.outputs = Outputs(node, config)
         self.worker: Worker[Bundle] = Worker(self._process, self._failed, "vos_ros worker")
         try:
