@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from vos_ros.association.candidates import CandidatePairs
 from vos_ros.config import import_plugins, option, register_options, registered_options
+from vos_ros.config.plugins import forget
 
 PACKAGE = "vos_ros.association.terms"
 """Package whose modules are terms."""
@@ -73,6 +74,12 @@ def register(term: type[Term]) -> None:
     options = make_dataclass(f"{term.__name__}Options", fields, bases=bases, frozen=True)
     register_options(PACKAGE, term.name, options)
     _TERMS[term.name] = term
+
+
+def unregister(term: type[Term]) -> None:
+    """Take a term out of the likelihood and its options out of the configuration."""
+    del _TERMS[term.name]
+    forget(PACKAGE, term.name)
 
 
 def registered() -> tuple[type[Term], ...]:

@@ -36,8 +36,11 @@ def register_options(package: str, name: str, options: type) -> None:
     known[name] = options
 
 
-def forget(package: str) -> None:
-    """Remove the options of every plugin of a package from the config tree."""
+def forget(package: str, name: str | None = None) -> None:
+    """Remove the options of one plugin of a package from the config tree, or of all of them."""
+    if name is not None:
+        del _REGISTERED[package][name]
+        return
     _REGISTERED.pop(package, None)
     _IMPORTED.discard(package)
 
