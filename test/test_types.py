@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -14,13 +15,16 @@ from vos_ros.types import (
     MAX_LABEL,
     UNKNOWN_LABEL,
     AssociationStatus,
+    Frame,
     FrameResult,
     Intrinsics,
+    Observation,
     Projection,
     Segmentation,
     Track,
     TrackSource,
     TrackState,
+    row_type,
 )
 
 MSG = Path(__file__).resolve().parents[1] / "msg"
@@ -116,6 +120,50 @@ def test_the_label_image_of_a_result_has_the_tracks_values() -> None:
         for i, v in ((70, 4), (9, 5))
     )
     assert FrameResult(0, s, tracks, (), (), ()).labels().tolist() == [[0, 4, 5]]
+
+
+def test_an_observation_has_the_mean_and_the_covariance_of_its_points() -> None:
+    rng = np.random.default_rng(0)
+    points = (rng.normal(size=(50, 3)) * [0.1, 0.2, 0.4] + [100.0, -3.0, 7.0]).astype(np.float32)
+    o = Observation.of(5, points, 0.75)
+    assert (o.track_id, o.score, o.points is points, o.embedding) == (5, 0.75, True, None)
+    exact = points.astype(np.float64)
+    np.testing.assert_allclose(o.centroid, exact.mean(0), atol=1e-9)
+    np.testing.assert_allclose(o.cov, np.cov(exact.T), atol=1e-9)
+
+
+def test_the_shape_of_a_frame_is_height_and_width() -> None:
+    rgb = np.zeros((5, 7, 3), np.uint8)
+    assert Frame(0, 0, rgb, None, Intrinsics(1.0, 1.0, 0.0, 0.0, 7, 5)).shape == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"), [(2, torch.uint8), (256, torch.uint8), (257, torch.int16)]
+)
+def test_rows_are_named_by_the_smallest_integers_that_hold_them(rows, kind) -> None:
+    assert row_type(rows) == kind
+    assert torch.iinfo(row_type(rows)).max >= rows - 1
+
+
+def test_more_objects_than_a_byte_names_have_their_labels() -> None:
+    ids = tuple(range(1000, 1300))
+    winner = np.array([[0, 1, 255, 256, 300]])
+    assert segmentation(ids, winner).labels().tolist() == [[0, 1000, 1254, 1255, 1299]]
+
+
+def test_every_field_of_a_value_is_described() -> None:
+    """Segmentation apart, each field has a docstring line of its own under it."""
+    tree = ast.parse(Path(vos_ros.types.__file__).read_text())
+    for c in (
+        n
+        for n in tree.body
+        if isinstance(n, ast.ClassDef) and n.decorator_list and n.name != "Segmentation"
+    ):
+        for field, after in zip(c.body, [*c.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant), (
+                    f"{c.name}.{ast.unparse(field.target)}"
+                )
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
-"""The values that travel between stages: frozen, compared by identity, every array with dtype, shape, frame and unit.
+"""The values that travel between stages: frozen, compared by identity.
 
-Conventions. ``T_a_b`` maps coordinates of frame b to frame a. Camera frames are optical frames (REP-103: x right, y down,
-z forward), the map frame is REP-105's. Pixels are (x, y) with the centre of the first pixel at (0, 0). Ids are uint32 >= 1,
-0 means none. ``track_id`` belongs to the segmenter's stream, ``map_object_id`` to the mapper.
+Every array states its dtype, shape, frame and unit. Conventions:
+
+- ``T_a_b`` maps coordinates of frame b to frame a. Camera frames are optical frames (REP-103: x
+  right, y down, z forward), the map frame is that of REP-105.
+- Pixels are (x, y) with the centre of the first pixel at (0, 0).
+- Ids are uint32 >= 1; 0 means none. ``track_id`` belongs to the segmenter's stream,
+  ``map_object_id`` to the mapper.
 """
 
 from __future__ import annotations
@@ -17,83 +21,100 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, UInt8, UInt16
 
 UNKNOWN_LABEL = 65535
-"""Label value of a pixel that nothing is known of (outside the processed area)."""
+"""Label value of a pixel outside the processed area."""
 MAX_LABEL = UNKNOWN_LABEL - 1
-_TABLE = 256
+"""Largest label value of an instance."""
+_MAX_UINT8_ROWS = 256
+"""Most rows of ``Segmentation.probs`` that uint8 names, and that OpenCV's table look-up takes."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Intrinsics:
-    """A pinhole camera: focal lengths and principal point in px, image size, lens distortion.
-
-    ``distortion_model`` is ROS's name (plumb_bob, rational_polynomial, equidistant) or "" for an already rectified image.
-    """
+    """Describe a pinhole camera."""
 
     fx: float
+    """Focal length along x, px."""
     fy: float
+    """Focal length along y, px."""
     cx: float
+    """Principal point's x, px."""
     cy: float
+    """Principal point's y, px."""
     width: int
+    """Width of the image, px."""
     height: int
+    """Height of the image, px."""
     distortion_model: str = ""
+    """ROS's name of it (plumb_bob, rational_polynomial, equidistant); "" for a rectified image."""
     distortion: tuple[float, ...] = ()
+    """Coefficients of the model, in ROS's order."""
 
     def matrix(self) -> Float64[np.ndarray, "3 3"]:
-        """Camera matrix K, px."""
+        """Return the camera matrix K, px."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Frame:
-    """One time-aligned, rectified observation.
-
-    ``depth`` is metres along z, 0 where unknown, registered to the colour image, or None. ``T_map_camera`` is None where no pose
-    is known. ``pose_cov`` is the covariance of a small motion (x y z m, rotation about x y z rad) of the *camera in the map
-    frame's axes* (ROS PoseWithCovariance: fixed axes of the map frame), None where the source states none.
-    """
+    """Hold one time-aligned, rectified observation."""
 
     index: int
+    """Number of the frame in its stream."""
     stamp_ns: int
+    """Time of the image, ns."""
     rgb: UInt8[np.ndarray, "H W 3"]
+    """Colour image."""
     depth: Float32[np.ndarray, "H W"] | None
+    """Metres along z, 0 where unknown, registered to the colour image; None without a depth image.
+    """
     intrinsics: Intrinsics
+    """Camera of the colour image, without distortion."""
     T_map_camera: Float64[np.ndarray, "4 4"] | None = None
+    """Pose of the camera; None where none is known."""
     pose_cov: Float64[np.ndarray, "6 6"] | None = None
+    """Covariance of the pose error (see ``geometry.se3``): x y z m, rotation about x y z rad, along
+    the axes of the map frame, as ROS PoseWithCovariance; None where the source states none."""
     frame_id: str = "camera"
+    """Name of the camera's frame."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(H, W) in px."""
+        """Return (H, W) in px."""
         return int(self.rgb.shape[0]), int(self.rgb.shape[1])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mask:
-    """Prompt: the object's pixels."""
+    """Prompt with the object's pixels."""
 
     mask: Bool[np.ndarray, "H W"]
+    """True on the object."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Box:
-    """Prompt: a box around the object, x0 y0 x1 y1 in px, exclusive upper corner."""
+    """Prompt with a box around the object."""
 
     xyxy: Float32[np.ndarray, "4"]
+    """x0 y0 x1 y1, px, exclusive upper corner."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Points:
-    """Prompt: clicks, xy in px; ``positive`` tells object from background."""
+    """Prompt with clicks."""
 
     xy: Float32[np.ndarray, "P 2"]
+    """Clicked pixels."""
     positive: Bool[np.ndarray, "P"]
+    """True for a click on the object, false for one on the background."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scribble:
-    """Prompt: strokes as an image: 0 nothing said, 1 object, 2 background."""
+    """Prompt with strokes."""
 
     strokes: UInt8[np.ndarray, "H W"]
+    """0 no stroke, 1 a stroke on the object, 2 a stroke on the background."""
 
 
 Prompt = Mask | Box | Points | Scribble
@@ -101,11 +122,14 @@ Prompt = Mask | Box | Points | Scribble
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Seed:
-    """A prompt that starts (or corrects) one object. ``weight`` >= 0 per pixel, 0 = don't care; None = 1 everywhere."""
+    """Start the segmentation of one object by a prompt, or correct it."""
 
     object_id: int
+    """Id under which the segmenter follows the object."""
     prompt: Prompt
+    """Where the object is."""
     weight: Float32[np.ndarray, "H W"] | None = None
+    """How much each pixel counts, >= 0: 0 is ignored; None means 1 everywhere."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -137,9 +161,9 @@ class Segmentation:
                 f"label values must lie in 1..{MAX_LABEL}, got {values[1:]}: pass label_values to map the ids"
             )
         winner = self.probs.max(0).indices if self.winner is None else self.winner
-        if len(values) > _TABLE:
+        if len(values) > _MAX_UINT8_ROWS:
             return np.array(values, np.uint16).take(winner.cpu().numpy())
-        table = np.zeros(_TABLE, np.uint16)
+        table = np.zeros(_MAX_UINT8_ROWS, np.uint16)
         table[: len(values)] = values
         return np.asarray(
             cv2.LUT(winner.to(torch.uint8).cpu().numpy(), table)
@@ -147,49 +171,66 @@ class Segmentation:
 
 
 def row_type(rows: int) -> torch.dtype:
-    """The smallest integers that name so many rows of ``probs``: whatever is done with a winner is done the faster."""
-    return torch.uint8 if rows <= _TABLE else torch.int16
+    """Choose the smallest integers that name so many rows of ``probs``: small ones are faster."""
+    return torch.uint8 if rows <= _MAX_UINT8_ROWS else torch.int16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Mesh:
-    """Triangle mesh in the map frame: vertices m, triangles of vertex indices."""
+    """Hold a triangle mesh in the map frame."""
 
     vertices: Float32[np.ndarray, "V 3"]
+    """Corners, m."""
     triangles: Int32[np.ndarray, "F 3"]
+    """Rows of ``vertices``, three per triangle."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MapObject:
-    """One object of the mapper's map. ``points`` are surface samples in the map frame, m, each standing for a disk of
-    ``point_radius`` m. ``size`` is the full box extents along the axes of ``T_map_object``, m. ``is_static`` is false where the mapper lets
-    it move."""
+    """Describe one object of the mapper's map."""
 
     id: int
+    """Id that the mapper gave, >= 1."""
     class_id: int
+    """Its class, 0 where unknown."""
     T_map_object: Float64[np.ndarray, "4 4"]
+    """Pose of its box."""
     size: Float64[np.ndarray, "3"]
+    """Full extents of its box along the axes of ``T_map_object``, m."""
     points: Float32[np.ndarray, "M 3"]
+    """Samples of its surface, map frame, m."""
     point_radius: float
+    """Radius of the disk of surface that each point stands for, m."""
     embedding: Float32[np.ndarray, "D"] | None = None
+    """The mapper's description of its appearance, or None."""
     revision: int = 0
+    """Revision of the map that changed it last."""
     mesh: Mesh | None = None
+    """Its surface as triangles, rendered instead of the points, or None."""
     is_static: bool = True
+    """False where the mapper lets it move."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MapUpdate:
-    """A snapshot (``full``) or a delta of the mapper's map. ``merged`` holds (from id, into id) pairs. A delta applies to the
-    revision right before its own."""
+    """Hold a snapshot of the mapper's map, or a delta to the revision right before its own."""
 
     stamp_ns: int
+    """Time of the map, ns."""
     session_id: str
+    """Changes where the mapper starts over: its ids then mean other objects."""
     revision: int
+    """Number of this state of the map."""
     full: bool
+    """True for a snapshot, which replaces the map; false for a delta."""
     objects: tuple[MapObject, ...]
+    """All objects of a snapshot; the new and changed ones of a delta."""
     deleted_ids: tuple[int, ...] = ()
+    """Objects that the map has no more."""
     merged: tuple[tuple[int, int], ...] = ()
+    """Pairs (from id, into id): the first object became part of the second."""
     frame_id: str = "map"
+    """Name of the map's frame."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -212,35 +253,43 @@ class MapChange:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Projection:
-    """One map object as seen from a camera: the crop of the image that its silhouette touches.
+    """Predict how one map object appears to a camera: the crop that its silhouette touches.
 
-    ``roi`` is x0 y0 x1 y1 px (exclusive upper corner), clipped to the image. ``mask_roi``: visible pixels (in front in the
-    z-buffer of all objects, and not hidden by nearer measured depth). ``silhouette_roi``: its pixels as if nothing hid them.
-    ``depth_roi``: predicted z in m, 0 off the silhouette. Fractions are of the whole silhouette, the part outside the image
-    included: visible + occluded + truncated = 1. ``free`` is the share of the silhouette inside the image where the measured depth lies
-    behind the predicted surface (the object should be there and isn't); such pixels are not in ``mask_roi`` and count as
-    occluded here.
+    Fractions are of the whole silhouette, the part outside the image included: visible + occluded +
+    truncated = 1.
     """
 
     object_id: int
+    """Id of the map object."""
     shape: tuple[int, int]
+    """(H, W) of the image, px."""
     roi: tuple[int, int, int, int]
+    """The crop: x0 y0 x1 y1 px, exclusive upper corner, clipped to the image."""
     mask_roi: Bool[np.ndarray, "h w"]
+    """Visible pixels: in front in the z-buffer of all objects, and where depth was measured, it
+    agrees."""
     silhouette_roi: Bool[np.ndarray, "h w"]
+    """The object's pixels as if nothing hid them."""
     depth_roi: Float32[np.ndarray, "h w"]
+    """Predicted z, m; 0 off the silhouette."""
     visible: float
+    """Share of the silhouette in ``mask_roi``."""
     occluded: float
+    """Share inside the image and not visible, pixels that are ``free`` included."""
     truncated: float
+    """Share outside the image."""
     free: float = 0.0
+    """Share of the silhouette inside the image where the measured depth lies behind the predicted
+    surface: the object should be there and isn't. Such pixels are not in ``mask_roi``."""
 
     @property
     def area_px(self) -> int:
-        """Number of visible pixels."""
+        """Count the visible pixels."""
         return int(np.count_nonzero(self.mask_roi))
 
     @property
     def mask(self) -> Bool[np.ndarray, "H W"]:
-        """Visible pixels in the whole image."""
+        """Return the visible pixels in the whole image."""
         full = np.zeros(self.shape, bool)
         x0, y0, x1, y1 = self.roi
         full[y0:y1, x0:x1] = self.mask_roi
@@ -248,7 +297,7 @@ class Projection:
 
     @property
     def depth(self) -> Float32[np.ndarray, "H W"]:
-        """Predicted depth in the whole image, m, 0 off the silhouette."""
+        """Return the predicted depth in the whole image, m; 0 off the silhouette."""
         full = np.zeros(self.shape, np.float32)
         x0, y0, x1, y1 = self.roi
         full[y0:y1, x0:x1] = self.depth_roi
@@ -257,18 +306,24 @@ class Projection:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Observation:
-    """What one frame measured of one track: its pixels lifted to the map frame (m), their mean and 3x3 covariance (m^2)."""
+    """Hold what one frame measured of one track, in the map frame."""
 
     track_id: int
+    """The track."""
     points: Float32[np.ndarray, "P 3"]
+    """Its pixels lifted to the map frame, m."""
     centroid: Float64[np.ndarray, "3"]
+    """Mean of the points, m."""
     cov: Float64[np.ndarray, "3 3"]
+    """Covariance of the points, m^2."""
     embedding: Float32[np.ndarray, "D"] | None
+    """Description of its appearance, or None."""
     score: float
+    """Mean probability of its pixels, 0..1."""
 
     @classmethod
     def of(cls, track_id: int, points: Float32[np.ndarray, "P 3"], score: float) -> Observation:
-        """What ``points`` say, two at least."""
+        """Compute mean and covariance of ``points``, two at least."""
         exact = np.array(points.T, np.float64, order="C")
         centroid = exact.sum(1) / len(points)
         exact -= centroid[:, None]
@@ -276,7 +331,7 @@ class Observation:
 
 
 class TrackState(IntEnum):
-    """Life of a track; values are those of msg/Instance."""
+    """State of a track; values are those of msg/Instance."""
 
     TENTATIVE = 0
     CONFIRMED = 1
@@ -285,7 +340,7 @@ class TrackState(IntEnum):
 
 
 class TrackSource(IntEnum):
-    """Where a track came from; values are those of msg/Instance."""
+    """What started a track; values are those of msg/Instance."""
 
     MAP = 0
     PROMPT = 1
@@ -293,7 +348,7 @@ class TrackSource(IntEnum):
 
 
 class AssociationStatus(IntEnum):
-    """What is said of a track and a map object; values are those of msg/Association."""
+    """Relation of a track and a map object; values are those of msg/Association."""
 
     MATCHED = 0
     TENTATIVE = 1
@@ -309,64 +364,102 @@ class AssociationStatus(IntEnum):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Track:
-    """The public view of a track after a frame. ``label_value`` is its value in the label image, stable over its life."""
+    """Summarize a track after a frame."""
 
     track_id: int
+    """Id of the track, never reused within a session."""
     label_value: int
+    """Its value in the label image, the same over its life."""
     class_id: int
+    """Class of its object, 0 where unknown."""
     state: TrackState
+    """Its state."""
     source: TrackSource
+    """What started it."""
     score: float
+    """Mean probability of its pixels, 0..1."""
     age_frames: int
+    """Frames since it started."""
     misses: int
+    """Frames in a row that it has missed."""
     area_px: int
+    """Number of its pixels."""
     roi: tuple[int, int, int, int]
+    """Box around its pixels: x0 y0 x1 y1 px, exclusive upper corner; zeros where it has none."""
     visible: float
+    """``Projection.visible`` of its map object; NaN where there is no projection."""
     occluded: float
+    """``Projection.occluded`` likewise."""
     truncated: float
+    """``Projection.truncated`` likewise."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Association:
-    """The relation of one track and a map object. ``map_object_id`` 0 = none; ``track_id`` 0 = a map object without a track.
-    Scores lie in 0..1; NaN where a term of evidence could not be had."""
+    """Relate one track and one map object. NaN where evidence could not be measured."""
 
     track_id: int
+    """The track; 0 for a map object without a track."""
     map_object_id: int
+    """The map object; 0 for none."""
     status: AssociationStatus
+    """What the relation is."""
     score: float
+    """Probability of the match, 0..1."""
     mask_iou: float = float("nan")
+    """Intersection over union of the track's mask and the object's projection."""
     depth_inlier_ratio: float = float("nan")
+    """Share of the track's pixels whose measured depth agrees with the predicted one."""
     appearance_similarity: float = float("nan")
+    """Similarity of the track's appearance to the most similar known view of the object."""
     runner_up_id: int = 0
+    """The second most probable map object, 0 for none."""
     runner_up_score: float = 0.0
+    """Probability of the runner-up, 0..1."""
     predicted_visible_fraction: float = float("nan")
+    """``Projection.visible`` of the map object."""
     n_observations: int = 0
+    """Frames in which the two were matched."""
     related_ids: tuple[int, ...] = ()
+    """Other ids of a MERGE (map objects) or a SPLIT (tracks)."""
     terms: Mapping[str, float] = field(default_factory=dict)
-    """Evidence of the pair by the name of its term (``vos_ros.association.terms``), NaN where it could not be had."""
+    """Evidence of the pair by the name of its term (``vos_ros.association.terms``)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FrameResult:
-    """Everything that one frame gave. ``T_map_camera``/``pose_cov`` are the pose that was used (None where there was none).
-    ``timings_ms`` holds the stages and their ``total``; stages that ran side by side make the sum exceed it."""
+    """Hold everything that the pipeline computed for one frame."""
 
     stamp_ns: int
+    """Time of the image, ns."""
     segmentation: Segmentation
+    """Probabilities of the tracks."""
     tracks: tuple[Track, ...]
+    """All live tracks."""
     projections: tuple[Projection, ...]
+    """Map objects in view, as predicted."""
     observations: tuple[Observation, ...]
+    """What was measured of each track."""
     associations: tuple[Association, ...]
+    """Relations of tracks and map objects."""
     map_session_id: str = ""
+    """Session of the map that was used."""
     map_revision: int = 0
+    """Revision of the map that was used."""
     map_stamp_ns: int = 0
+    """Time of the map that was used, ns."""
     map_frame: str = "map"
+    """Name of the map's frame."""
     T_map_camera: Float64[np.ndarray, "4 4"] | None = None
+    """The pose that was used, corrected where it could be; None where there was none."""
     pose_cov: Float64[np.ndarray, "6 6"] | None = None
+    """Its covariance (convention of ``Frame.pose_cov``)."""
     warnings: tuple[str, ...] = ()
+    """What the user should know."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    """Milliseconds of each stage and their ``total``, which is less than the sum where stages ran
+    in parallel."""
 
     def labels(self) -> UInt16[np.ndarray, "H W"]:
-        """The label image, values as in ``Track.label_value``."""
+        """Return the label image, with the values of ``Track.label_value``."""
         return self.segmentation.labels({t.track_id: t.label_value for t in self.tracks})

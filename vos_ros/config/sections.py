@@ -28,24 +28,24 @@ class SegmentationConfig:
 
 @dataclass(frozen=True)
 class MappingConfig:
-    """How the map is rendered into the view and pixels are lifted back."""
+    """How map objects are rendered, and pixels lifted to the map."""
 
     depth_tolerance_m: float = option(
         0.03,
-        "a surface counts as seen where measured depth agrees within this ...",
+        "measured and predicted depth agree within this plus depth_tolerance_per_m2 z^2",
         unit="m",
         low=0.0,
         high=1.0,
     )
     depth_tolerance_per_m2: float = option(
         0.01,
-        "... plus this times the squared range (structured light and stereo: noise grows with z^2)",
+        "growth of the tolerance with the squared depth: the noise of stereo and structured light",
         unit="1/m",
         low=0.0,
         high=1.0,
     )
-    near_m: float = option(0.05, "nothing nearer is rendered", unit="m", low=0.001, high=10.0)
-    far_m: float = option(20.0, "nothing farther is rendered", unit="m", low=0.1, high=1000.0)
+    near_m: float = option(0.05, "depth of the near plane", unit="m", low=0.001, high=10.0)
+    far_m: float = option(20.0, "depth of the far plane", unit="m", low=0.1, high=1000.0)
     max_splat_px: int = option(
         12, "largest radius of a rendered map point", unit="px", low=1, high=64
     )
@@ -56,14 +56,12 @@ class MappingConfig:
         low=0,
         high=16,
     )
-    lift_max_points: int = option(
-        500, "points lifted per mask, for where it is and how it extends", low=10, high=100000
-    )
+    lift_max_points: int = option(500, "most points lifted per mask", low=10, high=100000)
 
 
 @dataclass(frozen=True)
 class PoseConfig:
-    """What is believed of the camera pose, and whether it is corrected against the map."""
+    """How uncertain the camera pose is, and whether it is corrected by the map."""
 
     sigma_m: float = option(
         0.01,
@@ -81,15 +79,15 @@ class PoseConfig:
     )
     correction: str = option(
         "auto",
-        "correct the pose within its covariance: depth lays the visible map objects on the measured depth,"
-        " image lays their projections on what the segmenter follows; auto takes depth where it can be used, else"
-        " the image",
+        "correct the pose within its covariance: depth aligns the map with the measured depth, image"
+        " aligns projections with the segmented objects; auto takes depth where it can be used,"
+        " else the image",
         choices=("auto", "depth", "image", "off"),
         basic=True,
     )
     image_correction_min_sigma_px: float = option(
         6.0,
-        "the image corrects the pose where it leaves projections more uncertain than this",
+        "the image corrects the pose where projections are more uncertain than this",
         unit="px",
         low=0.0,
         high=100.0,
@@ -148,56 +146,77 @@ class TrackingConfig:
 
 @dataclass(frozen=True)
 class ProposalsConfig:
-    """New objects that nobody asked for: what stands off the planes in the depth and isn't known becomes a track without a map object."""
+    """How objects that are not in the map are found in the depth and become tracks."""
 
     mode: str = option(
         "off",
-        "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an empty map can"
-        " start (needs depth and poses); off: tracks come from the map and from prompts alone",
+        "depth: surfaces that stand off table tops, floor and walls become NEW tracks, so that an"
+        " empty map can start (needs depth and poses); off: tracks come from the map and from"
+        " prompts alone",
         choices=("off", "depth"),
         basic=True,
     )
     period_s: float = option(
-        0.25, "time between looks for new objects", unit="s", low=0.0, high=60.0
+        0.25, "time between two searches for new objects", unit="s", low=0.0, high=60.0
     )
     confirm_detections: int = option(
         4,
-        "a candidate becomes a track when it was seen at the same place in so many looks ...",
-        unit="looks",
+        "a candidate becomes a track after this many detections at the same place, and after"
+        " confirm_s",
         low=1,
         high=1000,
     )
-    confirm_s: float = option(1.0, "... over at least this time", unit="s", low=0.0, high=60.0)
+    confirm_s: float = option(
+        1.0,
+        "least time between the first and the last detection of a candidate that becomes a track",
+        unit="s",
+        low=0.0,
+        high=60.0,
+    )
     forget_s: float = option(
-        2.0, "a candidate unseen for this long is forgotten", unit="s", low=0.0, high=600.0
+        2.0,
+        "a candidate that was not detected for this long is dropped",
+        unit="s",
+        low=0.0,
+        high=600.0,
     )
     give_up_s: float = option(
         30.0,
-        "a proposed track unseen for this long, of which the mapper has made no object, ends",
+        "a proposed track that was not segmented for this long and has no map object ends",
         unit="s",
         low=0.1,
         high=3600.0,
     )
     min_px: int = option(300, "least visible area of a new object", unit="px", low=1, high=1000000)
     min_size_m: float = option(
-        0.06, "least length of its visible part", unit="m", low=0.0, high=100.0
+        0.06, "least length of a new object's visible part", unit="m", low=0.0, high=100.0
     )
     max_size_m: float = option(
-        1.2, "largest length of its visible part", unit="m", low=0.01, high=100.0
+        1.2, "largest length of a new object's visible part", unit="m", low=0.01, high=100.0
     )
-    far_m: float = option(3.5, "nothing farther is proposed", unit="m", low=0.1, high=1000.0)
+    far_m: float = option(
+        3.5, "largest depth at which objects are proposed", unit="m", low=0.1, high=1000.0
+    )
     plane_min_m2: float = option(
         0.2,
-        "planes that show at least this area are background",
+        "least visible area of a plane that is background",
         unit="m^2",
         low=0.001,
         high=1000.0,
     )
     plane_tolerance_m: float = option(
-        0.012, "a reading lies on a plane within this distance ...", unit="m", low=0.0, high=1.0
+        0.012,
+        "a measurement lies on a plane within this plus plane_tolerance_per_m2 z^2",
+        unit="m",
+        low=0.0,
+        high=1.0,
     )
     plane_tolerance_per_m2: float = option(
-        0.004, "... plus this times the squared range", unit="1/m", low=0.0, high=1.0
+        0.004,
+        "growth of the planes' tolerance with the squared depth",
+        unit="1/m",
+        low=0.0,
+        high=1.0,
     )
 
 
