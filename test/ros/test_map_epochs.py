@@ -48,7 +48,7 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
     ] == "False" and "problem.map content" not in robot.values("map")
     robot.send_map(update(scene.START, "mapper", 4, False, ()))
     robot.wait(
-        lambda: robot.said("not newer than revision 5, which is held: ignored"), "the old one"
+        lambda: robot.said("not newer than revision 5, which is in use: ignored"), "the old one"
     )
     robot.spin(0.3)
     assert robot.values("map")[

@@ -1,4 +1,4 @@
-"""Image to map: a mask and measured depth to points, robust at depth edges."""
+"""Image to map: the pixels of a mask with measured depth become points, robust at depth edges."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from vos_ros.geometry.uncertainty import depth_step_limit, depth_tolerance
 from vos_ros.types import Intrinsics
 
 _MAX_SLOPE = 6.0
-"""Range may change by so many times the lateral distance of neighbouring pixels: a surface seen at 80 degrees."""
+"""Largest change of depth, in lateral distances of neighbouring pixels: 80 degrees of slant."""
 _OUTLIER_SIGMAS = 4.0
-_ENOUGH = 400  # ranges, to tell a median by
+"""Depths farther from the median, in robust standard deviations, are of another surface."""
+_MEDIAN_SAMPLES = 400
+"""About how many depths the median is computed from."""
+_MIDDLE_SHARE = 0.5
+"""Of a mask that is thin everywhere, the pixels are lifted that are deeper inside it than this
+share of the deepest."""
 
 Labels = UInt8[np.ndarray, "H W"] | UInt16[np.ndarray, "H W"] | Int16[np.ndarray, "H W"]
-"""Whose each pixel is."""
+"""The label of each pixel; 0 is none."""
 
 
 def lift(
@@ -34,19 +39,29 @@ def lift(
     *,
     liftable: Bool[np.ndarray, "H W"] | None = None,
 ) -> Float32[np.ndarray, "P 3"]:
-    """Map-frame points (m) of the mask's pixels, at most ``lift_max_points``, evenly taken; none where there is no depth.
+    """Lift the mask's pixels to the map frame (m): at most ``lift_max_points``, evenly taken.
 
-    Left out: pixels within ``edge_px`` of the mask's border (of a mask too thin for that, as many as leave something), pixels beside a
-    jump of depth, where sensors mix the two sides, and ranges more than 4 robust standard deviations off the median, which belong to
-    something before or behind. All arrays may be crops, with the crop's intrinsics; the edge of the arrays counts as border.
-    ``liftable`` is ``liftable_pixels`` of the depth, where a caller with many masks has it already.
+    Left out are pixels within ``edge_px`` of the mask's border (of a thin mask, as many as leave
+    something), pixels next to a step of depth, where sensors mix the two sides, and depths more
+    than 4 robust standard deviations from the median, which are of something in front or behind.
+    There are no points where there is no depth.
 
-    Raises ValueError where the shapes differ.
+    Args:
+        mask: pixels to lift.
+        depth: measured z, m, 0 where unknown.
+        T_map_camera: the camera's pose.
+        intrinsics: of the camera. All arrays may be crops, with the crop's intrinsics; the edge of
+            the arrays counts as border.
+        config: what is left out, and how many points are returned.
+        liftable: ``liftable_pixels`` of the depth, where the caller has it already.
+
+    Raises ValueError: the shapes differ.
     """
     if mask.shape != depth.shape or mask.shape != (intrinsics.height, intrinsics.width):
         raise ValueError(
-            f"mask {mask.shape}, depth {depth.shape} and intrinsics ({intrinsics.height}, {intrinsics.width}) differ in size:"
-            " wanted three of one image or crop"
+            f"mask {mask.shape}, depth {depth.shape} and intrinsics"
+            f" ({intrinsics.height}, {intrinsics.width}) differ in size: wanted three of one image"
+            " or crop"
         )
     labels = mask.view(np.uint8)
     points = lift_labels(
@@ -65,11 +80,23 @@ def lift_labels(
     *,
     liftable: Bool[np.ndarray, "H W"] | None = None,
 ) -> dict[int, Float32[np.ndarray, "P 3"]]:
-    """``lift`` of the mask of each label in ``boxes`` (x0 y0 x1 y1 px, exclusive upper corner, around all of its pixels) that leaves a
-    point. What can be done for all of them at once is."""
+    """Lift the pixels of many labels, as ``lift`` does for a mask, in one pass.
+
+    Returns the points of each label that has any.
+
+    Args:
+        labels: the label of each pixel.
+        boxes: by label to lift, the box around all of its pixels (x0 y0 x1 y1 px, exclusive upper
+            corner).
+        depth: measured z, m, 0 where unknown.
+        T_map_camera: the camera's pose.
+        intrinsics: of the camera.
+        config: what is left out, and how many points are returned.
+        liftable: ``liftable_pixels`` of the depth, where the caller has it already.
+    """
     if not boxes:
         return {}
-    # One line around the masks is enough for their borders and the depth's slopes.
+    # One more line above and below is enough for the masks' borders and the steps of depth.
     top, bottom = (
         max(min(y0 for _, y0, _, _ in boxes.values()) - 1, 0),
         max(y1 for _, _, _, y1 in boxes.values()) + 1,
@@ -77,11 +104,11 @@ def lift_labels(
     labels, z = labels[top:bottom], depth[top:bottom]
     crop = crop_intrinsics(intrinsics, (0, top, intrinsics.width, top + len(z)))
     good = liftable_pixels(z, crop, config) if liftable is None else liftable[top:bottom]
-    deep, measured = (_within(labels, config.edge_px) * good).ravel(), z.ravel()
-    places, ranges, found = [], [], {}
+    inner, measured = (_inner_labels(labels, config.edge_px) * good).ravel(), z.ravel()
+    places, ranges, counts = [], [], {}
     for value, (x0, y0, x1, y1) in boxes.items():
         first, last = (y0 - top) * crop.width, (y1 - top) * crop.width
-        flat = np.flatnonzero(deep[first:last] == value) + first
+        flat = np.flatnonzero(inner[first:last] == value) + first
         if not len(flat):  # thin, or without depth
             box = (slice(y0 - top, y1 - top), slice(x0, x1))
             rows, columns = _middle(labels[box] == value, good[box], config.edge_px).nonzero()
@@ -92,27 +119,27 @@ def lift_labels(
             flat = flat.take(
                 np.arange(config.lift_max_points) * len(flat) // config.lift_max_points
             )
-        here = measured.take(flat)
-        near = _near_median(here, config)
+        depths = measured.take(flat)
+        near = _near_median(depths, config)
         if not near.all():
-            flat, here = flat[near], here[near]
+            flat, depths = flat[near], depths[near]
         places.append(flat)
-        ranges.append(here)
-        found[value] = len(flat)
-    if not found:
+        ranges.append(depths)
+        counts[value] = len(flat)
+    if not counts:
         return {}
     rows, columns = np.divmod(np.concatenate(places), crop.width)
     points = lift_at(columns, rows, np.concatenate(ranges), T_map_camera, crop)
-    return dict(zip(found, np.split(points, np.cumsum(list(found.values()))[:-1]), strict=True))
+    return dict(zip(counts, np.split(points, np.cumsum(list(counts.values()))[:-1]), strict=True))
 
 
 def _near_median(ranges: Float32[np.ndarray, "P"], config: MappingConfig) -> Bool[np.ndarray, "P"]:
-    """Which ranges are of the one thing that most of them are of; one at least."""
-    some = ranges[:: max(1, len(ranges) // _ENOUGH)]
+    """Test which depths (m) are of the surface that most of them are of; one at least."""
+    some = ranges[:: max(1, len(ranges) // _MEDIAN_SAMPLES)]
     half = len(some) // 2
     median = np.partition(some, half)[half]
     spread = float(np.partition(np.abs(some - median), half)[half])
-    # A surface that faces the camera has no spread of its own: the sensor's tolerance is the least that counts.
+    # A surface that faces the camera has no spread of its own, but the sensor has a tolerance.
     limit = max(
         _OUTLIER_SIGMAS * MAD_TO_SIGMA * spread,
         depth_tolerance(float(median), config.depth_tolerance_m, config.depth_tolerance_per_m2),
@@ -125,15 +152,18 @@ def liftable_pixels(
     intrinsics: Intrinsics,
     config: MappingConfig = MappingConfig(),  # noqa: B008 (frozen)
 ) -> Bool[np.ndarray, "H W"]:
-    """Pixels with a measurement that aren't beside a jump of depth."""
+    """Select the pixels with a measurement that are not next to a step of depth.
+
+    ``depth`` is z in m; anything that is no positive number is unknown.
+    """
     z = known_depth(depth)
-    return np.asarray((z > 0) & ~_beside_jump(z, intrinsics, config))
+    return np.asarray((z > 0) & ~_next_to_step(z, intrinsics, config))
 
 
-def _beside_jump(
+def _next_to_step(
     z: Float32[np.ndarray, "h w"], intrinsics: Intrinsics, config: MappingConfig
 ) -> Bool[np.ndarray, "h w"]:
-    """Pixels next to a known pixel whose depth differs by more than a steep surface and the sensor's noise explain."""
+    """Select pixels next to a known one at a depth that a steep surface and noise don't explain."""
     jump = np.zeros(z.shape, bool)
     for axis, focal in ((0, intrinsics.fy), (1, intrinsics.fx)):
         a = z[:-1] if axis == 0 else z[:, :-1]
@@ -150,8 +180,8 @@ def _beside_jump(
     return jump
 
 
-def _within(labels: Labels, edge_px: int) -> Labels:
-    """The labels without the pixels within ``edge_px`` of another label or of the array's edge."""
+def _inner_labels(labels: Labels, edge_px: int) -> Labels:
+    """Clear the pixels within ``edge_px`` of another label or of the array's edge."""
     if edge_px == 0:
         return labels
     least = cv2.erode(labels, _disk(edge_px), borderType=cv2.BORDER_CONSTANT, borderValue=0)
@@ -162,13 +192,13 @@ def _within(labels: Labels, edge_px: int) -> Labels:
 def _middle(
     mask: Bool[np.ndarray, "h w"], good: Bool[np.ndarray, "h w"], edge_px: int
 ) -> Bool[np.ndarray, "h w"]:
-    """The good pixels of a mask that has none ``edge_px`` inside, farther from its border than half of what any is."""
+    """Select the inmost good pixels of a mask that has none ``edge_px`` inside."""
     inner = np.asarray(mask & good)
     if edge_px == 0 or not inner.any():
         return inner
     padded = np.pad(mask.view(np.uint8), 1)
     distance = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_5))[1:-1, 1:-1]
-    return np.asarray(inner & (distance > 0.5 * float(distance[inner].max())))
+    return np.asarray(inner & (distance > _MIDDLE_SHARE * float(distance[inner].max())))
 
 
 @lru_cache(maxsize=16)

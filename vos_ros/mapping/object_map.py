@@ -1,4 +1,4 @@
-"""The mapper's objects as last heard of."""
+"""The mapper's objects, as of its most recent message."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 from vos_ros.types import MapChange, MapObject, MapUpdate
 
 _MAX_ID = 2**32 - 1
+"""Largest id: ids are uint32."""
 
 
 class ObjectMap:
-    """Objects by id, kept up to date by ``apply``. Iterates in the order of ids. Not thread-safe.
+    """Hold the map's objects by id. Iterates in the order of ids. Not thread-safe.
 
-    ``session_id``, ``revision``, ``stamp_ns`` and ``frame_id`` are those of the last update applied; before the first they are "", 0, 0 and
-    "map".
+    ``session_id``, ``revision``, ``stamp_ns`` and ``frame_id`` are those of the last update that
+    was applied; before the first they are "", 0, 0 and "map".
     """
 
     def __init__(self) -> None:
@@ -27,17 +28,16 @@ class ObjectMap:
         self._objects: dict[int, MapObject] = {}
         self._merged: dict[int, int] = {}
         self._started = False
-        self._missed = (
-            0  # the highest revision that could not be applied for want of those before it
-        )
+        self._missed = 0  # the highest revision that could not be applied: one before it is missing
 
     def apply(self, update: MapUpdate) -> MapChange:
-        """Apply an update, whole or not at all, and return what it changed, or the reason why it was
-        not applied. The map stays usable either way.
+        """Apply an update, whole or not at all. The map stays usable either way.
 
-        A snapshot replaces everything and may jump to any later revision; of the revision already held it is applied again. A delta
-        applies to the revision right before its own. A new ``session_id`` (the mapper started over) begins with a snapshot, at any
-        revision. Deletions of unknown ids and merges from unknown ids are no errors: what they want is already so.
+        Returns what it changed, or the reason why it was not applied. A snapshot replaces
+        everything and may jump to any later revision; one of the present revision is applied again.
+        A delta applies to the revision right before its own. A new ``session_id`` (the mapper
+        started over) begins with a snapshot, at any revision. Deletions of unknown ids and merges
+        from unknown ids are no errors: the map is already as they want it.
         """
         reason, late = self._out_of_order(update)
         reason = reason or _flaw(update)
@@ -54,7 +54,7 @@ class ObjectMap:
             objects.pop(old, None)
         for gone in update.deleted_ids:
             objects.pop(gone, None)
-        for o in objects:  # an id that is in the map stands for itself
+        for o in objects:  # an id that is in the map means itself
             merged.pop(o, None)
         self._objects = dict(sorted(objects.items()))
         self._merged = merged
@@ -67,11 +67,11 @@ class ObjectMap:
 
     @property
     def needs_snapshot(self) -> bool:
-        """Changes of the map are missing: those that come can't be applied before a snapshot."""
+        """Whether changes of the map are missing: later ones can't be applied before a snapshot."""
         return self._missed > 0
 
     def resolve(self, object_id: int) -> int:
-        """The id that ``object_id`` was merged into, through any chain of merges; itself where it was not merged."""
+        """Follow the merges of an id to the last one; the id itself where it was not merged."""
         while object_id in self._merged:  # ends: _merge() closes no circle
             object_id = self._merged[object_id]
         return object_id
@@ -86,16 +86,20 @@ class ObjectMap:
         return object_id in self._objects
 
     def __getitem__(self, object_id: int) -> MapObject:
-        """The object of an id; KeyError where the map has none."""
+        """Return the object of an id.
+
+        Raises KeyError: the map has none.
+        """
         try:
             return self._objects[object_id]
         except KeyError:
             raise KeyError(
-                f"object {object_id} is not in the map (revision {self.revision}, {len(self)} objects)"
+                f"object {object_id} is not in the map (revision {self.revision},"
+                f" {len(self)} objects)"
             ) from None
 
     def get(self, object_id: int) -> MapObject | None:
-        """The object of an id, or None."""
+        """Return the object of an id, or None."""
         return self._objects.get(object_id)
 
     def _change(self, before: Mapping[int, MapObject], new_session: bool) -> MapChange:
@@ -116,7 +120,7 @@ class ObjectMap:
         )
 
     def _out_of_order(self, update: MapUpdate) -> tuple[str, bool]:
-        """Why an update can't be applied now, and whether that is because it is known already."""
+        """Tell why an update can't be applied now, and whether it is one that came before."""
         if not self._started or update.session_id != self.session_id:
             if update.full:
                 return "", False
@@ -133,12 +137,14 @@ class ObjectMap:
             if update.revision >= self.revision:
                 return "", False
             return (
-                f"snapshot of revision {update.revision} is older than revision {self.revision}, which is held: ignored",
+                f"snapshot of revision {update.revision} is older than revision {self.revision},"
+                " which is in use: ignored",
                 True,
             )
         if update.revision <= self.revision:
             return (
-                f"revision {update.revision} is not newer than revision {self.revision}, which is held: ignored",
+                f"revision {update.revision} is not newer than revision {self.revision},"
+                " which is in use: ignored",
                 True,
             )
         if update.revision > self.revision + 1:
@@ -147,20 +153,25 @@ class ObjectMap:
                 f"revision {first} is" if first == last else f"revisions {first} to {last} are"
             )
             return (
-                f"revision {update.revision} came after {self.revision}: {missing} missing, waiting for a snapshot",
+                f"revision {update.revision} came after {self.revision}: {missing} missing,"
+                " waiting for a snapshot",
                 False,
             )
         if update.frame_id != self.frame_id:
             return (
-                f"revision {update.revision} is in frame {update.frame_id!r}, the map in {self.frame_id!r}: waiting for a snapshot",
+                f"revision {update.revision} is in frame {update.frame_id!r}, the map in"
+                f" {self.frame_id!r}: waiting for a snapshot",
                 False,
             )
         return "", False
 
 
 def _merge(merged: dict[int, int], old: int, new: int) -> None:
-    """Notes that ``old`` became ``new``. Where an earlier merge leads from ``new`` back to ``old``, that one is taken back: the last
-    word counts."""
+    """Note that ``old`` became ``new``.
+
+    Where an earlier merge leads from ``new`` back to ``old``, the first step of it is removed: the
+    most recent merge counts.
+    """
     end = new
     while end in merged and end != old:
         end = merged[end]
@@ -170,7 +181,7 @@ def _merge(merged: dict[int, int], old: int, new: int) -> None:
 
 
 def _flaw(update: MapUpdate) -> str:
-    """What is wrong with an update in itself; "" where nothing is."""
+    """Describe what is wrong with an update in itself; "" where nothing is."""
     head = f"revision {update.revision}: "
     seen: set[int] = set()
     for o in update.objects:
@@ -189,22 +200,30 @@ def _flaw(update: MapUpdate) -> str:
             chain.append(new)
             new = into[new]
         if new in chain:
-            return f"{head}merges go round in a circle through {', '.join(map(str, chain))}: nothing of this update was applied"
+            return (
+                f"{head}merges go round in a circle through {', '.join(map(str, chain))}:"
+                " nothing of this update was applied"
+            )
         if not 1 <= new <= _MAX_ID or old in seen:
             return (
-                f"{head}object {old} is merged into {new}{' and listed too' if old in seen else ''}, wanted an id of 1..{_MAX_ID}"
-                " for an object that is not listed: nothing of this update was applied"
+                f"{head}object {old} is merged into {new}{' and listed too' if old in seen else ''}"
+                f", wanted an id of 1..{_MAX_ID} for an object that is not listed: nothing of this"
+                " update was applied"
             )
     return ""
 
 
 def _object_flaw(o: MapObject) -> str:
+    """Describe what is wrong with an object; "" where nothing is."""
     if not 1 <= o.id <= _MAX_ID:
         return f"has an id outside 1..{_MAX_ID} (0 means none)"
     if o.points.ndim != 2 or o.points.shape[1] != 3:
         return f"has points of shape {o.points.shape}, wanted (M, 3)"
     if len(o.points) and not (np.isfinite(o.point_radius) and o.point_radius > 0):
-        return f"has point_radius {o.point_radius}, wanted the radius in m > 0 of the disk that a point stands for"
+        return (
+            f"has point_radius {o.point_radius}, wanted the radius in m > 0 of the disk that a"
+            " point stands for"
+        )
     if o.T_map_object.shape != (4, 4) or not np.isfinite(o.T_map_object).all():
         return "has a pose that is not a finite 4x4 matrix"
     if o.mesh is not None and len(o.mesh.triangles):
@@ -217,6 +236,6 @@ def _object_flaw(o: MapObject) -> str:
 
 
 def _finite(o: MapObject) -> MapObject:
-    """The object without points that are not finite: a hole in the sensor's data is no flaw of the object."""
+    """Drop points that are not finite: a hole in the sensor's data is no flaw of the object."""
     good = np.isfinite(o.points).all(axis=1)
     return o if good.all() else replace(o, points=np.ascontiguousarray(o.points[good]))

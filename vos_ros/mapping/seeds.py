@@ -1,4 +1,4 @@
-"""From a projection to a seed: the mask, and how far its outline can be trusted under an uncertain pose."""
+"""From a projection to a seed: its mask, and where the mask can't be trusted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from vos_ros.geometry.camera import pixel_covariance
 from vos_ros.types import Intrinsics, MapObject, Mask, Projection, Seed
 
 _BAND_SIGMAS = 2.0
-"""Half-width of the don't-care band around an outline, in standard deviations of its position."""
+"""Half-width of the ignored band around an outline, in standard deviations of its position."""
 _MIN_BAND_PX = 1.0
-"""Even under an exact pose an outline of map points is true to about a pixel."""
+"""Least half-width: even under an exact pose an outline of map points is true to about a pixel."""
 _CORE_SHARE = 0.7
-"""Where the band swallows the whole object, what lies at least so deep, as a share of its greatest depth, keeps its weight."""
-_SAMPLES = 64
+"""Where the band covers the whole object, the pixels keep their weight that are at least as deep
+inside it as this share of the deepest."""
+_MAX_SAMPLES = 64
+"""Most surface points of an object of which the standard deviation in the image is computed."""
 
 
 def object_pixel_sigma(
@@ -24,11 +26,19 @@ def object_pixel_sigma(
     intrinsics: Intrinsics,
     pose_cov: Float64[np.ndarray, "6 6"],
 ) -> float:
-    """Standard deviation (px, per axis) of where the object appears, under the covariance of the camera pose (convention of
-    ``Frame.pose_cov``): the median over samples of its surface in front of the camera. 0 where none is: there is nothing to see."""
+    """Compute the standard deviation (px, per axis) of where an object appears.
+
+    It is the median over samples of the surface in front of the camera; 0 where there are none.
+
+    Args:
+        map_object: the object; its pose stands in for missing points.
+        T_map_camera: the camera's pose.
+        intrinsics: of the camera.
+        pose_cov: covariance of the pose (convention of ``Frame.pose_cov``).
+    """
     points = map_object.points
     points = (
-        points[:: -(-len(points) // _SAMPLES)]
+        points[:: -(-len(points) // _MAX_SAMPLES)]
         if len(points)
         else map_object.T_map_object[None, :3, 3]
     )
@@ -39,12 +49,15 @@ def object_pixel_sigma(
 
 
 def seed_of(object_id: int, projection: Projection, pixel_sigma: float) -> Seed:
-    """The visible pixels of a projection as a mask prompt for ``object_id``, with weight 0 within two ``pixel_sigma`` (px, at least
-    1 px in all) of every border of the mask, 1 elsewhere.
+    """Make a mask prompt for ``object_id`` of the visible pixels of a projection.
 
-    Borders with whatever hides the object are as uncertain as those with the background; the image's own border is no border. Where the
-    band would swallow the object, its innermost part keeps weight 1, so that there is something to learn from. An empty mask gives weight
-    1 everywhere. Raises ValueError where ``pixel_sigma`` is negative or not finite.
+    The weight is 0 within two ``pixel_sigma`` (px; at least 1 px in all) of every border of the
+    mask, and 1 elsewhere. Borders with what hides the object are as uncertain as those with the
+    background; the image's own border is no border. Where the band would cover the whole object,
+    its inmost part keeps weight 1, so that there is something to learn from. An empty mask gives
+    weight 1 everywhere.
+
+    Raises ValueError: ``pixel_sigma`` is negative or not finite.
     """
     if not (np.isfinite(pixel_sigma) and pixel_sigma >= 0.0):
         raise ValueError(f"pixel_sigma is {pixel_sigma}, wanted a standard deviation in px >= 0")
@@ -73,7 +86,10 @@ def seed_of(object_id: int, projection: Projection, pixel_sigma: float) -> Seed:
 def _depths(
     mask: Bool[np.ndarray, "h w"],
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
-    """Distance (px, 1 on the outermost pixels) of the mask's pixels from outside it, and of the others from it; 0 on the other side."""
+    """Measure how far (px) the mask's pixels are inside it, and the others outside; else 0.
+
+    The outermost pixels are 1 px inside.
+    """
     inside = mask.astype(np.uint8)
     return tuple(
         np.asarray(cv2.distanceTransform(m, cv2.DIST_L2, cv2.DIST_MASK_5))
