@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -20,6 +22,7 @@ from vos_ros.segmentation.checkpoints import (
     count_parameters,
     import_checkpoint,
     load,
+    load_weights,
     network_of,
     sha256_of,
 )
@@ -107,6 +110,52 @@ def test_shared_and_tied_tensors_are_written_apart(tmp_path: Path) -> None:
     )
     got = load(tmp_path / "o.safetensors").tensors
     assert torch.equal(got["b"], base[3:7]) and torch.equal(got["c"], base.reshape(3, 4).t())
+
+
+class _Theirs:
+    """Stand-in for a class of the published program; pickled under its module and name."""
+
+
+@BOTH
+def test_a_checkpoint_of_the_published_layout_becomes_the_network(
+    tmp_path: Path, zipped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training state with objects of classes that are not installed here; ``net`` is wanted."""
+    objects = {}
+    for path in ("admin.settings.Settings", "admin.stats.AverageMeter", "admin.model.Constructor"):
+        module, name = f"ltr.{path}".rsplit(".", 1)
+        for part in ("ltr", "ltr.admin", module):
+            monkeypatch.setitem(sys.modules, part, types.ModuleType(part))
+        made = type(name, (_Theirs,), {"__module__": module})
+        setattr(sys.modules[module], name, made)
+        objects[name] = made()
+        objects[name].history = [0.5] * 3
+    torch.manual_seed(0)
+    net = LwlNet(SPECS["mobilenet_v2"])
+    state = {
+        "epoch": 70,
+        "actor_type": "LWLActor",
+        "net": net.state_dict(),
+        "net_info": None,
+        "constructor": objects["Constructor"],
+        "optimizer": torch.optim.Adam(net.parameters()).state_dict(),
+        "stats": OrderedDict(train=OrderedDict(loss=objects["AverageMeter"])),
+        "settings": objects["Settings"],
+    }
+    source = save(state, tmp_path / "lwl.pth", zipped)
+    for module in [m for m in sys.modules if m.split(".")[0] == "ltr"]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(source, weights_only=True)
+    card = import_checkpoint(source, tmp_path / "lwl.safetensors")
+    assert (card.entry, card.network) == ("net", "mobilenet_v2")
+    again = LwlNet(LwlSpec.from_json(load(tmp_path / "lwl.safetensors").header["spec"]))
+    load_weights(again, tmp_path / "lwl.safetensors")
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in again.state_dict().items())
+    direct = LwlNet(SPECS["mobilenet_v2"])
+    load_weights(direct, source)
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in direct.state_dict().items())
+    assert not [m for m in sys.modules if m.split(".")[0] == "ltr"]
 
 
 class Attack:

@@ -72,7 +72,43 @@ def test_damaged_pickles(data: bytes) -> None:
     assert isinstance(value, dict | list | Opaque) or value is None, "whatever comes out is a value"
 
 
+ONE_LIST = b"]q\x00(" + b"K\x01" * 150_000 + b"e0"
+"""Makes a list of 150,000 numbers, and leaves it in memo 0."""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"ctorch\nSize\nh\x00\x85R",
+        b"ccollections\nOrderedDict\nh\x00\x85R",
+        b"(h\x00ix\ny\n",
+        b"(cx\ny\nh\x00o",
+        b"cx\ny\nh\x00\x85\x81",
+        b"cx\ny\n]h\x00\x86R",
+    ],
+    ids=["size", "dict", "instance", "object", "new object", "second argument"],
+)
+def test_one_list_is_not_handed_to_many_calls(call: bytes) -> None:
+    """Each call may copy it: 20,000 of them would take 48 GB."""
+    assert isinstance(read_pickle(ONE_LIST + call + b"."), Opaque)
+    with pytest.raises(PickleError, match="copy more than 2000000 values"):
+        read_pickle(ONE_LIST + (call + b"0") * 20_000 + b"N.")
+
+
+def test_one_tuple_is_not_handed_to_many_references() -> None:
+    data = b"(" + b"K\x01" * 150_000 + b"tq\x000" + b"h\x00Q0" * 20_000 + b"N."
+    with pytest.raises(PickleError, match="copy more than 2000000 values"):
+        read_pickle(data, resolve=len)
+
+
+def test_calls_of_calls_have_names_of_bounded_length() -> None:
+    chain = b"cx\ny\n" + b")R" * 100_000 + b"."
+    assert read_pickle(chain) == Opaque("x.y()")
+    with pytest.raises(PickleError, match="names a class by 300001 characters"):
+        read_pickle(b"cx\n" + b"y" * 300_000 + b"\n)R.")
+
+
 def test_no_more_instructions_than_allowed() -> None:
-    assert read_pickle(b"N0" * 50 + b"N.", most_instructions=102) is None
+    assert read_pickle(b"N0" * 50 + b"N.", max_instructions=102) is None
     with pytest.raises(PickleError, match="more than 101 instructions"):
-        read_pickle(b"N0" * 50 + b"N.", most_instructions=101)
+        read_pickle(b"N0" * 50 + b"N.", max_instructions=101)

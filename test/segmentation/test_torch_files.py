@@ -12,6 +12,7 @@ import sys
 import types
 import warnings
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 import torch
 
+from vos_ros.segmentation import torch_files
 from vos_ros.segmentation.pickles import Opaque
 from vos_ros.segmentation.torch_files import TensorReference, TorchFileError, read
 
@@ -390,6 +392,21 @@ def test_pickles_that_unfold_to_be_huge(tmp_path: Path) -> None:
     ):
         with pytest.raises(TorchFileError, match="damaged"):
             read(path)
+
+
+def test_a_storage_is_read_once_for_all_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the order of the tensors: a file of thousands of small views would take hours."""
+    a, b = torch.arange(40.0), torch.arange(40.0) + 100
+    views = {f"{name}{i}": t[i : i + 2] for i in range(30) for name, t in (("a", a), ("b", b))}
+    got = read(save(views, tmp_path / "f.pt"))
+    sums: list[int] = []
+    real = zlib.crc32
+    monkeypatch.setattr(torch_files.zlib, "crc32", lambda data: (sums.append(1), real(data))[1])
+    tensors = got.tensors(got.root)
+    assert len(sums) == 2 and list(tensors) == list(views)
+    assert all(torch.equal(tensors[k], v) for k, v in views.items())
 
 
 def test_any_byte_may_be_wrong(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class Weights:
 
 
 def weights_file(model: str) -> Path:
-    """Return the file that a ``model`` option names: a path, or weights that come with the package."""
+    """Return the file that a ``model`` option names: a path, or the name of shipped weights."""
     path = Path(model)
     shipped = SHIPPED_WEIGHTS / f"{model}.safetensors"
     return shipped if not path.suffix and not path.is_file() and shipped.is_file() else path

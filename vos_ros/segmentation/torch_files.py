@@ -1,11 +1,14 @@
-"""Reads the tensors of files that ``torch.save`` wrote, without running their pickles: today's zip archives and the older single stream.
+"""Read the tensors of files that ``torch.save`` wrote, without executing their pickles.
 
-A file is taken apart by hand: a pickle (see ``pickles``) says which tensors are made of which storages, and the storages are plain
-numbers. Nothing is extracted to disk; nothing is read that lies outside what the file says of itself.
+Two formats are read: today's zip archives, and the single stream of torch before 1.6. A pickle (see
+``pickles``) tells which tensors consist of which storages, and the storages are plain numbers.
+Nothing is extracted to disk, and sizes that a file declares are checked against the file before
+they are used.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -19,13 +22,13 @@ from typing import Any, BinaryIO
 
 import torch
 
-from vos_ros.segmentation.pickles import MOST_INSTRUCTIONS, Name, Opaque, opaque, read_pickle
+from vos_ros.segmentation.pickles import MAX_INSTRUCTIONS, Name, Opaque, opaque, read_pickle
 
-MOST_BYTES = 4 << 30
-"""Tensors larger than this together are refused."""
+MAX_TENSOR_BYTES = 4 << 30
+"""Maximum size of the tensors of a file together."""
 _ZIP_MAGIC = b"PK\x03\x04"
 _STREAM_MAGIC, _STREAM_VERSION = 0x1950A86A20F9469CFC6C, 1001
-_MOST_DIMENSIONS = 32
+_MAX_DIMENSIONS = 32
 _KEY = re.compile(r"[0-9A-Za-z_]{1,64}")
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -47,21 +50,31 @@ class TorchFileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StorageReference:
-    """Numbers that lie outside the pickle: ``count`` of a type, under a key."""
+    """Numbers that lie outside the pickle."""
 
     key: str
+    """Name in the file."""
     dtype: torch.dtype
+    """Type of the numbers."""
     count: int
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorReference:
-    """A view of a storage: element (i, j, ...) is number ``offset + i stride[0] + j stride[1] + ...`` of it. Checked to lie inside."""
+    """A view of a storage, checked to lie inside it.
+
+    Element (i, j, ...) is number ``offset + i stride[0] + j stride[1] + ...`` of the storage.
+    """
 
     storage: StorageReference
+    """The numbers."""
     offset: int
+    """Index of the first element in the storage."""
     size: tuple[int, ...]
+    """Shape."""
     stride: tuple[int, ...]
+    """Numbers of the storage from one element to the next, by dimension."""
 
     @property
     def count(self) -> int:
@@ -70,51 +83,64 @@ class TensorReference:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where in the file a storage lies, in bytes, and its check sum where the file has one."""
+class _StorageLocation:
+    """Where in the file a storage lies."""
 
     start: int
+    """First byte."""
     size: int
+    """Number of bytes."""
     crc32: int | None = None
+    """Checksum, None where the file has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TorchFile:
-    """What a file holds. ``root``: plain values, dicts, lists, tuples, ``TensorReference``, and ``Opaque`` for objects of any class.
-    ``kind``: zip or stream. ``classes``: every class and function that was named, none of which was imported."""
+    """Contents of a file of ``torch.save``."""
 
     path: Path
+    """The file."""
     kind: str
+    """``zip`` or ``stream``."""
     root: Any
+    """Plain values, dicts, lists, tuples, ``TensorReference``, ``Opaque`` for any other object."""
     classes: tuple[str, ...]
-    _places: Mapping[str, _Place]
+    """Every class and function that the file names; none of them was imported."""
+    locations: Mapping[str, _StorageLocation]
+    """Where each storage lies, by key."""
 
     def tensors(self, references: Mapping[str, TensorReference]) -> dict[str, torch.Tensor]:
-        """The numbers of some tensors, each a contiguous one of its own. TorchFileError: more than ``MOST_BYTES`` together."""
+        """Read some tensors, each into a contiguous tensor of its own.
+
+        Raises TorchFileError: more than ``MAX_TENSOR_BYTES`` together, or a damaged storage.
+        """
         total = sum(r.count * r.storage.dtype.itemsize for r in references.values())
-        if total > MOST_BYTES:
+        if total > MAX_TENSOR_BYTES:
             raise TorchFileError(
-                f"{self.path}: the tensors take {total / 2**30:.1f} GiB, more than the {MOST_BYTES / 2**30:.0f} allowed"
+                f"{self.path}: the tensors take {total / 2**30:.1f} GiB, more than the"
+                f" {MAX_TENSOR_BYTES / 2**30:.0f} allowed"
             )
         out: dict[str, torch.Tensor] = {}
-        loaded: tuple[str, torch.Tensor] = ("", torch.empty(0))
+        # tensors of one storage after another: each storage is read once, and one is held at a time
+        by_storage = sorted(references.items(), key=lambda item: item[1].storage.key)
         with open(self.path, "rb") as file:
-            for name, r in references.items():
-                if loaded[0] != r.storage.key:
-                    loaded = (r.storage.key, self._storage(file, r.storage))
-                flat = loaded[1]
-                out[name] = flat.as_strided(r.size, r.stride, r.offset).clone(
-                    memory_format=torch.contiguous_format
-                )
-        return out
+            for _, group in itertools.groupby(by_storage, key=lambda item: item[1].storage.key):
+                items = list(group)
+                flat = self._read_storage(file, items[0][1].storage)
+                for name, r in items:
+                    out[name] = flat.as_strided(r.size, r.stride, r.offset).clone(
+                        memory_format=torch.contiguous_format
+                    )
+        return {name: out[name] for name in references}
 
-    def _storage(self, file: BinaryIO, storage: StorageReference) -> torch.Tensor:
-        place = self._places.get(storage.key)
+    def _read_storage(self, file: BinaryIO, storage: StorageReference) -> torch.Tensor:
+        place = self.locations.get(storage.key)
         wanted = storage.count * storage.dtype.itemsize
         if place is None or place.size != wanted:
             found = "is not there" if place is None else f"has {place.size} bytes"
             raise TorchFileError(
-                f"{self.path}: storage {storage.key!r} {found}, its tensors want {storage.count} x {storage.dtype}"
+                f"{self.path}: storage {storage.key!r} {found}, its tensors want {storage.count} x"
+                f" {storage.dtype}"
             )
         if not wanted:
             return torch.empty(0, dtype=storage.dtype)
@@ -126,7 +152,8 @@ class TorchFile:
             )
         if place.crc32 is not None and zlib.crc32(data) != place.crc32:
             raise TorchFileError(
-                f"{self.path}: storage {storage.key!r} has not the numbers that were written: the file is damaged"
+                f"{self.path}: storage {storage.key!r} has not the numbers that were written: the"
+                " file is damaged"
             )
         if storage.dtype == torch.bool:  # a byte may be anything, a bool may not
             return torch.frombuffer(data, dtype=torch.uint8) != 0
@@ -134,8 +161,11 @@ class TorchFile:
 
 
 def read(path: Path | str) -> TorchFile:
-    """Takes a file apart. TorchFileError: no file of ``torch.save``, damaged, hostile, or of a kind that isn't read; with what is
-    wrong with it."""
+    """Read the structure of a file; the numbers stay in it until ``TorchFile.tensors``.
+
+    Raises TorchFileError: no file of ``torch.save``, a damaged or hostile one, or of a kind that
+    isn't read.
+    """
     path = Path(path)
     if not path.is_file():
         raise TorchFileError(f"{path}: no such file")
@@ -160,18 +190,19 @@ def read(path: Path | str) -> TorchFile:
         NotImplementedError,
         RuntimeError,
     ) as e:
-        # NotImplementedError and RuntimeError are zipfile's, OSError comes of seeking where a damaged record points to
+        # zipfile raises NotImplementedError and RuntimeError; seeking to where a damaged record
+        # points raises OSError
         raise TorchFileError(f"{path}: {e}") from e
 
 
 class _Builder:
-    """Gives a meaning to the few calls that tensors and dicts are made of. All other names stay names."""
+    """Gives the few calls that make tensors and dicts their values. All other names stay names."""
 
     def __init__(self) -> None:
         self.classes: set[str] = set()
 
     def build(self, name: Name, arguments: tuple[Any, ...]) -> Any:
-        """See ``read_pickle``."""
+        """Return the value of a call, see ``read_pickle``."""
         self.classes.add(str(name))
         match str(name), arguments:
             case "collections.OrderedDict", ():
@@ -200,16 +231,22 @@ class _Builder:
 
     @staticmethod
     def resolve(identity: Any) -> StorageReference | Opaque:
-        """A storage: ("storage", class, key, device, count), in the stream followed by what part of another one it is."""
+        """Return the storage of a persistent id.
+
+        The id is ("storage", class, key, device, count); in the stream format there follows the
+        part of another storage that it is.
+        """
         match identity:
             case ("storage", Name() as kind, str() as key, str(), int() as count, *view):
                 if not _KEY.fullmatch(key) or count < 0:
                     raise TorchFileError(
-                        f"a storage has the key {key!r} and {count} numbers; wanted a word, and none or more"
+                        f"a storage has the key {key[:100]!r} and {count} numbers; wanted a word,"
+                        " and none or more"
                     )
                 if any(v is not None for v in view):
                     raise TorchFileError(
-                        "it has storages inside storages, as torch wrote before 0.4; load and save it with a newer one"
+                        "it has storages inside storages, as torch wrote before 0.4; load and save"
+                        " it with a newer one"
                     )
                 dtype = (
                     _DTYPES.get(kind.name)
@@ -228,13 +265,13 @@ class _Builder:
 
 
 def _reference(storage: Any, offset: Any, size: Any, stride: Any) -> TensorReference | Opaque:
-    """A tensor, all of whose elements lie in its storage and don't outnumber it."""
+    """Return a tensor, all of whose elements lie in its storage and don't outnumber it."""
     if isinstance(storage, Opaque):
         return Opaque(f"tensor in a {storage.what}")
     shaped = (
         isinstance(size, tuple)
         and isinstance(stride, tuple)
-        and len(size) == len(stride) <= _MOST_DIMENSIONS
+        and len(size) == len(stride) <= _MAX_DIMENSIONS
     )
     if (
         not isinstance(storage, StorageReference)
@@ -242,7 +279,8 @@ def _reference(storage: Any, offset: Any, size: Any, stride: Any) -> TensorRefer
         or any(type(n) is not int or not 0 <= n < 1 << 62 for n in (offset, *size, *stride))
     ):
         raise TorchFileError(
-            "a tensor is not described by a storage, an offset, a size and as many strides, all of them >= 0"
+            "a tensor is not described by a storage, an offset, a size and as many strides, all of"
+            " them >= 0"
         )
     found = TensorReference(storage, offset, size, stride)
     last = (
@@ -250,8 +288,8 @@ def _reference(storage: Any, offset: Any, size: Any, stride: Any) -> TensorRefer
     )
     if found.count and (last >= storage.count or found.count > storage.count):
         raise TorchFileError(
-            f"a tensor of size {size} with strides {stride} from number {offset} does not lie in its storage of"
-            f" {storage.count} numbers"
+            f"a tensor of size {size} with strides {stride} from number {offset} does not lie in"
+            f" its storage of {storage.count} numbers"
         )
     return found
 
@@ -281,30 +319,35 @@ def _read_zip(path: Path) -> TorchFile:
             raise TorchFileError("its numbers are big-endian, which isn't read")
         builder = _Builder()
         root = read_pickle(archive.read(f"{top}/data.pkl"), builder.build, builder.resolve)
-        places = {
-            r.filename.removeprefix(f"{top}/data/"): _Place(
+        locations = {
+            r.filename.removeprefix(f"{top}/data/"): _StorageLocation(
                 _data_start(archive, r), r.file_size, r.CRC
             )
             for r in records
             if r.filename.startswith(f"{top}/data/")
         }
-    return TorchFile(path, "zip", root, tuple(sorted(builder.classes)), places)
+    return TorchFile(path, "zip", root, tuple(sorted(builder.classes)), locations)
 
 
 def _check_archive(records: list[zipfile.ZipInfo], file_size: int) -> None:
-    """Only what ``torch.save`` writes: stored as it is, every name once, in the archive's own folder, no larger than the file."""
+    """Raise TorchFileError where an archive is none that ``torch.save`` writes.
+
+    Its records are stored as they are, each name once, in the archive's own folder, and together
+    are no larger than the file.
+    """
     names = [r.filename for r in records]
     if len(set(names)) != len(names):
         raise TorchFileError("the archive has two records of one name")
     for r in records:
         if re.match(r"[/\\]|[A-Za-z]:[/\\]", r.filename) or ".." in re.split(r"[/\\]", r.filename):
             raise TorchFileError(
-                f"the archive has a record {r.filename!r}, which lies outside of it: the file was made to write elsewhere"
+                f"the archive has a record {r.filename!r}, which lies outside of it: the file was"
+                " made to write elsewhere"
             )
         if r.compress_type != zipfile.ZIP_STORED or r.file_size != r.compress_size:
             raise TorchFileError(
-                f"the archive's record {r.filename!r} is compressed ({r.compress_size} bytes become {r.file_size}), which"
-                " torch never does"
+                f"the archive's record {r.filename!r} is compressed ({r.compress_size} bytes become"
+                f" {r.file_size}), which torch never does"
             )
         if r.flag_bits & 1:
             raise TorchFileError(f"the archive's record {r.filename!r} is encrypted")
@@ -313,7 +356,10 @@ def _check_archive(records: list[zipfile.ZipInfo], file_size: int) -> None:
 
 
 def _data_start(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> int:
-    """First byte of a stored record; zipfile compares the record's own head with the directory on opening it."""
+    """Return the first byte of a stored record.
+
+    zipfile compares the record's own head with the directory when the record is opened.
+    """
     with archive.open(record):
         pass
     file = archive.fp
@@ -324,7 +370,10 @@ def _data_start(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> int:
 
 
 class _Bounded:
-    """The part of a file reader that ``pickletools`` uses; never asks for more than is there, whatever a pickle says."""
+    """The part of a file reader that ``pickletools`` uses.
+
+    It never asks for more than the file has, whatever length a pickle declares.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
@@ -336,8 +385,11 @@ class _Bounded:
 
 
 def _read_stream(path: Path) -> TorchFile:
-    """Four pickles (magic number, version, about the machine, the object), one of the storages' keys, then per storage its count and its
-    numbers, in the order of the keys."""
+    """Read the format before torch 1.6.
+
+    Four pickles (magic number, version, about the machine, the object), one of the storages' keys,
+    then per storage its count and its numbers, in the order of the keys.
+    """
     builder = _Builder()
     storages: dict[str, StorageReference] = {}
 
@@ -351,11 +403,11 @@ def _read_stream(path: Path) -> TorchFile:
 
     with open(path, "rb") as file:
         bounded: Any = _Bounded(file)
-        if read_pickle(bounded, most_instructions=100) != _STREAM_MAGIC:
+        if read_pickle(bounded, max_instructions=100) != _STREAM_MAGIC:
             raise TorchFileError("it is a pickle, but torch.save did not write it")
         version, machine = (
-            read_pickle(bounded, most_instructions=100),
-            read_pickle(bounded, most_instructions=1000),
+            read_pickle(bounded, max_instructions=100),
+            read_pickle(bounded, max_instructions=1000),
         )
         if (
             version != _STREAM_VERSION
@@ -363,14 +415,15 @@ def _read_stream(path: Path) -> TorchFile:
             or machine.get("little_endian") is not True
         ):
             raise TorchFileError(
-                f"it is of another version than {_STREAM_VERSION}, or its numbers are big-endian; neither is read"
+                f"it is of another version than {_STREAM_VERSION}, or its numbers are big-endian;"
+                " neither is read"
             )
-        root = read_pickle(bounded, builder.build, resolve, MOST_INSTRUCTIONS)
+        root = read_pickle(bounded, builder.build, resolve, MAX_INSTRUCTIONS)
         keys = read_pickle(bounded)
         size = os.fstat(file.fileno()).st_size
-        places: dict[str, _Place] = {}
+        locations: dict[str, _StorageLocation] = {}
         for key in keys if isinstance(keys, list) else [None]:
-            if not isinstance(key, str) or key not in storages or key in places:
+            if not isinstance(key, str) or key not in storages or key in locations:
                 raise TorchFileError(
                     "its list of storages names one that no tensor uses, or one twice"
                 )
@@ -378,9 +431,9 @@ def _read_stream(path: Path) -> TorchFile:
             start, wanted = file.tell(), storages[key].count * storages[key].dtype.itemsize
             if count != storages[key].count or start + wanted > size:
                 raise TorchFileError(
-                    f"storage {key!r} has {count} numbers and the file {size - start} more bytes; its tensors want"
-                    f" {storages[key].count} x {storages[key].dtype}"
+                    f"storage {key!r} has {count} numbers and the file {size - start} more bytes;"
+                    f" its tensors want {storages[key].count} x {storages[key].dtype}"
                 )
-            places[key] = _Place(start, wanted)
+            locations[key] = _StorageLocation(start, wanted)
             file.seek(wanted, os.SEEK_CUR)
-    return TorchFile(path, "stream", root, tuple(sorted(builder.classes)), places)
+    return TorchFile(path, "stream", root, tuple(sorted(builder.classes)), locations)
