@@ -45,7 +45,9 @@ def messages(camera, make=make):
 def test_a_frame_of_a_pinhole_camera(builder):
     image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
     T = np.eye(4)
-    frame, answer = builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(T, np.eye(6)))
+    frame, answer = builder.build(
+        Bundle(image=image, depth=depth, arrival_s=0.0), info, lambda: PoseAnswer(T, np.eye(6))
+    )
     assert (frame.stamp_ns, frame.frame_id, frame.shape, frame.index) == (
         7 * 10**9 + 1,
         "cam",
@@ -55,9 +57,11 @@ def test_a_frame_of_a_pinhole_camera(builder):
     assert np.allclose(frame.depth, 1.5) and frame.T_map_camera is T and answer.reason == ""
     assert np.array_equal(frame.rgb, np.frombuffer(image.data, np.uint8).reshape(48, 64, 3))
     assert (
-        builder.build(Bundle(image, None, 0.0), info, lambda: PoseAnswer(None, reason="none"))[
-            0
-        ].index
+        builder.build(
+            Bundle(image=image, depth=None, arrival_s=0.0),
+            info,
+            lambda: PoseAnswer(None, reason="none"),
+        )[0].index
         == 1
     )
 
@@ -66,7 +70,9 @@ def test_distortion_is_taken_out_and_the_camera_says_so(builder):
     image, info, depth = messages(
         Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0))
     )
-    frame, _ = builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None))
+    frame, _ = builder.build(
+        Bundle(image=image, depth=depth, arrival_s=0.0), info, lambda: PoseAnswer(None)
+    )
     assert frame.intrinsics.distortion == () and frame.intrinsics.fx != 50.0
     assert not np.array_equal(frame.rgb, np.frombuffer(image.data, np.uint8).reshape(48, 64, 3))
     assert frame.depth.shape == (48, 64) and np.isclose(frame.depth[frame.depth > 0], 1.5).all()
@@ -75,7 +81,7 @@ def test_distortion_is_taken_out_and_the_camera_says_so(builder):
 @pytest.mark.parametrize(
     "spoil, key, text",
     [
-        (lambda image, info: None, "camera_info", "none has come"),
+        (lambda image, info: None, "camera_info", "none has arrived"),
         (
             lambda image, info: (
                 setattr(info, "distortion_model", "magic") or info.d.__setitem__(0, 0.1)
@@ -92,7 +98,7 @@ def test_what_is_no_frame_is_refused_with_the_input_to_blame(builder, spoil, key
     spoil(image, info)
     with pytest.raises(Rejected, match=text) as caught:
         builder.build(
-            Bundle(image, depth, 0.0),
+            Bundle(image=image, depth=depth, arrival_s=0.0),
             None if key == "camera_info" else info,
             lambda: pytest.fail("too early"),
         )
@@ -103,15 +109,24 @@ def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
     image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
     small = image_message(make, image.header, "16UC1", np.ones((24, 32), np.uint16))
     for _ in range(3):
-        frame, _ = builder.build(Bundle(image, small, 0.0), info, lambda: PoseAnswer(None))
+        frame, _ = builder.build(
+            Bundle(image=image, depth=small, arrival_s=0.0), info, lambda: PoseAnswer(None)
+        )
         assert frame.depth is None
     assert len(said) == 1 and "depth is 32x24 px, the image 64x48 px" in said[0]
     depth.encoding = "rgb8"
-    assert builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None))[0].depth is None
+    assert (
+        builder.build(
+            Bundle(image=image, depth=depth, arrival_s=0.0), info, lambda: PoseAnswer(None)
+        )[0].depth
+        is None
+    )
     assert len(said) == 2 and "rgb8" in said[1]
     depth.encoding = "16UC1"
     assert (
-        builder.build(Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None))[0].depth
+        builder.build(
+            Bundle(image=image, depth=depth, arrival_s=0.0), info, lambda: PoseAnswer(None)
+        )[0].depth
         is not None
     )
     assert "depth content is right again" in said[2]
@@ -122,7 +137,9 @@ def test_an_image_of_another_size_than_its_calibration_still_makes_a_frame(build
     _, other, _ = messages(
         Intrinsics(100.0, 102.0, 63.5, 47.5, 128, 96, "plumb_bob", (0.1, 0.0, 0.0, 0.0, 0.0))
     )
-    frame, _ = builder.build(Bundle(image, depth, 0.0), other, lambda: PoseAnswer(None))
+    frame, _ = builder.build(
+        Bundle(image=image, depth=depth, arrival_s=0.0), other, lambda: PoseAnswer(None)
+    )
     assert frame.shape == (48, 64) and frame.intrinsics.width == 128, (
         "the pipeline sees the contradiction and says so"
     )
@@ -143,7 +160,7 @@ def test_a_frame_is_that_of_replay_pixel_for_pixel(name, tmp_path):
         if kind == "node":
             builder = FrameBuilder(ConditionLog(lambda level, text: None), topic)
             frames[kind], _ = builder.build(
-                Bundle(image, depth, 0.0), info, lambda: PoseAnswer(None)
+                Bundle(image=image, depth=depth, arrival_s=0.0), info, lambda: PoseAnswer(None)
             )
             continue
         with McapFile(tmp_path / "a.mcap") as file:
@@ -169,6 +186,8 @@ def test_another_p_is_another_camera():
     focal = []
     for scale in (1.0, 2.0):
         info.p = P * scale
-        frame, _ = builder.build(Bundle(image, None, 0.0), info, lambda: PoseAnswer(None))
+        frame, _ = builder.build(
+            Bundle(image=image, depth=None, arrival_s=0.0), info, lambda: PoseAnswer(None)
+        )
         focal.append(frame.intrinsics.fy)
     assert focal == [46.0, 92.0]

@@ -31,25 +31,25 @@ def test_a_condition_is_said_when_it_begins_when_it_changes_and_when_it_ends(clo
     clock.now += 3
     log.begin("depth", "silent", "nothing for 5 s")
     assert said == [(Level.WARN, "depth: nothing for 2 s")]
-    assert log.now()["depth"].text == "nothing for 5 s"
-    assert log.now()["depth"].since == 100.0
-    log.begin("depth", "nobody", "the publisher has gone", Level.ERROR)
+    assert log.active()["depth"].text == "nothing for 5 s"
+    assert log.active()["depth"].since == 100.0
+    log.begin("depth", "unpublished", "the publisher has gone", Level.ERROR)
     assert said[1] == (Level.ERROR, "depth: the publisher has gone")
     clock.now += 4
     log.end("depth")
     assert said[2] == (Level.OK, "depth is back (after 4.0 s: the publisher has gone)")
     log.end("depth")
-    assert len(said) == 3 and log.now() == {}
+    assert len(said) == 3 and log.active() == {}
 
 
 def test_an_event_is_said_once_then_with_how_often_it_was_held_back(clock, said):
     log = EventLog(lambda level, text: said.append(text), quiet_s=10.0, clock=clock)
     for i in range(5):
-        log.say(f"frame {i} is late by 0.{i} s")
+        log.report(f"frame {i} is late by 0.{i} s")
         clock.now += 1
     assert said == ["frame 0 is late by 0.0 s"]
-    log.say("something else")
+    log.report("something else")
     assert said[-1] == "something else"
     clock.now += 10
-    log.say("frame 9 is late by 0.9 s")
-    assert said[-1] == "frame 9 is late by 0.9 s (4 more like this since it was last said)"
+    log.report("frame 9 is late by 0.9 s")
+    assert said[-1] == "frame 9 is late by 0.9 s (4 more like this since the last report)"

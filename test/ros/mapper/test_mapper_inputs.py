@@ -15,7 +15,7 @@ from vos_ros.messages.stamps import time_message
 from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.ros.common.logging import ConditionLog
 from vos_ros.ros.common.message_factory import make
-from vos_ros.ros.mapper.mapper_inputs import PARTS, MapperInputs
+from vos_ros.ros.mapper.mapper_inputs import RESULTS, MapperInputs
 
 MS = 1_000_000
 
@@ -43,7 +43,7 @@ class FakeNode:
         self.callbacks[topic](SimpleNamespace(header=head, topic=topic))
 
     def parts(self, stamp_ns: int, *names: str) -> None:
-        for name in names or PARTS:
+        for name in names or RESULTS:
             self.send(f"vos_ros/{name}", stamp_ns)
 
 
@@ -143,7 +143,7 @@ def test_silence_is_said_once_and_its_end(rig):
     inputs.check()
     inputs.check()
     assert len(said) == 5 and any(
-        "labels: nothing on vos_ros/labels yet" in t and "nobody publishes it" in t for t in said
+        "labels: nothing on vos_ros/labels yet" in t and "it has no publisher" in t for t in said
     )
     node.send("depth", 0)
     node.send("camera_info", 0)

@@ -246,7 +246,7 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
     assert int(again.value("frames_integrated")) >= 10, again.log.read_text()
     assert (
         again.value("objects") == "3"
-        and int(again.value("statements.integrated")) >= 20
+        and int(again.value("associations.integrated")) >= 20
         and again.value("failed") == "0"
     )
     assert robot.values("map")["updates_refused"] == "0"
@@ -422,17 +422,17 @@ def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_l
     mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.sync_wait_s": 0.3})
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
     mapper.wait(
-        lambda: "nobody publishes it" in mapper.value("problem.labels", "inputs"),
+        lambda: "it has no publisher" in mapper.value("problem.labels", "inputs"),
         "the missing labels to be said",
     )
-    assert "the map stays as it is meanwhile" in mapper.value("problem.associations", "inputs")
+    assert "The map stays as it is meanwhile" in mapper.value("problem.associations", "inputs")
     mapper.wait(
-        lambda: "no surface can be measured" in mapper.value("problem.depth", "inputs"),
+        lambda: "No surface can be measured" in mapper.value("problem.depth", "inputs"),
         "the missing depth to be said",
     )
     perception = Perception(mapper, scene)
     perception.say(1, Association.MATCHED)
-    mapper.wait(lambda: mapper.value("statements.integrated") == "1", "the first frame")
+    mapper.wait(lambda: mapper.value("associations.integrated") == "1", "the first frame")
     mapper.wait(lambda: not mapper.value("problem.labels", "inputs"), "the end of the problem")
     assert mapper.log.read_text().count("labels: nothing on /vos_ros/labels yet, ") <= 2, (
         "each reason is said once"
@@ -440,7 +440,7 @@ def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_l
 
     perception.say(1, Association.MATCHED, skip=("depth",))
     mapper.wait(
-        lambda: mapper.value("statements.match without usable points") == "1",
+        lambda: mapper.value("associations.match without usable points") == "1",
         "the frame without depth",
     )
     perception.say(1, Association.MATCHED, skip=("instances",))
@@ -458,7 +458,7 @@ def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_l
     perception.say(1, Association.MATCHED)
     mapper.wait(
         lambda: (
-            mapper.value("statements.integrated") == "2"
+            mapper.value("associations.integrated") == "2"
             and not mapper.value("problem.frame content")
         ),
         "all to be well again",
@@ -521,7 +521,7 @@ def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(
             Association.MATCHED,
             map_from_camera=pose_with_covariance_message(make, crept, np.eye(6) * 1e-6),
         )
-    mapper.wait(lambda: int(mapper.value("statements.integrated") or 0) >= 10, "the frames")
+    mapper.wait(lambda: int(mapper.value("associations.integrated") or 0) >= 10, "the frames")
     mapper.wait(
         lambda: mapper.robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success,
         "the file",
@@ -552,12 +552,12 @@ def test_who_lost_a_change_is_sent_the_whole_map(alone, scene, tmp_path):
         perception.say(1, Association.MATCHED)
     mapper.wait(lambda: mapper.map.revision > held, "a change")
     mapper.robot.spin(1.0)
-    assert mapper.value("snapshots_for_who_was_behind") == "0"
+    assert mapper.value("snapshots_repeated") == "0"
     whole = [m.full for m in mapper.heard].count(True)
     perception.say(1, Association.MATCHED, map_revision=held)  # it never got the change
     mapper.wait(lambda: [m.full for m in mapper.heard].count(True) > whole, "the whole map")
-    mapper.wait(lambda: mapper.value("snapshots_for_who_was_behind") == "1", "it to be counted")
-    assert f"speaks of revision {held} of this map" in mapper.log.read_text()
+    mapper.wait(lambda: mapper.value("snapshots_repeated") == "1", "it to be counted")
+    assert f"uses revision {held} of this map" in mapper.log.read_text()
 
 
 def test_reset_starts_an_empty_map(alone, scene, tmp_path):

@@ -131,7 +131,7 @@ def test_the_message_for_rtabmap(monkeypatch):
     T[:3, 3] = 1, 2, 3
     cov = np.diag([0.01, 0.02, 0.03, *[UNKNOWN_ROTATION] * 3])
     head = header_message(make, 5, "camera_optical")
-    one = bridges.detection(Landmark(7, T, cov), head)
+    one = bridges.landmark_detection(Landmark(7, T, cov), head)
     assert (one.header, one.id, one.landmark_frame_id, one.size) == (head, 7, "object_7", 0.0)
     assert (one.pose.pose.position.x, one.pose.pose.position.z, one.pose.pose.orientation.w) == (
         1.0,

@@ -1,4 +1,4 @@
-"""Room for images in Fast DDS's shared memory. Knows nothing of ROS."""
+"""Give Fast DDS room for images in its shared memory. Knows nothing of ROS."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
-_DECIDED = (VARIABLE, "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
-"""Whoever sets one of these has settled the transports already."""
+_USER_SETTINGS = (VARIABLE, "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
+"""Environment variables by which users choose the transports themselves."""
 
 
 def profile() -> Path | None:
-    """config/fastdds.xml, in the work tree or where the package is installed; None where it is not."""
+    """Find config/fastdds.xml in the work tree or where the package is installed; None: nowhere."""
     here = Path(__file__).resolve()
     folders = [
         here.parents[3] / "config",
@@ -29,10 +29,11 @@ def profile() -> Path | None:
 
 
 def prepare(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Lets this process (and those it starts) send images of any usual size through shared memory. Call it before ``rclpy.init``.
+    """Let this process, and those it starts, send images of usual sizes through shared memory.
 
-    Does nothing where the user has settled the transports. Other middlewares don't read the variable.
+    To be called before ``rclpy.init``. Does nothing where the user has chosen the transports. Other
+    middlewares don't read the variable.
     """
     found = profile()
-    if found is not None and not any(environment.get(name) for name in _DECIDED):
+    if found is not None and not any(environment.get(name) for name in _USER_SETTINGS):
         environment[VARIABLE] = str(found)

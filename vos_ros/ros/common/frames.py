@@ -1,10 +1,13 @@
-"""From messages that belong together to a Frame: decoded, rectified, with its pose."""
+"""Make a Frame of the messages of one image: decoded, rectified, with its pose."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
 
 from vos_ros.messages.camera import TopicRectifier
 from vos_ros.messages.images import depth_from_message, rgb_from_message
@@ -13,20 +16,27 @@ from vos_ros.ros.common.logging import ConditionLog, Level
 from vos_ros.ros.common.poses import PoseAnswer
 from vos_ros.types import Frame
 
+_WITHOUT_DEPTH = "Images are used without depth meanwhile."
+
 
 class Rejected(ValueError):
-    """Messages of which no frame can be made; ``key`` names the input that is to blame."""
+    """Report messages that make no frame."""
 
-    def __init__(self, key: str, why: object) -> None:
-        super().__init__(str(why))
+    key: str
+    """Name of the input to blame, as conditions name it."""
+
+    def __init__(self, key: str, reason: object) -> None:
+        super().__init__(str(reason))
         self.key = key
 
 
 class FrameBuilder:
-    """Makes frames of bundles; keeps the rectification maps while the camera stays the same.
+    """Make frames of bundles; keep the rectification maps while the camera stays the same.
 
-    ``image_topic`` is the full name of the image topic, after remapping: it tells whether the images are
-    rectified already (``messages.camera.is_rectified``).
+    Args:
+        log: conditions of messages that can't be used.
+        image_topic: full name of the image topic, after remapping. It tells whether the images are
+            rectified already (``messages.camera.is_rectified``).
     """
 
     def __init__(self, log: ConditionLog, image_topic: str) -> None:
@@ -37,12 +47,19 @@ class FrameBuilder:
     def build(
         self, bundle: Bundle, camera_info: Any | None, pose: Callable[[], PoseAnswer]
     ) -> tuple[Frame, PoseAnswer]:
-        """The frame, and how its pose came. ``pose`` is asked last: while images are decoded, it may still arrive.
+        """Make the frame of a bundle and return it with the answer of ``pose``.
 
-        Rejected: the image can't be read or nothing is known of the camera. Depth that can't be used is left out, and said once.
+        Depth that can't be used is left out, and reported once.
+
+        Args:
+            bundle: image and depth.
+            camera_info: the most recent one; None where none has arrived.
+            pose: gives the pose. It is called last: it may arrive while images are decoded.
+
+        Raises Rejected: the image can't be decoded, or the camera's calibration is not known.
         """
         if camera_info is None:
-            raise Rejected("camera_info", "none has come yet, so nothing is known of the camera")
+            raise Rejected("camera_info", "none has arrived, so the calibration is not known")
         try:
             rectifier = self._rectifiers.of(camera_info)
         except ValueError as e:
@@ -54,17 +71,18 @@ class FrameBuilder:
         depth = self._depth(bundle, (rgb.shape[0], rgb.shape[1]))
         answer = pose()
         frame = Frame(
-            self._index,
-            bundle.stamp_ns,
-            rgb,
-            depth,
-            rectifier.source,
-            answer.T_map_camera,
-            answer.cov,
-            bundle.image.header.frame_id,
+            index=self._index,
+            stamp_ns=bundle.stamp_ns,
+            rgb=rgb,
+            depth=depth,
+            intrinsics=rectifier.source,
+            T_map_camera=answer.T_map_camera,
+            pose_cov=answer.cov,
+            frame_id=bundle.image.header.frame_id,
         )
         self._index += 1
-        # An image of another size than its calibration can't be rectified; the pipeline says so and does without the map.
+        # An image of another size than its calibration can't be rectified. The pipeline reports it
+        # and works without the map.
         if (rectifier.source.width, rectifier.source.height) == (rgb.shape[1], rgb.shape[0]):
             frame = replace(
                 frame,
@@ -74,18 +92,14 @@ class FrameBuilder:
             )
         return frame, answer
 
-    def _depth(self, bundle: Bundle, size: tuple[int, int]) -> Any | None:
+    def _depth(self, bundle: Bundle, size: tuple[int, int]) -> Float32[np.ndarray, "H W"] | None:
+        """Decode the depth of an image of ``size`` (H, W); None where it can't be used."""
         if bundle.depth is None:
             return None
         try:
             depth = depth_from_message(bundle.depth)
         except ValueError as e:
-            self._log.begin(
-                "depth content",
-                str(e),
-                f"{e}. Images are used without depth meanwhile.",
-                Level.ERROR,
-            )
+            self._log.begin("depth content", str(e), f"{e}. {_WITHOUT_DEPTH}", Level.ERROR)
             return None
         if depth.shape != size:
             (h, w), (dh, dw) = size, depth.shape
@@ -93,8 +107,8 @@ class FrameBuilder:
                 "depth content",
                 "size",
                 f"depth is {dw}x{dh} px, the image {w}x{h} px: it is not registered to colour."
-                " Publish depth registered to colour (depth_image_proc's register node, or the camera driver's align option)."
-                " Images are used without depth meanwhile.",
+                " Publish depth registered to colour (depth_image_proc's register node, or the"
+                f" camera driver's align option). {_WITHOUT_DEPTH}",
                 Level.ERROR,
             )
             return None

@@ -1,4 +1,4 @@
-"""Figures about what comes in and how long it takes. Knows nothing of ROS."""
+"""Measure how often messages arrive and how long frames take. Knows nothing of ROS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class RateMonitor:
-    """Arrivals of one input: how many, how often, how long ago. Written by one thread, read by any."""
+    """Count arrivals: how many, how often, how long ago. One thread writes, any may read."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, window: int = 50) -> None:
         self._clock = clock
@@ -20,14 +20,14 @@ class RateMonitor:
         self.waiting_since = clock()
 
     def arrived(self) -> float:
-        """Notes an arrival and returns its time, s on the clock."""
+        """Note an arrival and return its time, s on the clock."""
         now = self._clock()
         self._recent.append(now)
         self.count += 1
         return now
 
     def expect(self) -> None:
-        """From now on arrivals are expected; silence before doesn't count."""
+        """Expect arrivals from now on; silence before doesn't count."""
         self.waiting_since = self._clock()
 
     @property
@@ -43,7 +43,7 @@ class RateMonitor:
 
     @property
     def rate_hz(self) -> float:
-        """Arrivals per second over the last ones, 0 while there are fewer than two or none of late."""
+        """Arrivals per second over the recent ones; 0 with fewer than two, or after a silence."""
         times = list(self._recent)
         if len(times) < 2:
             return 0.0
@@ -53,19 +53,19 @@ class RateMonitor:
 
 
 class RollingPercentiles:
-    """The last values of a figure; percentiles of them. Safe to use from several threads."""
+    """Keep the most recent values of a figure for percentiles. Safe to use from several threads."""
 
     def __init__(self, window: int = 200) -> None:
         self._lock = threading.Lock()
         self._values: deque[float] = deque(maxlen=window)
 
     def add(self, value: float) -> None:
-        """Notes a value."""
+        """Note a value."""
         with self._lock:
             self._values.append(value)
 
     def percentile(self, q: float) -> float:
-        """The q-th percentile, NaN while there is no value."""
+        """Return the q-th percentile, NaN while there is no value."""
         with self._lock:
             values = list(self._values)
         return float(np.percentile(values, q)) if values else float("nan")

@@ -1,4 +1,4 @@
-"""What the node listens to: subscriptions, synchronisation, and what it says when something doesn't come."""
+"""Subscribe to the camera, the map and the poses, and hand on the messages that belong together."""
 
 from __future__ import annotations
 
@@ -16,39 +16,103 @@ from vos_ros.config import NodeConfig
 from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.msg import MapObjectArray
 from vos_ros.ros.common.health import RateMonitor
-from vos_ros.ros.common.logging import ConditionLog, Level
+from vos_ros.ros.common.logging import ConditionLog
 from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
 from vos_ros.ros.common.subscriptions import (
     Subscription,
+    check_silence,
     qos,
     subscribe,
     subscribe_latched_info,
-    why_silent,
 )
 
 MAP_QUEUE = 100
-"""Map updates kept by the middleware while the node is at work: one lost delta costs a snapshot."""
+"""Map updates that the middleware keeps while the node is busy: a lost change costs a snapshot."""
+POSE_QUEUE = 50
+"""Least number of poses that the middleware keeps: they come more often than images."""
+_MIN_SLOP_S = 1e-9
+"""Smallest slop: message_filters' own is exclusive, so 0 would match nothing."""
+_EFFECTS = {
+    "image": "",
+    "camera_info": "No image can be used meanwhile.",
+    "depth": "Images are used without depth meanwhile.",
+    "map_objects": "Only prompts are followed meanwhile.",
+    "pose": "Frames have no pose meanwhile.",
+}
+"""What the node does while an input is silent."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Bundle:
-    """Messages that belong together. ``arrival_s``: when the image came (time.perf_counter, s)."""
+    """Hold the messages of one image that belong together."""
 
     image: Any
+    """sensor_msgs/Image or CompressedImage."""
     depth: Any | None
+    """The depth image whose stamp lies within the slop; None where there is none."""
     arrival_s: float
+    """Time at which the image arrived (time.perf_counter, s)."""
 
     @property
     def stamp_ns(self) -> int:
-        """Stamp of the image."""
+        """Stamp of the image, ns."""
         return ns_from_stamp(self.image.header.stamp)
 
 
-class Inputs:
-    """All subscriptions of a configured node. Callbacks come on the executor's thread and must not block:
+class StampOrder:
+    """Find images whose stamp is not newer than that of the last used one, and count them."""
 
-    ``on_bundle`` for each image with its depth, ``on_map`` for each map message, ``on_time_jump(from_ns, to_ns)`` before the first
-    image of an earlier time. ``camera_info`` is the last one that came.
+    def __init__(self) -> None:
+        self.late = 0
+        self._last_ns: int | None = None
+
+    def used(self, stamp_ns: int) -> None:
+        """Note that the image of this stamp was used."""
+        self._last_ns = stamp_ns
+
+    def reset(self) -> None:
+        """Accept any stamp next: time has jumped back, or a session begins."""
+        self._last_ns = None
+
+    def check(self, stamp_ns: int) -> str:
+        """Return the reason why an image can't be used any more; empty where it can."""
+        if self._last_ns is None or stamp_ns > self._last_ns:
+            return ""
+        self.late += 1
+        what = (
+            "has the same stamp as the one before"
+            if stamp_ns == self._last_ns
+            else "arrived after a newer one"
+        )
+        return (
+            f"an image with stamp {stamp_ns / NS_PER_S:.3f} s {what} and is left out: does the"
+            " camera's clock run?"
+        )
+
+
+def describe_time_jump(from_ns: int, to_ns: int) -> str:
+    """Return the text of a jump back in time."""
+    return (
+        f"time went back from {from_ns / NS_PER_S:.3f} s to {to_ns / NS_PER_S:.3f} s (a bag that"
+        " loops?)"
+    )
+
+
+class CameraInputs:
+    """Subscribe to images, depth, camera_info and, where wanted, to map and poses.
+
+    Callbacks come on the executor's thread and must not block. ``camera_info`` is the most recent
+    one. ``unsynchronised`` counts the images that found no depth.
+
+    Args:
+        node: the node that subscribes; it has ``parameters`` with ``node.input_timeout_s``.
+        config: topics' settings.
+        log: conditions of silent inputs.
+        on_bundle: gets each image with its depth.
+        on_time_jump: gets the newest and the new stamp (ns), before the first image of an earlier
+            time.
+        on_error: gets a text where a pose message holds no pose.
+        on_map: gets each map message; None: no subscription to a map.
     """
 
     def __init__(
@@ -58,9 +122,9 @@ class Inputs:
         log: ConditionLog,
         *,
         on_bundle: Callable[[Bundle], None],
-        on_map: Callable[[Any], None],
         on_time_jump: Callable[[int, int], None],
         on_error: Callable[[str], None],
+        on_map: Callable[[Any], None] | None = None,
     ) -> None:
         self._node, self._config, self._log = node, config, log
         self._on_bundle, self._on_map, self._on_time_jump = on_bundle, on_map, on_time_jump
@@ -72,37 +136,44 @@ class Inputs:
         self._pairs = RateMonitor()
         self._pending: OrderedDict[int, float] = OrderedDict()
         self._depth_stamps: deque[int] = deque(maxlen=config.sync_queue)
-        self._connect()
-        self.inputs: dict[str, Subscription] = {}
+        self._make_synchronizer()
+        self.subscriptions: dict[str, Subscription] = {}
+        self._subscribe_images()
+        if on_map is not None:
+            self._subscribe_map(on_map)
+        self.poses = self._make_poses(on_error)
+
+    # --- subscriptions ----------------------------------------------------------------------------
+
+    def _subscribe_images(self) -> None:
+        config = self._config
         sensor = qos(config.input_reliability, config.input_depth)
-        compressed, depth_compressed = (
-            config.image_transport == "compressed",
-            config.depth_transport == "compressed",
-        )
-        image = node.resolve_topic_name("image")
-        self._subscribe(
-            "image",
-            CompressedImage if compressed else Image,
-            f"{image}/compressed" if compressed else "image",
-            self._on_image,
-            sensor,
-            (image, "raw") if compressed else (f"{image}/compressed", "compressed"),
-            "node.image_transport",
+        self._subscribe_image(
+            "image", config.image_transport, "image/compressed", self._on_image, sensor
         )
         self._subscribe("camera_info", CameraInfo, "camera_info", self._on_camera_info, sensor)
         if config.use_depth:
-            depth = node.resolve_topic_name("depth")
-            self._subscribe(
-                "depth",
-                CompressedImage if depth_compressed else Image,
-                f"{depth}/compressedDepth" if depth_compressed else "depth",
-                self._on_depth,
-                sensor,
-                (depth, "raw") if depth_compressed else (f"{depth}/compressedDepth", "compressed"),
-                "node.depth_transport",
+            self._subscribe_image(
+                "depth", config.depth_transport, "depth/compressedDepth", self._on_depth, sensor
             )
-        self._subscribe_map()
-        self.poses = self._pose_input(on_error)
+
+    def _subscribe_image(
+        self,
+        key: str,
+        transport: str,
+        compressed: str,
+        callback: Callable[[Any], None],
+        profile: QoSProfile,
+    ) -> None:
+        """Subscribe to an image, raw or ``compressed``; the other topic serves as a hint."""
+        base = self._node.resolve_topic_name(key)
+        below = base + compressed.removeprefix(key)
+        parameter = f"node.{key}_transport"
+        if transport == "compressed":
+            kind, topic, hint = CompressedImage, below, (base, f"{parameter} to 'raw'")
+        else:
+            kind, topic, hint = Image, key, (below, f"{parameter} to 'compressed'")
+        self._subscribe(key, kind, topic, callback, profile, hint)
 
     def _subscribe(
         self,
@@ -111,11 +182,9 @@ class Inputs:
         topic: str,
         callback: Callable[[Any], None],
         profile: QoSProfile,
-        elsewhere: tuple[str, str] | None = None,
-        parameter: str = "",
+        hint: tuple[str, str] | None = None,
     ) -> Subscription:
-        hint = (elsewhere[0], f"{parameter} to {elsewhere[1]!r}") if elsewhere else None
-        self.inputs[key] = subscribe(
+        self.subscriptions[key] = subscribe(
             self._node,
             self._log,
             key,
@@ -126,80 +195,73 @@ class Inputs:
             hint=hint,
             reliability_parameter="node.input_reliability",
         )
-        return self.inputs[key]
+        return self.subscriptions[key]
 
-    def _subscribe_map(self) -> None:
-        self._subscribe(
-            "map_objects",
-            MapObjectArray,
-            "map_objects",
-            self._on_map,
-            qos("reliable", MAP_QUEUE, latched=True),
-        )
+    def _subscribe_map(self, on_map: Callable[[Any], None]) -> None:
+        latched = qos("reliable", MAP_QUEUE, latched=True)
+        self._subscribe("map_objects", MapObjectArray, "map_objects", on_map, latched)
 
-    def ask_for_map(self) -> None:
-        """Subscribes to the map anew: its publisher keeps the last message for those who come late, and sends it again."""
-        self._node.destroy_subscription(self.inputs["map_objects"].handle)
-        self._subscribe_map()
+    def request_map(self) -> None:
+        """Subscribe to the map anew, so that its publisher sends its last message again."""
+        if self._on_map is not None:
+            self._node.destroy_subscription(self.subscriptions["map_objects"].handle)
+            self._subscribe_map(self._on_map)
 
-    def _pose_input(self, on_error: Callable[[str], None]) -> PoseInput:
+    def _make_poses(self, on_error: Callable[[str], None]) -> PoseInput:
         config = self._config
+        profile = qos(config.input_reliability, max(config.input_depth, POSE_QUEUE))
 
-        def subscribe(kind: Any, topic: str, callback: Callable[[Any], None]) -> Callable[[], None]:
-            made = self._subscribe(
-                "pose",
-                kind,
-                topic,
-                callback,
-                qos(config.input_reliability, max(config.input_depth, 50)),
-            )
+        def subscribe_pose(
+            kind: Any, topic: str, callback: Callable[[Any], None]
+        ) -> Callable[[], None]:
+            made = self._subscribe("pose", kind, topic, callback, profile)
             return lambda: self._node.destroy_subscription(made.handle)
 
         return make_pose_input(
-            config.pose_source, self._node, config.map_frame, subscribe, on_error
+            config.pose_source, self._node, config.map_frame, subscribe_pose, on_error
         )
 
-    def _connect(self) -> None:
-        """A fresh synchroniser. The one before is left to the garbage collector: it has no way to forget messages of a later time, and
-        would throw away every message that is older than those."""
-        self._image_filter, self._depth_filter = (
-            message_filters.SimpleFilter(),
-            message_filters.SimpleFilter(),
-        )
-        # Upstream's slop is exclusive: 0 would match nothing.
+    def _make_synchronizer(self) -> None:
+        """Make a new synchroniser and leave the one before to the garbage collector.
+
+        It has no way to forget messages of a later time, and would drop every message that is older
+        than those.
+        """
+        self._image_filter = message_filters.SimpleFilter()
+        self._depth_filter = message_filters.SimpleFilter()
         self._sync = message_filters.ApproximateTimeSynchronizer(
             [self._image_filter, self._depth_filter],
             self._config.sync_queue,
-            max(self._config.sync_slop_s, 1e-9),
+            max(self._config.sync_slop_s, _MIN_SLOP_S),
         )
         self._sync.registerCallback(self._on_pair)
         self._pending.clear()
         self._depth_stamps.clear()
 
     def activate(self) -> None:
-        """From now on images are used and silence counts."""
-        self._connect()
+        """Use images from now on; silence counts from now on."""
+        self._make_synchronizer()
         self._newest_ns = None
-        for one in self.inputs.values():
-            one.traffic.expect()
+        for one in self.subscriptions.values():
+            one.arrivals.expect()
         self._pairs.expect()
         self._active = True
 
     def deactivate(self) -> None:
-        """From now on images are ignored; map, camera_info and poses are still taken."""
+        """Ignore images from now on; map, camera_info and poses are still used."""
         self._active = False
 
     def destroy(self) -> None:
-        """Removes every subscription."""
+        """Remove every subscription."""
         self._active = False
         self.poses.destroy()
-        for key, one in self.inputs.items():
+        for key, one in self.subscriptions.items():
             if key != "pose":
                 self._node.destroy_subscription(one.handle)
         if self._latched_info is not None:
             self._node.destroy_subscription(self._latched_info)
 
-    # --- callbacks, on the executor's thread -------------------------------------------------------------------------------
+    # --- callbacks, on the executor's thread ------------------------------------------------------
 
     def _on_camera_info(self, msg: Any) -> None:
         self.camera_info = msg
@@ -215,14 +277,14 @@ class Inputs:
         arrival_s, stamp_ns = time.perf_counter(), ns_from_stamp(msg.header.stamp)
         newest = self._newest_ns
         if newest is not None and stamp_ns < newest - JUMP_NS:
-            self._connect()
+            self._make_synchronizer()
             self.poses.clear()
             self._on_time_jump(newest, stamp_ns)
             newest = None
         self._newest_ns = stamp_ns if newest is None else max(newest, stamp_ns)
         if not self._config.use_depth or self.without_depth:
-            self._on_bundle(Bundle(msg, None, arrival_s))
-            # The synchroniser gets it as well, so that depth that comes again is noticed.
+            self._on_bundle(Bundle(image=msg, depth=None, arrival_s=arrival_s))
+            # The synchroniser gets it too, so that the return of depth is noticed.
             if self._config.use_depth:
                 self._image_filter.signalMessage(msg)
             return
@@ -235,76 +297,69 @@ class Inputs:
     def _on_pair(self, image: Any, depth: Any) -> None:
         self._pairs.arrived()
         arrival_s = self._pending.pop(ns_from_stamp(image.header.stamp), None)
-        if arrival_s is not None:  # None: the image went ahead without depth
-            self._on_bundle(Bundle(image, depth, arrival_s))
+        if arrival_s is not None:  # None: the image was handed on before, without depth
+            self._on_bundle(Bundle(image=image, depth=depth, arrival_s=arrival_s))
 
-    # --- what is missing -----------------------------------------------------------------------------------------------------
+    # --- what is missing --------------------------------------------------------------------------
 
     @property
     def without_depth(self) -> bool:
-        """True while depth was asked for and has been missing for longer than ``node.input_timeout_s``: images go on alone."""
+        """True while wanted depth has been missing for longer than ``node.input_timeout_s``.
+
+        Images are then used alone.
+        """
         return self._config.use_depth and self._pairs.silent_s > self.timeout_s
 
     @property
     def timeout_s(self) -> float:
-        """node.input_timeout_s as it is now."""
+        """Present value of ``node.input_timeout_s``, s."""
         return float(self._node.parameters.live("node.input_timeout_s"))
 
     def check(self) -> None:
-        """Begins and ends the conditions of missing inputs. Called now and then on the executor's thread."""
-        self._look_for_latched_info()
-        if not self._active:
-            return
-        for key, one in self.inputs.items():
-            # These may come once and then hold for ever.
-            once = key in ("camera_info", "map_objects") and (
-                one.traffic.count or (key == "camera_info" and self.camera_info is not None)
-            )
-            if once or one.traffic.silent_s <= self.timeout_s:
-                if one.traffic.count:
-                    self._log.end(key)
-                continue
-            reason, kind = why_silent(self._node, one)
-            effect = {
-                "depth": " Images are used without depth meanwhile.",
-                "map_objects": " Only prompts are followed meanwhile.",
-                "image": "",
-                "camera_info": " No image can be used meanwhile.",
-                "pose": " Frames have no pose meanwhile.",
-            }[key]
-            since = (
-                f"for {one.traffic.silent_s:.1f} s"
-                if one.traffic.count
-                else f"yet, {one.traffic.silent_s:.1f} s after activation"
-            )
-            level = Level.ERROR if kind in ("qos", "type", "transport") else Level.WARN
-            self._log.begin(key, kind, f"nothing on {one.topic} {since}: {reason}.{effect}", level)
-        self._check_pairs()
-
-    def _look_for_latched_info(self) -> None:
+        """Begin and end the conditions of silent inputs. Called by a timer of the executor."""
         if self.camera_info is None and self._latched_info is None:
             self._latched_info = subscribe_latched_info(
-                self._node, self.inputs["camera_info"].topic, self._on_camera_info
+                self._node, self.subscriptions["camera_info"].topic, self._on_camera_info
             )
+        if not self._active:
+            return
+        for key, one in self.subscriptions.items():
+            # These may be published once and then hold for ever.
+            known = (key == "camera_info" and self.camera_info is not None) or (
+                key == "map_objects" and one.arrivals.count > 0
+            )
+            if known:
+                self._log.end(key)
+                continue
+            check_silence(
+                self._node,
+                self._log,
+                one,
+                self.timeout_s,
+                start="activation",
+                effect=_EFFECTS[key],
+            )
+        self._check_pairs()
 
     def _check_pairs(self) -> None:
-        inputs = self.inputs
+        """Begin or end the condition that images and depth arrive with stamps that don't match."""
         both = all(
-            k in inputs and inputs[k].traffic.count and inputs[k].traffic.silent_s <= self.timeout_s
-            for k in ("image", "depth")
+            key in self.subscriptions
+            and self.subscriptions[key].arrivals.count
+            and self.subscriptions[key].arrivals.silent_s <= self.timeout_s
+            for key in ("image", "depth")
         )
         if not (both and self.without_depth):
             self._log.end("sync")
             return
-        apart = (
-            min((abs(d - self._newest_ns) for d in self._depth_stamps), default=0) / NS_PER_S
-            if self._newest_ns is not None
-            else 0.0
-        )
+        apart_s = 0.0
+        if self._newest_ns is not None and self._depth_stamps:
+            apart_s = min(abs(d - self._newest_ns) for d in self._depth_stamps) / NS_PER_S
+        image, depth = self.subscriptions["image"].topic, self.subscriptions["depth"].topic
         self._log.begin(
             "sync",
             "apart",
-            f"{inputs['image'].topic} and {inputs['depth'].topic} both come, but no stamps lie within"
-            f" {self._config.sync_slop_s:g} s of each other (nearest: {apart:.3f} s apart): check their clocks or raise"
-            " node.sync_slop_s. Images are used without depth meanwhile.",
+            f"{image} and {depth} both arrive, but no stamps lie within"
+            f" {self._config.sync_slop_s:g} s of each other (nearest: {apart_s:.3f} s apart): check"
+            f" their clocks or raise node.sync_slop_s. {_EFFECTS['depth']}",
         )

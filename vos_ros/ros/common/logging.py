@@ -1,10 +1,11 @@
-"""Saying things once: a condition when it begins and when it ends, an event when it is news. Knows nothing of ROS."""
+"""Report each condition and each event once, not with every frame. Knows nothing of ROS."""
 
 from __future__ import annotations
 
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,7 +13,7 @@ from typing import Any
 
 
 class Level(IntEnum):
-    """Severity; values are those of diagnostic_msgs/DiagnosticStatus."""
+    """Name the severities; the values are those of diagnostic_msgs/DiagnosticStatus."""
 
     OK = 0
     WARN = 1
@@ -20,12 +21,17 @@ class Level(IntEnum):
 
 
 Emit = Callable[[Level, str], None]
+"""Writes a text of some severity to a log."""
 
 
-def teller(logger: Any) -> Emit:
-    """Says texts on a logger of rclpy. It refuses another severity from the same line, so each has its own."""
+def log_to(logger: Any) -> Emit:
+    """Return a function that writes to a logger of rclpy.
 
-    def say(level: Level, text: str) -> None:
+    rclpy refuses a call whose severity differs from that of an earlier call from the same line, so
+    each severity has its own line.
+    """
+
+    def emit(level: Level, text: str) -> None:
         if level == Level.ERROR:
             logger.error(text)
         elif level == Level.WARN:
@@ -33,24 +39,35 @@ def teller(logger: Any) -> Emit:
         else:
             logger.info(text)
 
-    return say
+    return emit
+
+
+def describe_error(error: BaseException) -> str:
+    """Return type, text and origin of an exception in one line."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    file = where.filename.rsplit("/", 1)[-1]
+    return f"{type(error).__name__}: {error} ({file}:{where.lineno}, {where.name})"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that is wrong now."""
+    """Hold one thing that is wrong at present."""
 
     kind: str
+    """What makes it another condition of the same key; a change is reported."""
     level: Level
+    """Severity."""
     text: str
+    """Description for users."""
     since: float
+    """Time at which it began, s on the log's clock."""
 
 
 class ConditionLog:
-    """Keeps what is wrong, by key, and says each change once. Safe to use from several threads.
+    """Keep what is wrong at present, by key, and report each change once.
 
-    A condition of a key has a ``kind``: the same kind again only refreshes its text (numbers in it may grow), another kind is a
-    change and is said.
+    A condition of a key has a ``kind``: the same kind again only refreshes its text (numbers in it
+    may grow), another kind is a change and is reported. Safe to use from several threads.
     """
 
     def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,38 +77,47 @@ class ConditionLog:
         self._conditions: dict[str, Condition] = {}
 
     def begin(self, key: str, kind: str, text: str, level: Level = Level.WARN) -> None:
-        """``text`` is wrong about ``key`` from now on."""
+        """Note that something is wrong from now on.
+
+        Args:
+            key: the input or part that it concerns.
+            kind: another kind than before is reported.
+            text: description for users.
+            level: severity.
+        """
         with self._lock:
             before = self._conditions.get(key)
-            news = before is None or before.kind != kind
-            since = self._clock() if before is None or news else before.since
+            changed = before is None or before.kind != kind
+            since = self._clock() if before is None or changed else before.since
             self._conditions[key] = Condition(kind, level, text, since)
-        if news:
+        if changed:
             self._emit(level, f"{key}: {text}")
 
     def end(self, key: str, text: str = "is back") -> None:
-        """Nothing is wrong about ``key`` any more."""
+        """Note that nothing is wrong with ``key`` any more."""
         with self._lock:
             before = self._conditions.pop(key, None)
         if before is not None:
-            self._emit(
-                Level.OK,
-                f"{key} {text} (after {self._clock() - before.since:.1f} s: {before.text})",
-            )
+            duration_s = self._clock() - before.since
+            self._emit(Level.OK, f"{key} {text} (after {duration_s:.1f} s: {before.text})")
 
-    def now(self) -> dict[str, Condition]:
-        """What is wrong at this moment, by key."""
+    def active(self) -> dict[str, Condition]:
+        """Return what is wrong at present, by key."""
         with self._lock:
             return dict(self._conditions)
 
     def clear(self) -> None:
-        """Forgets everything without a word."""
+        """Forget everything without a report."""
         with self._lock:
             self._conditions.clear()
 
 
 class EventLog:
-    """Says an event at once, then the same event (numbers aside) at most every ``quiet_s``, with how often it happened between."""
+    """Report an event at once, and the same event again at most every ``quiet_s``.
+
+    Events that differ in numbers only are the same. A later report includes how many were held
+    back. Safe to use from several threads.
+    """
 
     def __init__(
         self, emit: Emit, quiet_s: float = 10.0, clock: Callable[[], float] = time.monotonic
@@ -100,21 +126,20 @@ class EventLog:
         self._quiet_s = quiet_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._said: dict[str, tuple[float, int]] = {}
+        self._reported: dict[str, tuple[float, int]] = {}
 
-    def say(self, text: str, level: Level = Level.WARN) -> None:
-        """``text`` happened."""
+    def report(self, text: str, level: Level = Level.WARN) -> None:
+        """Report that ``text`` happened."""
         kind = re.sub(r"[\d.]+", "#", text)
         now = self._clock()
         with self._lock:
-            last, held_back = self._said.get(kind, (-float("inf"), 0))
+            last, held_back = self._reported.get(kind, (-float("inf"), 0))
             if now - last < self._quiet_s:
-                self._said[kind] = (last, held_back + 1)
+                self._reported[kind] = (last, held_back + 1)
                 return
-            # Kinds are few; what was silent for long is forgotten, so that free text can't fill the memory.
-            self._said = {k: v for k, v in self._said.items() if now - v[0] < 100 * self._quiet_s}
-            self._said[kind] = (now, 0)
-        self._emit(
-            level,
-            text + (f" ({held_back} more like this since it was last said)" if held_back else ""),
-        )
+            # Kinds are few. Old ones are dropped, so that free text can't fill the memory.
+            oldest = now - 100 * self._quiet_s
+            self._reported = {k: v for k, v in self._reported.items() if v[0] > oldest}
+            self._reported[kind] = (now, 0)
+        more = f" ({held_back} more like this since the last report)" if held_back else ""
+        self._emit(level, text + more)

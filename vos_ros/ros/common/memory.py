@@ -1,4 +1,7 @@
-"""Memory that frames use again and again is kept while they come, and goes back to the system when they don't. Knows nothing of ROS."""
+"""Keep the memory that every frame needs while frames come, and return it when they don't.
+
+Knows nothing of ROS.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,24 @@ import ctypes
 import gc
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-"""glibc's <malloc.h>."""
+"""Parameters of mallopt, from glibc's <malloc.h>."""
 LARGE_BYTES = 32 << 20
-"""The largest limit that glibc takes."""
+"""Blocks below this size come from the heap: the largest limit that glibc takes."""
 KEPT_BYTES = 1 << 30
+"""Free memory at the end of the heap that is kept for the next frame."""
 _LIBC = ctypes.CDLL(None)
 
 
 def keep_blocks() -> bool:
-    """Blocks below 32 MiB come from the heap, and what is free at its end (up to 1 GiB) stays there for the next frame; larger ones are
-    returned to the system as soon as they are freed. False where the C library can't (it isn't glibc).
+    """Keep freed blocks below 32 MiB for the next frame; False where the C library can't.
 
-    Pages that the system has to hand out and clear anew for each frame's activations are a quarter of the segmenter's time (240 against
-    320 ms with 25 objects at 640x480). By itself, glibc moves these limits with every block that it frees. The price is memory: 990 MiB
-    at that, against 560; ``trim`` gives back what is free.
+    Blocks below 32 MiB come from the heap, and what is free at its end (up to 1 GiB) stays there.
+    Larger blocks are returned to the system when they are freed.
+
+    Pages that the system has to clear anew for the activations of every frame cost a quarter of the
+    segmenter's time (320 against 240 ms with 25 objects at 640x480). By itself, glibc moves these
+    limits with every block that it frees. The price is memory: 990 against 560 MiB in that case;
+    ``trim`` returns what is free.
     """
     return (
         hasattr(_LIBC, "mallopt")
@@ -29,26 +36,27 @@ def keep_blocks() -> bool:
 
 
 def share_heaps(arenas: int = 1) -> bool:
-    """All threads allocate from so few heaps; only of the first does all that is free go back by ``trim``. False where the C library can't
-    (it isn't glibc).
+    """Let all threads allocate from at most so many heaps; False where the C library can't.
 
-    By itself, glibc gives the threads of DDS, of the executor, of torch and of the pipeline up to eight heaps per core, and what is free in
-    one of them serves no other.
+    By itself, glibc gives the threads of DDS, of the executor, of torch and of the pipeline up to
+    eight heaps per core. Free memory of one heap can't serve another, and ``trim`` returns all free
+    memory of the first heap only.
     """
     return hasattr(_LIBC, "mallopt") and bool(_LIBC.mallopt(M_ARENA_MAX, arenas))
 
 
 def forget_start() -> None:
-    """Takes what exists now out of the cyclic garbage collector.
+    """Exclude the objects that exist now from cyclic garbage collection.
 
-    It looks at everything only when a quarter of that is new, and the start (torch, messages) makes some hundred thousand objects: a
-    cycle that holds a frame's tensors, as an exception in the wrong place makes it, would live for hours.
+    Python runs a full collection only when a quarter of all objects is new, and the start (torch,
+    messages) makes some hundred thousand of them. Without this, a reference cycle that holds a
+    frame's tensors (an exception can make one) would live for hours.
     """
     gc.collect()
     gc.freeze()
 
 
 def trim() -> None:
-    """Gives back all that is free, milliseconds; nothing where the C library can't."""
+    """Return all free memory to the system, in milliseconds; nothing where the C library can't."""
     if hasattr(_LIBC, "malloc_trim"):
         _LIBC.malloc_trim(0)

@@ -1,4 +1,4 @@
-"""ROS parameters of a node, declared from its config tree; which of them act when."""
+"""Declare the ROS parameters of a node from its config tree, and check every change."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ LIVE = frozenset(
         "node.input_timeout_s",
     }
 )
-"""Parameters that act at once. The others act when the node is configured."""
+"""Parameters of the perception node that act at once. The others act when it is configured."""
 FIXED = frozenset({"node.autostart"})
-"""Parameters that act only when the process starts: read-only."""
+"""Parameters of the perception node that act only when the process starts: read-only."""
 _OTHERS = ("qos_overrides.", "use_sim_time", "start_type_description_service")
 """Parameters that rclpy declares by itself (and reads from the same overrides)."""
 
 
 def descriptor(param: Param, live: Collection[str], fixed: Collection[str]) -> ParameterDescriptor:
-    """Description with unit, range, choices, and when a change acts, as `ros2 param describe` shows them."""
+    """Describe a parameter for `ros2 param describe`: unit, range, choices, when a change acts."""
     when = (
         "acts when the process starts"
         if param.key in fixed
@@ -71,7 +71,7 @@ def descriptor(param: Param, live: Collection[str], fixed: Collection[str]) -> P
 
 
 def unknown_message(key: str, known: Collection[str]) -> str:
-    """What to say of an override that names no parameter."""
+    """Return the warning for an override that names no parameter."""
     near = (
         get_close_matches(key, known, 1)
         or [k for k in known if k.split(".")[-1] == key.split(".")[-1]][:1]
@@ -82,11 +82,18 @@ def unknown_message(key: str, known: Collection[str]) -> str:
 
 
 class Parameters(Generic[Tree]):
-    """The parameters of one node: those of ``defaults``, a config tree. ``live`` and ``fixed`` as LIVE and FIXED above.
+    """Declare and hold the parameters of one node.
 
-    ``node`` must have been made with ``automatically_declare_parameters_from_overrides=True``: what the user gave is then there
-    before anything is declared, the unknown and the invalid included. A value that is wrong does not stop the node from starting:
-    it is kept in ``invalid`` (key -> message) until a right one is set, and ``config()`` raises it.
+    A wrong value doesn't stop the node from starting: it is kept in ``invalid`` (key -> message)
+    until a valid one is set, and ``config()`` raises it. ``unknown`` holds a warning for each
+    override that names no parameter.
+
+    Args:
+        node: made with ``automatically_declare_parameters_from_overrides=True``, so that all that
+            the user gave is there before anything is declared, unknown and invalid ones included.
+        defaults: config tree with the default values.
+        live: keys that act at once.
+        fixed: keys that act only when the process starts.
     """
 
     def __init__(
@@ -125,7 +132,7 @@ class Parameters(Generic[Tree]):
         node.add_on_set_parameters_callback(self._on_set)
 
     def config(self) -> Tree:
-        """The tree as the parameters are now. ConfigError while one of them is invalid."""
+        """Return the tree of present values. Raises ConfigError: one of them is invalid."""
         if self.invalid:
             raise ConfigError("; ".join(self.invalid.values()))
         return changed(self._defaults, self._values())
@@ -134,7 +141,7 @@ class Parameters(Generic[Tree]):
         return {key: self._node.get_parameter(key).value for key in self._known}
 
     def live(self, key: str) -> Any:
-        """A parameter of LIVE as it is now."""
+        """Return the present value of a parameter that acts at once."""
         return self._node.get_parameter(key).value
 
     def _on_set(self, changes: list[Any]) -> SetParametersResult:

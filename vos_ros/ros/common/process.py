@@ -1,4 +1,4 @@
-"""A node as a process: from the command line to the end by a signal."""
+"""Run a node as a process: from the command line to the end by a signal."""
 
 from __future__ import annotations
 
@@ -19,26 +19,39 @@ from rclpy.signals import SignalHandlerOptions
 from vos_ros.ros.common import fastdds, memory
 
 N = TypeVar("N", bound=Node)
+_JOIN_S = 0.5
+"""Longest wait for the executor's thread, s."""
 
 
 def run(
     args: Sequence[str] | None,
     make: Callable[[], N],
-    begin: Callable[[N], None],
-    end: Callable[[N], None],
     *,
+    end: Callable[[N], None],
     exit_s: float,
+    begin: Callable[[N], Any] = lambda node: None,
+    startup_errors: tuple[type[Exception], ...] = (),
 ) -> NoReturn:
-    """Runs a node until SIGINT or SIGTERM and ends the process: with 0 then, with 1 where the executor failed.
+    """Run a node until SIGINT or SIGTERM and end the process.
 
-    ``begin`` is called on the executor's thread before it spins, ``end`` on the main thread when it no longer does, the node still whole.
+    The exit status is 0 after a signal, and 1 where the node could not start or its executor failed.
     From the signal to the end of the process it takes ``exit_s`` at most, whatever hangs.
+
+    Args:
+        args: command line for rclpy; None: that of the process.
+        make: makes the node.
+        end: called on the main thread when the executor has stopped, before the node is destroyed.
+        exit_s: longest time from the signal to the end of the process, s.
+        begin: called on the executor's thread before it spins.
+        startup_errors: errors of ``make`` that are printed in one line, without a traceback.
     """
-    code = _run(args, make, begin, end, exit_s)
-    # The middleware's participant, and its files in shared memory (35 MB), go with the last reference to the node, which is in cycles.
+    code = _run(args, make, begin, end, exit_s, startup_errors)
+    # The middleware's participant and its files in shared memory (35 MB) go with the last
+    # reference to the node, which is part of reference cycles.
     gc.unfreeze()  # see memory.forget_start
     gc.collect()
-    # What an interpreter does beyond that (static destructors, a worker that is still inside a frame) can take seconds on a busy machine.
+    # The interpreter's own end (static destructors, a worker inside a frame) can take seconds on a
+    # busy machine.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -47,14 +60,15 @@ def run(
 def _run(
     args: Sequence[str] | None,
     make: Callable[[], N],
-    begin: Callable[[N], None],
+    begin: Callable[[N], Any],
     end: Callable[[N], None],
     exit_s: float,
+    startup_errors: tuple[type[Exception], ...],
 ) -> int:
     fastdds.prepare()
     memory.keep_blocks()
     memory.share_heaps()
-    # rclpy's own handlers take the context away under the node, which could then not release anything in order.
+    # rclpy's own handlers shut the context down while the node still needs it for its clean-up.
     rclpy.init(
         args=list(args) if args is not None else None,
         signal_handler_options=SignalHandlerOptions.NO,
@@ -71,7 +85,12 @@ def _run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    node = make()
+    try:
+        node = make()
+    except startup_errors as e:
+        program = os.path.basename(sys.argv[0]).removesuffix(".py")
+        print(f"{program}: {e}", file=sys.stderr)
+        sys.exit(1)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 
@@ -80,21 +99,21 @@ def _run(
             begin(node)
             executor.spin()
         except BaseException as e:
-            if (
-                not stop.is_set()
-            ):  # after a signal the node is taken down under whatever is still being done
+            # After a signal the node is destroyed while callbacks may still run.
+            if not stop.is_set():
                 failure.append(e)
         finally:
             stop.set()
 
-    # Python runs signal handlers in the main thread only, and not while that waits in the middleware: so it waits here instead.
+    # Python runs signal handlers in the main thread only, and not while that waits in the
+    # middleware. So the main thread waits here, and another one spins.
     spinner = threading.Thread(target=spin, name="vos_ros executor", daemon=True)
     spinner.start()
     stop.wait()
     if failure:
         traceback.print_exception(failure[0])
     executor.shutdown(timeout_sec=0.0)
-    spinner.join(0.5)
+    spinner.join(_JOIN_S)
     end(node)
     node.destroy_node()
     rclpy.try_shutdown()

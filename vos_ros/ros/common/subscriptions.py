@@ -1,4 +1,4 @@
-"""Subscriptions that know what they are waiting for: how much came, and why nothing comes."""
+"""Subscribe to topics, count what arrives, and explain why nothing does."""
 
 from __future__ import annotations
 
@@ -29,11 +29,17 @@ OVERRIDABLE = (
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
 )
-"""Policies that the user may set per topic, by ROS 2's own ``qos_overrides`` parameters."""
+"""Policies that users may set per topic, by ROS 2's own ``qos_overrides`` parameters."""
 
 
 def qos(reliability: str, depth: int, *, latched: bool = False) -> QoSProfile:
-    """A QoS profile: keep the last ``depth``, reliable or best_effort, transient local where ``latched``."""
+    """Make a QoS profile that keeps the last messages.
+
+    Args:
+        reliability: ``reliable`` or ``best_effort``.
+        depth: how many messages are kept.
+        latched: transient local, so that late subscribers get the last messages.
+    """
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,
@@ -44,17 +50,22 @@ def qos(reliability: str, depth: int, *, latched: bool = False) -> QoSProfile:
     )
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Subscription:
-    """One subscription and what is known of it. ``hint`` (topic, what to set) is where else the data might be; ``reliability_parameter`` is
-    the node's own parameter of its reliability."""
+    """Hold one subscription and what is known of it."""
 
     key: str
+    """Name of the input in conditions and diagnostics."""
     handle: Any
+    """rclpy's subscription."""
     type_name: str
-    traffic: RateMonitor
+    """Message type, ``package/msg/Type``."""
+    arrivals: RateMonitor
+    """Counts the messages."""
     hint: tuple[str, str] | None = None
+    """Another topic that may carry the data, and the setting that selects it."""
     reliability_parameter: str = ""
+    """The node's own parameter of its reliability."""
 
     @property
     def topic(self) -> str:
@@ -62,13 +73,12 @@ class Subscription:
         return str(self.handle.topic_name)
 
     def override(self, policy: str = "") -> str:
-        """How to change its QoS."""
-        which = policy.lower() or "<policy>"
-        return f"set qos_overrides.{self.topic}.subscription.{which} of this node" + (
-            f" (or {self.reliability_parameter})"
-            if self.reliability_parameter and policy in ("", "RELIABILITY")
-            else ""
-        )
+        """Return how users change its QoS."""
+        name = policy.lower() or "<policy>"
+        text = f"set qos_overrides.{self.topic}.subscription.{name} of this node"
+        if self.reliability_parameter and policy in ("", "RELIABILITY"):
+            text += f" (or {self.reliability_parameter})"
+        return text
 
 
 def subscribe(
@@ -83,45 +93,61 @@ def subscribe(
     hint: tuple[str, str] | None = None,
     reliability_parameter: str = "",
 ) -> Subscription:
-    """A subscription whose arrivals are counted, and whose QoS mismatch becomes a condition under ``key``."""
-    traffic = RateMonitor()
+    """Subscribe to a topic, count its arrivals, and report a QoS mismatch.
 
-    def arrived(msg: Any) -> None:
-        traffic.arrived()
+    Args:
+        node: the node that subscribes.
+        log: a QoS mismatch begins a condition there.
+        key: name of the input in conditions and diagnostics.
+        kind: message class.
+        topic: name of the topic.
+        callback: gets each message.
+        profile: QoS; users may override it.
+        hint: another topic that may carry the data, and the setting that selects it.
+        reliability_parameter: the node's own parameter of the reliability.
+    """
+    arrivals = RateMonitor()
+
+    def on_message(msg: Any) -> None:
+        arrivals.arrived()
         callback(msg)
 
-    def incompatible(event: Any) -> None:
+    def on_incompatible_qos(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         log.begin(
             key,
             "qos",
-            f"a publisher of {out.topic} offers a QoS that can't serve this node (policy {policy}): nothing will"
-            f" come from it. Change it, or {out.override(policy)}",
+            f"a publisher of {out.topic} offers a QoS that can't serve this node (policy {policy}):"
+            f" nothing will come from it. Change it, or {out.override(policy)}",
             Level.ERROR,
         )
 
     handle = node.create_subscription(
         kind,
         topic,
-        arrived,
+        on_message,
         profile,
-        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible),
+        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible_qos),
         qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
     )
     out = Subscription(
-        key,
-        handle,
-        f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}",
-        traffic,
-        hint,
-        reliability_parameter,
+        key=key,
+        handle=handle,
+        type_name=f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}",
+        arrivals=arrivals,
+        hint=hint,
+        reliability_parameter=reliability_parameter,
     )
     return out
 
 
 def subscribe_latched_info(node: Any, topic: str, callback: Callable[[Any], None]) -> Any | None:
-    """A camera_info that was published once is only sent to a transient local subscription. That one would be served by no usual
-    publisher (and make each of them warn), so it is made only where there is somebody to serve it: None where there is not."""
+    """Subscribe to a camera_info that is published once, where there is such a publisher.
+
+    Only a transient local subscription gets a message that was published before. Usual publishers
+    can't serve one (and would each warn of it), so it is made only where a transient local
+    publisher is there; None otherwise.
+    """
     if any(
         p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
         for p in node.get_publishers_info_by_topic(topic)
@@ -133,31 +159,61 @@ def subscribe_latched_info(node: Any, topic: str, callback: Callable[[Any], None
 
 
 def why_silent(node: Any, one: Subscription) -> tuple[str, str]:
-    """Why nothing comes, for people, and its kind: nobody, transport, type, qos or silent."""
+    """Explain why nothing arrives.
+
+    Returns:
+        The reason for users, and its kind: ``unpublished``, ``transport``, ``type``, ``qos`` or
+        ``silent``.
+    """
     publishers = node.get_publishers_info_by_topic(one.topic)
-    ours = [p for p in publishers if p.topic_type == one.type_name]
+    matching = [p for p in publishers if p.topic_type == one.type_name]
     if not publishers:
         if one.hint is not None and node.get_publishers_info_by_topic(one.hint[0]):
-            return (
-                f"nobody publishes it, but {one.hint[0]} is published: set {one.hint[1]}",
-                "transport",
-            )
-        return "nobody publishes it (remap it to the topic of your robot)", "nobody"
-    if not ours:
+            other, setting = one.hint
+            return f"it has no publisher, but {other} is published: set {setting}", "transport"
+        return "it has no publisher (remap it to the topic of your robot)", "unpublished"
+    if not matching:
         kinds = ", ".join(sorted({p.topic_type for p in publishers}))
         hint = f": set {one.hint[1]}" if one.hint is not None and "Image" in kinds else ""
         return f"it is published as {kinds}, and this node wants {one.type_name}{hint}", "type"
     profile = one.handle.qos_profile
-    bad = [
-        r
-        for p in ours
-        for c, r in [qos_check_compatible(p.qos_profile, profile)]
-        if c == QoSCompatibility.ERROR
+    mismatches = [
+        reason
+        for p in matching
+        for verdict, reason in [qos_check_compatible(p.qos_profile, profile)]
+        if verdict == QoSCompatibility.ERROR
     ]
-    if len(bad) == len(ours):
-        why = bad[0].replace("ERROR:", "").strip(" ;")
+    if len(mismatches) == len(matching):
+        reason = mismatches[0].replace("ERROR:", "").strip(" ;")
         return (
-            f"the publisher's QoS can't serve this node ({why}): change it, or {one.override()}",
+            f"the publisher's QoS can't serve this node ({reason}): change it, or {one.override()}",
             "qos",
         )
-    return f"{len(ours)} publisher(s) are there and send nothing", "silent"
+    return f"its {len(matching)} publisher(s) send nothing", "silent"
+
+
+def check_silence(
+    node: Any, log: ConditionLog, one: Subscription, timeout_s: float, *, start: str, effect: str
+) -> None:
+    """Begin or end the condition of an input that is silent.
+
+    Args:
+        node: the node that subscribes.
+        log: keeps the condition.
+        one: the input.
+        timeout_s: a longer silence is a condition, s.
+        start: what the silence of an input counts from that never arrived ("activation").
+        effect: sentence that says what the node does meanwhile; may be empty.
+    """
+    silent_s = one.arrivals.silent_s
+    if silent_s <= timeout_s:
+        if one.arrivals.count:
+            log.end(one.key)
+        return
+    reason, kind = why_silent(node, one)
+    since = (
+        f"for {silent_s:.1f} s" if one.arrivals.count else f"yet, {silent_s:.1f} s after {start}"
+    )
+    level = Level.ERROR if kind in ("qos", "type", "transport") else Level.WARN
+    text = f"nothing on {one.topic} {since}: {reason}. {effect}".rstrip()
+    log.begin(one.key, kind, text, level)

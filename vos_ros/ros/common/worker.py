@@ -1,7 +1,8 @@
-"""One thread that does the work: the latest frame, and every job. Knows nothing of ROS.
+"""Do the work of a node in one thread: the most recent frame, and every job. Knows nothing of ROS.
 
-A frame that waits is replaced by a newer one, so a slow frame never makes a queue. Jobs (map updates, service requests) are never
-lost: they are done in order, and before the frame that waits, because a frame should be judged by the newest map.
+A newer frame replaces one that waits, so that a slow frame never makes a queue. Jobs (map updates,
+service requests) are never lost. They are done in order and before the frame that waits, so that a
+frame is processed with the most recent map.
 """
 
 from __future__ import annotations
@@ -15,24 +16,35 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 _YIELD_S = 0.001
-"""Who hands over a frame would keep the interpreter until it blocks or is made to give way, 5 ms later: so it steps back that long."""
+"""Pause of the thread that hands over a frame. Without it that thread would keep the interpreter
+until it blocks or is interrupted, 5 ms later."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Frames since the start. ``superseded``: replaced by a newer one before their turn. ``failed``: raised."""
+    """Count the frames since the start."""
 
     offered: int = 0
+    """Frames that were handed over."""
     processed: int = 0
+    """Frames that were processed to the end."""
     superseded: int = 0
+    """Frames that a newer one replaced before their turn."""
     failed: int = 0
+    """Frames whose processing raised an exception."""
 
 
 class Worker(Generic[T]):
-    """``process`` gets one frame at a time; ``on_error`` gets what a frame raised, and the worker goes on."""
+    """Process one frame at a time in a thread of its own.
+
+    Args:
+        process: gets each frame.
+        on_error: gets a frame and what its processing raised; the worker goes on.
+        name: name of the thread.
+    """
 
     def __init__(
         self,
@@ -48,23 +60,28 @@ class Worker(Generic[T]):
         self._busy = False
         self._stopping = False
         self._offered = self._processed = self._superseded = self._failed = 0
-        # A daemon, so that an interpreter that has to end doesn't wait for a frame that hangs.
+        # A daemon, so that the end of the interpreter doesn't wait for a frame that hangs.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def counts(self) -> Counts:
-        """A consistent picture of the counters."""
+        """The counters, read together."""
         with self._condition:
-            return Counts(self._offered, self._processed, self._superseded, self._failed)
+            return Counts(
+                offered=self._offered,
+                processed=self._processed,
+                superseded=self._superseded,
+                failed=self._failed,
+            )
 
     @property
     def stopping(self) -> bool:
-        """True once ``stop`` was called; whoever waits inside a frame gives up then."""
+        """True after a call of ``stop``; code that waits inside a frame gives up then."""
         return self._stopping
 
     def offer(self, frame: T) -> bool:
-        """Leaves a frame for the worker; True where it took the place of one that waited."""
+        """Hand over a frame; True where it replaced one that waited."""
         with self._condition:
             if self._stopping:
                 return False
@@ -79,7 +96,10 @@ class Worker(Generic[T]):
         return replaced
 
     def call(self, job: Callable[[], R]) -> Future[R]:
-        """Queues a job; its result or exception comes in the future, which is cancelled where the worker stops first."""
+        """Queue a job and return the future of its result.
+
+        The future is cancelled where the worker stops before the job's turn.
+        """
         future: Future[R] = Future()
         with self._condition:
             if self._stopping:
@@ -90,14 +110,14 @@ class Worker(Generic[T]):
         return future
 
     def discard(self) -> None:
-        """Forgets the frame that waits (counted as superseded)."""
+        """Drop the frame that waits; it counts as superseded."""
         with self._condition:
             if self._frame is not None:
                 self._frame = None
                 self._superseded += 1
 
     def wait_idle(self, timeout_s: float) -> bool:
-        """Waits until nothing is being done and nothing waits; False where that takes longer."""
+        """Wait until nothing is being done and nothing waits; False after the timeout."""
         deadline = time.monotonic() + timeout_s
         with self._condition:
             return self._condition.wait_for(
@@ -106,7 +126,10 @@ class Worker(Generic[T]):
             )
 
     def stop(self, timeout_s: float) -> bool:
-        """Ends the thread after what it is doing; what waits is dropped, jobs are cancelled. False: still busy after the timeout."""
+        """End the thread after its present frame or job; False: still busy after the timeout.
+
+        The frame that waits is dropped, the jobs that wait are cancelled.
+        """
         with self._condition:
             self._stopping = True
             self._frame = None

@@ -1,4 +1,7 @@
-"""What other mappers read, in messages they know (``bridges.*``, docs/bridges.md). Off by default; made while somebody subscribes."""
+"""Publish results in the messages of other mappers (``bridges.*``, docs/bridges.md).
+
+Off by default; messages are made while there is a subscriber.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ except ImportError:
 
 
 class Bridges:
-    """The publishers of the bridges that are on; they are silent while the node is not active."""
+    """Hold the publishers of the bridges that are on; they are silent while the node is not active."""
 
     def __init__(self, node: Any, config: BridgesConfig, profile: QoSProfile) -> None:
         self._node, self._config = node, config
@@ -41,8 +44,9 @@ class Bridges:
         elif config.landmarks == "on":
             kinds["landmarks"] = Odometry
             node.get_logger().info(
-                "bridges.landmarks: rtabmap_msgs is not installed, so landmarks are nav_msgs/Odometry on ~/landmarks,"
-                " one message each; with it they are rtabmap_msgs/LandmarkDetections on ~/landmark_detections"
+                "bridges.landmarks: rtabmap_msgs is not installed, so landmarks are"
+                " nav_msgs/Odometry on ~/landmarks, one message each; with it they are"
+                " rtabmap_msgs/LandmarkDetections on ~/landmark_detections"
             )
         self._publishers = {
             name: node.create_lifecycle_publisher(
@@ -52,7 +56,7 @@ class Bridges:
         }
 
     def destroy(self) -> None:
-        """Removes the publishers."""
+        """Remove the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
 
@@ -67,37 +71,44 @@ class Bridges:
         result: FrameResult,
         objects: ObjectMap,
     ) -> None:
-        """What is on and wanted of a frame."""
+        """Publish what is on and has a subscriber.
+
+        Args:
+            head: header of the image.
+            frame: the frame.
+            labels: its label image.
+            result: its result.
+            objects: the map that was used.
+        """
         if "label_image" in self._publishers:
-            shown = self._ids.shown(
-                result, objects.resolve
-            )  # with every frame, so that ids don't depend on who listens
+            # With every frame, so that the ids don't depend on the subscribers.
+            shown = self._ids.shown(result, objects.resolve)
             if self._wanted("label_image"):
-                self._publishers["label_image"].publish(
-                    image_message(make, head, "32SC1", id_image(labels, result.tracks, shown))
-                )
+                ids = id_image(labels, result.tracks, shown)
+                self._publishers["label_image"].publish(image_message(make, head, "32SC1", ids))
         for name in ("landmark_detections", "landmarks"):
             if not self._wanted(name):
                 continue
             found = landmarks(frame, labels, result, objects.get, self._config)
             if name == "landmarks":
                 for one in found:
-                    self._publishers[name].publish(odometry(one, head))
+                    self._publishers[name].publish(landmark_odometry(one, head))
             elif found:
-                self._publishers[name].publish(
-                    LandmarkDetections(
-                        header=head, landmarks=[detection(one, head) for one in found]
-                    )
-                )
+                detections = [landmark_detection(one, head) for one in found]
+                message = LandmarkDetections(header=head, landmarks=detections)
+                self._publishers[name].publish(message)
 
     def clear(self) -> None:
-        """Starts the ids over."""
+        """Start the ids over."""
         self._ids.clear()
 
 
-def odometry(one: Landmark, head: Header) -> Odometry:
-    """A landmark as nav_msgs/Odometry: header of the image (its frame is the camera's optical one), ``child_frame_id`` the object,
-    ``object_ID``; the pose with its covariance. The twist says nothing."""
+def landmark_odometry(one: Landmark, head: Header) -> Odometry:
+    """Build nav_msgs/Odometry of a landmark; its twist is empty.
+
+    The header is the image's (its frame is the camera's optical one), ``child_frame_id`` is the
+    object, ``object_ID``.
+    """
     return Odometry(
         header=head,
         child_frame_id=f"object_{one.object_id}",
@@ -105,8 +116,8 @@ def odometry(one: Landmark, head: Header) -> Odometry:
     )
 
 
-def detection(one: Landmark, head: Header) -> Any:
-    """A landmark as rtabmap_msgs/LandmarkDetection."""
+def landmark_detection(one: Landmark, head: Header) -> Any:
+    """Build rtabmap_msgs/LandmarkDetection of a landmark."""
     return LandmarkDetection(
         header=head,
         landmark_frame_id=f"object_{one.object_id}",

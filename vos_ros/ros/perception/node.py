@@ -1,4 +1,7 @@
-"""The node: a managed (lifecycle) node that gives a SLAM mapper its data association. It converts, calls, publishes."""
+"""Give a SLAM mapper its data association, as a managed (lifecycle) node.
+
+The node converts, calls and publishes.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,40 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
-from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vos_ros.config import Config
 from vos_ros.pipeline import Pipeline
 from vos_ros.ros.common import memory
-from vos_ros.ros.common.answers import awaitable
-from vos_ros.ros.common.diagnostics import report
-from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, teller
-from vos_ros.ros.common.params import Parameters
+from vos_ros.ros.common.logging import Level
+from vos_ros.ros.common.node_support import NodeSupport
+from vos_ros.ros.common.params import FIXED, LIVE
 from vos_ros.ros.common.process import run
+from vos_ros.ros.common.services import as_rclpy_future
+from vos_ros.ros.perception.diagnostics import report
 from vos_ros.ros.perception.stream import Outcome, Stream
 from vos_ros.srv import AddObjects, RemoveObjects
 
 EXIT_S = 1.8
-"""Longest time from SIGINT or SIGTERM to the end of the process."""
+"""Longest time from SIGINT or SIGTERM to the end of the process, s."""
 TRIM_S = 5.0
-"""Memory that is free inside the process is given back when nothing was published for so long; while frames come, the next one takes it."""
+"""Free memory of the process is returned to the system when nothing was published for this long, s;
+while frames come, the next one needs it."""
+_FIRST_PERIOD_S = 1.0
+"""Period of /diagnostics before the node is configured, s."""
 
 
 class VosNode(LifecycleNode):
-    """Topics, parameters and services: see README.md. ``make_pipeline`` replaces the pipeline in tests."""
+    """Hold the topics, parameters and services (README.md) of the perception node.
+
+    Args:
+        name: name of the node.
+        make_pipeline: makes the pipeline; tests replace it.
+        **kwargs: of rclpy's node.
+    """
 
     def __init__(
         self,
@@ -44,18 +54,13 @@ class VosNode(LifecycleNode):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self._make_pipeline = make_pipeline
         self._stream: Stream | None = None
-        say = teller(self.get_logger())
-        self._conditions = ConditionLog(say)
-        self._events = EventLog(say)
-        self.parameters = Parameters(self, Config())
-        for text in self.parameters.unknown:
-            say(Level.WARN, text)
-        # Diagnostics tell of silence, so they must not hang on a simulated clock that may stand still.
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._support = NodeSupport(self, Config(), live=LIVE, fixed=FIXED)
+        self.parameters = self._support.parameters
+        self._conditions = self._support.conditions
         self._timer: Any = None
-        self._trimmed = -1  # frames published before memory was given back
-        self._start_timer(1.0)
-        # Services wait for the worker; in a group of their own they don't hold up the subscriptions meanwhile.
+        self._trimmed = -1  # frames that had been published when memory was returned last
+        self._start_timer(_FIRST_PERIOD_S)
+        # Services wait for the worker. In a group of their own they don't hold up subscriptions.
         group = ReentrantCallbackGroup()
         self.create_service(AddObjects, "~/add_objects", self._on_add_objects, callback_group=group)
         self.create_service(
@@ -63,7 +68,7 @@ class VosNode(LifecycleNode):
         )
         self.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
 
-    # --- lifecycle -------------------------------------------------------------------------------------------------------------
+    # --- lifecycle --------------------------------------------------------------------------------
 
     @property
     def state(self) -> str:
@@ -71,7 +76,7 @@ class VosNode(LifecycleNode):
         return str(self._state_machine.current_state[1])
 
     def autostart(self) -> None:
-        """Configures and activates, where ``node.autostart`` says so."""
+        """Configure and activate, where ``node.autostart`` is set."""
         if not self.parameters.live("node.autostart"):
             self.get_logger().info(
                 "waiting for a lifecycle manager (node.autostart is false): ros2 lifecycle set"
@@ -83,7 +88,9 @@ class VosNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             config = self.parameters.config()
-            stream = Stream(self, config, self._make_pipeline, self._conditions, self._events)
+            stream = Stream(
+                self, config, self._make_pipeline, self._conditions, self._support.events
+            )
         except Exception as e:
             self.get_logger().debug(traceback.format_exc())
             self._conditions.begin(
@@ -100,8 +107,9 @@ class VosNode(LifecycleNode):
         self._start_timer(config.node.diagnostics_period_s)
         memory.forget_start()
         self.get_logger().info(
-            f"configured: method {config.segmentation.method}, device {config.segmentation.device}, pose from"
-            f" {config.node.pose_source}, image on {stream.inputs.inputs['image'].topic}"
+            f"configured: method {config.segmentation.method},"
+            f" device {config.segmentation.device}, pose from {config.node.pose_source}, image on"
+            f" {stream.inputs.subscriptions['image'].topic}"
         )
         return super().on_configure(state)
 
@@ -131,6 +139,11 @@ class VosNode(LifecycleNode):
         self.get_logger().error("a transition failed; the node is unconfigured again")
         return super().on_error(state)
 
+    def end(self) -> None:
+        """Release everything at the end of the process."""
+        if self.state in ("unconfigured", "inactive", "active"):
+            self.trigger_shutdown()
+
     def _release(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None and not stream.destroy():
@@ -138,14 +151,12 @@ class VosNode(LifecycleNode):
         self.parameters.configured = False
         self._conditions.clear()
 
-    # --- what it says ----------------------------------------------------------------------------------------------------------
+    # --- diagnostics ------------------------------------------------------------------------------
 
     def _start_timer(self, period_s: float) -> None:
         if self._timer is not None:
             self.destroy_timer(self._timer)
-        self._timer = self.create_timer(
-            period_s, self._on_timer, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        self._timer = self._support.steady_timer(period_s, self._on_timer)
 
     def _on_timer(self) -> None:
         if self._stream is not None:
@@ -154,31 +165,27 @@ class VosNode(LifecycleNode):
             if published.silent_s > TRIM_S and published.count != self._trimmed:
                 memory.trim()
                 self._trimmed = published.count
-        head = Header(stamp=self.get_clock().now().to_msg())
-        self._diagnostics.publish(
-            report(
-                self.get_name(),
-                self.state,
-                self._stream,
-                self._conditions,
-                self.parameters.unknown,
-                head,
-            )
+        statuses = report(
+            self.get_name(),
+            self.state,
+            self._stream,
+            self._conditions.active(),
+            self._support.unknown_parameters(),
         )
+        self._support.publish_diagnostics(statuses)
 
-    # --- services --------------------------------------------------------------------------------------------------------------
+    # --- services ---------------------------------------------------------------------------------
 
     def _in_worker(self, job: Callable[[Stream], Outcome]) -> Future:
-        """A future of what the job gives, done by the worker between two frames."""
+        """Return a future of the job's outcome; the worker does the job between two frames."""
         stream = self._stream
         if stream is None:
             answer = Future()
-            answer.set_result(
-                (False, f"the node is {self.state}: configure and activate it first", ())
-            )
+            reason = f"the node is {self.state}: configure and activate it first"
+            answer.set_result((False, reason, ()))
             return answer
-        refused: Callable[[str], Outcome] = lambda why: (False, why, ())  # noqa: E731 (typed)
-        return awaitable(self, stream.worker.call(lambda: job(stream)), refused)
+        refused: Callable[[str], Outcome] = lambda reason: (False, reason, ())  # noqa: E731 (typed)
+        return as_rclpy_future(self, stream.worker.call(lambda: job(stream)), refused)
 
     async def _on_add_objects(self, request: Any, response: Any) -> Any:
         response.success, response.message, track_ids = await self._in_worker(
@@ -196,20 +203,24 @@ class VosNode(LifecycleNode):
     async def _on_reset(self, request: Any, response: Any) -> Any:
         response.success, response.message, _ = await self._in_worker(lambda stream: stream.reset())
         if response.success and self._stream is not None:
-            self._stream.inputs.ask_for_map()
+            self._stream.inputs.request_map()
         return response
 
 
 def main(
     args: Sequence[str] | None = None, make_pipeline: Callable[[Config], Pipeline] = Pipeline
 ) -> NoReturn:
-    """Runs the node until SIGINT or SIGTERM and ends the process: with 0 then, with 1 where the executor failed."""
-    run(args, lambda: VosNode(make_pipeline=make_pipeline), VosNode.autostart, _end, exit_s=EXIT_S)
+    """Run the node until SIGINT or SIGTERM and end the process.
 
-
-def _end(node: VosNode) -> None:
-    if node.state in ("unconfigured", "inactive", "active"):
-        node.trigger_shutdown()
+    The exit status is 0 after a signal, 1 where the executor failed.
+    """
+    run(
+        args,
+        lambda: VosNode(make_pipeline=make_pipeline),
+        begin=VosNode.autostart,
+        end=VosNode.end,
+        exit_s=EXIT_S,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What the node publishes for each frame. What only people look at is made while somebody subscribes."""
+"""Publish the results of each frame.
+
+What only people look at is made while there is a subscriber.
+"""
 
 from __future__ import annotations
 
@@ -24,32 +27,34 @@ from vos_ros.ros.perception.bridges import Bridges
 from vos_ros.ros.perception.visuals import Markers, labelled_cloud, overlay_message
 from vos_ros.types import Frame, FrameResult
 
+_TYPES: dict[str, Any] = {
+    "labels": Image,
+    "instances": InstanceArray,
+    "associations": AssociationArray,
+    "overlay": Image,
+    "markers": MarkerArray,
+    "cloud": PointCloud2,
+}
+"""Message class of each topic below the node's name."""
+
 
 class Outputs:
-    """The publishers of a configured node; they are silent while the node is not active."""
+    """Hold the publishers of a configured node; they are silent while it is not active."""
 
     def __init__(self, node: Any, config: Config) -> None:
         self._node, self._method = node, config.segmentation.method
         profile = qos(config.node.output_reliability, config.node.output_depth)
-        kinds = {
-            "labels": Image,
-            "instances": InstanceArray,
-            "associations": AssociationArray,
-            "overlay": Image,
-            "markers": MarkerArray,
-            "cloud": PointCloud2,
-        }
         self._publishers = {
             name: node.create_lifecycle_publisher(
                 kind, f"~/{name}", profile, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE)
             )
-            for name, kind in kinds.items()
+            for name, kind in _TYPES.items()
         }
         self._markers = Markers()
         self._bridges = Bridges(node, config.bridges, profile)
 
     def destroy(self) -> None:
-        """Removes the publishers."""
+        """Remove the publishers."""
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._bridges.destroy()
@@ -68,11 +73,20 @@ class Outputs:
         session_id: str,
         arrival_s: float,
     ) -> float:
-        """Labels, associations, instances. Returns the latency: from the image's arrival (perf_counter, s) to here, ms."""
-        image, associations = (
-            image_message(make, head, "16UC1", labels),
-            association_array_message(make, head, result, session_id=session_id),
-        )
+        """Publish labels, associations and instances.
+
+        Args:
+            head: header of the image.
+            labels: label image.
+            result: result of the frame.
+            session_id: session of the tracks.
+            arrival_s: when the image arrived (time.perf_counter, s).
+
+        Returns:
+            The latency from the image's arrival to the publication of the instances, ms.
+        """
+        image = image_message(make, head, "16UC1", labels)
+        associations = association_array_message(make, head, result, session_id=session_id)
         instances = instance_array_message(
             make,
             head,
@@ -81,16 +95,18 @@ class Outputs:
             method=self._method,
             shape=(labels.shape[0], labels.shape[1]),
         )
-        # From the first of them on, whoever listens wants the processor too.
+        # All are built before the first is published: from then on the subscribers need the
+        # processor too.
         self._publishers["labels"].publish(image)
         self._publishers["associations"].publish(associations)
-        # Last, so that whoever has the instances of a stamp knows that the rest is under way, and the latency counts everything.
+        # The instances are last, so that their latency counts everything, and a subscriber that has
+        # them knows that the rest is on its way.
         latency_ms = (time.perf_counter() - arrival_s) * 1e3
         instances.latency_ms = latency_ms
         self._publishers["instances"].publish(instances)
         return latency_ms
 
-    def show(
+    def publish_extras(
         self,
         head: Header,
         frame: Frame,
@@ -98,18 +114,28 @@ class Outputs:
         result: FrameResult,
         objects: ObjectMap,
     ) -> None:
-        """What bridges read; then overlay, markers and cloud, as far as they are wanted."""
+        """Publish the bridges' topics, then overlay, markers and cloud where they are wanted.
+
+        Args:
+            head: header of the image.
+            frame: the frame.
+            labels: its label image.
+            result: its result.
+            objects: the map that was used.
+        """
         self._bridges.publish(head, frame, labels, result, objects)
         if self._wanted("overlay"):
             self._publishers["overlay"].publish(overlay_message(frame, labels, result, head))
         if self._wanted("markers"):
-            self._publishers["markers"].publish(
-                self._markers.message(result, objects.get, head.stamp)
-            )
+            markers = self._markers.message(result, objects.get, head.stamp)
+            self._publishers["markers"].publish(markers)
         if self._wanted("cloud"):
             self._publishers["cloud"].publish(labelled_cloud(frame, labels, result, head))
 
     def clear(self) -> None:
-        """Removes every marker from the viewers, and starts the ids of the bridges over: what they tell is of a state that is gone."""
+        """Remove every marker from the viewers and start the bridges' ids over.
+
+        They belong to tracks that no longer exist.
+        """
         self._publishers["markers"].publish(self._markers.clear())
         self._bridges.clear()

@@ -1,4 +1,4 @@
-"""Everything that exists while the node is configured: inputs, worker, pipeline, outputs. The frame's way through the node."""
+"""Hold what exists while the node is configured, and take each frame through it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,45 @@ from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.pipeline import Pipeline
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
 from vos_ros.ros.common.health import RateMonitor, RollingPercentiles
-from vos_ros.ros.common.inputs import Bundle, Inputs
-from vos_ros.ros.common.logging import ConditionLog, EventLog, Level
-from vos_ros.ros.common.poses import POLL_S
+from vos_ros.ros.common.inputs import Bundle, CameraInputs, StampOrder, describe_time_jump
+from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, describe_error
+from vos_ros.ros.common.poses import POLL_S, PoseAnswer
 from vos_ros.ros.common.worker import Worker
 from vos_ros.ros.perception.outputs import Outputs
 from vos_ros.types import Frame, FrameResult
 
 RECENT_FRAMES = 10
 """Frames kept for prompts that were drawn on one of them."""
+RECENT_WARNINGS = 8
+"""Warnings kept for /diagnostics."""
 STOP_S = 1.0
-"""Longest wait for the worker to end what it is doing."""
+"""Longest wait for the worker's present frame, s."""
+TIMES = (
+    "latency_ms",
+    "overhead_ms",
+    "node_ms",
+    "segmentation_ms",
+    "pipeline_ms",
+    "learning_ms",
+)
+"""Times of a frame on /diagnostics (perception/diagnostics.py explains them)."""
 Outcome = tuple[bool, str, tuple[int, ...]]
-"""Of a service: success, message, track ids."""
+"""Result of a service: success, message, track ids."""
 
 
 class Stream:
-    """Messages in, messages out. Callbacks of the inputs run on the executor's thread and only hand over; the rest on the worker's."""
+    """Take messages in and publish results.
+
+    Callbacks of the inputs run on the executor's thread and only hand over; all else runs on the
+    worker's.
+
+    Args:
+        node: the lifecycle node.
+        config: its configuration.
+        make_pipeline: makes the pipeline.
+        log: conditions of inputs, poses and map.
+        events: events of frames and map updates.
+    """
 
     def __init__(
         self,
@@ -45,38 +67,27 @@ class Stream:
         self._node, self._log, self._events = node, log, events
         self.pipeline = make_pipeline(config)
         self.published = RateMonitor()
-        self.times = {
-            n: RollingPercentiles()
-            for n in (
-                "latency_ms",
-                "overhead_ms",
-                "node_ms",
-                "segmentation_ms",
-                "pipeline_ms",
-                "learning_ms",
-            )
-        }
-        self.rejected = self.late = self.pose_failures = self.map_applied = self.map_refused = (
-            self.time_jumps
-        ) = 0
-        self.warnings: deque[tuple[float, str]] = deque(maxlen=8)
+        self.times = {name: RollingPercentiles() for name in TIMES}
+        self.order = StampOrder()
+        self.rejected = self.pose_failures = self.time_jumps = 0
+        self.map_applied = self.map_refused = 0
+        self.warnings: deque[tuple[float, str]] = deque(maxlen=RECENT_WARNINGS)
         self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)
-        self._last_ns: int | None = None
-        self._told_s = 0.0  # when the last frame's results had been published (perf_counter)
+        self._published_s = 0.0  # when the last results had been published (time.perf_counter)
         self._track_ids: set[int] = set()
         self._active = False
         self._builder = FrameBuilder(log, node.resolve_topic_name("image"))
         self.outputs = Outputs(node, config)
-        self.worker: Worker[Bundle] = Worker(self._process, self._failed, "vos_ros worker")
+        self.worker: Worker[Bundle] = Worker(self._process, self._on_failure, "vos_ros worker")
         try:
-            self.inputs = Inputs(
+            self.inputs = CameraInputs(
                 node,
                 config.node,
                 log,
                 on_bundle=self._on_bundle,
                 on_map=self._on_map,
                 on_time_jump=self._on_time_jump,
-                on_error=events.say,
+                on_error=events.report,
             )
         except BaseException:
             self.worker.stop(STOP_S)
@@ -84,29 +95,29 @@ class Stream:
             raise
 
     def activate(self) -> None:
-        """Frames are used from now on."""
+        """Use frames from now on."""
         self._active = True
         self.inputs.activate()
 
     def deactivate(self) -> None:
-        """Frames are ignored from now on; the map is still kept. Waits a moment for the frame that is at work."""
+        """Ignore frames from now on, and wait a moment for the present one; map updates still count."""
         self.inputs.deactivate()
         self._active = False
         self.worker.discard()
         if not self.worker.wait_idle(STOP_S):
-            self._events.say(
-                f"the frame at work takes longer than {STOP_S:g} s; its result is thrown away"
+            self._events.report(
+                f"the present frame takes longer than {STOP_S:g} s; its result is dropped"
             )
 
     def destroy(self) -> bool:
-        """Releases everything. False where the worker is still busy; it ends after its frame."""
+        """Release everything; False where the worker is still busy. It ends after its frame."""
         self._active = False
         self.inputs.destroy()
         ended = self.worker.stop(STOP_S)
         self.outputs.destroy()
         return ended
 
-    # --- on the executor's thread ----------------------------------------------------------------------------------------------
+    # --- on the executor's thread -----------------------------------------------------------------
 
     def _on_bundle(self, bundle: Bundle) -> None:
         self.worker.offer(bundle)
@@ -116,164 +127,153 @@ class Stream:
 
     def _on_time_jump(self, from_ns: int, to_ns: int) -> None:
         self.worker.discard()
-        self.worker.call(lambda: self._forget_time(from_ns, to_ns))
+        self.worker.call(lambda: self._start_over(from_ns, to_ns))
 
-    # --- on the worker's thread ------------------------------------------------------------------------------------------------
-
-    def _forget_time(self, from_ns: int, to_ns: int) -> None:
-        self.time_jumps += 1
-        self._last_ns = None
-        self._recent.clear()
-        self._events.say(
-            f"time went back from {from_ns / NS_PER_S:.3f} s to {to_ns / NS_PER_S:.3f} s (a bag that loops?): poses and"
-            " waiting messages are forgotten, tracks start over, the map stays"
-        )
-        self.outputs.clear()
+    # --- the map, on the worker's thread ----------------------------------------------------------
 
     def _apply_map(self, msg: Any) -> None:
+        object_map = self.pipeline.object_map
+        first = not object_map.session_id
         try:
             update = map_update_from_message(msg)
             if update.frame_id != self.config.node.map_frame:
                 raise ValueError(
-                    f"header.frame_id is {update.frame_id!r}, and node.map_frame is {self.config.node.map_frame!r}: they must"
-                    " be equal, so set the parameter or the mapper's frame"
+                    f"header.frame_id is {update.frame_id!r}, and node.map_frame is"
+                    f" {self.config.node.map_frame!r}: they must be equal, so set the parameter or"
+                    " the mapper's frame"
                 )
-            first = not self.pipeline.object_map.session_id
             reason = self.pipeline.update_map(update)
         except ValueError as e:
+            text = f"revision {msg.revision} is not applied: {e}"
             self.map_refused += 1
-            self._log.begin(
-                "map content", str(e), f"revision {msg.revision} is not applied: {e}", Level.ERROR
-            )
+            self._log.begin("map content", str(e), text, Level.ERROR)
             return
-        if (
-            reason and not self.pipeline.object_map.needs_snapshot
-        ):  # it is older than what is held, or wrong in itself
-            self.map_refused += 1
-            self._events.say(f"a map update is left out: {reason}")
+        needs_snapshot = self.pipeline.object_map.needs_snapshot
+        if not reason:
+            self.map_applied += 1
+            if not needs_snapshot:
+                self._log.end("map content", "is right again")
             return
-        if reason:
-            self.map_refused += 1
-            # Who comes late is first sent what the mapper kept, which may be a change; its snapshot follows.
-            self._log.begin(
-                "map content",
-                "snapshot",
-                f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is"
-                " needed.",
-                Level.WARN if first else Level.ERROR,
-            )
+        self.map_refused += 1
+        if not needs_snapshot:  # it is older than the map, or contradicts itself
+            self._events.report(f"a map update is left out: {reason}")
             return
-        self.map_applied += 1
-        if not self.pipeline.object_map.needs_snapshot:
-            self._log.end("map content", "is right again")
-
-    def _pose(self, bundle: Bundle) -> Callable[[], Any]:
-        return lambda: self.inputs.poses.at(
-            bundle.stamp_ns,
-            bundle.image.header.frame_id.lstrip("/"),
-            float(self._node.parameters.live("node.tf_wait_s")),
-            lambda: self.worker.stopping or not self._active,
+        # A late subscriber is first sent the message that the middleware kept, which may be a
+        # change; the mapper's snapshot for it follows.
+        self._log.begin(
+            "map content",
+            "snapshot",
+            f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is needed.",
+            Level.WARN if first else Level.ERROR,
         )
 
-    def _camera_info(self) -> Any | None:
-        """The last one that came. The first may come a moment after its image, as poses do: it is waited for as long as they are."""
-        deadline = time.monotonic() + float(self._node.parameters.live("node.tf_wait_s"))
-        while (
-            self.inputs.camera_info is None
-            and time.monotonic() < deadline
-            and self._active
-            and not self.worker.stopping
-        ):
-            time.sleep(POLL_S)
-        return self.inputs.camera_info
+    # --- the frame, on the worker's thread --------------------------------------------------------
 
     def _process(self, bundle: Bundle) -> None:
-        """One frame: convert, call, publish."""
-        if not self._active or self._is_late(bundle.stamp_ns):
+        """Take one frame through the node: convert, call, publish."""
+        if not self._active:
+            return
+        if reason := self.order.check(bundle.stamp_ns):
+            self._events.report(reason)
             return
         try:
-            frame, pose = self._builder.build(bundle, self._camera_info(), self._pose(bundle))
+            frame, pose = self._builder.build(
+                bundle, self._camera_info(), lambda: self._pose(bundle)
+            )
         except Rejected as e:
             self.rejected += 1
-            if e.key != "camera_info":  # a missing one is said when it has been missing for a while
-                self._log.begin(e.key, str(e), f"{e}. Images can't be used meanwhile.", Level.ERROR)
+            if e.key != "camera_info":  # the inputs report one that is missing for longer
+                text = f"{e}. Images can't be used meanwhile."
+                self._log.begin(e.key, str(e), text, Level.ERROR)
             return
         self._log.end("image content", "is right again")
         self._log.end("camera_info content", "is right again")
         self._note_pose(pose.reason)
-        self.pipeline.step(frame, lambda result: self._tell(bundle, frame, result))
-        self.times["learning_ms"].add((time.perf_counter() - self._told_s) * 1e3)
+        self.pipeline.step(frame, lambda result: self._publish_result(bundle, frame, result))
+        self.times["learning_ms"].add((time.perf_counter() - self._published_s) * 1e3)
 
-    def _tell(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
-        self._last_ns = frame.stamp_ns
+    def _publish_result(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
+        self.order.used(frame.stamp_ns)
         self._track_ids = {t.track_id for t in result.tracks}
         self._recent.append(frame)
         if self._active:
             self._publish(bundle, frame, result)
         for text in result.warnings:
             self.warnings.append((time.monotonic(), text))
-            self._events.say(text)
-        self._told_s = time.perf_counter()
+            self._events.report(text)
+        self._published_s = time.perf_counter()
 
     def _publish(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
         head, labels = bundle.image.header, result.labels()
-        latency_ms = self.outputs.publish(
-            head, labels, result, self.pipeline.session_id, bundle.arrival_s
-        )
+        session_id = self.pipeline.session_id
+        latency_ms = self.outputs.publish(head, labels, result, session_id, bundle.arrival_s)
         self.published.arrived()
-        segmentation_ms, pipeline_ms = (
-            result.timings_ms.get("segmentation", 0.0),
-            result.timings_ms.get("total", 0.0),
-        )
-        for name, value in {
-            "latency_ms": latency_ms,
-            "overhead_ms": latency_ms - segmentation_ms,
-            "node_ms": latency_ms - pipeline_ms,
-            "segmentation_ms": segmentation_ms,
-            "pipeline_ms": pipeline_ms,
-        }.items():
-            self.times[name].add(value)
-        self.outputs.show(head, frame, labels, result, self.pipeline.object_map)
+        segmentation_ms = result.timings_ms.get("segmentation", 0.0)
+        pipeline_ms = result.timings_ms.get("total", 0.0)
+        self.times["latency_ms"].add(latency_ms)
+        self.times["overhead_ms"].add(latency_ms - segmentation_ms)
+        self.times["node_ms"].add(latency_ms - pipeline_ms)
+        self.times["segmentation_ms"].add(segmentation_ms)
+        self.times["pipeline_ms"].add(pipeline_ms)
+        self.outputs.publish_extras(head, frame, labels, result, self.pipeline.object_map)
 
-    def _is_late(self, stamp_ns: int) -> bool:
-        if self._last_ns is None or stamp_ns > self._last_ns:
-            return False
-        self.late += 1
-        what = (
-            "has the stamp of the one before"
-            if stamp_ns == self._last_ns
-            else "came after a newer one"
-        )
-        self._events.say(
-            f"an image with stamp {stamp_ns / NS_PER_S:.3f} s {what} and is left out: does the camera's clock run?"
-        )
-        return True
+    def _camera_info(self) -> Any | None:
+        """Return the most recent one.
 
-    def _note_pose(self, why: str) -> None:
-        if why:
-            self.pose_failures += 1
-            self._log.begin(
-                "camera pose",
-                "none",
-                f"{why}. Frames go without a pose meanwhile: followed, not associated anew.",
-            )
-        else:
+        The first may arrive a moment after its image, as poses do; the wait for it is as long.
+        """
+        deadline = time.monotonic() + self._wait_s
+        while (
+            self.inputs.camera_info is None and time.monotonic() < deadline and not self._give_up()
+        ):
+            time.sleep(POLL_S)
+        return self.inputs.camera_info
+
+    def _pose(self, bundle: Bundle) -> PoseAnswer:
+        camera_frame = bundle.image.header.frame_id.lstrip("/")
+        return self.inputs.poses.at(bundle.stamp_ns, camera_frame, self._wait_s, self._give_up)
+
+    @property
+    def _wait_s(self) -> float:
+        return float(self._node.parameters.live("node.tf_wait_s"))
+
+    def _give_up(self) -> bool:
+        return self.worker.stopping or not self._active
+
+    def _note_pose(self, reason: str) -> None:
+        if not reason:
             self._log.end("camera pose")
+            return
+        self.pose_failures += 1
+        self._log.begin(
+            "camera pose",
+            "none",
+            f"{reason}. Frames have no pose meanwhile: tracks go on, new associations don't.",
+        )
 
-    def _failed(self, bundle: Bundle, error: Exception) -> None:
-        where = traceback.extract_tb(error.__traceback__)[-1]
+    def _start_over(self, from_ns: int, to_ns: int) -> None:
+        self.time_jumps += 1
+        self.order.reset()
+        self._recent.clear()
+        self._events.report(
+            f"{describe_time_jump(from_ns, to_ns)}: poses and waiting messages are dropped, tracks"
+            " start over, the map stays"
+        )
+        self.outputs.clear()
+
+    def _on_failure(self, bundle: Bundle, error: Exception) -> None:
         text = (
-            f"the frame with stamp {bundle.stamp_ns / NS_PER_S:.3f} s failed: {type(error).__name__}: {error}"
-            f" ({where.filename.rsplit('/', 1)[-1]}:{where.lineno}, {where.name}); the next one is tried"
+            f"the frame with stamp {bundle.stamp_ns / NS_PER_S:.3f} s failed:"
+            f" {describe_error(error)}; the next one is tried"
         )
         self.warnings.append((time.monotonic(), text))
-        self._events.say(text, Level.ERROR)
+        self._events.report(text, Level.ERROR)
         self._node.get_logger().debug("".join(traceback.format_exception(error)))
 
-    # --- services, on the worker's thread --------------------------------------------------------------------------------------
+    # --- services, on the worker's thread ---------------------------------------------------------
 
     def add_objects(self, request: Any) -> Outcome:
-        """Starts tracks from prompts."""
+        """Start tracks from prompts."""
         if not request.prompts:
             return False, "no prompts: give one per object", ()
         stamp_ns = ns_from_stamp(request.stamp)
@@ -286,17 +286,17 @@ class Stream:
         except ValueError as e:
             return False, str(e), ()
         self._track_ids.update(ids)
-        if frame is None:
-            gone = (
-                f"the image with stamp {stamp_ns / NS_PER_S:.3f} s is no longer at hand: "
-                if stamp_ns
-                else ""
-            )
-            return True, f"{gone}followed from the next image on", ids
-        return True, "followed from that image on", ids
+        if frame is not None:
+            return True, "followed from that image on", ids
+        dropped = (
+            f"the image with stamp {stamp_ns / NS_PER_S:.3f} s is no longer kept: "
+            if stamp_ns
+            else ""
+        )
+        return True, f"{dropped}followed from the next image on", ids
 
     def remove_objects(self, request: Any) -> Outcome:
-        """Ends tracks."""
+        """End tracks: those of the request, all where it names none."""
         ids = {int(i) for i in request.track_ids} or set(self._track_ids)
         try:
             self.pipeline.remove(sorted(ids))
@@ -306,9 +306,9 @@ class Stream:
         return True, f"{len(ids)} no longer followed", ()
 
     def reset(self) -> Outcome:
-        """Forgets tracks and map."""
+        """Forget tracks and map."""
         self.pipeline.reset()
-        self._last_ns = None
+        self.order.reset()
         self._track_ids.clear()
         self._recent.clear()
         self.outputs.clear()

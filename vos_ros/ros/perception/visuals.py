@@ -1,4 +1,7 @@
-"""What a person sees in RViz: the overlay, coloured boxes with names, a labelled cloud. Pure: results in, messages out."""
+"""Build what people see in RViz: the overlay, coloured boxes with names, a labelled cloud.
+
+Pure: results in, messages out.
+"""
 
 from __future__ import annotations
 
@@ -30,26 +33,31 @@ from vos_ros.types import (
 
 Key = tuple[str, int]
 """Namespace and id of a marker."""
-_UNFOLLOWED = (150, 150, 150)
+_UNTRACKED_COLOR = (150, 150, 150)
+"""Colour of a map object that no track follows: grey."""
 _MIN_SIZE_M = 0.01
+"""Smallest side of a marker, m: RViz warns of a side of 0."""
+_TEXT_HEIGHT_M = 0.06
+"""Height of the letters, m."""
+_TEXT_GAP_M = 0.05
+"""Distance between the top of a marker and its text, m."""
 
 
 def overlay_message(
     frame: Frame, labels: UInt16[np.ndarray, "H W"], result: FrameResult, head: Header
 ) -> Image:
-    """The image with every instance tinted, bgr8."""
-    return image_message(
-        make,
-        head,
-        "bgr8",
-        overlay(frame.rgb, labels, result.tracks, result.associations)[:, :, ::-1],
-    )
+    """Build the image with every instance tinted, bgr8."""
+    rgb = overlay(frame.rgb, labels, result.tracks, result.associations)
+    return image_message(make, head, "bgr8", rgb[:, :, ::-1])
 
 
 def labelled_cloud(
     frame: Frame, labels: UInt16[np.ndarray, "H W"], result: FrameResult, head: Header
 ) -> PointCloud2:
-    """Every instance pixel with depth as a point in the camera's frame: x y z (m), rgb, instance_id (the track id)."""
+    """Build the cloud of all instance pixels with depth, in the camera's frame.
+
+    Its fields are x y z (m), rgb, instance_id (the track id).
+    """
     ids = np.zeros(UNKNOWN_LABEL + 1, np.uint32)
     for track in result.tracks:
         ids[track.label_value] = track.track_id
@@ -83,8 +91,11 @@ def _size(size: np.ndarray) -> Vector3:
 
 
 class Markers:
-    """A MarkerArray per frame: a box per map object, a ball per track that is no map object, a text over each. Remembers what it
-    showed, so that what vanishes is deleted."""
+    """Build a MarkerArray per frame, and delete the markers of what is no longer shown.
+
+    A map object is a box, a track that is matched to no map object is a ball; each has a text
+    above it. Markers are in the map frame, in the colour of the track, grey without one.
+    """
 
     def __init__(self) -> None:
         self._shown: set[Key] = set()
@@ -92,17 +103,23 @@ class Markers:
     def message(
         self, result: FrameResult, find: Callable[[int], MapObject | None], stamp: Time
     ) -> MarkerArray:
-        """``find`` gives a map object by its id. Markers are in the map frame, coloured by track, grey where no track follows."""
+        """Build the markers of a frame.
+
+        Args:
+            result: result of the frame.
+            find: returns a map object by its id, None where there is none.
+            stamp: stamp of the image.
+        """
         head = Header(stamp=stamp, frame_id=result.map_frame)
         tracks = {t.track_id: t for t in result.tracks}
-        seen = {o.track_id: o for o in result.observations}
+        observations = {o.track_id: o for o in result.observations}
         markers: list[Marker] = []
         for a in result.associations:
             track, item = tracks.get(a.track_id), find(a.map_object_id) if a.map_object_id else None
             if item is not None:
-                markers += self._object(head, item, a, track)
-            elif track is not None and track.track_id in seen:
-                markers += self._track(head, track, seen[track.track_id], a)
+                markers += self._object_markers(head, item, a, track)
+            elif track is not None and track.track_id in observations:
+                markers += self._track_markers(head, track, observations[track.track_id], a)
         now = {(m.ns, m.id) for m in markers}
         markers += [
             Marker(header=head, ns=ns, id=i, action=Marker.DELETE)
@@ -112,71 +129,50 @@ class Markers:
         return MarkerArray(markers=markers)
 
     def clear(self) -> MarkerArray:
-        """Deletes everything."""
+        """Build the message that deletes every marker."""
         self._shown = set()
         return MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
 
-    def _object(
+    def _object_markers(
         self, head: Header, item: MapObject, a: Association, track: Track | None
     ) -> list[Marker]:
-        rgb = track_color(track.track_id) if track is not None else _UNFOLLOWED
+        rgb = track_color(track.track_id) if track is not None else _UNTRACKED_COLOR
         visible = track is not None and track.area_px > 0
         name = f"{track.track_id}>{item.id}" if track is not None else f"{item.id}"
         pose = pose_message(make, item.T_map_object)
         top = Point(
             x=pose.position.x,
             y=pose.position.y,
-            z=pose.position.z + float(np.max(item.size)) / 2 + 0.05,
+            z=pose.position.z + float(np.max(item.size)) / 2 + _TEXT_GAP_M,
         )
+        color = _color(rgb, 0.5 if visible else 0.15)
         return [
-            _marker(
-                head,
-                "object",
-                item.id,
-                Marker.CUBE,
-                pose,
-                _size(item.size),
-                _color(rgb, 0.5 if visible else 0.15),
+            _marker(head, ("object", item.id), Marker.CUBE, pose, _size(item.size), color),
+            _text(
+                head, ("object_text", item.id), top, f"{name} {a.status.name} {a.score:.2f}", rgb
             ),
-            _text(head, "object_text", item.id, top, f"{name} {a.status.name} {a.score:.2f}", rgb),
         ]
 
-    def _track(self, head: Header, track: Track, seen: Observation, a: Association) -> list[Marker]:
+    def _track_markers(
+        self, head: Header, track: Track, observation: Observation, a: Association
+    ) -> list[Marker]:
         rgb = track_color(track.track_id)
-        x, y, z = (float(v) for v in seen.centroid)
-        spread = 2.0 * np.sqrt(np.maximum(np.diag(seen.cov), 0.0))
+        x, y, z = (float(v) for v in observation.centroid)
+        spread = 2.0 * np.sqrt(np.maximum(np.diag(observation.cov), 0.0))
         at = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(w=1.0))
-        top = Point(x=x, y=y, z=z + float(np.nan_to_num(spread).max()) + 0.05)
+        top = Point(x=x, y=y, z=z + float(np.nan_to_num(spread).max()) + _TEXT_GAP_M)
+        text = f"{track.track_id} {a.status.name} {track.state.name}"
+        ball, key = _size(2.0 * spread), ("track", track.track_id)
         return [
-            _marker(
-                head,
-                "track",
-                track.track_id,
-                Marker.SPHERE,
-                at,
-                _size(2.0 * spread),
-                _color(rgb, 0.5),
-            ),
-            _text(
-                head,
-                "track_text",
-                track.track_id,
-                top,
-                f"{track.track_id} {a.status.name} {track.state.name}",
-                rgb,
-            ),
+            _marker(head, key, Marker.SPHERE, at, ball, _color(rgb, 0.5)),
+            _text(head, ("track_text", track.track_id), top, text, rgb),
         ]
 
 
 def _marker(
-    head: Header,
-    namespace: str,
-    ident: int,
-    kind: int,
-    pose: Pose,
-    scale: Vector3,
-    color: ColorRGBA,
+    head: Header, key: Key, kind: int, pose: Pose, scale: Vector3, color: ColorRGBA
 ) -> Marker:
+    namespace, ident = key
     # A marker's id is an int32, ours are uint32.
     return Marker(
         header=head,
@@ -190,17 +186,9 @@ def _marker(
     )
 
 
-def _text(
-    head: Header, namespace: str, ident: int, at: Point, text: str, rgb: tuple[int, int, int]
-) -> Marker:
-    marker = _marker(
-        head,
-        namespace,
-        ident,
-        Marker.TEXT_VIEW_FACING,
-        Pose(position=at, orientation=Quaternion(w=1.0)),
-        Vector3(x=0.0, y=0.0, z=0.06),
-        _color(rgb, 1.0),
-    )
+def _text(head: Header, key: Key, at: Point, text: str, rgb: tuple[int, int, int]) -> Marker:
+    pose = Pose(position=at, orientation=Quaternion(w=1.0))
+    scale = Vector3(x=0.0, y=0.0, z=_TEXT_HEIGHT_M)
+    marker = _marker(head, key, Marker.TEXT_VIEW_FACING, pose, scale, _color(rgb, 1.0))
     marker.text = text
     return marker

@@ -1,10 +1,13 @@
-"""Plays a recorded folder or bag to the node over DDS, as a camera driver, a localiser and a mapper would: a process of its own.
+"""Play a recorded folder or bag to the node over DDS.
+
+The player stands in for the camera driver, the localisation and the mapper. It is a process of its own.
 
     python -m vos_ros.ros.tools.player FOLDER --rate 5
     python -m vos_ros.ros.tools.player run.mcap --ros-args -r image:=/camera/color/image_raw
 
-Colour, camera_info, depth, the camera's pose (TF or a topic) and the object map keep the stamps of the recording; only the wall
-clock says when they go out. It starts when every topic has a subscriber, and never skips a frame.
+Colour, camera_info, depth, the camera's pose (TF or a topic) and the object map keep the stamps of the
+recording; the wall clock alone decides when they are published. The player starts when every topic
+has a subscriber, and never skips a frame.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import CameraInfo, Image
@@ -47,6 +49,7 @@ from vos_ros.msg import InstanceArray, MapObjectArray
 from vos_ros.ros.common import fastdds
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.pose_topics import message_class, pose_message
+from vos_ros.ros.common.subscriptions import qos
 from vos_ros.sources.bag import BagSource
 from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapUpdate
@@ -54,28 +57,35 @@ from vos_ros.types import Frame, MapUpdate
 POSES = (*pose_sources.NAMES, pose_sources.NONE)
 """Ways in which poses are published."""
 _SETTLE_S = 0.3
-"""Between the map and the first frame, and between the last frame and the end."""
+"""Pause between the map and the first frame, and between the last frame and the end, s."""
+_POSE_QUEUE = _MAP_QUEUE = 100
+"""Poses and map messages that the middleware keeps for slow readers."""
 
 
 @dataclass(slots=True)
 class Played:
-    """What was sent. ``late_frames`` went out more than half a period after their time: the player itself was too slow.
-
-    The round trip is from the publication of a frame to the arrival of its InstanceArray here; NaN where no node was named.
-    """
+    """Count what was sent and answered."""
 
     frames_sent: int = 0
+    """Frames that were published."""
     map_updates_sent: int = 0
+    """Map updates that were published."""
     late_frames: int = 0
+    """Frames published more than half a period late: the player itself was too slow."""
     duration_s: float = 0.0
+    """Time from the first frame to the last, s."""
     rate_hz: float = 0.0
+    """Frames per second of that time."""
     frames_answered: int = 0
+    """Frames whose InstanceArray arrived here; 0 where no node was named."""
     round_trip_ms_p50: float = float("nan")
+    """Median time from a frame's publication to the arrival of its InstanceArray, ms; NaN: none."""
     round_trip_ms_p95: float = float("nan")
+    """95th percentile of it, ms."""
 
 
 def open_source(path: Path) -> FrameSource:
-    """A folder or a bag by its path. ValueError or OSError say what is wrong with it."""
+    """Open a folder or a bag by its path. Raises ValueError, OSError: it can't be read."""
     return (
         open_recording(path)
         if path.is_dir() and not (path / "metadata.yaml").is_file()
@@ -83,17 +93,16 @@ def open_source(path: Path) -> FrameSource:
     )
 
 
-def _profile(reliable: bool, depth: int, latched: bool = False) -> QoSProfile:
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST,
-        depth=depth,
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
-
-
 class Player:
-    """Publishers on a node, and the clock. ``pose``: one of ``POSES``; ``depth_encoding``: 16UC1 (mm) or 32FC1 (m)."""
+    """Publish frames and map updates on a node.
+
+    Args:
+        node: the node that publishes.
+        map_frame: frame of the poses.
+        pose: one of ``POSES``.
+        depth_encoding: 16UC1 (mm) or 32FC1 (m).
+        reliable: publish images reliably; False: best effort, as drivers do.
+    """
 
     def __init__(
         self,
@@ -105,10 +114,10 @@ class Player:
         reliable: bool = True,
     ) -> None:
         self._node, self._map_frame, self._depth_encoding = node, map_frame, depth_encoding
-        sensor = _profile(reliable, 10)
+        sensor = qos("reliable" if reliable else "best_effort", 10)
         self._publishers: dict[str, Any] = {
             "map_objects": node.create_publisher(
-                MapObjectArray, "map_objects", _profile(True, 100, latched=True)
+                MapObjectArray, "map_objects", qos("reliable", _MAP_QUEUE, latched=True)
             ),
             "camera_info": node.create_publisher(CameraInfo, "camera_info", sensor),
             "depth": node.create_publisher(Image, "depth", sensor),
@@ -121,10 +130,12 @@ class Player:
                 if self._source.message_type
                 else (TFMessage, "/tf")
             )
-            self._publishers["pose"] = node.create_publisher(kind, topic, _profile(True, 100))
+            self._publishers["pose"] = node.create_publisher(
+                kind, topic, qos("reliable", _POSE_QUEUE)
+            )
 
     def unmatched(self, wanted: Sequence[str], listeners: int = 1) -> list[str]:
-        """Those of the wanted topics with fewer subscribers than one, colour images with fewer than ``listeners``."""
+        """Return the wanted topics without a subscriber; colour images need ``listeners`` of them."""
         return [
             str(self._publishers[k].topic_name)
             for k in wanted
@@ -134,22 +145,26 @@ class Player:
     def wait_for_subscribers(
         self, wanted: Sequence[str], timeout_s: float, listeners: int = 1
     ) -> None:
-        """Returns when each topic has a subscriber, colour images ``listeners``. TimeoutError names those without."""
+        """Wait until each wanted topic has a subscriber, and colour images ``listeners``.
+
+        Raises TimeoutError: some have none after ``timeout_s``.
+        """
         deadline = time.monotonic() + timeout_s
         while missing := self.unmatched(wanted, listeners):
             if time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"nobody (of images: not {listeners}) subscribed to {', '.join(missing)} within {timeout_s:g} s: is the node running,"
-                    " in this ROS_DOMAIN_ID, with the same topic names?"
+                    f"{', '.join(missing)} had no subscriber (images: fewer than {listeners})"
+                    f" within {timeout_s:g} s: is the node running, in this ROS_DOMAIN_ID, with the"
+                    " same topic names?"
                 )
             time.sleep(0.05)
 
     def send_map(self, update: MapUpdate) -> None:
-        """Publishes a map update."""
+        """Publish a map update."""
         self._publishers["map_objects"].publish(map_objects_message(make, update))
 
     def prepare(self, frame: Frame) -> list[tuple[str, Any]]:
-        """The messages of a frame in the order in which they go out; a pose that is not known is left out."""
+        """Return a frame's messages in the order of publication; an unknown pose is left out."""
         out = [] if self._source is None else self._pose_messages(frame, self._source)
         image, info, depth = frame_messages(make, frame, depth_encoding=self._depth_encoding)
         out.append(("camera_info", info))
@@ -158,25 +173,30 @@ class Player:
         return [*out, ("image", image)]
 
     def _pose_messages(self, frame: Frame, source: PoseSource) -> list[tuple[str, Any]]:
-        T, stamp_ns = frame.T_map_camera, frame.stamp_ns
+        T, child = frame.T_map_camera, frame.frame_id
         if T is None:
             return []
+        head = header_message(make, frame.stamp_ns, self._map_frame)
         if not source.message_type:
-            sent = transform_stamped_message(
-                make, header_message(make, stamp_ns, self._map_frame), frame.frame_id, T
-            )
+            sent = transform_stamped_message(make, head, child, T)
             return [("pose", TFMessage(transforms=[sent]))]
-        head = header_message(make, stamp_ns, self._map_frame)
-        return [("pose", pose_message(source, head, T, frame.pose_cov, frame.frame_id))]
+        return [("pose", pose_message(source, head, T, frame.pose_cov, child))]
 
     def send(self, messages: Sequence[tuple[str, Any]]) -> None:
-        """Publishes what ``prepare`` gave."""
+        """Publish the messages of ``prepare``."""
         for key, message in messages:
             self._publishers[key].publish(message)
 
 
 class Answers:
-    """Listens to a node's InstanceArrays: when was each frame sent and answered. Callbacks come on the executor's thread."""
+    """Measure the time from the publication of each frame to its InstanceArray.
+
+    Callbacks come on the executor's thread.
+
+    Args:
+        node: the node that subscribes.
+        name: name of the node that answers.
+    """
 
     def __init__(self, node: Node, name: str) -> None:
         self._lock = threading.Lock()
@@ -185,29 +205,28 @@ class Answers:
         self._last = threading.Event()
         self.round_trips_ms: list[float] = []
         node.create_subscription(
-            InstanceArray, f"{name.rstrip('/')}/instances", self._arrived, _profile(True, 100)
+            InstanceArray, f"{name.rstrip('/')}/instances", self._on_instances, qos("reliable", 100)
         )
 
     def sending(self, stamp_ns: int) -> None:
-        """Call right before the frame is published."""
+        """Note that a frame is about to be published."""
         with self._lock:
             self._last.clear()
             self._newest = stamp_ns
             self._sent[stamp_ns] = time.perf_counter()
 
-    def _arrived(self, message: Any) -> None:
+    def _on_instances(self, message: Any) -> None:
         now, stamp = time.perf_counter(), ns_from_stamp(message.header.stamp)
         with self._lock:
             if stamp in self._sent:
                 self.round_trips_ms.append((now - self._sent[stamp]) * 1e3)
-            self._sent = {
-                s: t for s, t in self._sent.items() if s > stamp
-            }  # older ones were superseded
+            # Older ones were superseded.
+            self._sent = {s: t for s, t in self._sent.items() if s > stamp}
             if stamp == self._newest:
                 self._last.set()
 
     def wait_for_last(self, timeout_s: float) -> bool:
-        """Waits for the answer to the frame sent last: the newest frame is never superseded. False: it did not come."""
+        """Wait for the answer to the last frame, which is never superseded; False: none arrived."""
         return self._last.wait(timeout_s)
 
 
@@ -225,11 +244,23 @@ def play(
     played: Played | None = None,
     progress: bool = False,
 ) -> Played:
-    """Plays the source to its end, or its first ``frames`` > 0; with ``answers`` it returns when the last frame is answered.
+    """Play a source to its end; with ``answers``, return when its last frame is answered.
 
-    ``rate_hz`` > 0: frames at that rate; else at the pace of their stamps times ``speed``. ``with_map``: the source's map too.
-    Colour images wait for ``listeners`` subscribers. TimeoutError where a topic of the first frame finds no subscriber, or the last frame
-    no answer, within ``wait_s``. ``played`` is filled in as it goes, for whoever interrupts.
+    Args:
+        player: publishes.
+        source: frames and map updates.
+        rate_hz: frames per second; 0: the pace of their stamps times ``speed``.
+        speed: times the pace of the stamps.
+        frames: play the first so many; 0: all.
+        wait_s: longest wait for subscribers, and for the last answer, s.
+        with_map: publish the source's map too.
+        listeners: subscribers of the colour images that are waited for.
+        answers: measures the answers.
+        played: filled in as it goes, for callers that are interrupted.
+        progress: show a progress bar.
+
+    Raises TimeoutError: a topic of the first frame has no subscriber, or the last frame no answer,
+    within ``wait_s``.
     """
     done = played if played is not None else Played()
     items = iter(source) if with_map else (item for item in source if isinstance(item, Frame))
@@ -280,13 +311,14 @@ def play(
         )
     if not answered:
         raise TimeoutError(
-            f"the node did not answer the last frame within {wait_s:g} s; it answered {done.frames_answered} before"
+            f"the node did not answer the last frame within {wait_s:g} s; it answered"
+            f" {done.frames_answered} before"
         )
     return done
 
 
 def _head(items: Iterator[Frame | MapUpdate]) -> tuple[list[MapUpdate], Frame]:
-    """The map updates before the first frame, and that frame."""
+    """Return the map updates before the first frame, and that frame."""
     updates: list[MapUpdate] = []
     for item in items:
         if isinstance(item, Frame):
@@ -296,9 +328,9 @@ def _head(items: Iterator[Frame | MapUpdate]) -> tuple[list[MapUpdate], Frame]:
 
 
 def wait_until_active(node: Node, name: str, timeout_s: float) -> None:
-    """Returns when the lifecycle node ``name`` is active. TimeoutError says what state it is in."""
+    """Wait until the lifecycle node ``name`` is active. Raises TimeoutError: it is not."""
     client = node.create_client(GetState, f"{name}/get_state")
-    deadline, state = time.monotonic() + timeout_s, "not to be reached"
+    deadline, state = time.monotonic() + timeout_s, "unreachable"
     try:
         while time.monotonic() < deadline:
             if client.wait_for_service(timeout_sec=0.2):
@@ -315,7 +347,7 @@ def wait_until_active(node: Node, name: str, timeout_s: float) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m vos_ros.ros.tools.player",
         description=__doc__,
@@ -330,7 +362,7 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="HZ",
-        help="frames per second of wall clock, whatever their stamps say",
+        help="frames per second of wall clock, whatever their stamps",
     )
     pace.add_argument(
         "--speed",
@@ -342,7 +374,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--frames", type=int, default=0, metavar="N", help="play the first N frames only"
     )
-    p.add_argument("--pose", choices=POSES, default="tf", help="how poses go out (default: tf)")
+    p.add_argument(
+        "--pose",
+        choices=POSES,
+        default=pose_sources.TF,
+        help=f"how poses are published (default: tf); {pose_sources.listing()}",
+    )
     p.add_argument(
         "--depth-encoding",
         choices=("16UC1", "32FC1"),
@@ -359,7 +396,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="begin when so many nodes listen to the images (default: 1)",
+        help="begin when the images have so many subscribers (default: 1)",
     )
     p.add_argument(
         "--best-effort",
@@ -370,7 +407,8 @@ def parser() -> argparse.ArgumentParser:
         "--node",
         default="",
         metavar="NAME",
-        help="the node that listens, e.g. /vos_ros: wait until it is active, and in the end for its answer to the last frame",
+        help="the node that gets the images, e.g. /vos_ros: wait until it is active, and at the"
+        " end for its answer to the last frame",
     )
     p.add_argument(
         "--wait",
@@ -394,7 +432,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """0 all played, 1 failed (the reason is on stderr), 130 interrupted."""
+    """Run the player. Returns 0: all played, 1: failed (reason on stderr), 130: interrupted."""
     words = list(sys.argv[1:] if args is None else args)
     options = parser().parse_args(remove_ros_args(["player", *words])[1:])
     if options.rate < 0 or options.speed <= 0 or options.frames < 0:

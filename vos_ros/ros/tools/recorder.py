@@ -1,8 +1,11 @@
-"""Records the node's outputs into an MCAP file: a process of its own that ends with SIGINT or SIGTERM.
+"""Record the node's outputs into an MCAP file.
+
+The recorder is a process of its own that ends with SIGINT or SIGTERM.
 
     python -m vos_ros.ros.tools.recorder out.mcap
 
-Messages are taken as they come from the wire and written without decoding. The file appears under its name when it is whole.
+Messages are written as they were sent, without decoding. The file appears under its name when it is
+complete.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 
 from vos_ros.msg import AssociationArray, InstanceArray
+from vos_ros.ros.common.subscriptions import qos
 from vos_ros.sinks.mcap import McapFile
 
 OUTPUTS: dict[str, tuple[Any, str]] = {
@@ -37,11 +40,24 @@ OUTPUTS: dict[str, tuple[Any, str]] = {
     "overlay": (Image, "sensor_msgs/msg/Image"),
     "diagnostics": (DiagnosticArray, "diagnostic_msgs/msg/DiagnosticArray"),
 }
+"""Message class and type of each topic below the node's name; diagnostics are on /diagnostics."""
 _QUEUE = 200
+"""Messages per topic that the middleware keeps while a message is written."""
+_DRAIN_S = 1.0
+"""Longest time at the end for messages that have arrived already, s."""
 
 
 class Recorder:
-    """Subscriptions on a node that write into ``file``; ``counts`` per topic. Log times are this machine's wall clock."""
+    """Subscribe to outputs and write them into a file; ``counts`` has the messages per topic.
+
+    Log times are this machine's wall clock.
+
+    Args:
+        node: the node that subscribes.
+        file: gets the messages.
+        source: name of the node whose outputs are recorded.
+        outputs: keys of ``OUTPUTS``.
+    """
 
     def __init__(
         self,
@@ -54,9 +70,7 @@ class Recorder:
         self._node, self._file = node, file
         self.counts: Counter[str] = Counter()
         self.topics: list[str] = []
-        profile = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST, depth=_QUEUE, reliability=ReliabilityPolicy.RELIABLE
-        )
+        profile = qos("reliable", _QUEUE)
         for name in outputs:
             kind, type_name = OUTPUTS[name]
             topic = "/diagnostics" if name == "diagnostics" else f"{source.rstrip('/')}/{name}"
@@ -71,12 +85,12 @@ class Recorder:
         return write
 
     def unpublished(self) -> list[str]:
-        """Those of its topics that nobody publishes yet."""
+        """Return the topics that have no publisher yet."""
         return [t for t in self.topics if not self._node.count_publishers(t)]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m vos_ros.ros.tools.recorder",
         description=__doc__,
@@ -110,7 +124,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """0 recorded until it was told to stop, 1 failed (the reason is on stderr)."""
+    """Run the recorder. Returns 0: recorded until a signal, 1: failed (reason on stderr)."""
     words = list(sys.argv[1:] if args is None else args)
     options = parser().parse_args(remove_ros_args(["recorder", *words])[1:])
     stop = threading.Event()
@@ -129,8 +143,8 @@ def main(args: Sequence[str] | None = None) -> int:
                 if waiting and not recorder.unpublished():
                     options.ready_file.touch()
                     waiting = False
-            # What has arrived already is still taken, within reason.
-            end, before = time.monotonic() + 1.0, -1
+            # What has arrived already is still written.
+            end, before = time.monotonic() + _DRAIN_S, -1
             while time.monotonic() < end and sum(recorder.counts.values()) > before:
                 before = sum(recorder.counts.values())
                 executor.spin_once(timeout_sec=0.05)

@@ -1,4 +1,4 @@
-"""What a worker's thread answers to a service."""
+"""Answer a service with what a worker's thread computes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from rclpy.task import Future
 R = TypeVar("R")
 
 
-def awaitable(node: Any, job: concurrent.futures.Future[R], refused: Callable[[str], R]) -> Future:
-    """A job's result for a service of a node that awaits it. ``refused`` makes the answer of why there is none."""
+def as_rclpy_future(
+    node: Any, job: concurrent.futures.Future[R], refused: Callable[[str], R]
+) -> Future:
+    """Return a worker's job as a future that a service callback can await.
+
+    Args:
+        node: the node of the service; its executor is woken when the job is done.
+        job: future of the job, as ``Worker.call`` returns it.
+        refused: makes the answer from the reason why there is no result.
+    """
     answer = Future()
 
     def deliver(done: concurrent.futures.Future[R]) -> None:
