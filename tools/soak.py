@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Plays a recording to the running node for as long as it lasts (or --loops times) and looks for what only time shows.
+"""Plays a recording to the running node for as long as it lasts (or --loops times) and looks for
+what only time shows.
 
     tools/env tools/soak.py kitchen.mcap --rate 5 --method null --json soak.json
 
-Checks, and ends with 1 where one fails: every answer has the header of an image that was sent; every image was answered or superseded
-(or given up by the middleware, which best-effort may); nothing queues (the last latencies are no longer than the first); the resident
-memory at the end is within 5 % of that after 100 answered frames, both measured while the node rests (a frame at work holds what it
-needs): playing pauses for a few seconds there.
+Checks, and ends with 1 where one fails: every answer has the header of an image that was sent;
+every image was answered or superseded (or given up by the middleware, which best-effort may);
+nothing queues (the last latencies are no longer than the first); the resident memory at the end is
+within 5 % of that after 100 answered frames, both measured while the node rests (a frame at work
+holds what it needs): playing pauses for a few seconds there.
 """
 
 from __future__ import annotations
@@ -82,8 +84,9 @@ class Listener:
         return self.memory()["rss"]
 
     def memory(self) -> dict[str, float]:
-        """Resident memory of the node and what it is made of, MiB: its own data (anon), pages of files (file: code, which the system drops
-        and reads again as it likes), shared memory (shmem: the middleware's)."""
+        """Resident memory of the node and what it is made of, MiB: its own data (anon), pages of
+        files (file: code, which the system drops and reads again as it likes), shared memory
+        (shmem: the middleware's)."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
         values = {
             key: text.split()[0]
@@ -111,7 +114,9 @@ def wait(condition: Any, what: str, seconds: float) -> None:
 
 
 def play(options: argparse.Namespace, player: Player, listener: Listener) -> list[tuple[int, str]]:
-    """Sends everything; returns the headers of the images in order. Every loop continues the stamps of the one before."""
+    """Sends everything; returns the headers of the images in order. Every loop continues the stamps
+    of the one before.
+    """
     source = open_source(options.recording)
     sent: list[tuple[int, str]] = []
     shift_ns = 0

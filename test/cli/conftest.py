@@ -21,7 +21,9 @@ SIDE = 0.3
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of our layout: two textured squares 1 m before a camera that drifts sideways, a wall 2 m away, six frames, the truth."""
+    """A folder of our layout: two textured squares 1 m before a camera that drifts sideways, a wall
+    2 m away, six frames, the truth.
+    """
     root = tmp_path_factory.mktemp("recorded") / "squares"
     for name in ("color", "depth", "masks", "objects"):
         (root / name).mkdir(parents=True)

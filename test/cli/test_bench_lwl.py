@@ -93,7 +93,8 @@ def test_figures_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert figures["lwl_4_backbone_gflop"] == pytest.approx(figures["lwl_1_backbone_gflop"]), (
         "one pass serves all objects"
     )
-    # What the samples of one object share, four objects share too; labels and weights they have each.
+    # What the samples of one object share, four objects share too; labels and weights they have
+    # each.
     for stage in ("encode", "learn"):
         assert 3 < figures[f"lwl_4_{stage}_gflop"] / figures[f"lwl_1_{stage}_gflop"] < 5
     assert figures["lwl_1_over_1"] == 1
@@ -111,7 +112,9 @@ def test_figures_table_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 def test_rules_of_the_published_program(tmp_path: Path) -> None:
-    """A pass of everything per object, learning on every frame: here the work, unlike the time, can be foretold."""
+    """A pass of everything per object, learning on every frame: here the work, unlike the time, can
+    be foretold.
+    """
     out = tmp_path / "lwl.json"
     assert main([*SMALL, "--compat", "reference", "--objects", "1,3", "--json", str(out)]) == 0
     figures = json.loads(out.read_text())
@@ -126,7 +129,9 @@ def test_rules_of_the_published_program(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_settings_reach_the_segmenter(tmp_path: Path) -> None:
-    """A gate that stays shut means no learning; without one object there is nothing to compare with."""
+    """A gate that stays shut means no learning; without one object there is nothing to compare
+    with.
+    """
     out = tmp_path / "lwl.json"
     more = [
         "--set",

@@ -1,4 +1,6 @@
-"""The association benchmark on a short rendered sequence, with perfect conditions and with faults that have known answers."""
+"""The association benchmark on a short rendered sequence, with perfect conditions and with faults
+that have known answers.
+"""
 
 from __future__ import annotations
 

@@ -46,7 +46,9 @@ def test_what_can_be_told_apart_without_error_has_finite_weights() -> None:
 
 
 def test_evidence_that_misleads_counts_for_nothing_and_never_against() -> None:
-    """The right ones have fewer depth inliers than the wrong ones, by chance or by a flaw of the data."""
+    """The right ones have fewer depth inliers than the wrong ones, by chance or by a flaw of the
+    data.
+    """
     good, bad = (
         np.array([[1.0, 0.8, 0.8, 0.1, 0.5, 0.0, 0.5, 0.0]]),
         np.array([[1.0, 0.3, 0.3, 0.9, 0.5, 0.0, 0.5, 0.0]]),

@@ -1,4 +1,6 @@
-"""J, F and their statistics: equal to the official tool's numbers, and to its way of computing them, many times as fast."""
+"""J, F and their statistics: equal to the official tool's numbers, and to its way of computing
+them, many times as fast.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from vos_ros.evaluation.davis_metrics import contour_accuracy, region_similarity
 
 
 def plain_outline(mask: np.ndarray) -> np.ndarray:
-    """The tool's rule, pixel by pixel: neighbours outside the image are 0, but the last row looks only right, the last column only down,
-    and the last pixel nowhere."""
+    """The tool's rule, pixel by pixel: neighbours outside the image are 0, but the last row looks
+    only right, the last column only down, and the last pixel nowhere."""
     padded = np.pad(mask, ((0, 1), (0, 1)))
     right, below, both = mask ^ padded[:-1, 1:], mask ^ padded[1:, :-1], mask ^ padded[1:, 1:]
     outline = right | below | both

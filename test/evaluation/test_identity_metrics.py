@@ -18,7 +18,9 @@ from vos_ros.evaluation.metrics import overlap
 
 
 def drawn(seed: int, frames: int = 40) -> list[Sightings]:
-    """Objects that come and go, names that are mostly right, swap, repeat never within a frame, and are invented now and then."""
+    """Objects that come and go, names that are mostly right, swap, repeat never within a frame, and
+    are invented now and then.
+    """
     rng = np.random.default_rng(seed)
     out = []
     for t in range(frames):
@@ -39,8 +41,8 @@ def drawn(seed: int, frames: int = 40) -> list[Sightings]:
     return out
 
 
-# What trackeval 1.3.0 says of ``drawn``: the means of HOTA, DetA and AssA over its thresholds, and IDF1. The package itself can't be
-# required: it brings another OpenCV along.
+# What trackeval 1.3.0 says of ``drawn``: the means of HOTA, DetA and AssA over its thresholds, and
+# IDF1. The package itself can't be required: it brings another OpenCV along.
 TRACKEVAL = {
     0: (0.471413714, 0.45476168, 0.489383374, 0.586956522),
     1: (0.505186096, 0.49152148, 0.519440888, 0.678756477),

@@ -29,7 +29,9 @@ def recorded(
     mapped: tuple[int, ...] = (1, 2, 3),
     step_s: float = 1.0,
 ) -> Record:
-    """In frame t the objects of ``names[t]`` are in view, each with an instance of its own that is named as told."""
+    """In frame t the objects of ``names[t]`` are in view, each with an instance of its own that is
+    named as told.
+    """
     record = Record(alike)
     for t, named in enumerate(names):
         truth = picture({o: o for o in named})

@@ -1,4 +1,6 @@
-"""Makes the CMake files of the ROS wheels name this interpreter: they name the Python of the machine that built the wheels."""
+"""Makes the CMake files of the ROS wheels name this interpreter: they name the Python of the
+machine that built the wheels.
+"""
 
 from __future__ import annotations
 

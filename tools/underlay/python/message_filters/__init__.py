@@ -1,7 +1,9 @@
-"""Stand-in for ``message_filters`` on machines without a ROS distribution: the filters a node needs to pair topics by stamp.
+"""Stand-in for ``message_filters`` on machines without a ROS distribution: the filters a node needs
+to pair topics by stamp.
 
-Written from the public API documentation of message_filters; used only where the real one can't be installed. The names,
-arguments and behaviour are those of the real package: callbacks get one message per input, in the order of the inputs.
+Written from the public API documentation of message_filters; used only where the real one can't be
+installed. The names, arguments and behaviour are those of the real package: callbacks get one
+message per input, in the order of the inputs.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class SimpleFilter:
 
 
 class Subscriber(SimpleFilter):
-    """A subscription as a filter: ``Subscriber(node, msg_type, topic, **keyword arguments of create_subscription)``.
+    """A subscription as a filter: ``Subscriber(node, msg_type, topic, **keyword arguments of
+    create_subscription)``.
 
     ``qos_profile`` is 10 where it is not given. The rclpy subscription is ``sub``.
     """
@@ -79,7 +82,9 @@ def _now_ns() -> int:
 
 
 class TimeSynchronizer(SimpleFilter):
-    """Passes on sets of messages, one of each input, with equal stamps; keeps at most ``queue_size`` messages per input."""
+    """Passes on sets of messages, one of each input, with equal stamps; keeps at most
+    ``queue_size`` messages per input.
+    """
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int) -> None:
         super().__init__()
@@ -98,7 +103,9 @@ class TimeSynchronizer(SimpleFilter):
         self.add(msg, self.queues[index], index)
 
     def add(self, msg: Any, my_queue: dict[int, Any], my_queue_index: int | None = None) -> None:
-        """Takes a message of one input. Unmatched messages stay until the queue is full: a partner may come late."""
+        """Takes a message of one input. Unmatched messages stay until the queue is full: a partner
+        may come late.
+        """
         stamp = self._stamp_of(msg)
         if stamp is None:
             return
@@ -123,9 +130,11 @@ class TimeSynchronizer(SimpleFilter):
 
 
 class ApproximateTimeSynchronizer(TimeSynchronizer):
-    """Passes on sets of messages whose stamps differ by less than ``slop`` seconds, the nearest first.
+    """Passes on sets of messages whose stamps differ by less than ``slop`` seconds, the nearest
+    first.
 
-    Messages without a header are refused, or, with ``allow_headerless``, stamped with the time of their arrival.
+    Messages without a header are refused, or, with ``allow_headerless``, stamped with the time of
+    their arrival.
     """
 
     def __init__(

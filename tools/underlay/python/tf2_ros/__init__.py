@@ -1,7 +1,9 @@
-"""Stand-in for ``tf2_ros`` on machines without a ROS distribution: buffer, listener and broadcasters.
+"""Stand-in for ``tf2_ros`` on machines without a ROS distribution: buffer, listener and
+broadcasters.
 
-Written from the public API documentation of tf2_ros; used only where the real one can't be installed. The names, arguments,
-exceptions and behaviour are those of the real package, without its converters between message types and its frame-graph service.
+Written from the public API documentation of tf2_ros; used only where the real one can't be
+installed. The names, arguments, exceptions and behaviour are those of the real package, without its
+converters between message types and its frame-graph service.
 """
 
 from tf2_ros.buffer import Buffer

@@ -1,4 +1,6 @@
-"""Transforms over time: a tree of frames, each edge with its last seconds of samples, and lookups between any two frames."""
+"""Transforms over time: a tree of frames, each edge with its last seconds of samples, and lookups
+between any two frames.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ Vector = NDArray[np.float64]
 IDENTITY = (np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
 
-# Written out: for three numbers, NumPy's functions take fifty times as long, and a node waits for this in every frame.
+# Written out: for three numbers, NumPy's functions take fifty times as long, and a node waits for
+# this in every frame.
 def _rotate(q: Vector, v: Vector) -> Vector:
     """The vector rotated by the unit quaternion (x y z w)."""
     (x, y, z, w), (a, b, c) = q.tolist(), v.tolist()
@@ -80,7 +83,9 @@ def _slerp(a: Vector, b: Vector, ratio: float) -> Vector:
 
 @dataclass
 class _Edge:
-    """The samples of one frame relative to its parent, in the order of time; a static edge has one, valid at all times."""
+    """The samples of one frame relative to its parent, in the order of time; a static edge has one,
+    valid at all times.
+    """
 
     static: bool
     stamps: list[int] = field(default_factory=list)
@@ -89,7 +94,9 @@ class _Edge:
     def insert(
         self, stamp_ns: int, parent: str, pose: tuple[Vector, Vector], cache_ns: int
     ) -> None:
-        """Adds a sample, in place of one with the same stamp; one that is older than the cache is ignored."""
+        """Adds a sample, in place of one with the same stamp; one that is older than the cache is
+        ignored.
+        """
         if self.static:
             self.stamps, self.samples = [stamp_ns], [(parent, pose)]
             return
@@ -129,8 +136,8 @@ class _Edge:
 class Buffer:
     """Stores transforms and answers lookups; safe to use from several threads.
 
-    ``cache_time``: how much of the past is kept, 10 s where not given. With a ``node`` the buffer is cleared when that node's clock
-    jumps back (simulated time, a bag that starts over).
+    ``cache_time``: how much of the past is kept, 10 s where not given. With a ``node`` the buffer
+    is cleared when that node's clock jumps back (simulated time, a bag that starts over).
     """
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
@@ -199,15 +206,16 @@ class Buffer:
     def _chain(
         self, frame: str, stamp_ns: int | None
     ) -> tuple[dict[str, tuple[Vector, Vector]], TransformException | None]:
-        """Every frame from ``frame`` to its root, with T_ancestor_frame at the time (None: each edge's newest sample), and what
-        ended the way before the root."""
+        """Every frame from ``frame`` to its root, with T_ancestor_frame at the time (None: each
+        edge's newest sample), and what ended the way before the root."""
         chain = {frame: IDENTITY}
         pose = IDENTITY
         while (edge := self._edges.get(frame)) is not None:
             try:
                 frame, step = edge.at(frame, edge.stamps[-1] if stamp_ns is None else stamp_ns)
             except ExtrapolationException as error:
-                # Its traceback would make a cycle with the caller's frame, and keep everything alive that the callers hold.
+                # Its traceback would make a cycle with the caller's frame, and keep everything
+                # alive that the callers hold.
                 return chain, error.with_traceback(None)
             if frame in chain:
                 return chain, ConnectivityException(f"the frames form a loop at [{frame}]")
@@ -216,7 +224,9 @@ class Buffer:
         return chain, None
 
     def _latest_common(self, target: str, source: str) -> int:
-        """Newest time that all moving edges between the frames have reached; 0 where all are static."""
+        """Newest time that all moving edges between the frames have reached; 0 where all are
+        static.
+        """
         target_chain, source_chain = self._chain(target, None)[0], self._chain(source, None)[0]
         common = next((f for f in source_chain if f in target_chain), None)
         moving = []
@@ -275,10 +285,12 @@ class Buffer:
     def lookup_transform(
         self, target_frame: str, source_frame: str, time: Time, timeout: Duration | None = None
     ) -> TransformStamped:
-        """T_target_source: maps coordinates of ``source_frame`` to ``target_frame`` at the time (zero: the newest that all have).
+        """T_target_source: maps coordinates of ``source_frame`` to ``target_frame`` at the time
+        (zero: the newest that all have).
 
-        Waits up to ``timeout`` for it. Raises LookupException (no such frame), ConnectivityException (no way between them),
-        ExtrapolationException (not buffered at that time), InvalidArgumentException (malformed name).
+        Waits up to ``timeout`` for it. Raises LookupException (no such frame),
+        ConnectivityException (no way between them), ExtrapolationException (not buffered at that
+        time), InvalidArgumentException (malformed name).
         """
         if timeout is not None:
             self.can_transform(target_frame, source_frame, time, timeout)
@@ -299,7 +311,9 @@ class Buffer:
         timeout: Duration | None = None,
         return_debug_tuple: bool = False,
     ) -> Any:
-        """Whether lookup_transform would succeed within ``timeout``; with ``return_debug_tuple`` (answer, why not)."""
+        """Whether lookup_transform would succeed within ``timeout``; with ``return_debug_tuple``
+        (answer, why not).
+        """
         deadline = wall.monotonic() + (0.0 if timeout is None else timeout.nanoseconds / 1e9)
         with self._changed:
             while True:

@@ -11,7 +11,9 @@ from tf2_msgs.msg import TFMessage
 
 
 class StaticTransformBroadcaster:
-    """Sends every static transform given so far, the newest per child frame, so that one latched message holds all."""
+    """Sends every static transform given so far, the newest per child frame, so that one latched
+    message holds all.
+    """
 
     def __init__(self, node: Node, qos: QoSProfile | int | None = None) -> None:
         if qos is None:

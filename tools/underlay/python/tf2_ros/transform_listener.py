@@ -17,7 +17,9 @@ DEFAULT_STATIC_TF_TOPIC = "/tf_static"
 
 
 class TransformListener:
-    """Subscribes to /tf and /tf_static for a buffer; ``spin_thread`` spins the node in a thread of its own."""
+    """Subscribes to /tf and /tf_static for a buffer; ``spin_thread`` spins the node in a thread of
+    its own.
+    """
 
     def __init__(
         self,
@@ -40,7 +42,8 @@ class TransformListener:
             )
         self.buffer = buffer
         self.node = node
-        # A callback of the node may wait for a transform: the listener's must not have to wait for that callback.
+        # A callback of the node may wait for a transform: the listener's must not have to wait for
+        # that callback.
         self.group = ReentrantCallbackGroup()
         self.tf_sub = node.create_subscription(
             TFMessage, DEFAULT_TF_TOPIC, self.callback, qos, callback_group=self.group
