@@ -18,7 +18,8 @@ from vos_ros.messages.stamps import header_message, time_message
 from vos_ros.msg import Association, Prompt
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.perception import bridges
-from vos_ros.sinks.bridges import NAMELESS, UNKNOWN_ROTATION, Landmark
+from vos_ros.sinks.landmarks import UNKNOWN_ROTATION_VARIANCE, Landmark
+from vos_ros.sinks.persistent_ids import FIRST_TRACK_BASED_ID
 from vos_ros.srv import AddObjects
 
 
@@ -63,7 +64,7 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
             and image.header.frame_id == "camera_optical"
         )
         ids = np.frombuffer(image.data, np.int32).reshape(scene.H, scene.W)
-        for i, value in ((1, 1), (2, 2), (3, NAMELESS + nameless)):
+        for i, value in ((1, 1), (2, 2), (3, FIRST_TRACK_BASED_ID + nameless)):
             x0, y0, x1, y1 = scene.BOXES[i]
             box = ids[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
             assert np.mean(box == value) > 0.9, (i, np.unique(box, return_counts=True))
@@ -80,7 +81,9 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
         assert abs(place.pose.pose.position.z - 1.0) < 0.03
         cov = np.diag(np.reshape(place.pose.covariance, (6, 6)))
         assert (
-            (cov[:3] > 0).all() and (cov[:3] < 0.01).all() and (cov[3:] == UNKNOWN_ROTATION).all()
+            (cov[:3] > 0).all()
+            and (cov[:3] < 0.01).all()
+            and (cov[3:] == UNKNOWN_ROTATION_VARIANCE).all()
         )
     assert robot.said("rtabmap_msgs is not installed")
 
@@ -100,7 +103,7 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
     )
     ids = np.frombuffer(images[-1].data, np.int32).reshape(scene.H, scene.W)
     x0, y0, x1, y1 = scene.BOXES[3]
-    assert np.mean(ids[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] == NAMELESS + nameless) > 0.9
+    assert np.mean(ids[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] == FIRST_TRACK_BASED_ID + nameless) > 0.9
 
 
 def test_they_are_off_by_default(start, scene):
@@ -129,7 +132,7 @@ def test_the_message_for_rtabmap(monkeypatch):
     monkeypatch.setattr(bridges, "LandmarkDetection", Detection)
     T = np.eye(4)
     T[:3, 3] = 1, 2, 3
-    cov = np.diag([0.01, 0.02, 0.03, *[UNKNOWN_ROTATION] * 3])
+    cov = np.diag([0.01, 0.02, 0.03, *[UNKNOWN_ROTATION_VARIANCE] * 3])
     head = header_message(make, 5, "camera_optical")
     one = bridges.landmark_detection(Landmark(7, T, cov), head)
     assert (one.header, one.id, one.landmark_frame_id, one.size) == (head, 7, "object_7", 0.0)

@@ -24,7 +24,7 @@ from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.messages.geometry import (
     Cov6,
     Pose4,
-    pose_with_covariance_message,
+    odometry_message,
     transform_stamped_message,
 )
 from vos_ros.messages.pose_sources import NONE
@@ -194,8 +194,7 @@ class RgbdSlamNode(Node):
         head = header_message(make, tracked.stamp_ns, self._settings.map_frame)
         lost = tracked.state is TrackingState.LOST
         if not lost or self._settings.publish_lost:
-            pose = pose_with_covariance_message(make, T, cov)
-            self._odometry.publish(Odometry(header=head, child_frame_id=child, pose=pose))
+            self._odometry.publish(odometry_message(make, head, child, T, cov))
         if self._tf is not None and not lost:  # TF can't carry the uncertainty of a pose
             sent = transform_stamped_message(make, head, child, T)
             self._tf.publish(TFMessage(transforms=[sent]))

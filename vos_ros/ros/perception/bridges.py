@@ -17,11 +17,12 @@ from std_msgs.msg import Header
 
 from vos_ros.config import BridgesConfig
 from vos_ros.mapping.object_map import ObjectMap
-from vos_ros.messages.geometry import pose_with_covariance_message
+from vos_ros.messages.geometry import odometry_message, pose_with_covariance_message
 from vos_ros.messages.images import image_message
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.subscriptions import OVERRIDABLE
-from vos_ros.sinks.bridges import Landmark, PersistentIds, id_image, landmarks
+from vos_ros.sinks.landmarks import Landmark, landmarks
+from vos_ros.sinks.persistent_ids import PersistentIds, id_image
 from vos_ros.types import Frame, FrameResult
 
 try:  # rtabmap's messages come with rtabmap
@@ -82,9 +83,9 @@ class Bridges:
         """
         if "label_image" in self._publishers:
             # With every frame, so that the ids don't depend on the subscribers.
-            shown = self._ids.shown(result, objects.resolve)
+            persistent = self._ids.update(result, objects.resolve)
             if self._wanted("label_image"):
-                ids = id_image(labels, result.tracks, shown)
+                ids = id_image(labels, result.tracks, persistent)
                 self._publishers["label_image"].publish(image_message(make, head, "32SC1", ids))
         for name in ("landmark_detections", "landmarks"):
             if not self._wanted(name):
@@ -109,11 +110,8 @@ def landmark_odometry(one: Landmark, head: Header) -> Odometry:
     The header is the image's (its frame is the camera's optical one), ``child_frame_id`` is the
     object, ``object_ID``.
     """
-    return Odometry(
-        header=head,
-        child_frame_id=f"object_{one.object_id}",
-        pose=pose_with_covariance_message(make, one.T_camera_object, one.cov),
-    )
+    child = f"object_{one.object_id}"
+    return odometry_message(make, head, child, one.T_camera_object, one.cov)
 
 
 def landmark_detection(one: Landmark, head: Header) -> Any:
