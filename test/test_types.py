@@ -24,7 +24,7 @@ from vos_ros.types import (
     Track,
     TrackSource,
     TrackState,
-    row_type,
+    label_image,
 )
 
 MSG = Path(__file__).resolve().parents[1] / "msg"
@@ -65,9 +65,6 @@ def test_labels_are_object_ids_or_the_values_asked_for() -> None:
         [0, 1, MAX_LABEL],
         [MAX_LABEL, MAX_LABEL, 0],
     ]
-    # a winner that is known is taken
-    other = dataclasses.replace(s, winner=torch.from_numpy(np.ones((2, 3), np.int64)))
-    assert set(other.labels().ravel()) == {70}
     assert segmentation((), np.zeros((2, 2), np.int64)).labels().tolist() == [[0, 0], [0, 0]]
 
 
@@ -119,7 +116,18 @@ def test_the_label_image_of_a_result_has_the_tracks_values() -> None:
         )
         for i, v in ((70, 4), (9, 5))
     )
-    assert FrameResult(0, s, tracks, (), (), ()).labels().tolist() == [[0, 4, 5]]
+    result = FrameResult(0, s, tracks, (), (), ())
+    assert result.labels().tolist() == [[0, 4, 5]]
+    fused = dataclasses.replace(result, instance_index=np.array([[2, 0, 1]], np.uint8))
+    assert fused.labels().tolist() == [[5, 0, 4]], "what image and map say together counts"
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 300])
+def test_a_label_image_of_any_number_of_instances(count: int) -> None:
+    index = np.arange(count + 1, dtype=np.uint8 if count < 256 else np.int16)[None]
+    values = [1000 + 3 * i for i in range(count)]
+    labels = label_image(index, values)
+    assert labels.dtype == np.uint16 and labels.tolist() == [[0, *values]]
 
 
 def test_an_observation_has_the_mean_and_the_covariance_of_its_points() -> None:
@@ -137,14 +145,6 @@ def test_the_shape_of_a_frame_is_height_and_width() -> None:
     assert Frame(0, 0, rgb, None, Intrinsics(1.0, 1.0, 0.0, 0.0, 7, 5)).shape == (5, 7)
 
 
-@pytest.mark.parametrize(
-    ("rows", "kind"), [(2, torch.uint8), (256, torch.uint8), (257, torch.int16)]
-)
-def test_rows_are_named_by_the_smallest_integers_that_hold_them(rows, kind) -> None:
-    assert row_type(rows) == kind
-    assert torch.iinfo(row_type(rows)).max >= rows - 1
-
-
 def test_more_objects_than_a_byte_names_have_their_labels() -> None:
     ids = tuple(range(1000, 1300))
     winner = np.array([[0, 1, 255, 256, 300]])
@@ -152,13 +152,8 @@ def test_more_objects_than_a_byte_names_have_their_labels() -> None:
 
 
 def test_every_field_of_a_value_is_described() -> None:
-    """Segmentation apart, each field has a docstring line of its own under it."""
     tree = ast.parse(Path(vos_ros.types.__file__).read_text())
-    for c in (
-        n
-        for n in tree.body
-        if isinstance(n, ast.ClassDef) and n.decorator_list and n.name != "Segmentation"
-    ):
+    for c in (n for n in tree.body if isinstance(n, ast.ClassDef) and n.decorator_list):
         for field, after in zip(c.body, [*c.body[1:], None], strict=True):
             if isinstance(field, ast.AnnAssign):
                 assert isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant), (

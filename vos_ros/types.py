@@ -11,14 +11,14 @@ Every array states its dtype, shape, frame and unit. Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, UInt8, UInt16
+from jaxtyping import Bool, Float, Float32, Float64, Int32, Integer, UInt8, UInt16
 
 UNKNOWN_LABEL = 65535
 """Label value of a pixel outside the processed area."""
@@ -134,45 +134,46 @@ class Seed:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Segmentation:
-    """Per-pixel probabilities of N objects; row 0 is the background, rows sum to 1, on the segmenter's device.
-
-    ``boundary_px`` is how far (1 sigma) an outline of the segmenter may be from the true one, what its resolution and upsampling
-    allow. ``winner`` is the row that each pixel is held to be of, and ``best`` its probability: the largest of ``probs``, or, where
-    the map was heard too, of the two together; None where nobody has asked yet.
-    """
+    """Hold per-pixel probabilities of N objects, on the segmenter's device."""
 
     object_ids: tuple[int, ...]
+    """Ids of the objects, in the order of the rows of ``probs``."""
     probs: Float[torch.Tensor, "N1 H W"]
+    """Probabilities; row 0 is the background, row n the n-th object. They sum to 1 per pixel."""
     boundary_px: float = 1.0
-    winner: Int[torch.Tensor, "H W"] | None = None
-    best: Float[torch.Tensor, "H W"] | None = None
+    """Error of an outline, 1 sigma, px, as the segmenter's resolution and upsampling allow."""
 
     def labels(self, label_values: Mapping[int, int] | None = None) -> UInt16[np.ndarray, "H W"]:
-        """Label image: 0 background, else ``label_values[object_id]`` (the object id itself where no mapping is given).
+        """Return the label image of the most probable objects.
 
-        Raises ValueError where a value does not fit 1..65534.
+        Its values are 0 for background and ``label_values[object_id]`` for an object, the object id
+        itself where no mapping is given.
+
+        Raises ValueError: a value does not fit 1..65534.
         """
-        values = [
-            0,
-            *((label_values[i] if label_values is not None else i) for i in self.object_ids),
-        ]
-        if any(v < 1 or v > MAX_LABEL for v in values[1:]):
-            raise ValueError(
-                f"label values must lie in 1..{MAX_LABEL}, got {values[1:]}: pass label_values to map the ids"
-            )
-        winner = self.probs.max(0).indices if self.winner is None else self.winner
-        if len(values) > _MAX_UINT8_ROWS:
-            return np.array(values, np.uint16).take(winner.cpu().numpy())
-        table = np.zeros(_MAX_UINT8_ROWS, np.uint16)
-        table[: len(values)] = values
-        return np.asarray(
-            cv2.LUT(winner.to(torch.uint8).cpu().numpy(), table)
-        )  # four times as fast
+        ids = self.object_ids
+        values = ids if label_values is None else tuple(label_values[i] for i in ids)
+        return label_image(self.probs.max(0).indices.cpu().numpy(), values)
 
 
-def row_type(rows: int) -> torch.dtype:
-    """Choose the smallest integers that name so many rows of ``probs``: small ones are faster."""
-    return torch.uint8 if rows <= _MAX_UINT8_ROWS else torch.int16
+def label_image(
+    instance_index: Integer[np.ndarray, "H W"], values: Sequence[int]
+) -> UInt16[np.ndarray, "H W"]:
+    """Return the label image of an image of indices: 0 where it is 0, else ``values[index - 1]``.
+
+    Raises ValueError: a value does not fit 1..65534.
+    """
+    if any(v < 1 or v > MAX_LABEL for v in values):
+        raise ValueError(
+            f"label values must lie in 1..{MAX_LABEL}, got {list(values)}: pass label_values to map"
+            " the ids"
+        )
+    if len(values) >= _MAX_UINT8_ROWS:
+        return np.array([0, *values], np.uint16).take(instance_index)
+    table = np.zeros(_MAX_UINT8_ROWS, np.uint16)
+    table[1 : len(values) + 1] = values
+    # cv2.LUT takes a quarter of the time of NumPy's take.
+    return np.asarray(cv2.LUT(instance_index.astype(np.uint8, copy=False), table))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -433,9 +434,9 @@ class FrameResult:
     stamp_ns: int
     """Time of the image, ns."""
     segmentation: Segmentation
-    """Probabilities of the tracks."""
+    """Probabilities of the tracks by the image alone."""
     tracks: tuple[Track, ...]
-    """All live tracks."""
+    """The tracks that are segmented, in the order of the segmentation's rows."""
     projections: tuple[Projection, ...]
     """Map objects in view, as predicted."""
     observations: tuple[Observation, ...]
@@ -460,6 +461,13 @@ class FrameResult:
     """Milliseconds of each stage and their ``total``, which is less than the sum where stages ran
     in parallel."""
 
+    instance_index: Integer[np.ndarray, "H W"] | None = None
+    """Track of each pixel by image and map: 0 background, n the n-th of ``tracks``. None: the most
+    probable of ``segmentation``."""
+
     def labels(self) -> UInt16[np.ndarray, "H W"]:
         """Return the label image, with the values of ``Track.label_value``."""
-        return self.segmentation.labels({t.track_id: t.label_value for t in self.tracks})
+        values = {t.track_id: t.label_value for t in self.tracks}
+        if self.instance_index is None:
+            return self.segmentation.labels(values)
+        return label_image(self.instance_index, tuple(values.values()))

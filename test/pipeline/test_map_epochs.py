@@ -110,7 +110,7 @@ def test_a_gap_leaves_the_map_and_its_tracks_as_they_are():
     assert "revisions 2 to 3 are missing" in pipeline.update_map(
         MapUpdate(1, "map", 4, False, moved(CLOSURE, 1, 2))
     )
-    assert pipeline.object_map.needs_snapshot
+    assert pipeline.map.needs_snapshot
     result = pipeline.step(seen(6, np.eye(4)))
     assert (
         objects_of(result) == held
@@ -119,7 +119,7 @@ def test_a_gap_leaves_the_map_and_its_tracks_as_they_are():
     )
     assert (
         pipeline.update_map(MapUpdate(2, "map", 5, True, moved(np.eye(4), 1, 2))) == ""
-        and not pipeline.object_map.needs_snapshot
+        and not pipeline.map.needs_snapshot
     )
     result = pipeline.step(seen(7, np.eye(4)))
     assert (

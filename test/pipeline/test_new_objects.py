@@ -59,7 +59,7 @@ class Perfect(VideoSegmenter):
     """The ground-truth segmenter: follows the object that a seed covers most, background included."""
 
     def __init__(self, truth: Callable[[Frame], np.ndarray]) -> None:
-        self._truth = truth
+        self.truth = truth
         self._of: dict[int, int] = {}
         self.corrected: list[int] = []
 
@@ -71,12 +71,12 @@ class Perfect(VideoSegmenter):
         check_new(self._of, seeds, frame.shape)
         for s in seeds:
             self._of[s.object_id] = int(
-                np.bincount(self._truth(frame)[to_mask(s.prompt, frame)]).argmax()
+                np.bincount(self.truth(frame)[to_mask(s.prompt, frame)]).argmax()
             )
         return self.step(frame)
 
     def step(self, frame: Frame) -> Segmentation:
-        ids = self._truth(frame)
+        ids = self.truth(frame)
         planes = [
             torch.from_numpy(ids == i) if i else torch.zeros(ids.shape, dtype=torch.bool)
             for i in self._of.values()
@@ -96,7 +96,12 @@ class Perfect(VideoSegmenter):
             del self._of[i]
 
 
-def pipeline_of(world: World, perfect: bool = True, **changes: object) -> Pipeline:
+def pipeline_of(
+    world: World,
+    perfect: bool = True,
+    segmenter: VideoSegmenter | None = None,
+    **changes: object,
+) -> Pipeline:
     given = {
         "proposals.mode": "depth",
         "proposals.min_px": 60,
@@ -109,7 +114,7 @@ def pipeline_of(world: World, perfect: bool = True, **changes: object) -> Pipeli
     return Pipeline(
         configuration.from_flat(given),
         session_id="test",
-        segmenter=Perfect(world.truth) if perfect else None,
+        segmenter=(segmenter or Perfect(world.truth)) if perfect else None,
     )
 
 
@@ -220,7 +225,8 @@ def test_frames_without_what_it_takes_are_no_problem(world: World, bad: dict) ->
 
 
 def test_a_proposed_track_unseen_for_long_ends_unless_it_is_of_the_map(world: World) -> None:
-    pipeline = pipeline_of(world, proposals__give_up_s=1.0)
+    segmenter = Perfect(world.truth)
+    pipeline = pipeline_of(world, segmenter=segmenter, proposals__give_up_s=1.0)
     for f in world.frames[:8]:
         result = pipeline.step(f)
     covered = {t: i for t, i in objects_of(world, f, result).items() if i in world.objects}
@@ -230,7 +236,7 @@ def test_a_proposed_track_unseen_for_long_ends_unless_it_is_of_the_map(world: Wo
     for f in world.frames[8:]:
         pipeline.step(f)
     nothing = np.zeros(world.ids[0].shape, np.int32)
-    pipeline._segmenter._truth = lambda frame: nothing  # type: ignore[union-attr]
+    segmenter.truth = lambda frame: nothing
     last = world.frames[-1]
     for k in range(1, 15):
         result = pipeline.step(replace(last, stamp_ns=last.stamp_ns + k * 100_000_000, depth=None))

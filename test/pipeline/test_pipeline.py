@@ -16,6 +16,7 @@ from vos_ros.association.assignment import SeedAssociator
 from vos_ros.config import Config, SegmentationConfig
 from vos_ros.pipeline import Pipeline
 from vos_ros.segmentation.methods.null.segmenter import NullSegmenter
+from vos_ros.segmentation.registry import create
 from vos_ros.sources.noise import PoseNoise
 from vos_ros.types import (
     AssociationStatus,
@@ -191,7 +192,7 @@ def consistent(pipeline: Pipeline, f: Frame, result: FrameResult) -> None:
     assert len(set(alone)) == len(alone) and not set(alone) & {
         a.map_object_id for a in result.associations if a.track_id
     }
-    in_map = {o.id for o in pipeline.object_map}
+    in_map = {o.id for o in pipeline.map}
     assert {a.map_object_id for a in result.associations} <= {0, *in_map} and {
         p.object_id for p in result.projections
     } <= in_map
@@ -208,7 +209,7 @@ def consistent(pipeline: Pipeline, f: Frame, result: FrameResult) -> None:
     assert {"segmentation", "total"} <= set(result.timings_ms) and all(
         v >= 0 for v in result.timings_ms.values()
     )
-    assert {r.track_id for r in pipeline._tracks} >= set(pipeline._segmenter.object_ids)
+    assert {r.track_id for r in pipeline.tracks} >= set(pipeline.stages.segmenter.object_ids)
 
 
 def step(pipeline: Pipeline, f: Frame) -> FrameResult:
@@ -357,13 +358,13 @@ def test_the_rest_of_an_object_joins_its_mask() -> None:
     assert covered(off, range(25)) < 0.6
     assert covered(on, range(25)) > 0.9
     moved = plate(1, SQUARES[1][0], SQUARES[1][1] - 0.2)
-    assert len(on._whole()[0].points) > len(half.points)
+    assert len(on.stages.discovery.completed_objects(on.map)[0].points) > len(half.points)
     assert on.update_map(snapshot([moved, square(2)], 2)) == "" and len(
-        on._whole()[0].points
+        on.stages.discovery.completed_objects(on.map)[0].points
     ) == len(moved.points)
 
 
-def test_a_result_is_told_before_anything_is_learned_from_it() -> None:
+def test_a_result_is_handed_out_before_anything_is_learned_from_it() -> None:
     done: list[str] = []
 
     class Noting:
@@ -382,25 +383,28 @@ def test_a_result_is_told_before_anything_is_learned_from_it() -> None:
             return self.inner.update(frame, corrections)  # type: ignore[no-any-return]
 
         def learn_pending(self) -> None:
-            done.append("settle")
+            done.append("learn")
             self.inner.learn_pending()
 
-    pipelines = [
-        started(tracking__segmenter_update_interval=1, proposals__mode="depth") for _ in range(2)
-    ]
-    pipelines[0]._segmenter = Noting(pipelines[0]._segmenter)  # type: ignore[assignment]
+    settings = config(tracking__segmenter_update_interval=1, proposals__mode="depth")
+    noting: Any = Noting(create(settings.segmentation))
+    pipelines = [Pipeline(settings, segmenter=s) for s in (noting, None)]
+    for pipeline in pipelines:
+        pipeline.update_map(snapshot([square(i) for i in SQUARES]))
     for k in range(6):
-        told: list[FrameResult] = []
+        published: list[FrameResult] = []
         done.clear()
 
-        def tell(result: FrameResult, told: list[FrameResult] = told) -> None:
-            told.append(result)
-            done.append("told")
+        def publish(result: FrameResult, published: list[FrameResult] = published) -> None:
+            published.append(result)
+            done.append("published")
 
-        given, alone = pipelines[0].step(frame(k), tell), pipelines[1].step(frame(k))
-        assert done == ["step", "told", "update", "settle"]
-        assert told[0].tracks is given.tracks and told[0].associations is given.associations
-        assert told[0].timings_ms["total"] < given.timings_ms["total"]
+        given, alone = pipelines[0].step(frame(k), publish), pipelines[1].step(frame(k))
+        assert done == ["step", "published", "update", "learn"]
+        assert (
+            published[0].tracks is given.tracks and published[0].associations is given.associations
+        )
+        assert published[0].timings_ms["total"] < given.timings_ms["total"]
         assert np.array_equal(given.labels(), alone.labels()) and repr(given.associations) == repr(
             alone.associations
         )
@@ -779,7 +783,7 @@ def test_time_that_goes_backwards_starts_a_new_session() -> None:
         step(pipeline, frame(i))
     result = step(pipeline, frame(0))
     assert "backwards by 0.7" in result.warnings[0] and pipeline.session_id != "test"
-    assert len(pipeline.object_map) == 2 and sorted(object_of(result).values()) == [1, 2]
+    assert len(pipeline.map) == 2 and sorted(object_of(result).values()) == [1, 2]
     assert {t.age_frames for t in result.tracks} == {1}
     assert step(pipeline, frame(1)).warnings == ()
 
@@ -1025,7 +1029,7 @@ def test_reset_forgets_everything() -> None:
     step(pipeline, frame(5))
     pipeline.add_objects([(prompts()["Mask"], 1)])
     pipeline.reset()
-    assert pipeline.session_id not in ("", "test") and len(pipeline.object_map) == 0
+    assert pipeline.session_id not in ("", "test") and len(pipeline.map) == 0
     result = step(pipeline, frame(0))
     assert result.tracks == result.associations == result.warnings == ()
     assert pipeline.update_map(snapshot([square(1)], session="later")) == ""

@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from vos_ros.segmentation import fusion
-from vos_ros.segmentation.fusion import Prior, fuse, limit_runaway_masks, projection_prior
+from vos_ros.segmentation.fusion import (
+    LAST_PLACE_PRIOR,
+    MIN_BACKGROUND_PRIOR,
+    MIN_LIKELIHOOD,
+    PixelRows,
+    Prior,
+    fuse,
+    limit_runaway_masks,
+    most_probable_rows,
+    projection_is_reliable,
+    projection_prior,
+)
 from vos_ros.types import Projection, Segmentation
 
 H, W = 48, 64
-DOUBT, FLOOR = fusion._DOUBT, fusion._FLOOR
 
 
 def rect(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -47,14 +56,12 @@ def whole(prior: Prior) -> np.ndarray:
     return out
 
 
-def winner(s: Segmentation) -> np.ndarray:
-    assert s.winner is not None
-    return s.winner.numpy()
+def winner(rows: PixelRows) -> np.ndarray:
+    return rows.row.numpy()
 
 
-def best(s: Segmentation) -> np.ndarray:
-    assert s.best is not None
-    return s.best.numpy()
+def best(rows: PixelRows) -> np.ndarray:
+    return rows.prob.numpy()
 
 
 # -- the prior -------------------------------------------------------------------------------------------------------------------
@@ -125,6 +132,28 @@ def test_depth_is_compared_with_all_that_the_object_shows_nearby() -> None:
     assert sure[20, 27:35].max() < 0.1
 
 
+def test_a_projection_is_reliable_up_to_half_the_root_of_its_area() -> None:
+    p = projection(rect(20, 10, 40, 30))
+    assert projection_is_reliable(p, 10.0) and not projection_is_reliable(p, 10.1)
+    assert projection_prior(p, 10.0, None, 0.05).sigma_px == 10.0
+    assert projection_prior(p, 10.1, None, 0.05).sigma_px == 0.0
+
+
+def test_depth_that_differs_by_less_than_the_tolerance_agrees() -> None:
+    mask = rect(20, 10, 40, 30)
+    depth = np.full((H, W), 2.0, np.float32)
+    depth[:, 20:25], depth[:, 25:30], depth[:, 30:35] = 1.96, 2.04, 2.06
+    prior = whole(projection_prior(projection(mask, 2.0), 0.0, depth, 0.05))
+    assert prior[20, 20:30].min() == 1.0 and prior[20, 31:34].max() < 0.1
+
+
+def test_a_prior_reaches_three_sigma_and_not_out_of_the_image() -> None:
+    inner = projection_prior(projection(rect(20, 10, 40, 30)), 2.0, None, 0.05)
+    assert inner.roi == (13, 3, 47, 37)
+    outer = projection_prior(projection(rect(1, 2, 62, 45)), 2.0, None, 0.05)
+    assert outer.roi == (0, 0, W, H) and outer.prob.shape == (H, W)
+
+
 # -- the fusion ------------------------------------------------------------------------------------------------------------------
 
 
@@ -132,10 +161,13 @@ def oracle(s: Segmentation, priors: Mapping[int, Prior]) -> np.ndarray:
     """posterior_n ~ prior_n (p_n / p_0)^beta_n, posterior_0 ~ 1 - sum_n prior_n, with the floors that the module states."""
     p = s.probs.numpy().astype(float)
     out = np.zeros_like(p)
-    out[0] = np.clip(1 - sum(whole(q) for q in priors.values()), FLOOR, 1)
+    out[0] = np.clip(1 - sum(whole(q) for q in priors.values()), MIN_BACKGROUND_PRIOR, 1)
     for row, i in enumerate(s.object_ids, start=1):
         beta = priors[i].sigma_px ** 2 / (priors[i].sigma_px ** 2 + s.boundary_px**2)
-        out[row] = whole(priors[i]) * (np.maximum(p[row], DOUBT) / np.maximum(p[0], DOUBT)) ** beta
+        out[row] = (
+            whole(priors[i])
+            * (np.maximum(p[row], MIN_LIKELIHOOD) / np.maximum(p[0], MIN_LIKELIHOOD)) ** beta
+        )
     return out / out.sum(0)
 
 
@@ -155,9 +187,8 @@ def test_the_formula(sigmas: tuple[float, float], kind: torch.dtype) -> None:
         )
     }
     got = fuse(s, priors, {}, 0.0)
-    assert got.object_ids == (4, 9)
     wanted = oracle(s, priors)
-    assert np.allclose(best(got), wanted.max(0), atol=1e-4) and np.array_equal(got.probs, s.probs)
+    assert np.allclose(best(got), wanted.max(0), atol=1e-4)
     clear = np.diff(np.sort(wanted, 0)[-2:], axis=0)[0] > 1e-3
     assert np.array_equal(winner(got)[clear], wanted.argmax(0)[clear]) and clear.mean() > 0.9
 
@@ -192,11 +223,40 @@ def test_an_object_that_the_map_says_nothing_of_keeps_its_odds(kind: torch.dtype
     assert np.allclose(best(got)[away], np.maximum(odds, 1) / (1 + odds), rtol=1e-3)
 
 
-def test_no_priors_at_all_change_nothing() -> None:
-    s = segmentation(np.full((H, W), 0.4))
-    assert fuse(s, {}, {}, 3.0) is s
-    nobody = Segmentation((), torch.ones((1, H, W)))
-    assert fuse(nobody, {}, {}, 3.0) is nobody
+def test_without_priors_the_image_decides() -> None:
+    s = segmentation(np.where(rect(0, 0, 20, H), 0.7, 0.4))
+    got = fuse(s, {}, {1: (0, 0, W, H)}, 3.0)
+    assert np.array_equal(winner(got) == 1, rect(0, 0, 20, H))
+    assert np.allclose(best(got), np.where(rect(0, 0, 20, H), 0.7, 0.6))
+    nothing = Segmentation((), torch.ones((1, H, W)))
+    got = fuse(nothing, {1: None}, {}, 3.0)
+    assert not winner(got).any() and best(got).min() == 1.0
+
+
+@pytest.mark.parametrize(("objects", "kind"), [(255, torch.uint8), (256, torch.int16)])
+def test_rows_are_bytes_as_long_as_bytes_can_number_them(objects: int, kind: torch.dtype) -> None:
+    probs = torch.zeros((objects + 1, 2, 2))
+    probs[0], probs[objects, 1, 1] = 0.5, 0.9
+    got = most_probable_rows(Segmentation(tuple(range(1, objects + 1)), probs))
+    assert got.row.dtype == kind and got.row.tolist() == [[0, 0], [0, objects]]
+    assert got.prob[1, 1] == pytest.approx(0.9)
+
+
+def test_the_last_place_counts_next_to_the_prior() -> None:
+    """Where the map predicts the object elsewhere, and the image finds it where it just was."""
+    here = rect(4, 30, 14, 40)
+    s = segmentation(np.where(here, 0.98, 0.01))
+    prior = projection_prior(projection(rect(40, 4, 60, 24)), 9.0, None, 0.05)
+    before = fuse(s, {1: prior}, {}, 0.0)
+    after = fuse(s, {1: prior}, {1: (4, 30, 14, 40)}, 0.0)
+    assert best(before)[35, 9] == 1.0
+    odds = LAST_PLACE_PRIOR * (0.98 / MIN_LIKELIHOOD) ** (81 / (81 + 16))
+    assert best(after)[35, 9] == pytest.approx(1 / (1 + odds), abs=1e-3)
+    assert np.array_equal(best(after)[:20, 40:], best(before)[:20, 40:]), "the prior stays"
+    beyond = np.s_[22:, 22:30]  # half of its size farther on
+    assert np.array_equal(best(after)[beyond], best(before)[beyond])
+    certain = replace(prior, sigma_px=2.0)  # beta = 4 / 20
+    assert best(fuse(s, {1: certain}, {1: (4, 30, 14, 40)}, 0.0))[35, 9] == 1.0
 
 
 def test_an_object_that_the_map_puts_nowhere_stays_only_about_where_it_was() -> None:
@@ -208,10 +268,10 @@ def test_an_object_that_the_map_puts_nowhere_stays_only_about_where_it_was() -> 
         s, {1: None}, {1: (20, 10, 40, 30)}, 20.0
     )  # under an unsure pose the image is believed
     grown = rect(10, 0, 50, 40)
-    odds = np.where(seen, 0.98 / DOUBT, DOUBT / 0.99) ** (400 / 416)
+    odds = np.where(seen, 0.98 / MIN_LIKELIHOOD, MIN_LIKELIHOOD / 0.99) ** (400 / 416)
     assert np.allclose(
         1 - best(held),
-        np.where(grown, fusion._LEAK * odds / (1 + fusion._LEAK * odds), 0),
+        np.where(grown, LAST_PLACE_PRIOR * odds / (1 + LAST_PLACE_PRIOR * odds), 0),
         atol=1e-3,
     )
     sure = fuse(s, {1: None}, {1: (20, 10, 40, 30)}, 0.0)
@@ -241,14 +301,6 @@ def test_the_best_of_a_distribution_is_no_less_than_its_share_and_the_inputs_are
     )
 
 
-def test_a_winner_computed_before_is_not_kept() -> None:
-    s = segmentation(np.where(rect(30, 20, 60, 44), 0.99, 0.005))
-    s = Segmentation(s.object_ids, s.probs, s.boundary_px, s.probs.argmax(0))
-    mask = rect(2, 2, 20, 20)
-    got = fuse(s, {1: projection_prior(projection(mask), 0.0, None, 0.05)}, {}, 0.0)
-    assert np.array_equal(got.labels() == 1, mask)
-
-
 @pytest.mark.parametrize("sigma", [0.0, 11.0])
 def test_outlines_that_are_exact_and_a_prior_that_is_sure_or_worthless(sigma: float) -> None:
     """Both variances are 0 then (the ground-truth twin): the projection stands."""
@@ -269,6 +321,15 @@ def test_a_mask_that_becomes_the_whole_image_keeps_what_is_about_its_last_place(
     assert gate[3].roi == (12, 8, 38, 34)
     won = winner(fuse(s, gate, last, 0.0)) == 1
     assert won[8:34, 12:38].all() and won.sum() == 26 * 26
+
+
+def test_how_far_a_runaway_mask_may_have_moved_depends_on_its_box() -> None:
+    s = segmentation(0.9 * np.ones((H, W)), ids=(3,))
+    assert limit_runaway_masks(s, {3: (20, 12, 44, 16)})[3].roi == (8, 4, 56, 24)
+    assert limit_runaway_masks(s, {3: (2, 40, 10, 48)})[3].roi == (0, 32, 18, H)
+    assert limit_runaway_masks(s, {3: (58, 2, 64, 22)})[3].roi == (50, 0, W, 32)
+    two = segmentation(np.full((H, W), 0.1), np.full((H, W), 0.8), ids=(3, 8))
+    assert list(limit_runaway_masks(two, {3: (0, 0, 9, 9), 8: (0, 0, 9, 9)})) == [8]
 
 
 def test_what_was_large_or_grows_by_little_or_is_new_may_be_large() -> None:

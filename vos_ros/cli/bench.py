@@ -182,27 +182,22 @@ def _associate(config: Any) -> dict[str, Figure]:
     from vos_ros.mapping.object_map import ObjectMap
     from vos_ros.mapping.render import render
     from vos_ros.pipeline.evidence_collector import EvidenceCollector
-    from vos_ros.pipeline.map_view import InstanceMasks, MapView
-    from vos_ros.segmentation.methods.null.segmenter import NullSegmenter
+    from vos_ros.pipeline.instance_masks import InstanceMasks
+    from vos_ros.pipeline.map_view import MapView
     from vos_ros.tracking.track_manager import TrackManager
     from vos_ros.types import Frame, Intrinsics, MapUpdate, TrackSource
 
-    class Seeing(NullSegmenter):
-        """Features of the size that lwl has."""
-
-        def features(self, frame: Frame) -> torch.Tensor:
-            return seen
-
-    camera, seen = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480), torch.rand(256, 31, 41)
+    camera = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
+    features = torch.rand(256, 31, 41)  # of the size that lwl has
     objects, object_map = _ellipsoids(200, 500), ObjectMap()
     object_map.apply(MapUpdate(0, "bench", 1, True, tuple(objects)))
     projections = render(objects, np.eye(4), camera)
-    depth, owner = np.full((480, 640), 3.0, np.float32), np.zeros((480, 640), np.uint8)
+    depth, index = np.full((480, 640), 3.0, np.float32), np.zeros((480, 640), np.uint8)
     for k, p in enumerate(projections):
         x0, y0, x1, y1 = p.roi
         depth[y0:y1, x0:x1][p.mask_roi] = p.depth_roi[p.mask_roi]
         if k % 4 == 0 and k < 200:
-            owner[y0:y1, x0:x1][p.mask_roi] = k // 4 + 1
+            index[y0:y1, x0:x1][p.mask_roi] = k // 4 + 1
     predicted_pixels = [predict_pixels(p, 2.0, depth, 0.04) for p in projections]
     tracks = TrackManager(config.tracking)
     for t in range(1, 51):
@@ -211,30 +206,27 @@ def _associate(config: Any) -> dict[str, Figure]:
         )
     nothing = np.zeros(51)
     frame = Frame(0, 0, np.zeros((480, 640, 3), np.uint8), depth, camera, np.eye(4))
-    scene = MapView(
-        np.eye(4),
-        np.diag([1e-4] * 3 + [3e-5] * 3),
-        {p.object_id: p for p in projections},
-        {},
-        {},
-        tuple(predicted_pixels),
+    view = MapView(
+        T_map_camera=np.eye(4),
+        pose_cov=np.diag([1e-4] * 3 + [3e-5] * 3),
+        projections={p.object_id: p for p in projections},
+        sigma_px={},
+        priors={},
+        predicted_pixels=tuple(predicted_pixels),
     )
-    found = InstanceMasks(
-        tuple(range(1, 51)),
-        owner,
-        np.ones((480, 640), np.float32),
-        nothing.astype(int),
-        nothing,
-        boxes_of(owner, 50),
+    masks = InstanceMasks(
+        track_ids=tuple(range(1, 51)),
+        instance_index=index,
+        prob=np.ones((480, 640), np.float32),
+        areas_px=nothing.astype(int),
+        scores=nothing,
+        boxes=boxes_of(index, 50),
     )
-    witness, segmenter, associate = (
-        EvidenceCollector(config),
-        Seeing(config.segmentation),
-        HungarianAssociator(config.association),
-    )
+    collector = EvidenceCollector(config.association, config.mapping)
+    associate = HungarianAssociator(config.association)
 
     def gather() -> Any:
-        return witness.view(frame, scene, found, tracks, object_map, segmenter)
+        return collector.collect(frame, view, masks, tracks, tuple(object_map), features)
 
     return {
         **_times_ms(lambda: associate(gather()), _RENDER_RUNS, "associate_50x200"),

@@ -179,7 +179,7 @@ def run(
             started = True
             for record in out.records.values():
                 record.before(_seen_before(truth, item.stamp_ns))
-        labels, objects = result.labels(), {o.id: o for o in pipeline.object_map}
+        labels, objects = result.labels(), {o.id: o for o in pipeline.map}
         projections: list[Projection] = []
         if item.T_map_camera is not None:
             projections = render(

@@ -90,10 +90,7 @@ def collect(
         new = [
             int(i)
             for i, n in zip(ids, areas, strict=True)
-            if i not in (0, IGNORE)
-            and n >= MIN_PIXELS
-            and i not in pipeline.object_map
-            and i not in shown
+            if i not in (0, IGNORE) and n >= MIN_PIXELS and i not in pipeline.map and i not in shown
         ]
         pipeline.add_objects([(Mask(mask == i), 0) for i in new], item)
         shown.update(new)

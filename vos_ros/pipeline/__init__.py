@@ -1,4 +1,4 @@
-"""One frame: stages decide and return values, ``Pipeline`` acts."""
+"""Process one frame: stages decide and return values, ``Pipeline`` acts on them."""
 
 from vos_ros.pipeline.pipeline import Pipeline
 

@@ -154,4 +154,4 @@ def overwrite_masks(
     for i in masks:
         probs[row_of[i]] = (given == row_of[i]).to(probs)
     probs[0] = (1 - probs[1:].sum(0)).clamp_min_(0)
-    return replace(result, probs=probs, winner=None, best=None)
+    return replace(result, probs=probs)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vos_ros.config import TrackingConfig
-from vos_ros.types import MAX_LABEL, TrackSource, TrackState
+from vos_ros.types import MAX_LABEL, MapChange, TrackSource, TrackState
 
 
 @dataclass(eq=False, slots=True)
@@ -112,6 +112,24 @@ class TrackManager:
     def followed_objects(self) -> dict[int, int]:
         """map object id -> track id."""
         return {r.map_object_id: r.track_id for r in self if r.map_object_id}
+
+    def follow_map(self, change: MapChange) -> tuple[int, ...]:
+        """Rename tracks' objects after a change of the map, and return the tracks that must end.
+
+        A track ends where its object is gone, or became one with the object of an older track; all
+        tracks of map objects end in a new session, in which ids mean other objects.
+        """
+        bound = [r for r in self if r.map_object_id]
+        if change.new_session:
+            return tuple(r.track_id for r in bound)
+        deleted = {o.id for o in change.deleted}
+        ended, claimed = [], set()
+        for r in bound:
+            r.map_object_id = change.merged.get(r.map_object_id, r.map_object_id)
+            if r.map_object_id in deleted or r.map_object_id in claimed:
+                ended.append(r.track_id)
+            claimed.add(r.map_object_id)
+        return tuple(ended)
 
     def advance(
         self, track_id: int, stamp_ns: int, *, area_px: int, agreed_object: int, expected: bool

@@ -51,7 +51,7 @@ def frame_values(stream: Stream) -> dict[str, object]:
 
 def map_values(stream: Stream) -> dict[str, object]:
     """Return the state of the map that is used."""
-    object_map = stream.pipeline.object_map
+    object_map = stream.pipeline.map
     return {
         "map_session_id": object_map.session_id,
         "map_revision": object_map.revision,

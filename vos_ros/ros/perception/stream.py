@@ -132,7 +132,7 @@ class Stream:
     # --- the map, on the worker's thread ----------------------------------------------------------
 
     def _apply_map(self, msg: Any) -> None:
-        object_map = self.pipeline.object_map
+        object_map = self.pipeline.map
         first = not object_map.session_id
         try:
             update = map_update_from_message(msg)
@@ -148,7 +148,7 @@ class Stream:
             self.map_refused += 1
             self._log.begin("map content", str(e), text, Level.ERROR)
             return
-        needs_snapshot = self.pipeline.object_map.needs_snapshot
+        needs_snapshot = self.pipeline.map.needs_snapshot
         if not reason:
             self.map_applied += 1
             if not needs_snapshot:
@@ -215,7 +215,7 @@ class Stream:
         self.times["node_ms"].add(latency_ms - pipeline_ms)
         self.times["segmentation_ms"].add(segmentation_ms)
         self.times["pipeline_ms"].add(pipeline_ms)
-        self.outputs.publish_extras(head, frame, labels, result, self.pipeline.object_map)
+        self.outputs.publish_extras(head, frame, labels, result, self.pipeline.map)
 
     def _camera_info(self) -> Any | None:
         """Return the most recent one.

@@ -231,7 +231,7 @@ class PlainLwl(VideoSegmenter):
         for i in masks:
             probs[row_of[i]] = (given == row_of[i]).to(probs)
         probs[0] += 1 - probs.sum(0)
-        return replace(result, probs=probs, winner=None, best=None)
+        return replace(result, probs=probs)
 
     def _watch(self, shape: tuple[int, int]) -> None:
         """Moves the search windows to where the objects were found; an object not found is searched everywhere."""
