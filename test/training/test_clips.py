@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from vos_ros.datasets.interface import FrameFiles, VideoSequence
-from vos_ros.training.clips import Clips, Span, choose_times, collate, loader, settle, video_clip
+from vos_ros.training.clips import (
+    Clips,
+    Span,
+    choose_times,
+    collate,
+    loader,
+    number_objects,
+    video_clip,
+)
 from vos_ros.training.config import AugmentConfig, ClipConfig, SourceConfig
 from vos_ros.training.data import open_source
 
@@ -148,16 +156,16 @@ def test_backwards(video: VideoSequence) -> None:
     assert way(0.0) > 1 and way(1.0) < -1
 
 
-def test_settled_labels_are_compact() -> None:
+def test_labels_are_numbered_without_gaps() -> None:
     labels = np.zeros((2, 20, 20), np.uint8)
     labels[0, :10, :10], labels[0, 10:, :10], labels[0, 0, 19] = 3, 7, 5
     labels[1, :, 10:], labels[1, 0, 0], labels[1, 5, 5] = 5, 255, 7
-    out = settle(labels, CLIP)
+    out = number_objects(labels, CLIP)
     assert out is not None and set(np.unique(out[0])) == {0, 1, 2}
     assert out[1, 0, 0] == 255 and out[1, 5, 5] == 2 and (out[1] == 1).sum() == 0
-    one = settle(labels, dataclasses.replace(CLIP, objects=1))
+    one = number_objects(labels, dataclasses.replace(CLIP, objects=1))
     assert one is not None and one.max() == 255 and set(np.unique(one)) == {0, 1, 255}
-    assert settle(np.zeros_like(labels), CLIP) is None
+    assert number_objects(np.zeros_like(labels), CLIP) is None
 
 
 def test_a_sample_is_a_function_of_seed_and_number(sequences: list[VideoSequence]) -> None:

@@ -147,7 +147,7 @@ def test_frozen_groups_stay(
         runner.TinyTask(),
         tmp_path,
         device="cpu",
-        most_steps=6,
+        max_steps=6,
         show=False,
     )
     after_one = torch.load(tmp_path / "checkpoints/step-000000006.pt", weights_only=True)["model"]
@@ -167,7 +167,7 @@ def test_legs_equal_one_run(
             runner.TinyTask(),
             tmp_path,
             device="cpu",
-            most_steps=leg,
+            max_steps=leg,
             resume=True,
             show=False,
         )
@@ -277,7 +277,7 @@ def test_changes_are_told(
         runner.TinyTask(),
         tmp_path,
         device="cpu",
-        most_steps=2,
+        max_steps=2,
         show=False,
     )
     capsys.readouterr()
@@ -286,7 +286,7 @@ def test_changes_are_told(
         runner.TinyTask(),
         tmp_path,
         device="cpu",
-        most_steps=1,
+        max_steps=1,
         resume=True,
         show=True,
     )
@@ -301,7 +301,7 @@ def test_a_bad_step_is_left_out(
         runner.TinyTask(break_at=3),
         tmp_path,
         device="cpu",
-        most_steps=5,
+        max_steps=5,
         show=False,
     )
     assert read_log(tmp_path, "train")[2]["loss"] != read_log(tmp_path, "train")[2]["loss"]  # NaN

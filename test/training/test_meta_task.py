@@ -230,7 +230,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path: Path, clips_fo
                 meta,
                 tmp_path / "legs",
                 device="cpu",
-                most_steps=leg,
+                max_steps=leg,
                 resume=True,
                 show=False,
             )

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         create(config.task, config.options),
         out,
         resume=args.resume,
-        most_steps=args.steps,
+        max_steps=args.steps,
         device=args.device,
         show=not args.quiet,
     )

@@ -1,5 +1,7 @@
-"""What happens to the picture of a clip: light, colour, lens, sensor, compression. Drawn once per clip, so that it holds still over time;
-only brightness drifts from frame to frame.
+"""Changes to the pictures of a clip: light, colour, lens, sensor, compression.
+
+They are drawn once per clip, so that they don't change over time. Only brightness drifts from frame
+to frame.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 def recolor(
     config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]
 ) -> UInt8[np.ndarray, "Q H W 3"]:
-    """Saturation, hue, contrast and gamma per clip, brightness per frame, all clipped to 0..255."""
+    """Change saturation, hue, contrast and gamma per clip, brightness per frame; clip to 0..255."""
     matrix = np.eye(3)
     if rng.random() < config.grayscale:
         matrix = np.tile(_LUMA, (3, 1))
@@ -35,7 +37,7 @@ def recolor(
 
 
 def color_matrix(rng: np.random.Generator, strength: float) -> np.ndarray:
-    """(3, 3): a change of saturation, a turn of the hue about grey, a slight cast."""
+    """Draw a 3x3 matrix of RGB: a change of saturation, a turn of the hue about grey, a cast."""
     angle = strength * rng.uniform(-0.6, 0.6)
     axis = np.full(3, 1 / np.sqrt(3))
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
@@ -53,7 +55,7 @@ def color_matrix(rng: np.random.Generator, strength: float) -> np.ndarray:
 def degrade(
     config: AugmentConfig, rng: np.random.Generator, frames: UInt8[np.ndarray, "Q H W 3"]
 ) -> UInt8[np.ndarray, "Q H W 3"]:
-    """Out of focus or of low resolution, noisy, compressed: each with the probability of the configuration."""
+    """Blur, lower the resolution, add noise, compress: each with the configured probability."""
     blur, coarse, noise, jpeg = rng.random(4) < config.degrade * np.array([0.5, 0.5, 1.0, 1.0])
     sigma, share, spread = rng.uniform(0.4, 1.6), rng.uniform(0.4, 0.8), rng.uniform(2.0, 10.0)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))]
@@ -70,7 +72,7 @@ def degrade(
         if coarse:
             small = cv2.resize(frame, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
             frame = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
-        if grain is not None:  # one field of noise, shifted: drawing it is the dearest of all
+        if grain is not None:  # one field of noise, shifted: drawing it is what costs the most
             shift = rng.integers(0, (h, w))
             frame = cv2.add(frame, np.roll(grain, tuple(shift), (0, 1)), dtype=cv2.CV_8U)
         if jpeg:
@@ -80,15 +82,15 @@ def degrade(
 
 
 def streak(image: UInt8[np.ndarray, "H W C"], dx: float, dy: float) -> UInt8[np.ndarray, "H W C"]:
-    """Smeared along (dx, dy) px, as by motion while the shutter is open."""
+    """Smear an image along (dx, dy) px, as by motion while the shutter is open."""
     length = float(np.hypot(dx, dy))
     if length < 1.5:
         return image
     doublings = int(np.ceil(np.log2(length)))
     out = image
-    for k in range(
-        doublings
-    ):  # after k doublings the mean of 2^k images, evenly spaced: a hundred times cheaper than a long kernel
+    # After k doublings it is the mean of 2^k images at equal distances: a hundred times faster than a
+    # long kernel.
+    for k in range(doublings):
         share = 2.0**k / (2.0**doublings - 1)
         shift = np.array([[1.0, 0.0, share * dx], [0.0, 1.0, share * dy]])
         out = cv2.addWeighted(

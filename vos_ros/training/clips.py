@@ -1,5 +1,7 @@
-"""Training samples: Q frames in order from a window of a sequence (paper 003 sec. 3.6), or made from a still image, as a stream that is
-a function of the seed and the sample's number alone. A resumed run, and a run on another number of devices, sees the same clips.
+"""Training samples: Q frames in order from a sequence (paper 003, sec. 3.6), or made from a still image.
+
+Sample n is a function of the seed and n alone. A resumed run, and a run on another number of devices,
+gets the same clips.
 """
 
 from __future__ import annotations
@@ -32,14 +34,18 @@ from vos_ros.training.windows import (
 
 Clip = tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]]
 """Frames (RGB) and labels."""
-_TRIES = 50
-_MIN_SEEN_PX = 10  # an object with fewer pixels in a frame isn't looked for there
+_MAX_TRIES = 50  # draws without a large enough object, before a mix is refused
+_MAX_LABELS = 254  # labels of one byte: 0 is background, 255 is IGNORE
 
 
 def choose_times(
     sequence: VideoSequence, config: ClipConfig, rng: np.random.Generator
 ) -> list[int]:
-    """Q frames in order: a first one, the others from the ``gap`` after it, each only once where there are enough."""
+    """Draw the positions of Q frames in order.
+
+    The first is any but the last of the sequence; the others lie within ``gap`` after it, each at most
+    once where there are enough.
+    """
     times = np.asarray(sequence.times)
     first = int(rng.integers(len(times) - 1))
     after = np.flatnonzero((times > times[first]) & (times <= times[first] + config.gap))
@@ -52,7 +58,7 @@ def choose_times(
 def video_clip(
     sequence: VideoSequence, config: ClipConfig, rng: np.random.Generator
 ) -> Clip | None:
-    """A clip of a sequence; None where the frame drawn first shows nothing that is large enough."""
+    """Make a clip of a sequence; None where its first frame shows no object that is large enough."""
     order = choose_times(sequence, config, rng)
     if rng.random() < config.augment.reverse:
         order.reverse()
@@ -61,7 +67,7 @@ def video_clip(
     if not enough:
         return None
     rng.shuffle(enough)
-    enough = enough[:254]
+    enough = enough[:_MAX_LABELS]
     a, size = config.augment, (config.width, config.height)
     recenter = rng.random() < config.recenter
     mirrored = [rng.random() < a.flip] * config.frames
@@ -81,7 +87,7 @@ def video_clip(
             assert box is not None
             cut = _search_area(box, rgb.shape[1::-1], config, t > 0, rng)
         assert cut is not None
-        share = 1.0 if recenter else 0.2  # a camera that stands still only trembles
+        share = 1.0 if recenter else 0.2  # a camera that doesn't follow the object moves little
         if t:
             turn = (1 - share) * turn + share * np.radians(a.rotation_deg) * rng.uniform(-1, 1)
             grow = (1 - share) * grow + share * a.scale * rng.uniform(-1, 1)
@@ -98,7 +104,17 @@ def _search_area(
     later: bool,
     rng: np.random.Generator,
 ) -> tuple[float, float, float]:
-    """(centre x, y, image px per frame px) of a window around a box, as a tracker that is a little wrong would place it."""
+    """Place a window around a box with an error, as a tracker makes it.
+
+    Args:
+        box: centre x, centre y, width, height, px.
+        image: (W, H), px.
+        config: sizes and errors.
+        later: whether the frame is to be predicted; the first one has errors of its own.
+        rng: draws the errors.
+
+    Returns centre x, centre y and image px per frame px.
+    """
     scale, center = (
         (config.jitter_scale_test, config.jitter_center_test)
         if later
@@ -115,10 +131,13 @@ def _search_area(
     )
 
 
-def settle(
+def number_objects(
     labels: UInt8[np.ndarray, "Q H W"], config: ClipConfig
 ) -> UInt8[np.ndarray, "Q H W"] | None:
-    """Labels with only the objects that the first frame shows, at most ``objects`` of them, numbered 1..n; None where there are none."""
+    """Keep the objects that the first frame shows, at most ``config.objects``, numbered 1..n.
+
+    None where it shows none of at least ``min_px``.
+    """
     counts = np.bincount(labels[0].ravel(), minlength=256)
     kept = [i for i in range(1, IGNORE) if counts[i] >= config.min_px][: config.objects]
     if not kept:
@@ -131,13 +150,19 @@ def settle(
 
 @dataclass(eq=False)
 class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W"]]]):
-    """Sample n is a function of (seed, n). ``sources`` maps names to sequences, ``mix`` to shares; within a source, sequences are equally
-    likely. ValueError where no clip can be made of what is there."""
+    """Make clips by number: sample n is a function of (seed, n).
+
+    Raises ValueError: no draw shows an object that is large enough.
+    """
 
     sources: Mapping[str, Sequence[VideoSequence]]
+    """Sequences by source; within a source they are equally likely."""
     mix: Mapping[str, float]
+    """Share of the clips by source."""
     config: ClipConfig
+    """Size, length and changes of a clip."""
     seed: tuple[int, ...]
+    """Seed of the whole stream."""
 
     def __getitem__(
         self, index: int
@@ -150,10 +175,10 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
         return planes, labels
 
     def clip(self, rng: np.random.Generator) -> Clip:
-        """One clip."""
+        """Draw one clip."""
         names = list(self.mix)
         shares = np.array([self.mix[n] for n in names])
-        for _ in range(_TRIES):
+        for _ in range(_MAX_TRIES):
             source = self.sources[names[int(rng.choice(len(names), p=shares / shares.sum()))]]
             sequence = source[int(rng.integers(len(source)))]
             made = (
@@ -161,7 +186,7 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
                 if len(sequence) > 1
                 else self._still(sequence, source, rng)
             )
-            labels = None if made is None else settle(made[1], self.config)
+            labels = None if made is None else number_objects(made[1], self.config)
             if made is not None and labels is not None:
                 frames = degrade(
                     self.config.augment,
@@ -170,8 +195,8 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
                 )
                 return frames, np.ascontiguousarray(labels)
         raise ValueError(
-            f"no clip with an object of {self.config.min_px} px in its first frame in {_TRIES} tries from {', '.join(names)}:"
-            " are the masks empty, or min_px too large?"
+            f"no clip with an object of {self.config.min_px} px in its first frame in {_MAX_TRIES}"
+            f" tries from {', '.join(names)}: are the masks empty, or min_px too large?"
         )
 
     def _still(
@@ -195,14 +220,20 @@ def _picture(sequence: VideoSequence, rng: np.random.Generator) -> Picture:
 
 @dataclass(frozen=True)
 class Span(Sampler[list[int]]):
-    """Numbers of the samples of each batch that one process loads: its share of every step from ``first`` on."""
+    """List the sample numbers of each batch that one process loads: its share of every step."""
 
     first: int
+    """Step to begin with."""
     steps: int
+    """Steps of the stage."""
     batch: int
+    """Clips of a step, over all processes."""
     accumulate: int
+    """Batches per step and process."""
     rank: int = 0
+    """Number of the process."""
     world: int = 1
+    """Number of processes."""
 
     def __iter__(self) -> Iterator[list[int]]:
         share = self.batch // (self.accumulate * self.world)
@@ -216,12 +247,12 @@ class Span(Sampler[list[int]]):
 
 
 def collate(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> Batch:
-    """Clips as a batch."""
+    """Stack clips to a batch."""
     return Batch(*(torch.from_numpy(np.stack(arrays)) for arrays in zip(*samples, strict=True)))
 
 
 def _prepare_worker(_number: int) -> None:
-    """One thread each; Ctrl-C is for the training process, which then ends its workers."""
+    """Set up a worker: one thread; Ctrl-C is for the training process, which ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
@@ -231,8 +262,16 @@ def _prepare_worker(_number: int) -> None:
 def loader(
     clips: Clips, span: Iterable[list[int]], workers: int, prefetch: int, pin: bool = False
 ) -> DataLoader[Batch]:
-    """Batches in order, prepared by ``workers`` processes ahead of time (by this one where 0). They are started afresh: a fork of a process
-    that has used OpenCV's or CUDA's threads may never wake up."""
+    """Return batches in order.
+
+    Args:
+        clips: makes the samples.
+        span: numbers of the samples of each batch.
+        workers: processes that prepare them; 0 = this one does. They are spawned: a fork of a
+            process that has used OpenCV's or CUDA's threads may hang.
+        prefetch: batches that each worker prepares ahead.
+        pin: whether batches lie in memory from which a GPU copies fast.
+    """
     return DataLoader(
         cast(Dataset[Batch], clips),
         batch_sampler=span,

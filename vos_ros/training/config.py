@@ -1,5 +1,7 @@
-"""What a training run is made of, as frozen dataclasses read from YAML. Unknown keys, wrong types and values out of bounds fail at the
-door. Sources and stages are named, so that ``--set stages.video.steps=500`` reaches any value.
+"""The configuration of a training run: frozen dataclasses read from YAML.
+
+Unknown keys, wrong types and values out of bounds raise ConfigError. Sources and stages have names, so
+that ``--set stages.video.steps=500`` reaches any value.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What happens to the picture of a clip. The same for all its frames, but for what drifts."""
+    """Configure how the pictures of a clip are changed: all its frames alike, but for what drifts."""
 
     flip: float = option(0.5, "probability that a clip is mirrored", low=0.0, high=1.0)
     flip_apart: bool = option(
@@ -82,7 +84,10 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class StillsConfig:
-    """Motion and company that a still image gets to become a clip. Lengths are shares of the object's size."""
+    """Configure the motion, and the other objects, that turn a still image into a clip.
+
+    Lengths are shares of the object's size.
+    """
 
     shift: float = option(
         0.25, "an object moves by about this share of its size per frame", low=0.0, high=5.0
@@ -124,7 +129,7 @@ class StillsConfig:
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """A clip: paper 003 sec. 3.6. Sizes in px; networks may want 32k+1."""
+    """Configure a clip (paper 003, sec. 3.6). Sizes in px; networks may want 32k+1."""
 
     width: int = option(257, "of the frames", unit="px", low=33, high=4097)
     height: int = option(257, "of the frames", unit="px", low=33, high=4097)
@@ -152,13 +157,14 @@ class ClipConfig:
     )
     inside: str = option(
         "all",
-        "a cut larger than the image is made smaller until it fits both ways (all) or one way (major)",
+        "a cut larger than the image is made smaller until it fits both ways (all) or one way"
+        " (major)",
         choices=("all", "major"),
     )
     recenter: float = option(
         1.0,
-        "probability that every frame of a video is cut around the object where it then is; else where it was"
-        " in the first frame",
+        "probability that every frame of a video is cut around the object where it then is; else"
+        " where it was in the first frame",
         low=0.0,
         high=1.0,
     )
@@ -180,8 +186,11 @@ class ClipConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One part of the run, with an optimiser of its own. ``mix``: source -> share of the clips. ``rates``: group of the task's parameters
-    -> learning rate; what isn't named is frozen."""
+    """Configure one part of the run, which has an optimiser of its own.
+
+    ``mix`` gives the share of the clips of each source. ``rates`` gives the learning rate of groups
+    of the task's parameters; groups without a rate are frozen.
+    """
 
     steps: int = option(1000, "optimiser steps", low=0, high=10**9)
     batch: int = option(8, "clips per step, over all devices and accumulations", low=1, high=100000)
@@ -194,7 +203,8 @@ class StageConfig:
     warmup: int = option(0, "steps over which the rates rise from zero", low=0, high=10**9)
     schedule: str = option(
         "steps",
-        "how the rates fall: steps (x gamma at each milestone) or cosine (to gamma of what they were)",
+        "how the rates fall: steps (x gamma at each milestone) or cosine (to gamma of what they"
+        " were)",
         choices=("steps", "cosine"),
     )
     gamma: float = option(0.2, "see schedule", low=0.0, high=1.0)
@@ -206,7 +216,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Held-out clips, always the same ones, on which the averaged weights are measured."""
+    """Configure the held-out clips, always the same, on which averaged weights are measured."""
 
     mix: Mapping[str, float] = _mapping()
     clips: int = option(16, "how many", low=0, high=100000)
@@ -217,7 +227,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The whole run. ``options`` are the task's own; it checks them."""
+    """Configure the whole run. ``options`` are the task's own, which it checks."""
 
     task: str = option("lwl", "what is trained")
     name: str = option("", "of the exported weights; empty = that of the configuration's file")
@@ -259,7 +269,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError(
-                "stages: none; wanted at least one, e.g. stages: {stills: {steps: 1000, mix: {...}, rates: {...}}}"
+                "stages: none; wanted at least one, e.g. stages: {stills: {steps: 1000, mix: {...},"
+                " rates: {...}}}"
             )
         for where, mix in [
             *((f"stages.{n}.mix", s.mix) for n, s in self.stages.items()),
@@ -278,11 +289,14 @@ class TrainConfig:
 
     @property
     def steps(self) -> int:
-        """Of all stages together."""
+        """Number of steps of all stages together."""
         return sum(s.steps for s in self.stages.values())
 
     def at(self, step: int) -> tuple[int, int]:
-        """(stage, step within it) of a step of the run; after the last step, one past the end of the last stage."""
+        """Return the stage of a step of the run, and the step within it.
+
+        After the last step that is one past the end of the last stage.
+        """
         for index, stage in enumerate(self.stages.values()):
             if step < stage.steps:
                 return index, step
@@ -298,7 +312,7 @@ def build(cls: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
         given: values by name of the field.
         prefix: dotted path of the class in the file, with the trailing dot, for messages.
 
-    ConfigError names the dotted key, what it got and what it wanted.
+    Raises ConfigError: names the dotted key, what it got and what it wanted.
     """
     hints, fields = get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     _refuse_unknown(given, fields, prefix)
@@ -365,14 +379,18 @@ def _leaf(kind: Any, value: Any, key: str) -> Any:
 
 
 def load(path: Path | str, values: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Reads a run from YAML, with the dotted ``values`` laid over it. ConfigError says what is wrong and where."""
+    """Read a run from YAML, with the dotted ``values`` laid over it.
+
+    Raises ConfigError: what is wrong, and where.
+    """
     try:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeError, yaml.YAMLError) as e:
         raise ConfigError(f"cannot read the training configuration {path}: {e}") from e
     if not isinstance(tree, dict):
         raise ConfigError(
-            f"{path}: got a {type(tree).__name__} at the top, wanted a mapping: task, data, stages, ..."
+            f"{path}: got a {type(tree).__name__} at the top, wanted a mapping: task, data, stages,"
+            " ..."
         )
     tree.setdefault("name", Path(path).stem)
     for key, value in (values or {}).items():
@@ -384,7 +402,10 @@ def load(path: Path | str, values: Mapping[str, Any] | None = None) -> TrainConf
 
 
 def _lay_over(tree: dict[str, Any], key: str, value: Any) -> None:
-    """Sets a dotted key in nested dicts. Names of sources and stages must be there; other keys are checked when the tree is read."""
+    """Set a dotted key in nested dicts.
+
+    Raises ConfigError: no such source or stage. Other keys are checked when the tree is read.
+    """
     *path, name = key.split(".")
     node = tree
     for depth, part in enumerate(path):
@@ -404,7 +425,7 @@ def _lay_over(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def dump(config: TrainConfig) -> str:
-    """The run as YAML, every key written out; ``load`` reads it back to an equal config."""
+    """Return the run as YAML with every key; ``load`` reads it back to an equal config."""
     return yaml.safe_dump(_plain(config), sort_keys=False, width=120)
 
 
@@ -421,7 +442,10 @@ def _plain(value: Any) -> Any:
 
 
 def rate_factor(stage: StageConfig, step: int) -> float:
-    """What the stage's learning rates are multiplied by at a step of it: a pure function, so a resumed run needs no scheduler's state."""
+    """Return the factor of the stage's learning rates at a step of it.
+
+    It is a function of the step alone, so that a resumed run needs no scheduler's state.
+    """
     rise = min(1.0, (step + 1) / stage.warmup) if stage.warmup else 1.0
     if stage.schedule == "steps":
         return rise * stage.gamma ** sum(step >= m for m in stage.milestones)

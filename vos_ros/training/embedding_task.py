@@ -19,7 +19,7 @@ from vos_ros.segmentation.checkpoints import EMBEDDING_FORMAT, CheckpointError, 
 from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
 from vos_ros.sinks.embeddings import principal_colors
 from vos_ros.training.config import StageConfig, build
-from vos_ros.training.groups import backbone_groups, rated
+from vos_ros.training.groups import backbone_groups, groups_with_rates
 from vos_ros.training.interface import IGNORE, Batch
 from vos_ros.training.losses import iou
 from vos_ros.training.metric import (
@@ -116,7 +116,9 @@ class EmbeddingTask:
         pyramid = [
             p for part in (model.lateral, model.smooth, model.project) for p in part.parameters()
         ]
-        return rated({**backbone_groups(model.feature_extractor), "pyramid": pyramid}, stage)
+        return groups_with_rates(
+            {**backbone_groups(model.feature_extractor), "pyramid": pyramid}, stage
+        )
 
     def embed(
         self, net: EmbeddingNet, batch: Batch

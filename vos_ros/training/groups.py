@@ -13,7 +13,7 @@ from vos_ros.training.config import StageConfig
 
 
 def backbone_groups(backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """``stem``, a backbone up to stride 4, and ``backbone``, the rest of it."""
+    """Return the parameters of ``stem``, a backbone up to stride 4, and ``backbone``, its rest."""
     names = (
         [f"features.{i}" for i in range(LAST_BLOCK[4] + 1)]
         if isinstance(backbone, MobileNetV2)
@@ -24,8 +24,13 @@ def backbone_groups(backbone: nn.Module) -> dict[str, list[nn.Parameter]]:
     return {"stem": stem, "backbone": [p for p in backbone.parameters() if id(p) not in known]}
 
 
-def rated(groups: Mapping[str, list[nn.Parameter]], stage: StageConfig) -> list[dict[str, Any]]:
-    """The groups that the stage gives a learning rate. ConfigError: a rate for a group that there isn't."""
+def groups_with_rates(
+    groups: Mapping[str, list[nn.Parameter]], stage: StageConfig
+) -> list[dict[str, Any]]:
+    """Return the groups that the stage gives a learning rate, as ``Task.parameter_groups`` does.
+
+    Raises ConfigError: a rate for an unknown group.
+    """
     if unknown := sorted(set(stage.rates) - set(groups)):
         raise ConfigError(
             f"rates: no group {', '.join(unknown)} of parameters; there are {', '.join(groups)}"

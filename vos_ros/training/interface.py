@@ -1,4 +1,4 @@
-"""What a training run gives a task, and what it asks of it. The loop knows no networks, a task knows no loop."""
+"""The interface between the loop and a task. The loop knows no networks, a task knows no loop."""
 
 from __future__ import annotations
 
@@ -12,44 +12,57 @@ from torch import nn
 from vos_ros.training.config import StageConfig
 
 IGNORE = 255
-"""Label of pixels that neither teach nor count."""
+"""Label of pixels that are neither learned from nor counted."""
 
 
 class Batch(NamedTuple):
-    """B clips of Q frames in order.
-
-    ``frames`` are RGB, 0..255. ``labels`` are 0 background, 1..n objects (numbered per clip without gaps, n >= 1, each seen in the
-    first frame), 255 ignore; n differs between the clips of a batch.
-    """
+    """Hold B clips of Q frames in order."""
 
     frames: UInt8[torch.Tensor, "B Q 3 H W"]
+    """RGB, 0..255."""
     labels: UInt8[torch.Tensor, "B Q H W"]
+    """0 background, 1..n objects, 255 ignore.
+
+    Objects are numbered per clip without gaps; n >= 1, and each is visible in the first frame. n
+    differs between the clips of a batch.
+    """
 
 
 class Task(Protocol):
-    """A network and its loss. Everything random in it uses torch's default generators: the loop seeds them for each step."""
+    """Bring a network and its loss.
+
+    Everything random uses torch's default generators, which the loop seeds for each step.
+    """
 
     name: str
+    """Name on the command line and in configurations."""
 
     def build(self) -> nn.Module:
-        """A fresh model on the CPU with its initial weights."""
+        """Return a new model on the CPU with its initial weights."""
         ...
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
-        """What a stage trains: ``[{"name": ..., "params": [...], "lr": ...}]`` from ``stage.rates``; all else is frozen. Each of these
-        parameters takes part in every loss. ConfigError: a rate for a group that the model doesn't have."""
+        """Return what a stage trains: ``[{"name": ..., "params": [...], "lr": ...}]``.
+
+        The groups are those in ``stage.rates``; the loop freezes all other parameters. Each of the
+        parameters takes part in every loss.
+        Raises ConfigError: a rate for a group that the model doesn't have.
+        """
         ...
 
     def loss(
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
-        """Scalar loss, the mean over the clips, and scalars to log. Also called in eval mode under no_grad, on held-out clips."""
+        """Return the scalar loss, the mean over the clips, and scalars to log.
+
+        It is also called in eval mode under no_grad, on held-out clips.
+        """
         ...
 
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
-        """Frames with labels and predictions, to look at."""
+        """Return a picture of the frames with labels and predictions."""
         ...
 
     def metadata(self) -> dict[str, str]:
-        """Header of the exported weights file: what is needed to build the network again."""
+        """Return the header of the exported weights: what it takes to build the network again."""
         ...

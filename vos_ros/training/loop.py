@@ -1,7 +1,8 @@
 """The training loop, on Lightning Fabric: one CPU, one GPU, or many under torchrun, by the same lines.
 
-A run is a function of its configuration: sample n of a stage, and the random numbers of step n, depend on the seed and n alone, and
-learning rates on the step alone. So a run that was killed and goes on from a checkpoint ends with the weights of one that never was.
+A run is a function of its configuration. Sample n of a stage, and the random numbers of step n, depend on
+the seed and n alone, learning rates on the step alone. So a run that was killed and is resumed from a
+checkpoint ends with the same weights as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -32,22 +33,27 @@ from vos_ros.training.interface import Batch, Task
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-_HELD_OUT = 2**31  # place of the held-out clips in the seed, where stages count from 0
-_MOST_BAD_STEPS = 50
+_HELD_OUT = 2**31  # stands in the seed of held-out clips where the others have their stage's number
+_MAX_BAD_STEPS = 50  # in a row without a finite gradient; a few are normal where rates are high
+_MAX_PICTURE_CLIPS = 4  # rows of a logged picture
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call of ``train`` ended: the steps done so far, whether the run is over, whether a signal ended the call, and the folder."""
+    """Say how a call of ``train`` ended."""
 
     step: int
+    """Steps of the run that are done."""
     finished: bool
+    """Whether these are all."""
     interrupted: bool
+    """Whether a signal ended the call."""
     out: Path
+    """Folder of the run."""
 
 
 class _Loss(nn.Module):
-    """The task's loss as a forward pass, which is what wrappers for many devices know how to share."""
+    """Compute the task's loss as a forward pass: wrappers for many devices share no other call."""
 
     def __init__(self, task: Task, model: nn.Module) -> None:
         super().__init__()
@@ -63,32 +69,43 @@ def train(
     out: Path | str,
     *,
     resume: bool = False,
-    most_steps: int | None = None,
+    max_steps: int | None = None,
     device: str = "auto",
     show: bool = True,
 ) -> Outcome:
-    """Trains, or goes on training where ``resume`` is set and ``out`` has a checkpoint, for ``most_steps`` in this call at most.
+    """Train a task's model as the configuration says.
 
-    ``device``: auto, cpu, cuda. Under torchrun each process takes one device. ValueError or OSError with a message for people; SIGTERM
-    and SIGINT write a checkpoint and end the call.
+    Under torchrun each process takes one device. SIGTERM and SIGINT write a checkpoint and end the
+    call.
+
+    Args:
+        config: the whole run.
+        task: the model and its loss.
+        out: folder that gets checkpoints, weights, log and pictures.
+        resume: continue from the newest checkpoint in ``out``, where there is one.
+        max_steps: steps of this call; None = to the end of the run.
+        device: auto, cpu or cuda.
+        show: draw a progress bar.
+
+    Raises ValueError or OSError, with a message for people.
     """
     out = Path(out)
-    fabric = _fabric(config, device)
+    fabric = _start_fabric(config, device)
     saved = state.newest(out / "checkpoints")
     if saved is not None and not resume:
         raise ValueError(
             f"{out} holds a run of {saved['step']} steps: go on with --resume, or name another folder with --out"
         )
-    run = _Run(fabric, config, task, out, saved, show)
+    training = _Run(fabric, config, task, out, saved, show)
     try:
         with _signals() as stopped:
-            return run.go(most_steps, stopped)
+            return training.run(max_steps, stopped)
     finally:
-        run.close()
+        training.close()
 
 
 class _Run:
-    """One call of ``train`` on one process."""
+    """Do one call of ``train`` on one process."""
 
     def __init__(
         self,
@@ -111,10 +128,10 @@ class _Run:
         self.model = task.build()
         for stage in config.stages.values():
             task.parameter_groups(self.model, stage)  # wrong names fail now, not after a stage
-            _share(stage, fabric.world_size)
+            _check_batch(stage, fabric.world_size)
         self.step, self.seconds = 0, 0.0
         if saved is not None:
-            self._check(saved)
+            self._report_changes(saved)
             self.model.load_state_dict(saved["model"])
             self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
         self.model.to(fabric.device)
@@ -149,14 +166,14 @@ class _Run:
             )
             self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=self.step)
 
-    # -- the loop ---------------------------------------------------------------------------------------------------------------
+    # -- the loop --
 
-    def go(self, most_steps: int | None, stopped: list[int]) -> Outcome:
-        """Stage after stage, step after step."""
+    def run(self, max_steps: int | None, stopped: list[int]) -> Outcome:
+        """Train stage after stage, step after step, and say how it ended."""
         end = (
             self.config.steps
-            if most_steps is None
-            else min(self.config.steps, self.step + most_steps)
+            if max_steps is None
+            else min(self.config.steps, self.step + max_steps)
         )
         bar = tqdm(
             total=self.config.steps,
@@ -171,20 +188,24 @@ class _Run:
                 at, first = self.config.at(self.step)
                 if index != at or first >= stage.steps or self.step >= end:
                     continue
+                # a stage: its parameters, its optimiser, its stream of clips
                 bar.set_description(name)
-                module, optimizer = self._begin(stage)
+                module, optimizer = self._begin_stage(stage)
                 batches = iter(self._batches(index, stage, first))
-                while first < stage.steps and self.step < end and not self._agreed(stopped):
+                while first < stage.steps and self.step < end and not self._should_stop(stopped):
+                    # one step: gradient, rates, update, average
                     began = time.monotonic()
                     self._optimize(module, optimizer, stage, first, batches)
                     first, self.step = first + 1, self.step + 1
                     self.average.update(self.model, self.step)
                     self.seconds += (time.monotonic() - began) * self.fabric.world_size
-                    self._look_up(optimizer, index, bar)
+                    # what is due every so many steps: log, validate, draw, save
+                    self._periodic_actions(optimizer, index, bar)
                     bar.update()
+                # the end of a stage, or of this call: the workers end, a checkpoint is written
                 del batches
                 self._save(optimizer, index)
-                if self._agreed(stopped):
+                if self._should_stop(stopped):
                     break
         self._draw()
         return Outcome(self.step, self.step >= self.config.steps, bool(stopped), self.out)
@@ -192,11 +213,23 @@ class _Run:
     def _optimize(
         self, module: Any, optimizer: Any, stage: StageConfig, step: int, batches: Iterator[Batch]
     ) -> None:
-        """One step of the optimiser."""
+        """Do one step of the optimiser; keep its scalars and last batch for the log.
+
+        Args:
+            module: the loss, wrapped for the devices.
+            optimizer: of the stage; each group has its full rate as ``rate``.
+            stage: configuration of the stage.
+            step: number of the step within the stage.
+            batches: one per accumulated part.
+
+        Raises ValueError: the gradient wasn't finite for too many steps in a row.
+        """
+        # random numbers: a function of seed, step and process
         torch.manual_seed(_mixed(self.config.seed, self.step, self.fabric.global_rank))
         module.train()
         sums: dict[str, float] = {}
         waited = 0.0
+        # forward and backward, in parts
         for part in range(stage.accumulate):
             asked = time.monotonic()
             batch = self.fabric.to_device(next(batches))
@@ -206,22 +239,23 @@ class _Run:
                 self.fabric.backward(loss / stage.accumulate)
             for key, value in {"loss": loss.detach(), **scalars}.items():
                 sums[key] = sums.get(key, 0) + value / stage.accumulate
+        # learning rates of this step
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * rate_factor(stage, step)
+        # clip the gradient, and update where it is finite
         norm = self.fabric.clip_gradients(
             module, optimizer, max_norm=stage.clip_norm or float("inf"), error_if_nonfinite=False
         )
-        if (
-            bool(torch.isfinite(torch.as_tensor(norm))) or self.config.precision == "16-mixed"
-        ):  # there the scaler decides
+        finite = bool(torch.isfinite(torch.as_tensor(norm)))
+        if finite or self.config.precision == "16-mixed":  # there the scaler skips the step
             optimizer.step()
             self._bad = 0
         else:
             self._bad += 1
-            if self._bad >= _MOST_BAD_STEPS:
+            if self._bad >= _MAX_BAD_STEPS:
                 raise ValueError(
-                    f"the gradient has not been finite for {self._bad} steps (now step {self.step}): lower the rates, or set"
-                    " clip_norm; the last checkpoint is good"
+                    f"the gradient has not been finite for {self._bad} steps (now step"
+                    f" {self.step}): lower the rates, or set clip_norm; the last checkpoint is good"
                 )
         optimizer.zero_grad(set_to_none=True)
         self._scalars, self._batch = (
@@ -229,10 +263,13 @@ class _Run:
             batch,
         )
 
-    # -- its parts --------------------------------------------------------------------------------------------------------------
+    # -- its parts --
 
-    def _begin(self, stage: StageConfig) -> tuple[Any, Any]:
-        """Freezes and thaws, makes the stage's optimiser, wraps both for the devices."""
+    def _begin_stage(self, stage: StageConfig) -> tuple[Any, Any]:
+        """Return the loss and the stage's optimiser, wrapped for the devices.
+
+        Parameters that the stage doesn't rate are frozen. Raises ConfigError: it rates none.
+        """
         groups = self.task.parameter_groups(self.model, stage)
         if not groups:
             raise ConfigError(
@@ -267,6 +304,7 @@ class _Run:
         return module, optimizer
 
     def _batches(self, index: int, stage: StageConfig, first: int) -> Any:
+        """Return this process's batches of a stage, from its step ``first`` on."""
         clips = Clips(self.sources, stage.mix, stage.clip, (self.config.seed, index))
         span = Span(
             first,
@@ -285,22 +323,22 @@ class _Run:
         )
 
     def _scaler(self) -> Any:
-        """The gradient scaler of 16-bit training, None without."""
+        """Return the gradient scaler of 16-bit training, None without."""
         return getattr(self.fabric.strategy.precision, "scaler", None)
 
-    def _agreed(self, stopped: list[int]) -> bool:
-        """Whether any process was told to stop; all come to the same answer at the same step."""
+    def _should_stop(self, stopped: list[int]) -> bool:
+        """Tell whether a signal has reached any process; all get the same answer at a step."""
         if self.fabric.world_size == 1:
             return bool(stopped)
-        told = self.fabric.all_reduce(
+        signalled = self.fabric.all_reduce(
             torch.tensor(float(bool(stopped)), device=self.fabric.device), reduce_op="max"
         )
-        if bool(told) and not stopped:
+        if bool(signalled) and not stopped:
             stopped.append(0)
-        return bool(told)
+        return bool(signalled)
 
-    def _look_up(self, optimizer: Any, stage: int, bar: Any) -> None:
-        """What is done every so many steps: log, measure, show, save."""
+    def _periodic_actions(self, optimizer: Any, stage: int, bar: Any) -> None:
+        """Log, validate, draw and save, each where its interval is over."""
         c, last = self.config, self.step == self.config.steps
         if self.step % c.log_every == 0 or last:
             scalars = self._mean({k: float(v) for k, v in self._scalars.items()})
@@ -308,20 +346,21 @@ class _Run:
                 {k: f"{scalars[k]:.3f}" for k in ("loss", "iou") if k in scalars}, refresh=False
             )
             rates = {f"rate/{g['name']}": g["lr"] for g in optimizer.param_groups}
-            self._log("train", scalars | rates)
+            self._log_scalars("train", scalars | rates)
         if (
             c.validation.clips
             and any(c.validation.mix.values())
             and (self.step % c.validation.every == 0 or last)
         ):
-            self._log("validation", self._validate())
+            self._log_scalars("validation", self._validate())
             self._keep_best()
         if self.step % c.picture_every == 0 or last:
-            self._show()
+            self._log_pictures()
         if self.step % c.checkpoint_every == 0:
             self._save(optimizer, stage)
 
-    def _log(self, kind: str, scalars: Mapping[str, float]) -> None:
+    def _log_scalars(self, kind: str, scalars: Mapping[str, float]) -> None:
+        """Add a row to the history and points to TensorBoard."""
         if self.fabric.is_global_zero:
             rounded = {k: float(f"{v:.6g}") for k, v in scalars.items()}
             self.history.add(step=self.step, kind=kind, seconds=round(self.seconds, 1), **rounded)
@@ -329,7 +368,7 @@ class _Run:
                 self.writer.add_scalar(key if "/" in key else f"{kind}/{key}", value, self.step)
 
     def _mean(self, scalars: Mapping[str, float]) -> dict[str, float]:
-        """Mean over the processes."""
+        """Return the mean over the processes."""
         if self.fabric.world_size == 1:
             return dict(scalars)
         values = self.fabric.all_reduce(
@@ -339,7 +378,7 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        """The averaged weights on held-out clips; each process takes its share of them."""
+        """Measure the averaged weights on held-out clips; each process takes its share of them."""
         v, model = self.config.validation, self._averaged()
         if not self._held_out:
             clips = Clips(self.sources, v.mix, v.clip, (self.config.seed, _HELD_OUT))
@@ -358,7 +397,10 @@ class _Run:
         return self._mean({k: s / max(1, count) for k, s in sums.items()})
 
     def _keep_best(self) -> None:
-        """Exports the averaged weights apart where no earlier measurement had a higher IoU (or, where the task has none, a lower loss)."""
+        """Export the averaged weights separately where this measurement is the best so far.
+
+        The best has the highest IoU or, where the task measures none, the lowest loss.
+        """
         if not self.fabric.is_global_zero:
             return
         *before, now = [
@@ -371,7 +413,7 @@ class _Run:
             )
 
     def _naming(self) -> tuple[str, dict[str, str]]:
-        """Name and header of exported weights."""
+        """Return name and header of exported weights."""
         name = self.config.name or self.config.task
         return name, {
             **self.task.metadata(),
@@ -381,15 +423,15 @@ class _Run:
         }
 
     def _averaged(self) -> nn.Module:
-        """A copy of the model with the averaged weights, to measure and to look with."""
+        """Return a copy of the model with the averaged weights, in eval mode."""
         if self._resident is None:
             self._resident = deepcopy(self.model)
         self._resident.load_state_dict(self.average.values)
         return self._resident.eval()
 
     @torch.no_grad()
-    def _show(self) -> None:
-        """Pictures for TensorBoard, and the loss curve."""
+    def _log_pictures(self) -> None:
+        """Write pictures of clips to TensorBoard, and draw the loss curve."""
         if not self.fabric.is_global_zero:
             return
         model = self._averaged()
@@ -399,7 +441,7 @@ class _Run:
         ):
             if batch is None:
                 continue
-            few = Batch(batch.frames[:4], batch.labels[:4])
+            few = Batch(*(part[:_MAX_PICTURE_CLIPS] for part in batch))
             picture = np.ascontiguousarray(self.task.picture(model, self.fabric.to_device(few)))
             self.writer.add_image(f"{kind}/clips", picture, self.step, dataformats="HWC")
         self._draw()
@@ -409,7 +451,7 @@ class _Run:
             report.draw_curve(self.history.rows, self.config, self.out / "curve.png")
 
     def _save(self, optimizer: Any, stage: int) -> None:
-        """A checkpoint, and the weights as they would be used, with their card."""
+        """Write a checkpoint, and the weights as they would be used, with their card."""
         if not self.fabric.is_global_zero or self._last_saved == self.step:
             return
         self._last_saved = self.step
@@ -439,8 +481,11 @@ class _Run:
             report.card(name, c, self.sources, self.history.rows, self.step, self.seconds),
         )
 
-    def _check(self, saved: Mapping[str, Any]) -> None:
-        """Says what differs between the configuration of a checkpoint and this one: weights are carried over, exactness is not."""
+    def _report_changes(self, saved: Mapping[str, Any]) -> None:
+        """Print what differs between the configuration of the checkpoint and this one.
+
+        With a changed configuration the weights carry over; the run is no longer a function of it.
+        """
         before, now = report.flat(str(saved["config"])), report.flat(dump(self.config))
         changed = [
             f"{k}: {before.get(k)!r} -> {now.get(k)!r}"
@@ -451,13 +496,16 @@ class _Run:
             print("the configuration has changed since the checkpoint:\n  " + "\n  ".join(changed))
 
     def close(self) -> None:
-        """Ends the log."""
+        """End the log."""
         if self.writer is not None:
             self.writer.close()
 
 
-def _fabric(config: TrainConfig, device: str) -> Fabric:
-    """Fabric for this process; the processes of torchrun find each other."""
+def _start_fabric(config: TrainConfig, device: str) -> Fabric:
+    """Start Fabric for this process; the processes of torchrun find each other.
+
+    Raises ValueError: missing packages, or no such device.
+    """
     try:
         from lightning_fabric import Fabric
         from lightning_fabric.strategies.ddp import DDPStrategy
@@ -469,7 +517,7 @@ def _fabric(config: TrainConfig, device: str) -> Fabric:
     ):
         raise ValueError(
             f"device {device!r}: "
-            + ("no GPU is to be found here" if accelerator == "gpu" else "wanted auto, cpu or cuda")
+            + ("no GPU was found" if accelerator == "gpu" else "wanted auto, cpu or cuda")
         )
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
@@ -492,7 +540,7 @@ def _fabric(config: TrainConfig, device: str) -> Fabric:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT add to; a second one of them has its usual effect."""
+    """Give a list that SIGTERM and SIGINT add to; a second signal has its usual effect."""
     got: list[int] = []
     kinds = (signal.SIGTERM, signal.SIGINT)
 
@@ -509,16 +557,16 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(kind, before[kind])
 
 
-def _share(stage: StageConfig, world: int) -> int:
-    """Clips of a process at once; ConfigError where the batch doesn't divide."""
+def _check_batch(stage: StageConfig, world: int) -> None:
+    """Raise ConfigError where the batch doesn't divide by devices and accumulated parts."""
     parts = world * stage.accumulate
     if stage.batch % parts:
         raise ConfigError(
-            f"batch: got {stage.batch}, wanted a multiple of {parts} ({world} devices, accumulate {stage.accumulate})"
+            f"batch: got {stage.batch}, wanted a multiple of {parts} ({world} devices, accumulate"
+            f" {stage.accumulate})"
         )
-    return stage.batch // parts
 
 
 def _mixed(*numbers: int) -> int:
-    """One seed of several."""
+    """Mix several seeds into one."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

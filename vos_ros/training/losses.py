@@ -1,4 +1,4 @@
-"""Losses on masks, and what they stand for."""
+"""Losses on masks, and the IoU that they stand for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from jaxtyping import Bool, Float
 def lovasz(
     probs: Float[torch.Tensor, "P"], truth: Bool[torch.Tensor, "P"]
 ) -> Float[torch.Tensor, ""]:
-    """The Lovasz-softmax loss of one class (Berman et al. 2018, arXiv:1705.08790, eq. (8), alg. 1): a convex surrogate of 1 - IoU.
+    """Return the Lovasz-softmax loss of one class, a convex surrogate of 1 - IoU.
 
-    ``probs`` are foreground probabilities of P pixels, ``truth`` says which are foreground. The errors, largest first, are weighted by
-    what each adds to the Jaccard loss of the pixels before it. Where nothing is foreground the loss is the largest error; where there
-    is no pixel at all it is 0.
+    Berman et al. 2018 (arXiv:1705.08790), eq. (8), alg. 1. ``probs`` are foreground probabilities of
+    P pixels, ``truth`` tells which are foreground. The errors are sorted, largest first. Each has as
+    weight what it adds to the Jaccard loss of those before it. Without foreground the loss is the
+    largest error; without pixels it is 0.
     """
     if probs.numel() == 0:
         return probs.sum()
@@ -33,7 +34,7 @@ def iou(
     truth: Bool[torch.Tensor, "M T H W"],
     valid: Bool[torch.Tensor, "M T H W"],
 ) -> Float[torch.Tensor, "M T"]:
-    """Intersection over union on the valid pixels; 1 where both are empty."""
+    """Return intersection over union on the valid pixels; 1 where both are empty."""
     both = (found & truth & valid).sum((2, 3))
     either = ((found | truth) & valid).sum((2, 3))
     return torch.where(

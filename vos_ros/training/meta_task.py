@@ -33,7 +33,7 @@ from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
 from vos_ros.segmentation.networks.meta_optimizer import Rule, State, iterate
 from vos_ros.segmentation.networks.segmentation_head import Samples
 from vos_ros.training.config import StageConfig, build
-from vos_ros.training.groups import rated
+from vos_ros.training.groups import groups_with_rates
 from vos_ros.training.interface import Batch
 from vos_ros.training.losses import iou
 from vos_ros.training.objects import Objects, mean_over_clips
@@ -156,7 +156,7 @@ class MetaTask:
         ConfigError: another name in the stage's rates."""
         assert isinstance(model, MetaNet)
         lengths = model.optimizer.log_rate
-        return rated(
+        return groups_with_rates(
             {
                 "embedding": list(model.embedding.parameters()),
                 "initial": [model.initial],

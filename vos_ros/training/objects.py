@@ -1,4 +1,4 @@
-"""The objects of a batch of clips, each with its masks: what the losses of the tasks are computed for."""
+"""The objects of a batch of clips, each with its masks: the losses of tasks are computed on them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from vos_ros.training.interface import IGNORE
 
 
 class Objects(NamedTuple):
-    """The M objects of a batch, flat: whose clip, and their masks in all frames. ``valid`` is False on pixels to be ignored."""
+    """Hold the M objects of a batch in one row, clip by clip."""
 
     clip: Int[torch.Tensor, "M"]
+    """Index of the clip of each object."""
     masks: Bool[torch.Tensor, "M Q H W"]
+    """The object's pixels in all frames of its clip."""
     valid: Bool[torch.Tensor, "M Q H W"]
+    """False on pixels to be ignored."""
 
     @classmethod
     def of(cls, labels: UInt8[torch.Tensor, "B Q H W"]) -> Objects:
-        """ValueError: a clip without an object in its first frame."""
+        """Collect the objects of labels. Raises ValueError: a first frame without an object."""
         counts = (
             torch.where(labels[:, 0] == IGNORE, 0, labels[:, 0]).flatten(1).max(1).values.long()
         )
         if not bool((counts > 0).all()):
             raise ValueError(
-                f"clips {torch.nonzero(counts == 0).flatten().tolist()} of the batch have no object in their first frame"
+                f"clips {torch.nonzero(counts == 0).flatten().tolist()} of the batch have no object"
+                " in their first frame"
             )
         clip = torch.arange(len(labels), device=labels.device).repeat_interleave(counts)
         number = torch.cat([torch.arange(1, int(n) + 1, device=labels.device) for n in counts])
@@ -36,6 +40,6 @@ class Objects(NamedTuple):
 def mean_over_clips(
     values: Float[torch.Tensor, "M"], clip: Int[torch.Tensor, "M"]
 ) -> Float[torch.Tensor, ""]:
-    """Every clip counts the same, however many objects it has."""
+    """Return the mean over clips of the mean over the objects of each."""
     counts = torch.bincount(clip)
     return (values / counts[clip]).sum() / len(counts)

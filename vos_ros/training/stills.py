@@ -1,5 +1,8 @@
-"""A still image becomes a clip: its objects, the background and things pasted from other images move on paths of their own, turn, grow
-and bend, pass in front of each other and smear, over a background whose holes are filled. The labels are exact by construction.
+"""Clips made from still images.
+
+The objects of an image, its background and objects pasted from other images move on paths of their
+own. They turn, grow, bend, pass in front of each other and smear, over a background whose holes are
+filled. The labels are exact by construction.
 """
 
 from __future__ import annotations
@@ -29,32 +32,41 @@ Picture = tuple[UInt8[np.ndarray, "h w 3"], Ids, int]
 """An image, its ids, and the id that means unknown."""
 _MARGIN = 4  # px around a cut-out
 _GRID = 9  # points each way at which a bend is evaluated; linear between
-_SMEAR = 0.5  # share of the time between frames that a shutter is open, at most
+_MAX_SHUTTER = 0.5  # share of the time between frames in which a shutter is open
+_MAX_COMPANY = 3  # pasted objects
+_MAX_HOLE_SHARE = 0.7  # of an image, above which too little is left to fill the hole from
 
 
 @dataclass(eq=False, slots=True)
 class _Layer:
-    """A cut-out and its path. ``center`` in px of ``rgba``; per frame ``at`` (px of the frame), ``zoom`` (frame px per cut-out px),
-    ``angle`` (rad), and how much of ``bends`` is applied. ``value`` is its label, 0 for what isn't followed."""
+    """Hold a cut-out and its path."""
 
     rgba: UInt8[np.ndarray, "h w 4"]
-    center: tuple[float, float]
-    extent: tuple[float, float]
-    at: Float64[np.ndarray, "Q 2"]
-    zoom: Float64[np.ndarray, "Q"]
-    angle: Float64[np.ndarray, "Q"]
-    bends: Float64[np.ndarray, "C 2"]
-    bent: Float64[np.ndarray, "Q"]
-    value: int = 0
-    shutter: float = 0.0
-    from_frame: int = 0
+    center: tuple[float, float]  # px of the cut-out
+    extent: tuple[float, float]  # width and height of the object, px of the cut-out
+    at: Float64[np.ndarray, "Q 2"]  # of the centre, px of the frame
+    zoom: Float64[np.ndarray, "Q"]  # frame px per cut-out px
+    angle: Float64[np.ndarray, "Q"]  # rad
+    bends: Float64[np.ndarray, "C 2"]  # shifts of the control points, px of the cut-out
+    bent: Float64[np.ndarray, "Q"]  # factor of the bends
+    value: int = 0  # label, 0 for what isn't followed
+    shutter: float = 0.0  # share of the time between frames in which it smears
+    from_frame: int = 0  # first frame in which it is drawn
 
 
 def still_clip(
     picture: Picture, other: Callable[[], Picture], config: ClipConfig, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "Q H W 3"], UInt8[np.ndarray, "Q H W"]] | None:
-    """Frames and labels of a clip (0 background, 1..n objects), or None where the picture has no object that is large enough.
-    ``other`` gives further pictures, for what is pasted in."""
+    """Make frames and labels (0 background, 1..n objects) of a clip.
+
+    None where the picture has no object that is large enough.
+
+    Args:
+        picture: the image whose objects are followed.
+        other: gives further pictures, to paste from.
+        config: size, length and motion.
+        rng: draws everything random.
+    """
     rgb, ids, ignore = picture
     c, size = config.stills, (config.width, config.height)
     chosen = _choose(ids, ignore, config, rng)
@@ -103,14 +115,14 @@ def still_clip(
 
 
 def _choose(ids: Ids, ignore: int, config: ClipConfig, rng: np.random.Generator) -> list[int]:
-    """Up to ``objects`` of the picture's ids that are large enough, in random order."""
+    """Choose up to ``config.objects`` ids that are large enough, in random order."""
     enough = objects_of(ids, ignore, config.min_px)
     rng.shuffle(enough)
     return enough[: config.objects]
 
 
 def _cut(rgb: UInt8[np.ndarray, "h w 3"], mask: np.ndarray, frames: int, value: int) -> _Layer:
-    """A layer of what the mask shows, with a soft edge of about a pixel; it doesn't move yet."""
+    """Cut out what the mask shows, with a soft edge of about a pixel, as a layer without motion."""
     h, w = mask.shape
     box = box_of(mask)
     assert box is not None
@@ -140,7 +152,7 @@ def _cut(rgb: UInt8[np.ndarray, "h w 3"], mask: np.ndarray, frames: int, value: 
 
 
 def _walk(frames: int, rng: np.random.Generator, n: int = 1) -> Float64[np.ndarray, "Q n"]:
-    """Smooth random paths from 0, about one unit per frame."""
+    """Draw n smooth random paths from 0, about one unit per frame."""
     step, steps = rng.normal(size=n), [np.zeros(n)]
     for _ in range(frames - 1):
         steps.append(step)
@@ -158,7 +170,18 @@ def _move(
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> None:
-    """Draws the layer's path from its place in the first frame."""
+    """Draw the layer's path from its place in the first frame, in place.
+
+    Args:
+        layer: gets the path.
+        start: its centre in the first frame, px of the frame.
+        zoom: frame px per cut-out px in the first frame.
+        angle: its turn in the first frame, rad.
+        c: kinds and sizes of motion.
+        pace: factor of all motion of the clip.
+        size: (W, H) of the frames.
+        rng: draws the path.
+    """
     frames = len(layer.zoom)
     length = min(zoom * np.sqrt(layer.extent[0] * layer.extent[1]), 0.6 * min(size))
     layer.at = start + c.shift * pace * length * _walk(frames, rng, 2)
@@ -173,7 +196,7 @@ def _move(
     )
     layer.bent = np.clip(np.sqrt(pace) * _walk(frames, rng)[:, 0], -2, 2)
     if rng.random() < c.motion_blur:
-        layer.shutter = rng.uniform(0.1, _SMEAR)
+        layer.shutter = rng.uniform(0.1, _MAX_SHUTTER)
 
 
 def _company(
@@ -185,11 +208,22 @@ def _company(
     config: ClipConfig,
     rng: np.random.Generator,
 ) -> list[_Layer]:
-    """Up to three pasted objects, about as large as the first target. Where more objects may be followed than the picture has, some of
-    them are."""
+    """Paste up to three objects, about as large as the first target.
+
+    Where more objects may be followed than the picture has, some of the pasted ones are.
+
+    Args:
+        picture: the image whose objects are followed.
+        other: gives pictures to paste from.
+        targets: layers of the objects that are followed.
+        length: size of the first target, px of the frame.
+        pace: factor of all motion of the clip.
+        config: probabilities and sizes.
+        rng: draws everything random.
+    """
     c, size, out = config.stills, (config.width, config.height), []
     values = len(targets)
-    for _ in range(3):
+    for _ in range(_MAX_COMPANY):
         if rng.random() >= c.distractors:
             continue
         twin = rng.random() < c.twin
@@ -220,7 +254,7 @@ def _company(
 
 
 def _twin(of: _Layer, rng: np.random.Generator) -> _Layer:
-    """Another one of the same make: mirrored or not, in a slightly different colour."""
+    """Copy a layer, mirrored or not, in a slightly different colour, without its motion."""
     rgba = of.rgba[:, ::-1] if rng.random() < 0.5 else of.rgba
     rgb = cv2.transform(
         cv2.cvtColor(np.ascontiguousarray(rgba), cv2.COLOR_RGBA2RGB), color_matrix(rng, 0.8)
@@ -248,7 +282,15 @@ def _occluder(
     config: ClipConfig,
     rng: np.random.Generator,
 ) -> _Layer:
-    """A blob or a bar with the texture of another picture that crosses the target's path after the first frame."""
+    """Make a blob or a bar that crosses the first target's path after the first frame.
+
+    Args:
+        other: gives the picture whose texture it has.
+        layers: those of the clip so far.
+        length: size of the first target, px of the frame.
+        config: size and length of the clip.
+        rng: draws shape and path.
+    """
     rgb = other()[0]
     h, w = rgb.shape[:2]
     mask = np.zeros((h, w), np.uint8)
@@ -277,7 +319,7 @@ def _occluder(
     layer.at = target.at[meets] + rng.normal(0, 0.2 * length, 2) + times * way
     layer.zoom = np.full(config.frames, zoom)
     layer.angle = rng.uniform(0, 6) + rng.normal(0, 0.15) * np.arange(config.frames)
-    layer.shutter = rng.uniform(0, _SMEAR)
+    layer.shutter = rng.uniform(0, _MAX_SHUTTER)
     layer.from_frame = 1
     return layer
 
@@ -291,11 +333,23 @@ def _background(
     config: ClipConfig,
     rng: np.random.Generator,
 ) -> UInt8[np.ndarray, "Q H W 3"]:
-    """What lies behind all layers, moving a little: the picture without the chosen objects, or another picture without its own."""
+    """Render what lies behind all layers, with a little motion.
+
+    It is the picture without the chosen objects, or another picture without its own.
+
+    Args:
+        picture: the image whose objects are followed.
+        chosen: ids of those.
+        other: gives another picture.
+        base: window of the first frame.
+        pace: factor of all motion of the clip.
+        config: size, length and motion.
+        rng: draws everything random.
+    """
     rgb, ids, ignore = picture
     c, size = config.stills, (config.width, config.height)
     hole = np.isin(ids, [*chosen, ignore])
-    if rng.random() < c.new_background or hole.mean() > 0.7:
+    if rng.random() < c.new_background or hole.mean() > _MAX_HOLE_SHARE:
         rgb, ids, _ = other()
         hole = ids != 0
         x, y, pixel = place(
@@ -306,7 +360,7 @@ def _background(
             "all",
         )
         base = window((x, y), pixel, size, 0.0, rng.random() < 0.5)
-        if hole.mean() > 0.7:
+        if hole.mean() > _MAX_HOLE_SHARE:
             hole[:] = False  # nothing would be left to fill it with: its objects stay
     filled = fill(rgb, hole, mirror=rng.random() < 0.5)
     reach = 0.25 * c.background * pace * min(size)
@@ -329,8 +383,11 @@ def _background(
 def fill(
     rgb: UInt8[np.ndarray, "h w 3"], hole: np.ndarray, *, mirror: bool = False
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The image with its hole filled: from the mirrored image where that isn't hole itself, else from the surroundings, coarse to fine
-    (push-pull: each level of a pyramid holds the mean of what is known)."""
+    """Fill the hole of an image.
+
+    With ``mirror`` from the mirrored image, where that has no hole; else from the surroundings, coarse
+    to fine (push-pull: each level of a pyramid holds the mean of the known pixels below it).
+    """
     if not hole.any():
         return rgb
     unknown = cv2.dilate(hole.astype(np.uint8), np.ones((5, 5), np.uint8))
@@ -361,7 +418,7 @@ def fill(
 def _paint(
     layer: _Layer, t: int, frame: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "H W"]
 ) -> None:
-    """Lays a layer over a frame and its labels, in place."""
+    """Draw a layer over frame t and its labels, in place."""
     if t < layer.from_frame:
         return
     h, w = labels.shape
@@ -395,7 +452,7 @@ def _paint(
 def _warp(
     layer: _Layer, matrix: Float64[np.ndarray, "2 3"], bent: float, size: tuple[int, int]
 ) -> UInt8[np.ndarray, "H W 4"]:
-    """The cut-out in a window of the frame, bent; transparent where there is nothing of it."""
+    """Return the cut-out in a window of the frame, bent; transparent where it has no pixels."""
     image, pixel = layer.rgba, np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     ratio = np.ones(2)
     if pixel > 1.5:
@@ -419,6 +476,6 @@ def _warp(
 
 @lru_cache(maxsize=1024)
 def _between(n: int) -> Float32[np.ndarray, "n G"]:
-    """Weights that interpolate linearly between values at equal distances from the first to the last of n pixels."""
+    """Return the weights that interpolate linearly from _GRID equally spaced values to n pixels."""
     at = np.linspace(0, _GRID - 1, n)
     return np.asarray(np.maximum(0, 1 - np.abs(at[:, None] - np.arange(_GRID))), np.float32)

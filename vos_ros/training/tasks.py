@@ -23,7 +23,7 @@ from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepe
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
 from vos_ros.training.config import StageConfig, build
 from vos_ros.training.embedding_task import EmbeddingTask
-from vos_ros.training.groups import backbone_groups, rated
+from vos_ros.training.groups import backbone_groups, groups_with_rates
 from vos_ros.training.interface import Batch, Task
 from vos_ros.training.losses import iou, lovasz
 from vos_ros.training.meta_task import MetaTask
@@ -118,7 +118,7 @@ class LwlTask:
         """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``target_model``, ``regularization``,
         ``label_encoder``, ``decoder``. ConfigError: another name in the stage's rates."""
         assert isinstance(model, LwlNet)
-        return rated(self._groups(model), stage)
+        return groups_with_rates(self._groups(model), stage)
 
     def _groups(self, net: LwlNet) -> dict[str, list[nn.Parameter]]:
         return {

@@ -1,4 +1,4 @@
-"""Where a frame is cut out of an image, and how images and labels are resampled into it.
+"""Windows: the part of an image that becomes a frame, and resampling into it.
 
 A window is a 2x3 matrix that maps pixel centres (x, y) of the frame to pixels of the image.
 """
@@ -13,12 +13,12 @@ from vos_ros.datasets.masks import Ids
 from vos_ros.training.interface import IGNORE
 
 Window = Float64[np.ndarray, "2 3"]
-_MOST_ZOOM = 4.0  # an image is enlarged by at most this
-_SHRINK_FIRST = 1.2  # from this on, an image is first averaged down, so that nothing aliases
+_MAX_ZOOM = 4.0  # frame px per image px; more shows blur alone
+_MAX_BILINEAR_SHRINK = 1.2  # image px per frame px; above, it is averaged down first: aliasing
 
 
 def box_of(mask: np.ndarray) -> tuple[float, float, float, float] | None:
-    """(centre x, centre y, width, height) in px of what is true in (H, W), None where nothing is."""
+    """Return centre x, centre y, width, height (px) of a mask (H, W); None where it is empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return None
@@ -27,7 +27,7 @@ def box_of(mask: np.ndarray) -> tuple[float, float, float, float] | None:
 
 
 def objects_of(ids: Ids, ignore: int, min_px: int) -> list[int]:
-    """Ids with at least ``min_px`` pixels, rising."""
+    """Return the ids with at least ``min_px`` pixels, ascending, without 0 and ``ignore``."""
     if ids.dtype == np.uint8:
         counts = np.bincount(ids.ravel(), minlength=256)
         found = [int(i) for i in np.flatnonzero(counts >= min_px)]
@@ -44,9 +44,18 @@ def place(
     image: tuple[int, int],
     inside: str = "major",
 ) -> tuple[float, float, float]:
-    """(centre x, centre y, image px per frame px) of a window of ``size`` (W, H), moved into the image (W, H) as far as it fits. Where
-    it doesn't, it is made smaller until it fits one way (``inside="major"``, the reference of paper 003) or both (``"all"``)."""
-    pixel = max(pixel, 1 / _MOST_ZOOM)
+    """Move a window into the image, and shrink it where it is too large.
+
+    Args:
+        center: (x, y) that the window should have in its middle, px of the image.
+        pixel: image px per frame px.
+        size: (W, H) of the window, px of the frame.
+        image: (W, H) of the image.
+        inside: shrink until it fits one way (major, the reference of paper 003) or both (all).
+
+    Returns centre x, centre y and image px per frame px.
+    """
+    pixel = max(pixel, 1 / _MAX_ZOOM)
     excess = size[0] * pixel / image[0], size[1] * pixel / image[1]
     pixel /= max(1.0, min(excess) if inside == "major" else max(excess))
     at = []
@@ -65,7 +74,15 @@ def window(
     angle_rad: float = 0.0,
     mirrored: bool = False,
 ) -> Window:
-    """The window of ``size`` (W, H) whose middle is at ``center``, ``pixel`` image px per frame px, turned about its middle."""
+    """Return the matrix of a window.
+
+    Args:
+        center: (x, y) of its middle, px of the image.
+        pixel: image px per frame px.
+        size: (W, H) in px of the frame.
+        angle_rad: turn about its middle.
+        mirrored: whether left and right are exchanged.
+    """
     c, s = pixel * np.cos(angle_rad), pixel * np.sin(angle_rad)
     turn = np.array([[c, -s], [s, c]])
     if mirrored:
@@ -79,9 +96,9 @@ def resample(
     size: tuple[int, int],
     border: int = cv2.BORDER_REPLICATE,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image in the window, averaged where it gets smaller, bilinear else."""
+    """Return the image in the window, averaged where it gets smaller, else bilinear."""
     pixel = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if pixel > _SHRINK_FIRST:
+    if pixel > _MAX_BILINEAR_SHRINK:
         h, w = rgb.shape[:2]
         small = max(1, round(w / pixel)), max(1, round(h / pixel))
         rgb = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
@@ -98,7 +115,7 @@ def resample(
 def resample_labels(
     labels: UInt8[np.ndarray, "h w"], matrix: Window, size: tuple[int, int], outside: int = IGNORE
 ) -> UInt8[np.ndarray, "H W"]:
-    """The labels in the window, nearest; ``outside`` the image."""
+    """Return the labels in the window, nearest neighbour; ``outside`` beyond the image."""
     return np.asarray(
         cv2.warpAffine(
             labels,
@@ -112,7 +129,10 @@ def resample_labels(
 
 
 def number(ids: Ids, objects: list[int], ignore: int) -> UInt8[np.ndarray, "H W"]:
-    """Ids as labels: the objects named become 1..n in their order, pixels of which nothing is known IGNORE, all else background."""
+    """Turn ids into labels.
+
+    ``objects`` become 1..n in their order, ``ignore`` becomes IGNORE, all else background.
+    """
     if ids.dtype == np.uint8:
         table = np.zeros(256, np.uint8)
         table[objects] = np.arange(1, len(objects) + 1)
@@ -137,7 +157,7 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _solver() -> np.ndarray:
-    """Values at the control points -> the spline's coefficients: Bookstein 1989, eq. for L^-1."""
+    """Return the matrix from values at the control points to coefficients (Bookstein 1989: L^-1)."""
     n = CONTROL_POINTS
     system = np.zeros((n + 3, n + 3))
     system[:n, :n] = _kernel(_CONTROL, _CONTROL)
@@ -152,6 +172,6 @@ _SOLVER = _solver()
 def bend(
     points: Float64[np.ndarray, "M 2"], values: Float64[np.ndarray, "C 2"]
 ) -> Float32[np.ndarray, "M 2"]:
-    """The thin-plate spline through ``values`` at the control points, at ``points``."""
+    """Evaluate the thin-plate spline through ``values`` at the control points, at ``points``."""
     basis = np.column_stack([_kernel(points, _CONTROL), np.ones(len(points)), points])
     return np.asarray(basis @ (_SOLVER @ values), np.float32)
