@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 
 from vos_ros.config import ProposalsConfig
-from vos_ros.discovery.clusters import (
-    Cluster,
-    clusters,
-    full_mask,
-    grid_of,
-    inside,
-    pieces,
-    planes_of,
-)
+from vos_ros.discovery.clusters import Cluster, clusters, planes_of, surfaces_off_planes
+from vos_ros.discovery.grid import grid_of, sensor_interior
+from vos_ros.discovery.masks import full_mask
 from vos_ros.types import Intrinsics
 
 CONFIG = ProposalsConfig(min_px=150)
@@ -32,7 +26,7 @@ def found(
 ) -> list[Cluster]:
     grid = grid_of(depth, camera, config)
     planes = planes_of(grid, config)
-    labels = pieces(grid, planes, config)
+    labels = surfaces_off_planes(grid, planes, config)
     known_cells = (
         np.zeros(labels.shape, np.int32) if known is None else grid.sample(known).astype(np.int32)
     )
@@ -202,14 +196,16 @@ def test_any_image_size_will_do(size: tuple[int, int]) -> None:
 def test_the_border_of_a_sensor_that_sees_less_than_the_image() -> None:
     reach = np.zeros((60, 80), bool)
     assert (
-        inside(reach)[1:-1, 1:-1].all()
-        and not inside(reach)[0].any()
-        and not inside(reach)[:, -1].any()
+        sensor_interior(reach)[1:-1, 1:-1].all()
+        and not sensor_interior(reach)[0].any()
+        and not sensor_interior(reach)[:, -1].any()
     )
     reach[3:50, 10:75] = True
     reach[1, 40] = True  # noise
-    assert np.array_equal(inside(reach), np.pad(np.ones((45, 63), bool), ((4, 11), (11, 6))))
+    assert np.array_equal(
+        sensor_interior(reach), np.pad(np.ones((45, 63), bool), ((4, 11), (11, 6)))
+    )
     reach[0:3, 30:50] = (
         True  # something rises above all that is measured: the sensor sees there too
     )
-    assert inside(reach)[1:49, 11:74].all() and not inside(reach)[0].any()
+    assert sensor_interior(reach)[1:49, 11:74].all() and not sensor_interior(reach)[0].any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vos_ros.config import ProposalsConfig
-from vos_ros.discovery.clusters import grid_of
+from vos_ros.discovery.grid import grid_of
 from vos_ros.discovery.planes import find_planes, moved, on_plane
 from vos_ros.geometry import se3
 from vos_ros.types import Intrinsics

@@ -12,19 +12,13 @@ import pytest
 from support.boxes import scaled_camera
 
 from vos_ros.config import MappingConfig, ProposalsConfig
-from vos_ros.discovery import proposals
-from vos_ros.discovery.proposals import (
-    DepthProposer,
-    MaskProposer,
-    ProposerInput,
-    no_proposals,
-    proposer_of,
-    share,
-    voxels_of,
-)
+from vos_ros.discovery import places
+from vos_ros.discovery.depth_proposer import DepthProposer, proposer_of
+from vos_ros.discovery.places import voxels_of
+from vos_ros.discovery.proposals import MaskProposer, ProposerInput, no_proposals
 from vos_ros.discovery.shape_completion import CompletedRegion
 from vos_ros.geometry import se3
-from vos_ros.geometry.voxels import with_neighbours
+from vos_ros.geometry.voxels import share_among, with_neighbours
 from vos_ros.mapping.render import render
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
@@ -97,10 +91,16 @@ class World:
             if track not in self.blind and thing:
                 owner[ids == thing] = row
         object_of = {t: t if t in self.named else 0 for t in self.tracks}
-        sight = ProposerInput(
-            frame, frame.T_map_camera, owner, tuple(self.tracks), object_of, projections, {}
+        inputs = ProposerInput(
+            frame=frame,
+            T_map_camera=frame.T_map_camera,
+            instance_index=owner,
+            track_ids=tuple(self.tracks),
+            object_of=object_of,
+            projections=projections,
+            sigma_px={},
         )
-        proposed = proposer(sight, lambda: next(self.ids), room)  # type: ignore[operator]
+        proposed = proposer(inputs, lambda: next(self.ids), room)  # type: ignore[operator]
         self.told_astray += proposed.drifted_tracks
         self.told_parts += [(part, ids) for part in proposed.parts]
         self.blind.update(
@@ -160,7 +160,7 @@ def test_a_mask_covers_its_object(world: World) -> None:
 def test_pieces_at_the_place_of_a_new_track_are_no_second_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proposals, "_HELD", 0.0)  # as if all were at one place
+    monkeypatch.setattr(places, "_MIN_HELD", 0.0)  # as if all were at one place
     world.run(DepthProposer(CONFIG), 20)
     assert len(world.tracks) == 1
 
@@ -311,10 +311,12 @@ def test_voxels_add_up_whatever_the_signs() -> None:
         beside = voxels_of(points, se3.from_rt(np.eye(3), np.array(origin, float) + 0.025))
         away = voxels_of(points, se3.from_rt(np.eye(3), np.array(origin, float) + 0.5))
         assert (
-            share(there, with_neighbours(there)) == 1.0 == share(beside, with_neighbours(there))
-            and share(away, with_neighbours(there)) == 0.0
+            share_among(there, with_neighbours(there))
+            == 1.0
+            == share_among(beside, with_neighbours(there))
+            and share_among(away, with_neighbours(there)) == 0.0
         )
-    assert share(there, there[:0]) == 0.0 == share(there[:0], there)
+    assert share_among(there, there[:0]) == 0.0 == share_among(there[:0], there)
 
 
 def test_the_twins(world: World) -> None:

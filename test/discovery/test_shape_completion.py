@@ -36,17 +36,17 @@ def part(camera: Intrinsics, cut_boxes: Callable[..., np.ndarray]) -> CompletedR
 def test_an_object_has_its_parts_and_is_the_same_value_until_they_change(
     half: MapObject, frame: Frame, part: CompletedRegion
 ) -> None:
-    growth = ShapeCompletion()
-    assert list(growth.objects([half])) == [half]
-    growth.add([part], frame, np.eye(4), CONFIG)
-    (whole,) = growth.objects([half])
-    assert whole is next(growth.objects([half])) and whole.id == 7
+    completion = ShapeCompletion()
+    assert list(completion.completed_objects([half])) == [half]
+    completion.add([part], frame, np.eye(4), CONFIG)
+    (whole,) = completion.completed_objects([half])
+    assert whole is next(completion.completed_objects([half])) and whole.id == 7
     new = whole.points[len(half.points) :]
     assert np.array_equal(whole.points[: len(half.points)], half.points)
     assert new[:, 0].min() > 0 and new[:, 0].max() > 0.15 and np.abs(new[:, 2] - 1.0).max() < 0.01
     assert whole.point_radius >= half.point_radius
-    growth.add([part], frame, np.eye(4), CONFIG)
-    assert len(next(growth.objects([half])).points) < 1.2 * len(whole.points), (
+    completion.add([part], frame, np.eye(4), CONFIG)
+    assert len(next(completion.completed_objects([half])).points) < 1.2 * len(whole.points), (
         "seen twice it is still the same part"
     )
 
@@ -54,16 +54,16 @@ def test_an_object_has_its_parts_and_is_the_same_value_until_they_change(
 def test_what_the_map_has_learnt_is_no_part_any_more(
     half: MapObject, frame: Frame, part: CompletedRegion, make_box: Callable[..., MapObject]
 ) -> None:
-    growth = ShapeCompletion()
-    growth.add([part], frame, np.eye(4), CONFIG)
+    completion = ShapeCompletion()
+    completion.add([part], frame, np.eye(4), CONFIG)
     some, all_ = (
         make_box(7, [-0.2, -0.1, 1.0], [right, 0.1, 1.0]) for right in (0.08, 0.2)
     )  # its middle moves, it doesn't
-    growth.prune_known({7: half}, {7: some})
-    (whole,) = growth.objects([some])
+    completion.prune_known({7: half}, {7: some})
+    (whole,) = completion.completed_objects([some])
     assert whole.points[len(some.points) :, 0].min() > 0.08
-    growth.prune_known({7: some}, {7: all_})
-    assert list(growth.objects([some])) == [some]
+    completion.prune_known({7: some}, {7: all_})
+    assert list(completion.completed_objects([some])) == [some]
 
 
 def test_what_is_gone_or_elsewhere_or_another_has_no_parts(
@@ -71,30 +71,32 @@ def test_what_is_gone_or_elsewhere_or_another_has_no_parts(
 ) -> None:
     moved = make_box(7, [-0.2, -0.1, 1.3], [0.0, 0.1, 1.3])
     for before, after in (({7: half}, {}), ({7: half}, {7: moved}), ({}, {7: replace(half)})):
-        growth = ShapeCompletion()
-        growth.add([part], frame, np.eye(4), CONFIG)
-        growth.prune_known({7: half}, {7: half, 8: moved})
-        assert list(growth.objects([half])) != [half], "another object's change is none of its own"
-        growth.prune_known(before, after)
-        assert list(growth.objects([half])) == [half]
+        completion = ShapeCompletion()
+        completion.add([part], frame, np.eye(4), CONFIG)
+        completion.prune_known({7: half}, {7: half, 8: moved})
+        assert list(completion.completed_objects([half])) != [half], (
+            "another object's change is none of its own"
+        )
+        completion.prune_known(before, after)
+        assert list(completion.completed_objects([half])) == [half]
 
 
 def test_a_part_that_is_seen_through_was_none(
     half: MapObject, frame: Frame, part: CompletedRegion
 ) -> None:
-    growth = ShapeCompletion()
-    growth.add([part], frame, np.eye(4), CONFIG)
-    (before,) = growth.objects([half])
-    growth.check(frame, np.eye(4), CONFIG)
-    assert next(growth.objects([half])) is before, "it is still there"
+    completion = ShapeCompletion()
+    completion.add([part], frame, np.eye(4), CONFIG)
+    (before,) = completion.completed_objects([half])
+    completion.check(frame, np.eye(4), CONFIG)
+    assert next(completion.completed_objects([half])) is before, "it is still there"
     assert frame.depth is not None
-    growth.check(replace(frame, depth=np.full_like(frame.depth, 0.5)), np.eye(4), CONFIG)
-    assert next(growth.objects([half])) is before, "hidden is not gone"
-    growth.check(replace(frame, depth=np.full_like(frame.depth, 2.0)), np.eye(4), CONFIG)
-    assert list(growth.objects([half])) == [half]
+    completion.check(replace(frame, depth=np.full_like(frame.depth, 0.5)), np.eye(4), CONFIG)
+    assert next(completion.completed_objects([half])) is before, "hidden is not gone"
+    completion.check(replace(frame, depth=np.full_like(frame.depth, 2.0)), np.eye(4), CONFIG)
+    assert list(completion.completed_objects([half])) == [half]
 
 
 def test_no_pixels_no_part(half: MapObject, frame: Frame, part: CompletedRegion) -> None:
-    growth = ShapeCompletion()
-    growth.add([replace(part, mask=np.zeros_like(part.mask))], frame, np.eye(4), CONFIG)
-    assert list(growth.objects([half])) == [half]
+    completion = ShapeCompletion()
+    completion.add([replace(part, mask=np.zeros_like(part.mask))], frame, np.eye(4), CONFIG)
+    assert list(completion.completed_objects([half])) == [half]

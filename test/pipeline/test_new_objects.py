@@ -249,11 +249,11 @@ def test_a_track_that_lost_its_object_is_not_segmented_until_the_object_is_back(
     said = iter([Proposals(), Proposals(drifted_tracks=(1,))])
     asked: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
-    def proposer(sight: ProposerInput, reserve: Callable[[], int], room: int) -> Proposals:
-        asked.append((sight.track_ids, tuple(sight.nameless)))
+    def proposer(inputs: ProposerInput, reserve_id: Callable[[], int], max_seeds: int) -> Proposals:
+        asked.append((inputs.track_ids, tuple(inputs.unmatched_tracks)))
         if len(asked) in (1, 5):
             return Proposals(
-                (Seed(reserve() if len(asked) == 1 else 1, Mask(world.truth(sight.frame) > 0)),)
+                (Seed(reserve_id() if len(asked) == 1 else 1, Mask(world.truth(inputs.frame) > 0)),)
             )
         return next(said, Proposals())
 
@@ -288,12 +288,12 @@ def test_any_proposer_may_be_given(world: World) -> None:
     mask = world.ids[0] > 0
     asked: list[int] = []
 
-    def once(sight: ProposerInput, reserve: Callable[[], int], room: int) -> Proposals:
-        asked.append(room)
+    def once(inputs: ProposerInput, reserve_id: Callable[[], int], max_seeds: int) -> Proposals:
+        asked.append(max_seeds)
         if len(asked) == 1:
-            return Proposals((Seed(reserve(), Mask(mask)),))
+            return Proposals((Seed(reserve_id(), Mask(mask)),))
         return (
-            Proposals((Seed(sight.track_ids[0], Mask(mask)),)) if len(asked) == 3 else Proposals()
+            Proposals((Seed(inputs.track_ids[0], Mask(mask)),)) if len(asked) == 3 else Proposals()
         )
 
     segmenter = Perfect(world.truth)

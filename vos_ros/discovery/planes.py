@@ -1,9 +1,10 @@
-"""The large planes of a depth image (table tops, floor, walls): what objects stand on and in front of.
+"""The large planes of a depth image: table tops, floor, walls.
 
-RANSAC (Fischler and Bolles, 1981) on a decimated vertex map, one plane after the other. Three nearby cells make a hypothesis; a cell
-supports it where it lies near the plane and its normal, where it has one, agrees. A plane goes on without end, a table top doesn't: what
-counts is how much of it is seen in one patch, and only what lies in or beside such patches is a part of it. Planes known from before may
-be smaller.
+RANSAC (Fischler and Bolles 1981) on a decimated vertex map, one plane after the other. Three nearby
+cells make a hypothesis; a cell supports it where it lies near the plane and its normal, where it
+has one, agrees. A plane has no end, but a table top has: what counts is how much of the plane is
+visible in one patch, and only what lies in or next to such patches is a part of it. Planes that
+were found before may show less of themselves.
 """
 
 from __future__ import annotations
@@ -17,23 +18,30 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from vos_ros.geometry.points import normal_map
 
-_HYPOTHESES, _SAMPLES = 128, 1500
-"""Planes tried per round, and cells that vote on each."""
-_REACH = (3, 20)
-"""Cells, least and largest distance of the three cells of a hypothesis along each axis."""
+_HYPOTHESES, _MAX_VOTERS = 128, 1500
+"""Planes tried per round, and most cells that vote on each."""
+_MIN_REACH_CELLS, _MAX_REACH_CELLS = 3, 20
+"""Least and largest distance of the cells of a hypothesis from its first one, along each axis."""
 _MIN_COSINE = 0.75
-"""Cosine of the angle up to which a cell's normal agrees with a plane's: normals of single readings are noisy."""
+"""Least cosine of the angle between a cell's normal and that of its plane: normals of single
+measurements are noisy."""
 _MIN_CELLS = 40
-_GUESSED = 0.1
-"""A plane known from before may show so much less of itself than a new one must."""
+"""Least number of cells of a plane."""
+_GUESSED_SHARE = 0.1
+"""Area that a plane found before must show, over that of a new one."""
 _MAX_PLANES = 8
+"""Most new planes of one image."""
 _MAX_TRIES = 12
-"""Hypotheses that are looked into, those that turn out to be no plane among them."""
-_PATCH_M, _MAX_RASTER = 0.1, 1024
-"""Side of the squares that a plane is divided into, and the most squares along one side. What lies in the same square or the next but one
-is one patch: things stand between, and far away the cells are far apart."""
-_GRAZING = 0.15
-"""Sine of the angle under which a plane is looked along, not at: what a cell covers of it is not known, and not counted in full."""
+"""Most hypotheses that are tested, those included that turn out to be no plane."""
+_PATCH_M, _MAX_PATCHES = 0.1, 1024
+"""Side of the squares that a plane is divided into, and the most squares along one side. Cells in
+the same square, in neighbouring ones or in the next but one are one patch: things stand between,
+and far away the cells are far apart."""
+_MIN_GRAZING_SINE = 0.15
+"""Sine of the least angle between a ray and its plane: what a cell covers at a smaller angle is not
+known, and not counted in full."""
+_REFINEMENTS = 2
+"""Times that a plane is fitted to its own support."""
 
 Plane = Float64[np.ndarray, "4"]
 """Unit normal and offset (m) of the plane n . p + d = 0."""
@@ -41,14 +49,19 @@ Plane = Float64[np.ndarray, "4"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Flat:
-    """A plane and the cells that are a part of it: on the plane and in or beside a patch of it that is large enough."""
+    """Hold a plane and the cells that are a part of it."""
 
     plane: Plane
+    """The plane."""
     cells: Bool[np.ndarray, "h w"]
+    """Cells on the plane, and in or next to a patch of it that is large enough."""
 
 
 def smooth_normals(vertices: Float32[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
-    """Unit normals of a vertex map, each the mean of its 3x3 neighbourhood's; 0 0 0 where there is none."""
+    """Compute unit normals of a vertex map, each the mean of its 3x3 neighbourhood.
+
+    0 0 0 where there is none.
+    """
     normals = normal_map(vertices)
     mean = np.asarray(cv2.blur(normals, (3, 3), borderType=cv2.BORDER_REPLICATE))
     length = np.sqrt(np.einsum("hwi,hwi->hw", mean, mean))[..., None]
@@ -66,32 +79,40 @@ def find_planes(
     min_area_m2: float,
     guesses: Sequence[tuple[Plane, Bool[np.ndarray, "h w"]]] = (),
 ) -> list[Flat]:
-    """The planes, at most 8, that show at least ``min_area_m2`` of themselves in one patch, the best supported first; then those near
-    ``guesses`` of which what is left shows at least a tenth of that. A guess is a plane and the cells where it may be.
+    """Find the planes, at most 8, that show enough of themselves in one patch.
 
-    ``vertices`` m, 0 0 0 where unknown, and their ``normals``, 0 0 0 where there is none; ``tolerance`` is the distance (m) within which
-    a reading lies on a plane, ``cell_m2`` the area that a cell covers at its depth, seen face to face. Camera frame. Deterministic.
+    Those with the most support come first, then those near ``guesses``. Camera frame.
+    Deterministic.
+
+    Args:
+        vertices: measured points, m; 0 0 0 where unknown.
+        normals: unit normals; 0 0 0 where there is none.
+        tolerance: largest distance, m, of a measurement from its plane.
+        cell_m2: area, m^2, that a cell covers of a surface that faces the camera.
+        min_area_m2: least visible area of a plane's patch.
+        guesses: planes that were found before, and the cells where each may be: of these, a tenth
+            of the area is enough.
     """
     measured = vertices[..., 2] > 0
     left, untried = measured.copy(), measured.copy()
     flats: list[Flat] = []
-    rng = np.random.default_rng(
-        1
-    )  # the same draws each time: the planes are a function of the arguments
+    # The same draws each time: the planes are a function of the arguments.
+    rng = np.random.default_rng(1)
 
-    def seen(
-        near: Plane, among: Bool[np.ndarray, "h w"], least_m2: float
-    ) -> Bool[np.ndarray, "h w"]:
-        """Adds the plane where there is enough of it in one patch. What supports it; nothing where that is too little all in all."""
+    def add(near: Plane, among: Bool[np.ndarray, "h w"], min_m2: float) -> Bool[np.ndarray, "h w"]:
+        """Add the plane where there is enough of it in one patch.
+
+        Returns the cells that support it; none where all of them are too little.
+        """
         plane, on = _refine(near, vertices, normals, tolerance, among)
-        if plane is None or (areas := _areas(plane, vertices, cell_m2, on)).sum() < least_m2:
+        if plane is None or (areas := _areas(plane, vertices, cell_m2, on)).sum() < min_m2:
             return np.zeros_like(on)
         cells = _in_patches(
             plane,
             vertices,
             areas,
             measured & on_plane(plane, vertices, normals, tolerance),
-            least_m2,
+            min_m2,
         )
         if cells.any():
             flats.append(Flat(plane, cells))
@@ -100,13 +121,13 @@ def find_planes(
 
     for _ in range(_MAX_TRIES):
         best = _hypothesis(vertices, normals, tolerance, left & untried, cell_m2, rng)
-        if best is None or not (support := seen(best, left & untried, min_area_m2)).any():
+        if best is None or not (support := add(best, left & untried, min_area_m2)).any():
             break
         untried &= ~support
         if len(flats) == _MAX_PLANES:
             break
     for guess, there in guesses:
-        seen(guess, left & there, _GUESSED * min_area_m2)
+        add(guess, left & there, _GUESSED_SHARE * min_area_m2)
     return flats
 
 
@@ -116,22 +137,24 @@ def on_plane(
     normals: Float32[np.ndarray, "*S 3"],
     tolerance: Float32[np.ndarray, "*S"],
 ) -> Bool[np.ndarray, "*S"]:
-    """Which points lie within ``tolerance`` (m) of the plane and have no normal that speaks against it."""
+    """Test which points lie within ``tolerance`` (m) of the plane, with a normal that agrees.
+
+    A point without a normal (0 0 0) is tested by its distance alone.
+    """
     n = plane[:3].astype(np.float32)
-    none = (
-        (normals[..., 0] == 0) & (normals[..., 1] == 0) & (normals[..., 2] == 0)
-    )  # several times as fast as any(-1)
+    # Several times as fast as any(-1).
+    none = (normals[..., 0] == 0) & (normals[..., 1] == 0) & (normals[..., 2] == 0)
     agrees = (np.abs(normals @ n) >= _MIN_COSINE) | none
     return np.asarray((np.abs(vertices @ n + np.float32(plane[3])) <= tolerance) & agrees)
 
 
 def dense(on: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The cells of a mask that have most of their neighbours in it."""
+    """Select the cells of a mask that have most of their neighbours in it."""
     return np.asarray(on & (cv2.blur(on.astype(np.float32), (3, 3)) > 0.5))
 
 
 def moved(plane: Plane, T_a_b: Float64[np.ndarray, "4 4"]) -> Plane:
-    """A plane of frame b in frame a."""
+    """Move a plane of frame b to frame a."""
     normal = T_a_b[:3, :3] @ plane[:3]
     return np.append(normal, plane[3] - normal @ T_a_b[:3, 3])
 
@@ -144,14 +167,17 @@ def _hypothesis(
     cell_m2: Float32[np.ndarray, "h w"],
     rng: np.random.Generator,
 ) -> Plane | None:
-    """The best of many planes through three cells, by the area that supports it; None where too few cells are left."""
+    """Find the best of many planes through three cells, by the area that supports it.
+
+    None where too few cells are left.
+    """
     flat: Int64[np.ndarray, "C"] = np.flatnonzero(left)
     if len(flat) < _MIN_CELLS:
         return None
     h, w = left.shape
     first = rng.choice(flat, _HYPOTHESES)
     rows, columns = np.divmod(first, w)
-    away = rng.integers(_REACH[0], _REACH[1] + 1, (4, _HYPOTHESES)) * rng.choice(
+    away = rng.integers(_MIN_REACH_CELLS, _MAX_REACH_CELLS + 1, (4, _HYPOTHESES)) * rng.choice(
         [-1, 1], (4, _HYPOTHESES)
     )
     second = np.clip(rows + away[0], 0, h - 1) * w + np.clip(columns + away[1], 0, w - 1)
@@ -166,7 +192,7 @@ def _hypothesis(
         return None
     n, a = n[usable] / length[usable, None], a[usable]
     d = -np.einsum("ki,ki->k", n, a)
-    votes = flat[:: -(-len(flat) // _SAMPLES)]
+    votes = flat[:: -(-len(flat) // _MAX_VOTERS)]
     near = np.abs(points[votes] @ n.T + d) <= tolerance.reshape(-1)[votes, None]
     cosine = normals.reshape(-1, 3)[votes] @ n.T
     near &= np.abs(cosine) >= _MIN_COSINE
@@ -181,22 +207,25 @@ def _refine(
     tolerance: Float32[np.ndarray, "h w"],
     left: Bool[np.ndarray, "h w"],
 ) -> tuple[Plane | None, Bool[np.ndarray, "h w"]]:
-    """The plane that fits its own support best (total least squares, twice) and that support; None where that is too little."""
+    """Fit a plane to its own support by total least squares, and return it with that support.
+
+    None where the support is too small.
+    """
     on = np.zeros(left.shape, bool)
     flat = np.flatnonzero(left)
-    points, facing, slack = (
+    points, facing, tolerances = (
         vertices.reshape(-1, 3)[flat],
         normals.reshape(-1, 3)[flat],
         tolerance.reshape(-1)[flat],
     )
-    for _ in range(2):
-        near = points[on_plane(plane, points, facing, slack)].astype(np.float64)
+    for _ in range(_REFINEMENTS):
+        near = points[on_plane(plane, points, facing, tolerances)].astype(np.float64)
         if len(near) < _MIN_CELLS:
             return None, on
         centre = near.mean(0)
         _, axes = np.linalg.eigh((near - centre).T @ (near - centre))
         plane = np.append(axes[:, 0], -axes[:, 0] @ centre)
-    on.reshape(-1)[flat] = on_plane(plane, points, facing, slack)
+    on.reshape(-1)[flat] = on_plane(plane, points, facing, tolerances)
     return plane, on
 
 
@@ -206,12 +235,15 @@ def _areas(
     cell_m2: Float32[np.ndarray, "h w"],
     on: Bool[np.ndarray, "h w"],
 ) -> Float32[np.ndarray, "h w"]:
-    """What each cell of ``on`` shows of the plane (m^2), the more the flatter it is looked at. Scattered cells show nothing."""
+    """Compute the area (m^2) of the plane that each cell of ``on`` covers.
+
+    It grows as the angle between ray and plane falls. Scattered cells cover nothing.
+    """
     on = dense(on)
     rays = vertices[on]
     sine = np.abs(rays @ plane[:3].astype(np.float32)) / np.maximum(rays[:, 2], 1e-6)
     out = np.zeros(on.shape, np.float32)
-    out[on] = cell_m2[on] / np.maximum(sine, _GRAZING)
+    out[on] = cell_m2[on] / np.maximum(sine, _MIN_GRAZING_SINE)
     return out
 
 
@@ -220,13 +252,16 @@ def _in_patches(
     vertices: Float32[np.ndarray, "h w 3"],
     areas: Float32[np.ndarray, "h w"],
     whole: Bool[np.ndarray, "h w"],
-    least_m2: float,
+    min_m2: float,
 ) -> Bool[np.ndarray, "h w"]:
-    """Which cells of ``whole``, all that lie on the plane, are in or beside a patch whose ``areas`` are ``least_m2`` together."""
+    """Select the cells of ``whole`` in or next to a patch whose ``areas`` add up to ``min_m2``.
+
+    ``whole`` are all cells that lie on the plane.
+    """
     across = np.linalg.svd(plane[None, :3])[2][1:].astype(np.float32)  # two directions in the plane
     flat = vertices[whole] @ across.T
     low = flat.min(0)
-    side = max(_PATCH_M, float((flat.max(0) - low).max()) / _MAX_RASTER)
+    side = max(_PATCH_M, float((flat.max(0) - low).max()) / _MAX_PATCHES)
     squares = ((flat - low) / side).astype(np.int64)
     columns, rows = squares.max(0) + 1
     index = squares[:, 1] * columns + squares[:, 0]
@@ -235,7 +270,7 @@ def _in_patches(
         (area > 0).astype(np.uint8).reshape(rows, columns), np.ones((3, 3), np.uint8)
     )
     patch = cv2.connectedComponents(beside)[1].ravel()
-    large = np.bincount(patch, area) >= least_m2
+    large = np.bincount(patch, area) >= min_m2
     large[0] = False
     out = np.zeros(whole.shape, bool)
     out[whole] = large[patch[index]]

@@ -1,8 +1,9 @@
-"""What the map does not hold yet of its objects: parts that the depth shows, and the object map with them.
+"""Parts of map objects that the map lacks, and the map's objects completed with them.
 
-A mapper knows of an object what it has seen, which may be half of it. Where the measured surface goes on beyond the map's, smoothly and in
-the same piece, that is more of the object, not something else (``clusters`` finds such parts). Until the mapper has them they are kept
-here, so that projections, and with them masks, cover the whole object; the mapper then learns the rest from the masks.
+A mapper has of an object what it has seen, which may be half of it. Where the measured surface goes
+on beyond the map's, smoothly and connected, that is more of the object and not something else
+(``object_parts``). Until the mapper has such parts they are kept here, so that projections, and
+with them masks, cover the whole object. The mapper then learns the rest from the masks.
 """
 
 from __future__ import annotations
@@ -22,68 +23,93 @@ from vos_ros.geometry.voxels import first_in_each_voxel
 from vos_ros.mapping.lift import lift
 from vos_ros.types import Frame, MapObject
 
-_MOST = 4000
-"""Points kept per object."""
+_MAX_POINTS = 4000
+"""Most points kept per object."""
 _SPACING_M = 0.01
-"""Points of a part are thinned to about one per cube of this side ..."""
-_RADIUS = 0.9
-"""... and each stands for a disk of this times its side: more than half its diagonal."""
+"""Side of the cubes of which each keeps one point of a part."""
+_DISK_RADIUS = 0.9
+"""Radius of a point's disk over the side of its cube: more than half the cube's diagonal (0.87)."""
+_NEAR_RADII = 2.0
+"""Points within so many point radii of an object's points lie on its surface."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CompletedRegion:
-    """Pixels that are more of a map object than the map has of it, and how much each pixel of the mask can be trusted (0..1)."""
+    """Hold the pixels of a part of a map object that the map lacks."""
 
     object_id: int
+    """Id of the map object."""
     mask: Bool[np.ndarray, "H W"]
+    """True on the part."""
     weight: Float32[np.ndarray, "H W"]
+    """How much each pixel counts for a segmenter that learns from it, 0..1."""
 
 
 class ShapeCompletion:
-    """Parts of map objects that the map has not got, as points (map frame, m). Not thread-safe."""
+    """Keep parts of map objects that the map lacks, as points (map frame, m). Not thread-safe."""
 
     def __init__(self) -> None:
         self._parts: dict[int, Float32[np.ndarray, "P 3"]] = {}
-        self._whole: dict[int, tuple[MapObject, MapObject]] = {}  # as in the map, and with its part
+        # By id: the object as the map has it, and completed.
+        self._completed: dict[int, tuple[MapObject, MapObject]] = {}
 
-    def objects(self, known: Iterable[MapObject]) -> Iterator[MapObject]:
-        """The objects with their parts. As long as neither changes they are the same values each time."""
+    def completed_objects(self, known: Iterable[MapObject]) -> Iterator[MapObject]:
+        """Complete the objects with their parts.
+
+        The same values are returned each time until an object or its part changes.
+        """
         for o in known:
             part = self._parts.get(o.id)
             if part is None or o.mesh is not None:
                 yield o
                 continue
-            if (before := self._whole.get(o.id)) is None or before[0] is not o:
-                radius = max(o.point_radius, _RADIUS * _SPACING_M)
-                self._whole[o.id] = (
+            if (before := self._completed.get(o.id)) is None or before[0] is not o:
+                radius = max(o.point_radius, _DISK_RADIUS * _SPACING_M)
+                self._completed[o.id] = (
                     o,
                     replace(o, points=np.concatenate([o.points, part]), point_radius=radius),
                 )
-            yield self._whole[o.id][1]
+            yield self._completed[o.id][1]
 
     def add(
         self,
-        parts: Iterable[CompletedRegion],
+        regions: Iterable[CompletedRegion],
         frame: Frame,
         T_map_camera: Float64[np.ndarray, "4 4"],
         config: MappingConfig,
         *,
         liftable: Bool[np.ndarray, "H W"] | None = None,
     ) -> None:
-        """More of some objects, as a frame with depth shows them. ``liftable`` as of ``lift``."""
+        """Add parts that a frame with depth shows.
+
+        Args:
+            regions: pixels of the parts.
+            frame: the frame, with depth.
+            T_map_camera: the camera's pose.
+            config: how pixels are lifted.
+            liftable: ``liftable_pixels`` of the depth, where the caller has it already.
+        """
         assert frame.depth is not None
-        config = replace(config, lift_max_points=_MOST)
-        for part in parts:
+        config = replace(config, lift_max_points=_MAX_POINTS)
+        for region in regions:
             points = lift(
-                part.mask, frame.depth, T_map_camera, frame.intrinsics, config, liftable=liftable
+                region.mask, frame.depth, T_map_camera, frame.intrinsics, config, liftable=liftable
             )
-            points = np.concatenate([self._parts.get(part.object_id, points[:0]), points])
+            points = np.concatenate([self._parts.get(region.object_id, points[:0]), points])
             _, first = first_in_each_voxel(points, _SPACING_M)
-            self._set(part.object_id, points[first[:: max(1, -(-len(first) // _MOST))]])
+            every = max(1, -(-len(first) // _MAX_POINTS))
+            self._set(region.object_id, points[first[::every]])
 
     def prune_known(self, before: Mapping[int, MapObject], known: Mapping[int, MapObject]) -> None:
-        """After a change of the map, by id: what it holds itself now is no part any more, nor is anything of objects that are gone, or that
-        are elsewhere now. (An object that has grown has another middle, and is where it was.)"""
+        """Drop, after a change of the map, the parts that it has itself now.
+
+        Parts of objects that are deleted, or that have moved, are dropped too. An object that has
+        grown has another centre, but has not moved.
+
+        Args:
+            before: the map's objects before the change, by id.
+            known: the map's objects now, by id.
+        """
         for i, part in list(self._parts.items()):
             old, new = before.get(i), known.get(i)
             if new is old:
@@ -96,17 +122,16 @@ class ShapeCompletion:
     def check(
         self, frame: Frame, T_map_camera: Float64[np.ndarray, "4 4"], config: MappingConfig
     ) -> None:
-        """Drops what the frame sees through: a part that isn't there was none, or is gone."""
+        """Drop the points of parts at which the frame measures free space."""
         if frame.depth is None or not self._parts:
             return
         camera, reach = frame.intrinsics, 2 * config.edge_px + 1
-        nearest = np.asarray(
-            cv2.erode(frame.depth, np.ones((reach, reach), np.uint8))
-        )  # 0 where one is unknown
+        # 0 where any depth around a pixel is unknown.
+        nearest = np.asarray(cv2.erode(frame.depth, np.ones((reach, reach), np.uint8)))
         for i, part in list(self._parts.items()):
-            seen = (part - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
-            inside, u, v = pixels_hit(seen, camera, config.near_m)
-            z = seen[inside, 2]
+            local = (part - T_map_camera[:3, 3]) @ T_map_camera[:3, :3]
+            inside, u, v = pixels_hit(local, camera, config.near_m)
+            z = local[inside, 2]
             free = np.zeros(len(part), bool)
             free[inside] = nearest[v, u] > z + depth_tolerance(
                 z, config.depth_tolerance_m, config.depth_tolerance_per_m2
@@ -115,7 +140,7 @@ class ShapeCompletion:
                 self._set(i, part[~free])
 
     def _set(self, object_id: int, part: Float32[np.ndarray, "P 3"]) -> None:
-        self._whole.pop(object_id, None)
+        self._completed.pop(object_id, None)
         if len(part):
             self._parts[object_id] = part
         else:
@@ -123,7 +148,7 @@ class ShapeCompletion:
 
 
 def _same_place(old: MapObject, new: MapObject) -> bool:
-    """Most of what was known of an object is where it was."""
+    """Test whether most of the points that an object had are on its surface now."""
     return bool(
         len(old.points)
         and len(new.points)
@@ -132,10 +157,10 @@ def _same_place(old: MapObject, new: MapObject) -> bool:
 
 
 def _near(points: Float32[np.ndarray, "P 3"], surface: MapObject) -> Bool[np.ndarray, "P"]:
-    """Which points lie on an object's surface, as far as its points are apart."""
+    """Test which points lie on an object's surface, to within the distance of its points."""
     if not len(surface.points):
         return np.zeros(len(points), bool)
     distance, _ = cKDTree(surface.points).query(
-        points, distance_upper_bound=2.0 * max(surface.point_radius, _SPACING_M)
+        points, distance_upper_bound=_NEAR_RADII * max(surface.point_radius, _SPACING_M)
     )
     return np.asarray(np.isfinite(distance))

@@ -61,6 +61,18 @@ _NEIGHBOUR_STEPS = voxel_keys(
 ) - voxel_keys(np.zeros(3, np.int64))
 
 
+def share_among(keys: Int64[np.ndarray, "V"], others: Int64[np.ndarray, "W"]) -> float:
+    """Compute which share of the keys is among others, which are sorted; 0 where there are none.
+
+    >>> share_among(np.array([1, 2, 3, 9]), np.array([2, 3, 4]))
+    0.5
+    """
+    if not len(keys) or not len(others):
+        return 0.0
+    at = np.minimum(np.searchsorted(others, keys), len(others) - 1)
+    return float(np.count_nonzero(others[at] == keys) / len(keys))
+
+
 def first_in_each_voxel(
     points: Float[np.ndarray, "P 3"], size_m: float
 ) -> tuple[Int64[np.ndarray, "V 3"], Int64[np.ndarray, "V"]]:

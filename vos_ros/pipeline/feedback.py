@@ -75,7 +75,7 @@ class ObjectDiscovery:
 
     def completed_objects(self, objects: Iterable[MapObject]) -> tuple[MapObject, ...]:
         """Return the map's objects with the parts that the map doesn't have yet."""
-        return tuple(self._completion.objects(objects))
+        return tuple(self._completion.completed_objects(objects))
 
     def follow_map(self, change: MapChange) -> None:
         """Forget parts that the map has now, and those of objects that were deleted or moved."""
@@ -107,13 +107,13 @@ class ObjectDiscovery:
         room = self._max_objects - len(set(masks.track_ids) - set(lost))
         proposals = self._proposer(
             ProposerInput(
-                frame,
-                view.T_map_camera,
-                masks.instance_index,
-                masks.track_ids,
-                {r.track_id: r.map_object_id for r in tracks},
-                view.projections.values(),
-                dict(view.sigma_px),
+                frame=frame,
+                T_map_camera=view.T_map_camera,
+                instance_index=masks.instance_index,
+                track_ids=masks.track_ids,
+                object_of={r.track_id: r.map_object_id for r in tracks},
+                projections=view.projections.values(),
+                sigma_px=view.sigma_px,
             ),
             tracks.reserve,
             room,

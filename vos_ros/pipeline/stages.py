@@ -8,7 +8,8 @@ from typing import TypedDict, Unpack
 from vos_ros.association.assignment import HungarianAssociator
 from vos_ros.association.interface import Associator
 from vos_ros.config import Config
-from vos_ros.discovery.proposals import SeedProposer, proposer_of
+from vos_ros.discovery.depth_proposer import proposer_of
+from vos_ros.discovery.proposals import SeedProposer
 from vos_ros.pipeline.evidence_collector import EvidenceCollector
 from vos_ros.pipeline.feedback import ObjectDiscovery, SegmenterTeacher
 from vos_ros.pipeline.input_checks import InputChecker
