@@ -1,7 +1,7 @@
 """Every builder, by both factories: equal in all fields, and equal after it was sent.
 
-A new builder joins CASES; a test fails where one has no case. A case builds a message from values that are
-all different from the defaults, or from the empty and the unknown ones.
+A new builder joins CASES; a test fails where one has no case. A case builds a message from values
+that are all different from the defaults, or from the empty and the unknown ones.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_a_recording_comes_back_as_it_was(
             np.testing.assert_allclose(frame.depth, 1.5)
             np.testing.assert_allclose(frame.T_map_camera, want.T_map_camera, atol=1e-12)
             assert frame.intrinsics.fx == 60.0
-        assert source.shortfalls.lines() == []
+        assert source.missing_data.lines() == []
 
 
 def test_sqlite_and_a_folder_bag(tmp_path: Path, frames: list[Frame]) -> None:
@@ -180,7 +180,7 @@ def test_depth_is_matched_exactly_first_then_within_the_slop(
         None if f.depth is None else round(float(f.depth[0, 0]) * 1000) for f in frames_of(source)
     ]
     assert got == [1000, 1001, 1002, None, None, 1005]
-    assert source.shortfalls.counts == {
+    assert source.missing_data.counts == {
         "image without depth within the slop": 2,
         "depth image without a colour image": 1,
     }
@@ -208,8 +208,8 @@ def test_tf_chain_is_interpolated_and_waited_for(tmp_path: Path, frames: list[Fr
             frame.T_map_camera, pose(7.0) @ pose(i + 0.5) @ camera_on_base, atol=1e-12
         )
     assert got[4].T_map_camera is None and got[5].T_map_camera is None
-    assert source.shortfalls.counts == {"image without a pose": 2}
-    assert "odom -> base has no value" in source.shortfalls.lines()[0]
+    assert source.missing_data.counts == {"image without a pose": 2}
+    assert "odom -> base has no value" in source.missing_data.lines()[0]
 
 
 def test_pose_topics_and_the_lever_arm_of_odometry(tmp_path: Path, frames: list[Frame]) -> None:
@@ -297,7 +297,7 @@ def test_map_updates_keep_their_place_and_bad_ones_are_counted(
         "f4",
         "f5",
     ]
-    assert source.shortfalls.lines() == [
+    assert source.missing_data.lines() == [
         "1 x map update that cannot be used (first: MapObjectArray: object 8 claims the points 4..103,"
         " the cloud has 8)"
     ]
@@ -382,7 +382,7 @@ def test_undecodable_images_are_left_out_and_counted(tmp_path: Path, frames: lis
         )
     )
     assert ok and [f.stamp_ns for f in frames_of(source)] == [2 * S]
-    assert source.shortfalls.counts == {"image that cannot be decoded": 1}
+    assert source.missing_data.counts == {"image that cannot be decoded": 1}
 
 
 def test_topics_that_cannot_be_told(tmp_path: Path, frames: list[Frame]) -> None:
@@ -501,7 +501,7 @@ def test_a_recording_of_a_bag_that_looped(tmp_path: Path, make_frame: Callable[.
         f.index for f in got
     ] == list(range(60))
     assert all(f.depth is not None for f in got)
-    assert source.shortfalls.lines() == [
+    assert source.missing_data.lines() == [
         "1 x jump back in time (first: from 3.900000 s to 1.000000 s)"
     ]
 

@@ -15,7 +15,7 @@ from vos_ros.sources.faults import (
     LostFrames,
     PoseDrift,
     WithoutDepth,
-    cover,
+    board_mask,
 )
 from vos_ros.types import Frame, MapObject, MapUpdate
 
@@ -105,13 +105,13 @@ def test_a_board_covers_colour_and_depth_where_it_says(frames: list[Frame | MapU
             and f.depth is not None
             and original.depth is not None
         )
-        board = cover(f.index, f.shape)
+        board = board_mask(f.index, f.shape)
         assert (f.rgb[board] == 128).all() and np.allclose(f.depth[board], 0.3)
         assert np.array_equal(f.rgb[~board], original.rgb[~board]) and np.array_equal(
             f.depth[~board], original.depth[~board]
         )
         sizes.append(int(board.sum()))
-    assert cover(40, (40, 60)).sum() == 15 * 20 and sizes[0] == 0 < sizes[-1]
+    assert board_mask(40, (40, 60)).sum() == 15 * 20 and sizes[0] == 0 < sizes[-1]
 
 
 def test_without_depth(frames: list[Frame | MapUpdate]) -> None:

@@ -339,4 +339,4 @@ def _shortfalls(source: FrameSource) -> list[str]:
     from vos_ros.sources.noise import PoseNoise
 
     inner = source.source if isinstance(source, PoseNoise) else source
-    return inner.shortfalls.lines() if isinstance(inner, BagSource) else []
+    return inner.missing_data.lines() if isinstance(inner, BagSource) else []

@@ -30,7 +30,14 @@ from vos_ros.evaluation.record import Record
 from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
 from vos_ros.mapping.render import render
 from vos_ros.pipeline import Pipeline
-from vos_ros.sources.faults import Covered, FaultyMap, LostFrames, PoseDrift, WithoutDepth, cover
+from vos_ros.sources.faults import (
+    Covered,
+    FaultyMap,
+    LostFrames,
+    PoseDrift,
+    WithoutDepth,
+    board_mask,
+)
 from vos_ros.sources.interface import FrameSource
 from vos_ros.sources.noise import PoseNoise
 from vos_ros.types import AssociationStatus, Frame, FrameResult, MapUpdate, Projection
@@ -225,7 +232,9 @@ def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarr
         return None
     mask = read_mask(truth.masks[place])
     return (
-        np.where(cover(frame.index, frame.shape), np.uint8(0), mask) if condition.covered else mask
+        np.where(board_mask(frame.index, frame.shape), np.uint8(0), mask)
+        if condition.covered
+        else mask
     )
 
 

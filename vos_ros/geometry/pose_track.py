@@ -16,9 +16,9 @@ _MAX_GAP_NS = 1_000_000_000
 class PoseTrack:
     """Collects stamped poses and interpolates between them (position linearly, rotation by SLERP).
 
-    Poses may be added out of order; of two with the same stamp the later one is kept. With a ``keep_ns``
-    the track forgets poses that are older than the newest one by more than twice that span, down to that
-    span, so that a long recording doesn't fill the memory.
+    Poses may be added out of order; of two with the same stamp the later one is kept. With a
+    ``keep_ns`` the track forgets poses that are older than the newest one by more than twice that
+    span, down to that span, so that a long recording doesn't fill the memory.
     """
 
     def __init__(self, keep_ns: int | None = None) -> None:
@@ -60,8 +60,8 @@ class PoseTrack:
     ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None] | None:
         """Interpolate the pose at ``stamp_ns``; its covariance is that of the nearer neighbour.
 
-        None outside the track, and where its neighbours are more than ``max_gap_ns`` apart: a pose is
-        never extrapolated.
+        None outside the track, and where its neighbours are more than ``max_gap_ns`` apart: a pose
+        is never extrapolated.
         """
         i = bisect_left(self._stamps, stamp_ns)
         if i < len(self._stamps) and self._stamps[i] == stamp_ns:

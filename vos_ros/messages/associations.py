@@ -1,4 +1,4 @@
-"""Builds and reads vos_ros/AssociationArray, the relation of tracks and map objects in one image."""
+"""Builds and reads vos_ros/AssociationArray, which map object each track of an image is."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def association_array_message(
 def association_message(make: MakeMessage, a: Association, term_names: Sequence[str]) -> Any:
     """Build vos_ros/Association.
 
-    The term values are in the order of ``term_names``, NaN for a term that the association lacks; an
-    association without any term has none.
+    The term values are in the order of ``term_names``, NaN for a term that the association lacks;
+    an association without any term has none.
     """
     values = [a.terms.get(name, math.nan) for name in term_names] if a.terms else []
     return make(

@@ -14,8 +14,9 @@ from vos_ros.types import Intrinsics
 def is_rectified(image_topic: str) -> bool:
     """Tell by the full name of an image topic whether image_proc has taken out the distortion.
 
-    Such topics are named ``.../image_rect``, ``.../image_rect_color``, ``.../image_rect/compressed``. Their
-    camera_info is that of the raw image: it keeps K and D, and P is the camera of the rectified image.
+    Such topics are named ``.../image_rect``, ``.../image_rect_color``,
+    ``.../image_rect/compressed``. Their camera_info is that of the raw image: it keeps K and D, and
+    P is the camera of the rectified image.
     """
     return "/image_rect" in image_topic
 
@@ -23,10 +24,10 @@ def is_rectified(image_topic: str) -> bool:
 def intrinsics_from_message(msg: Any, rectified: bool = False) -> Intrinsics:
     """Read sensor_msgs/CameraInfo as the camera of the published image.
 
-    Binning and region of interest are applied. ``rectified`` (see ``is_rectified``): P without distortion
-    is the camera; otherwise it is K with D.
+    Binning and region of interest are applied. ``rectified`` (see ``is_rectified``): P without
+    distortion is the camera; otherwise it is K with D.
 
-    Raises ValueError: no calibration, an unknown distortion model, or coefficients that don't fit it.
+    Raises ValueError: no calibration, an unknown distortion model, or wrong coefficients.
     """
     roi = (int(msg.roi.x_offset), int(msg.roi.y_offset), int(msg.roi.width), int(msg.roi.height))
     binning = (int(msg.binning_x), int(msg.binning_y))
@@ -56,10 +57,10 @@ def calibration_key(msg: Any) -> tuple[object, ...]:
 
 
 class TopicRectifier:
-    """Gives the rectification of an image topic's camera; it is made anew when the calibration changes.
+    """Gives the rectification of an image topic's camera, made anew when the calibration changes.
 
-    ``topics`` are the full names of the topics whose images share the camera: the image, and depth that is
-    registered to it. One that is rectified tells it of all.
+    ``topics`` are the full names of the topics whose images share the camera: the image, and depth
+    that is registered to it. One that is rectified tells it of all.
     """
 
     def __init__(self, *topics: str) -> None:
@@ -98,7 +99,8 @@ def camera_info_message(make: MakeMessage, header: Any, camera: Intrinsics) -> A
 def region_message(make: MakeMessage, roi: tuple[int, int, int, int]) -> Any:
     """Build sensor_msgs/RegionOfInterest from x0 y0 x1 y1 px (exclusive upper corner).
 
-    An empty box gets width and height 0, never a negative number (they are unsigned in the message).
+    An empty box gets width and height 0, never a negative number (they are unsigned in the
+    message).
     """
     x0, y0, x1, y1 = (int(v) for v in roi)
     return make(

@@ -43,8 +43,8 @@ def points_from_message(cloud: Any) -> Float32[np.ndarray, "M 3"]:
     data = np.frombuffer(cloud.data, np.uint8)
     if len(data) < (int(cloud.height) - 1) * row_step + int(cloud.width) * step:
         raise ValueError(
-            f"point cloud cut short: {len(data)} bytes for {cloud.height} rows of {cloud.width} points"
-            f" of {step} bytes"
+            f"point cloud cut short: {len(data)} bytes for {cloud.height} rows of {cloud.width}"
+            f" points of {step} bytes"
         )
     rows = [
         data[r * row_step : r * row_step + int(cloud.width) * step].view(dtype)

@@ -1,4 +1,4 @@
-"""Finds the message definitions: the standard ones of ROS 2 Jazzy and those of our ``msg/`` folder."""
+"""Finds the message definitions: those of ROS 2 Jazzy and those of our ``msg/`` folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def message_folder(module: Path | str = __file__) -> Path:
 def _message_folders(module: Path) -> Iterator[Path]:
     parents = module.resolve().parents
     yield parents[2] / "msg"
-    # <prefix>/lib/python3.x/site-packages/vos_ros/messages/, and Debian's local/lib/.../dist-packages
+    # <prefix>/lib/python3.x/site-packages/vos_ros/messages/ and Debian's local/lib/...
     yield from (parent / "share/vos_ros/msg" for parent in parents[3:7])
     yield Path(sysconfig.get_path("data")) / "share/vos_ros/msg"
     yield from (

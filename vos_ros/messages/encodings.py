@@ -1,7 +1,7 @@
 """Image encodings as arrays and back: views where the bytes allow it, never a loop over pixels.
 
-Plain bytes and fields come in, so that the bag source and the node share it. Colour is RGB u8 (H,W,3); depth is f32 metres, 0 where
-there is no measurement (REP-118: 16UC1 is mm, 32FC1 is m).
+Plain bytes and fields come in, so that the bag source and the node share it. Colour is RGB u8
+(H,W,3); depth is f32 metres, 0 where there is no measurement (REP-118: 16UC1 is mm, 32FC1 is m).
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def view(
 ) -> Shaped[np.ndarray, "H W ..."]:
     """The bytes of a sensor_msgs/Image as an array (H,W) or (H,W,C) in this machine's byte order.
 
-    ``data`` is bytes, memoryview, array.array or u8 array; ``step`` is bytes per row (0 = no padding). A view of ``data`` unless the
-    byte order differs. DecodeError: unknown encoding, or too few bytes.
+    ``data`` is bytes, memoryview, array.array or u8 array; ``step`` is bytes per row (0 = no
+    padding). A view of ``data`` unless the byte order differs. DecodeError: unknown encoding, or
+    too few bytes.
     """
     layout = _layout(encoding)
     if layout is None:
@@ -98,7 +99,8 @@ def view(
 def decode_color(
     data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The bytes of a raw colour image as RGB; a view where the bytes are RGB already. 16-bit values keep their upper 8 bits.
+    """The bytes of a raw colour image as RGB; a view where the bytes are RGB already. 16-bit values
+    keep their upper 8 bits.
 
     DecodeError: an encoding that is none of COLOR_ENCODINGS, or too few bytes.
     """
@@ -180,8 +182,8 @@ def decode_compressed_color(data: Any, format: str) -> UInt8[np.ndarray, "H W 3"
 def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"]:
     """The bytes of a compressed depth image in metres.
 
-    ``compressedDepth`` of image_transport_plugins (12-byte header; 16UC1 as PNG in mm, 32FC1 as PNG of quantised inverse depth), or a
-    plain 16-bit PNG in mm. DecodeError for RVL and anything else.
+    ``compressedDepth`` of image_transport_plugins (12-byte header; 16UC1 as PNG in mm, 32FC1 as PNG
+    of quantised inverse depth), or a plain 16-bit PNG in mm. DecodeError for RVL and anything else.
     """
     flat = np.frombuffer(data, np.uint8)
     transport, rvl = "compressedDepth" in format, "rvl" in format.lower()

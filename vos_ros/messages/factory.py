@@ -10,8 +10,8 @@ from vos_ros.messages.definitions import typestore
 class MakeMessage(Protocol):
     """Makes a message of type ``name`` (package/msg/Type) from all of its fields.
 
-    A field of numbers is a NumPy array of the field's dtype, a field of messages or strings is a list,
-    a byte (diagnostic levels) is an int.
+    A field of numbers is a NumPy array of the field's dtype, a field of messages or strings is a
+    list, a byte (diagnostic levels) is an int.
     """
 
     def __call__(self, name: str, /, **fields: Any) -> Any: ...

@@ -16,14 +16,14 @@ Pose4 = Float64[np.ndarray, "4 4"]
 Cov6 = Float64[np.ndarray, "6 6"]
 
 _MAX_QUATERNION_LENGTH_ERROR = 0.1
-"""Largest distance of a quaternion's length from 1. Rounding gives 1e-6, a field never filled in gives 1."""
+"""Largest distance of a quaternion's length from 1: rounding gives 1e-6, an empty field 1."""
 
 
 def matrix_from_pose(pose: Any) -> Pose4:
     """Read geometry_msgs/Pose (position, orientation) or Transform (translation, rotation) as 4x4.
 
-    Raises ValueError: a number is not finite, or the quaternion is far from unit length (all zero: it
-    was never filled in).
+    Raises ValueError: a number is not finite, or the quaternion is far from unit length (all zero:
+    it was never filled in).
     """
     p = pose.position if hasattr(pose, "position") else pose.translation
     q = pose.orientation if hasattr(pose, "orientation") else pose.rotation
@@ -90,8 +90,8 @@ def pose_with_covariance_message(
 ) -> Any:
     """Build geometry_msgs/PoseWithCovariance.
 
-    A pose that is not known gets a NaN position. A covariance that is not known is all zero, as ROS has
-    it.
+    A pose that is not known gets a NaN position. A covariance that is not known is all zero, as ROS
+    has it.
     """
     pose = (
         make(
@@ -152,7 +152,7 @@ def transform_stamped_message(
 
 
 def tf_message(make: MakeMessage, transforms: Sequence[Any]) -> Any:
-    """Build tf2_msgs/TFMessage, the message of /tf and /tf_static, from TransformStamped messages."""
+    """Build tf2_msgs/TFMessage, the message of /tf and /tf_static, from TransformStamped."""
     return make("tf2_msgs/msg/TFMessage", transforms=list(transforms))
 
 

@@ -46,7 +46,8 @@ def depth_from_message(msg: Any) -> Float32[np.ndarray, "H W"]:
 
 
 def pixels_from_message(msg: Any) -> Shaped[np.ndarray, "H W ..."]:
-    """Read the values of a sensor_msgs/Image as they are; a view of the message where bytes allow it.
+    """Read the values of a sensor_msgs/Image as they are; a view of the message where bytes allow
+    it.
 
     Raises DecodeError: the image can't be read.
     """
@@ -122,7 +123,8 @@ def compressed_rgb_message(make: MakeMessage, header: Any, format: str, data: by
 def frame_messages(
     make: MakeMessage, frame: Frame, *, frame_id: str | None = None, depth_encoding: str = "16UC1"
 ) -> tuple[Any, Any, Any | None]:
-    """Build the messages of a camera driver: colour, camera_info, and depth (None where it has none).
+    """Build the messages of a camera driver: colour, camera_info, and depth (None where it has
+    none).
 
     Args:
         make: factory of the message classes.

@@ -19,7 +19,7 @@ from vos_ros.types import MapObject, MapUpdate
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class ObjectRecord:
-    """What a mapper knows of an object beside ``MapObject``: the other fields of vos_ros/MapObject."""
+    """Hold the fields of vos_ros/MapObject that ``types.MapObject`` does not have."""
 
     class_score: float = 1.0
     """Probability of the class, 0..1."""
@@ -41,8 +41,8 @@ _UNKNOWN = ObjectRecord()
 def map_update_from_message(msg: Any) -> MapUpdate:
     """Read vos_ros/MapObjectArray. Points that are not finite are left out.
 
-    Raises ValueError, with the object (or the field) that contradicts the rest, so that no part of a
-    broken update is applied.
+    Raises ValueError, with the object (or the field) that contradicts the rest, so that no part of
+    a broken update is applied.
     """
     points = points_from_message(msg.points)
     if len(msg.merged_from) != len(msg.merged_into):
@@ -103,8 +103,8 @@ def map_objects_message(
 ) -> Any:
     """Build vos_ros/MapObjectArray.
 
-    ``records`` holds what the mapper knows beside, by object id. An object without a record is written as
-    certain, and as seen once at the stamp of the update.
+    ``records`` holds what the mapper knows beside, by object id. An object without a record is
+    written as certain, and as seen once at the stamp of the update.
     """
     objects, offset = [], 0
     for o in update.objects:

@@ -22,8 +22,8 @@ from vos_ros.types import Frame, FrameResult
 class BagSink:
     """Writes labels, instances and associations of every frame, with the image's stamp and frame.
 
-    The file appears on ``close``. An exception in the ``with`` block leaves no file, and an older one of
-    that name as it is.
+    The file appears on ``close``. An exception in the ``with`` block leaves no file, and an older
+    one of that name as it is.
 
     Args:
         path: name of the file, ends in .mcap.
@@ -95,7 +95,7 @@ class BagSink:
 
 
 def _pipeline_status(result: FrameResult) -> Any:
-    """Build the DiagnosticStatus of a frame: times of the stages (ms); WARN where it has warnings."""
+    """Build the DiagnosticStatus of a frame: times of the stages, ms; WARN with warnings."""
     return status_message(
         make,
         name="vos_ros: pipeline",

@@ -1,4 +1,4 @@
-"""Results to look at: overlays, label images, a contact sheet."""
+"""Draws results for people: overlays, label images, a contact sheet."""
 
 from __future__ import annotations
 
@@ -15,22 +15,18 @@ from jaxtyping import UInt8, UInt16
 
 from vos_ros.types import UNKNOWN_LABEL, Association, Frame, FrameResult, Track
 
-_GOLDEN = 0.6180339887498949
-_TONES = (
-    (0.9, 1.0),
-    (0.5, 1.0),
-    (0.85, 0.7),
-    (0.75, 0.5),
-    (0.35, 0.8),
-)  # saturation, value; in the order that sets ids apart best
+_GOLDEN_RATIO = 0.6180339887498949
+"""Step of the hue from one track id to the next, in turns: neighbours get distant colours."""
+_TONES = ((0.9, 1.0), (0.5, 1.0), (0.85, 0.7), (0.75, 0.5), (0.35, 0.8))
+"""Saturation and value, taken in turn by track id."""
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @lru_cache(maxsize=4096)
 def track_color(track_id: int) -> tuple[int, int, int]:
-    """RGB 0..255 of a track: a function of the id alone, neighbouring ids far apart on the colour wheel."""
+    """Give the colour of a track, RGB 0..255, by its id alone; those of neighbouring ids differ."""
     saturation, value = _TONES[track_id % len(_TONES)]
-    r, g, b = colorsys.hsv_to_rgb(track_id * _GOLDEN % 1.0, saturation, value)
+    r, g, b = colorsys.hsv_to_rgb(track_id * _GOLDEN_RATIO % 1.0, saturation, value)
     return round(255 * r), round(255 * g), round(255 * b)
 
 
@@ -41,7 +37,17 @@ def overlay(
     associations: Iterable[Association] = (),
     opacity: float = 0.45,
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image with every instance tinted in its track's colour, outlined, and marked ``track`` or ``track>map object``."""
+    """Draw the instances over an image: tinted in the track's colour, outlined, and marked by id.
+
+    The mark is the track's id, or ``track>map object`` where it has one.
+
+    Args:
+        rgb: the image.
+        labels: label image.
+        tracks: tracks of the label values.
+        associations: give the map objects of the tracks.
+        opacity: share of the tint, 0..1.
+    """
     named = {a.track_id: a.map_object_id for a in associations if a.track_id and a.map_object_id}
     shown = [t for t in tracks if t.area_px > 0]
     colors = np.zeros((65536, 3), np.uint8)
@@ -63,7 +69,7 @@ def overlay(
 
 
 def _edges(labels: UInt16[np.ndarray, "H W"]) -> np.ndarray:
-    """bool (H,W): pixels with a 4-neighbour of another value, on both sides of the border."""
+    """Find the pixels with a 4-neighbour of another value, on both sides of a border, (H,W)."""
     edge = np.zeros(labels.shape, bool)
     across, down = labels[:, 1:] != labels[:, :-1], labels[1:] != labels[:-1]
     edge[:, 1:] |= across
@@ -80,7 +86,7 @@ def _mark(
     text: str,
     scale: float,
 ) -> None:
-    """Writes the text centred on the pixel of the track that lies deepest inside it."""
+    """Write the text centred on the pixel of the track that is farthest from its outline."""
     x0, y0, x1, y1 = track.roi
     inside = np.pad((labels[y0:y1, x0:x1] == track.label_value).astype(np.uint8), 1)
     if not inside.any():
@@ -97,7 +103,10 @@ def _mark(
 def _write(
     picture: UInt8[np.ndarray, "H W 3"], text: str, left: int, base: int, scale: float
 ) -> None:
-    """White text with a black rim, drawn by shifted copies: a thicker pen would change the width of the glyphs (OpenCV 5)."""
+    """Write white text with a black rim.
+
+    The rim is made of shifted copies: a thicker pen changes the width of the glyphs (OpenCV 5).
+    """
     for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
         cv2.putText(picture, text, (left + dx, base + dy), _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
     cv2.putText(picture, text, (left, base), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
@@ -109,7 +118,16 @@ def contact_sheet(
     width: int = 320,
     captions: Sequence[str] = (),
 ) -> UInt8[np.ndarray, "S T 3"]:
-    """Images side by side, each scaled to ``width`` px, row by row; RGB. ValueError without images."""
+    """Put RGB images side by side, row by row.
+
+    Args:
+        images: RGB images.
+        columns: number of images in a row.
+        width: width of each in the sheet, px.
+        captions: texts of the first images.
+
+    Raises ValueError: there are no images.
+    """
     if not images:
         raise ValueError("a contact sheet of no images: give at least one")
     height = max(round(i.shape[0] * width / i.shape[1]) for i in images)
@@ -130,7 +148,7 @@ def contact_sheet(
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """An RGB u8 (H,W,3) or a grey u8/u16 (H,W) image as PNG. OSError where it cannot be written."""
+    """Write an RGB u8 (H,W,3) or a grey u8 or u16 (H,W) image as PNG. Raises OSError."""
     ok, data = cv2.imencode(".png", image[:, :, ::-1] if image.ndim == 3 else image)
     if not ok:
         raise OSError(f"{path}: OpenCV cannot encode {image.dtype} of shape {image.shape} as PNG")
@@ -138,8 +156,13 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 class ImageSink:
-    """Writes ``overlay/NNNNNN.png`` and (where asked) ``labels/NNNNNN.png`` (16 bits) by frame index; on close a
-    ``contact_sheet.png`` of at most ``sheet`` overlays, evenly spread over the run."""
+    """Writes ``overlay/NNNNNN.png`` by frame index, and ``contact_sheet.png`` on close.
+
+    Args:
+        folder: where the images go.
+        labels: write ``labels/NNNNNN.png`` (16 bits), too.
+        sheet: largest number of overlays in the contact sheet, evenly spread over the run.
+    """
 
     def __init__(self, folder: Path | str, *, labels: bool = False, sheet: int = 12) -> None:
         self.folder = Path(folder)
@@ -149,7 +172,7 @@ class ImageSink:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def write(self, frame: Frame, result: FrameResult) -> None:
-        """The images of one frame."""
+        """Write the images of one frame."""
         labels = result.labels()
         path = self.folder / "overlay" / f"{frame.index:06d}.png"
         write_png(path, overlay(frame.rgb, labels, result.tracks, result.associations))
@@ -158,7 +181,7 @@ class ImageSink:
             write_png(self.folder / "labels" / path.name, labels)
 
     def close(self) -> None:
-        """Writes the contact sheet, where there was a frame."""
+        """Write the contact sheet, where there was a frame."""
         if self._written and self._sheet:
             places = (
                 np.linspace(0, len(self._written) - 1, min(self._sheet, len(self._written)))

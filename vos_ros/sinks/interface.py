@@ -1,4 +1,4 @@
-"""What a sink is: it takes each frame with its result, and is closed once."""
+"""Defines a sink: it gets each frame with its result, and is closed once."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from vos_ros.types import Frame, FrameResult
 
 @runtime_checkable
 class ResultSink(Protocol):
-    """A context manager too: ``with BagSink(path) as sink: sink.write(frame, result)``."""
+    """Writes results; also a context manager: ``with BagSink(path) as sink: sink.write(...)``."""
 
     def write(self, frame: Frame, result: FrameResult) -> None:
-        """Takes one frame and what was said of it."""
+        """Write one frame and its result."""
 
     def close(self) -> None:
-        """Finishes; nothing is written after it."""
+        """Finish; nothing can be written afterwards."""

@@ -90,8 +90,8 @@ def landmarks(
 def is_reliable(a: Association, track: Track, item: MapObject, config: BridgesConfig) -> bool:
     """Tell whether an association is certain enough for a landmark.
 
-    The track is confirmed and MATCHED with a high score, far above the runner-up, in many frames; the
-    object is static, most of it is visible, and its id is an int32.
+    The track is confirmed and MATCHED with a high score, far above the runner-up, in many frames;
+    the object is static, most of it is visible, and its id is an int32.
 
     Args:
         a: the association.
@@ -119,11 +119,11 @@ def measure_offset(
     Returns the offset and its standard deviations (m, axes of the camera); None where fewer than
     ``_MIN_DEPTH_PIXELS`` pixels have measured and predicted depth.
 
-    The centre of the mask is compared with the centre of the projection's visible part, and measured with
-    predicted depth where both are known. So the result is a measurement of this frame, whatever pose the
-    projection was made from. A mask that lacks a strip of an object of side s has an IoU that is lower by
-    the strip's share, and a centre that is off by half the strip: sigma = (1 - IoU) s / 2 px. In depth,
-    sigma is that of measured minus predicted depth.
+    The centre of the mask is compared with the centre of the projection's visible part, and
+    measured with predicted depth where both are known. So the result is a measurement of this
+    frame, whatever pose the projection was made from. A mask that lacks a strip of an object of
+    side s has an IoU that is lower by the strip's share, and a centre that is off by half the
+    strip: sigma = (1 - IoU) s / 2 px. In depth, sigma is that of measured minus predicted depth.
     """
     assert frame.depth is not None
     x0, y0, x1, y1 = p.roi

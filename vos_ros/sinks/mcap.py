@@ -1,4 +1,4 @@
-"""Writes one MCAP file that any rosbag2 or MCAP reader takes, without ROS; the file appears under its name only when it is whole."""
+"""Writes one MCAP file, without ROS, that any rosbag2 or MCAP reader takes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _FOREVER = QosTime(9223372036, 854775807)  # what rosbag2 writes for "no deadlin
 
 
 class McapFile:
-    """An MCAP bag being written. ``close`` puts it in its place (an older file is replaced), ``abort`` leaves nothing behind.
+    """Writes an MCAP bag, with its schemas embedded and its chunks compressed by zstd.
 
-    Schemas are embedded, chunks compressed by zstd. ``notes`` go to the bag's custom data. A context manager: an exception aborts.
-    ValueError where the name doesn't end in .mcap.
+    The file appears under its name on ``close``, which replaces an older one; ``abort`` leaves
+    nothing behind. It is a context manager: an exception aborts. ``notes`` go to the bag's custom
+    data. Raises ValueError: the name doesn't end in .mcap.
     """
 
     def __init__(self, path: Path | str, notes: Mapping[str, str] | None = None) -> None:
@@ -51,13 +52,28 @@ class McapFile:
         self._open = True
 
     def write(self, topic: str, msg: Any, log_ns: int, latched: bool = False) -> None:
-        """One message; the topic is made by its first one. ``latched``: recorded as transient local."""
+        """Write a message; ``latched``: the topic is recorded as transient local.
+
+        Args:
+            topic: name of the topic, which is added with its first message.
+            msg: message of rosbags' classes.
+            log_ns: time of the recording, ns.
+            latched: of the first message of a topic counts.
+        """
         self.write_cdr(topic, msg.__msgtype__, serialize(msg), log_ns, latched)
 
     def write_cdr(
         self, topic: str, msgtype: str, cdr: bytes | memoryview, log_ns: int, latched: bool = False
     ) -> None:
-        """One message that is already CDR (with its encapsulation header), of type ``msgtype`` (package/msg/Type)."""
+        """Write a message that is CDR already.
+
+        Args:
+            topic: name of the topic, which is added with its first message.
+            msgtype: its type, package/msg/Type.
+            cdr: the bytes, with the encapsulation header.
+            log_ns: time of the recording, ns.
+            latched: record the topic as transient local.
+        """
         if topic not in self._connections:
             durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
             qos = Qos(
@@ -77,7 +93,7 @@ class McapFile:
         self._writer.write(self._connections[topic], log_ns, cdr)
 
     def close(self) -> None:
-        """Finishes the file and puts it in its place. Again: nothing."""
+        """Finish the file and move it to its place. A second call does nothing."""
         if self._open:
             self._open = False
             try:
@@ -87,7 +103,7 @@ class McapFile:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
     def abort(self) -> None:
-        """Gives up; an older file of that name stays."""
+        """Discard the file; an older one of that name stays."""
         if self._open:
             self._open = False
             self._writer.abort()

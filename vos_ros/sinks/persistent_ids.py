@@ -13,8 +13,8 @@ from jaxtyping import Int32, UInt16
 from vos_ros.types import UNKNOWN_LABEL, AssociationStatus, FrameResult, Track
 
 FIRST_TRACK_BASED_ID = 1 << 30
-"""A track that first appears without a map object gets this plus its track id. The upper half of the
-positive int32 is kept for such ids; the lower half is that of map objects."""
+"""A track that first appears without a map object gets this plus its track id. The upper half of
+the positive int32 is kept for such ids; the lower half is that of map objects."""
 _PIXELS_OF_ANOTHER = frozenset(
     {AssociationStatus.NEW, AssociationStatus.ABSENT, AssociationStatus.LOST}
 )
@@ -25,10 +25,10 @@ _MATCHED = frozenset({AssociationStatus.MATCHED, AssociationStatus.REIDENTIFIED}
 class PersistentIds:
     """Keeps the id under which each track was first published.
 
-    That is the id of its map object, or ``FIRST_TRACK_BASED_ID`` plus the track id where it has none. The
-    track keeps that id when the mapper makes a map object of it, and the map object keeps it when another
-    track follows it. A track that turns out to be an object which has an id already takes over that id.
-    Ids are positive int32, and no two tracks of a frame have the same.
+    That is the id of its map object, or ``FIRST_TRACK_BASED_ID`` plus the track id where it has
+    none. The track keeps that id when the mapper makes a map object of it, and the map object keeps
+    it when another track follows it. A track that turns out to be an object which has an id already
+    takes over that id. Ids are positive int32, and no two tracks of a frame have the same.
     """
 
     def __init__(self) -> None:
@@ -43,8 +43,8 @@ class PersistentIds:
     def update(self, result: FrameResult, resolve: Callable[[int], int]) -> dict[int, int]:
         """Give the persistent id of each live track of a frame, by track id.
 
-        ``resolve`` gives the id of the map object that a map object was merged into (its own id where it
-        wasn't merged).
+        ``resolve`` gives the id of the map object that a map object was merged into (its own id
+        where it wasn't merged).
         """
         if result.map_session_id != self._map_session:  # another map: its ids mean other objects
             self._of_object.clear()
@@ -73,8 +73,8 @@ class PersistentIds:
     def _id_of_object(self, object_id: int, id_of_track: int | None) -> int | None:
         """Give the persistent id of a map object.
 
-        An object without one gets that of its track, where no other object has it, or else its own id.
-        None: its own id is too large.
+        An object without one gets that of its track, where no other object has it, or else its own
+        id. None: its own id is too large.
         """
         if object_id not in self._of_object:
             if id_of_track is not None and id_of_track not in self._of_object.values():

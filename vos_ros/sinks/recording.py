@@ -42,8 +42,9 @@ class Recorder:
     def frame(self, frame: Frame, compressed: tuple[str, bytes] | None = None) -> None:
         """Write camera_info, pose, depth and colour of a frame at its stamp.
 
-        Colour comes last, so that its partners precede it. ``compressed`` holds the format (jpeg, png) and
-        the bytes of the colour image, which are written as CompressedImage in place of the raw one.
+        Colour comes last, so that its partners precede it. ``compressed`` holds the format (jpeg,
+        png) and the bytes of the colour image, which are written as CompressedImage in place of the
+        raw one.
         """
         ns = frame.stamp_ns
         image, info, depth = frame_messages(make, frame, frame_id=self.camera_frame)

@@ -1,4 +1,7 @@
-"""Frames and map updates from a recorded bag (MCAP or SQLite3), read without ROS and without holding the bag in memory."""
+"""Reads frames and map updates from a recorded bag (MCAP or SQLite3).
+
+ROS is not needed, and the bag is not held in memory.
+"""
 
 from __future__ import annotations
 
@@ -45,21 +48,36 @@ Pose = tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None]
 
 @dataclass(slots=True)
 class _Pending:
-    """An image (or a map update, which waits for the images before it) in the order of the recording."""
+    """Holds an image, or a map update that comes after images which still wait."""
 
     log_ns: int
+    """When it was recorded, ns."""
     stamp_ns: int
+    """Its own stamp, ns."""
     image: Any
+    """The colour image's message, None for a map update."""
     update: MapUpdate | None = None
+    """The map update, None for an image."""
 
 
 class BagSource:
-    """A bag as frames: every colour image that can be decoded, with its depth, camera and pose, in the order of the recording.
+    """Gives a bag as frames: every colour image that can be decoded, in the order of the recording.
 
-    Depth is matched by stamp (exact first, else within ``slop_s``), the pose interpolated at the image's stamp. An image waits for them
-    for at most ``wait_s`` of the recording's time; what then is missing leaves None in the frame. ``shortfalls`` counts, after (and
-    during) an iteration, what was missing or could not be read. BagError (a ValueError) for a file that is no whole bag, for topics
-    that cannot be told, for depth that is not registered to the colour image.
+    Depth is matched by stamp: an equal one first, else the nearest within ``slop_s``. The pose is
+    interpolated at the image's stamp. An image waits for both for at most ``wait_s`` of the
+    recording's time; then what is missing is None in the frame. ``missing_data`` counts, during and
+    after an iteration, what was missing or could not be read.
+
+    Args:
+        path: file or folder of the bag.
+        topics: names of its topics; those that are empty are found by their type.
+        map_frame: name of the map frame, empty: that of the map in the bag, or "map".
+        slop_s: largest difference of the stamps of colour and depth, s.
+        wait_s: how long an image waits for depth and pose, s.
+
+    Raises BagError (a ValueError), here or in an iteration: the file is no whole bag, its topics
+    can't be told apart, poses are in another frame than the map, or depth is not registered to the
+    colour image. Raises FileNotFoundError: there is no such file.
     """
 
     def __init__(
@@ -73,7 +91,7 @@ class BagSource:
     ) -> None:
         self.path = Path(path)
         self._slop_ns, self._wait_ns = round(slop_s * NS_PER_S), round(wait_s * NS_PER_S)
-        self.shortfalls = MissingDataCounts()
+        self.missing_data = MissingDataCounts()
         with self._reading() as reader:
             types = {c.topic: c.msgtype for c in reader.connections if c.msgcount}
 
@@ -89,20 +107,18 @@ class BagSource:
                 c.msgcount for c in reader.connections if c.topic == self.topics.image
             )
             self._first_info = first(self.topics.camera_info)
-            stated = (
-                str(first(self.topics.map_objects).header.frame_id)
-                if self.topics.map_objects != NONE
-                else ""
-            )
-        if map_frame and stated and map_frame != stated:
+            has_map = self.topics.map_objects != NONE
+            own = str(first(self.topics.map_objects).header.frame_id) if has_map else ""
+        if map_frame and own and map_frame != own:
             raise BagError(
-                f"{self.path}: {self.topics.map_objects} is in the frame {stated!r}, asked for was map_frame {map_frame!r}"
+                f"{self.path}: {self.topics.map_objects} is in the frame {own!r}, wanted was"
+                f" map_frame {map_frame!r}"
             )
-        self.map_frame = map_frame or stated or "map"
+        self.map_frame = map_frame or own or "map"
 
     @contextmanager
     def _reading(self) -> Iterator[AnyReader]:
-        """The open bag; whatever reading it raises comes out as BagError."""
+        """Open the bag; errors of its readers become BagError."""
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such bag")
         try:
@@ -110,25 +126,26 @@ class BagSource:
                 yield reader
         except (AnyReaderError, ReaderError, FileNotFoundError, EOFError, zlib.error) as e:
             raise BagError(
-                f"{self.path}: cannot be read as a bag ({e}). It is cut short, damaged, or no bag: wanted a .mcap or .db3 file"
-                " or the folder of one; `mcap recover` mends a recording that was cut off"
+                f"{self.path}: cannot be read as a bag ({e}). It is cut short, damaged, or no bag:"
+                " wanted a .mcap or .db3 file or the folder of one; `mcap recover` mends a"
+                " recording that was cut off"
             ) from e
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[Frame | MapUpdate]:
-        self.shortfalls = MissingDataCounts()
+        self.missing_data = MissingDataCounts()
         with self._reading() as reader:
             yield from _Reading(self, reader, self._slop_ns, self._wait_ns).items()
 
 
 class _Reading:
-    """One pass over a bag."""
+    """Reads a bag once: what waits, what was found, and the next index."""
 
     def __init__(self, source: BagSource, reader: AnyReader, slop_ns: int, wait_ns: int) -> None:
         self._source, self._reader, self._wait_ns = source, reader, wait_ns
-        self._topics, self._short = source.topics, source.shortfalls
+        self._topics, self._missing = source.topics, source.missing_data
         self._pending: deque[_Pending] = deque()
         self._depths: StampMatcher[Any] | None = (
             StampMatcher(slop_ns) if self._topics.depth != NONE else None
@@ -165,9 +182,13 @@ class _Reading:
         self._count_unmatched()
 
     def _start_over_where_time_went_back(self, stamp_ns: int) -> Iterator[Frame | MapUpdate]:
-        """A recording of a bag that looped: what waits is let go, and old depth doesn't pass for what is still to come."""
+        """Start over where the bag is a recording of one that looped.
+
+        The images that wait become frames. Depth of the former turn is dropped, so that it isn't
+        matched with images still to come.
+        """
         if stamp_ns < self._last_ns - self._wait_ns:
-            self._short.add(
+            self._missing.add(
                 "jump back in time",
                 f"from {self._last_ns / NS_PER_S:.6f} s to {stamp_ns / NS_PER_S:.6f} s",
             )
@@ -179,7 +200,7 @@ class _Reading:
 
     def _count_unmatched(self) -> None:
         if self._depths is not None:
-            self._short.add(
+            self._missing.add(
                 "depth image without a colour image",
                 count=self._depths.unmatched + len(self._depths),
             )
@@ -208,14 +229,14 @@ class _Reading:
                 )
             )
         except ValueError as e:
-            self._short.add("map update that cannot be used", str(e))
+            self._missing.add("map update that cannot be used", str(e))
 
     def _take_tf(self, msg: Any, static: bool) -> None:
         for t in msg.transforms:
             try:
                 pose = matrix_from_pose(t.transform)
             except ValueError as e:
-                self._short.add(
+                self._missing.add(
                     "TF transform that is no pose",
                     f"{t.header.frame_id} -> {t.child_frame_id}: {e}",
                 )
@@ -230,18 +251,19 @@ class _Reading:
         try:
             reading = read_pose(msg, source)
         except ValueError as e:
-            self._short.add("pose message that is no pose", str(e))
+            self._missing.add("pose message that is no pose", str(e))
             return
         if reading.frame_id and reading.frame_id != self._source.map_frame.lstrip("/"):
             raise BagError(
                 f"{self._topics.pose}: its poses are in the frame {reading.frame_id!r}, the map in"
-                f" {self._source.map_frame!r}; name another topic as pose (or tf), or give map_frame"
+                f" {self._source.map_frame!r}; name another topic as pose (or tf), or give"
+                " map_frame"
             )
         self._pose_frame = reading.child_frame_id
         self._poses.add(reading.stamp_ns, reading.T, reading.cov)
 
     def _ready(self, now_ns: int | None) -> Iterator[Frame | MapUpdate]:
-        """What need not wait any more at ``now_ns`` of the recording; all of it at its end (None)."""
+        """Give what needs no more waiting at ``now_ns`` of the recording; all at its end (None)."""
         while self._pending:
             head = self._pending[0]
             if head.update is not None:
@@ -260,6 +282,7 @@ class _Reading:
                 yield frame
 
     def _pose(self, head: _Pending) -> Pose | Missing | None:
+        """Give T_map_camera and its covariance at the image's stamp; None where none are wanted."""
         camera, map_frame = str(head.image.header.frame_id).lstrip("/"), self._source.map_frame
         if self._topics.pose == NONE:
             return None
@@ -276,9 +299,12 @@ class _Reading:
         if not self._pose_frame or self._pose_frame == camera:
             return at
         T_body_camera = self._tf.lookup(self._pose_frame, camera, head.stamp_ns)
-        return T_body_camera if isinstance(T_body_camera, Missing) else moved(at, T_body_camera)
+        if isinstance(T_body_camera, Missing):
+            return T_body_camera
+        return camera_pose(at, T_body_camera)
 
     def _frame(self, head: _Pending, pose: Pose | Missing | None) -> Frame | None:
+        """Make the frame of an image, None where the image can't be decoded."""
         where = f"image at {head.stamp_ns / NS_PER_S:.6f} s"
         partner = (
             self._depths.take(head.stamp_ns, {p.stamp_ns for p in self._pending})
@@ -286,20 +312,20 @@ class _Reading:
             else None
         )
         if self._depths is not None and partner is None:
-            self._short.add("image without depth within the slop", where)
+            self._missing.add("image without depth within the slop", where)
         if isinstance(pose, Missing):
-            self._short.add("image without a pose", f"{where}: {pose.reason}")
+            self._missing.add("image without a pose", f"{where}: {pose.reason}")
             pose = None
         try:
             rgb = _writable_rgb(head.image)
         except DecodeError as e:
-            self._short.add("image that cannot be decoded", f"{where}: {e}")
+            self._missing.add("image that cannot be decoded", f"{where}: {e}")
             return None
         depth = None
         try:
             depth = depth_from_message(partner) if partner is not None else None
         except DecodeError as e:
-            self._short.add("depth image that cannot be decoded", f"{where}: {e}")
+            self._missing.add("depth image that cannot be decoded", f"{where}: {e}")
         self._check_sizes(rgb, depth)
         rgb = self._rectifier.image(rgb)
         if depth is not None:
@@ -323,19 +349,23 @@ class _Reading:
         k, got = self._rectifier.source, f"{rgb.shape[1]}x{rgb.shape[0]} px"
         if rgb.shape[:2] != (k.height, k.width):
             raise BagError(
-                f"{self._topics.image} is {got}, its {self._topics.camera_info} says {k.width}x{k.height} px: they don't belong"
-                " together; name the right camera_info"
+                f"{self._topics.image} is {got}, its {self._topics.camera_info} says"
+                f" {k.width}x{k.height} px: they don't belong together; name the right camera_info"
             )
         if depth is not None and depth.shape != rgb.shape[:2]:
             raise BagError(
-                f"{self._topics.depth} is {depth.shape[1]}x{depth.shape[0]} px, {self._topics.image} {got}: depth must be"
-                " registered to the colour image (depth_image_proc, or the driver's align_depth); name such a topic, or depth"
-                " none"
+                f"{self._topics.depth} is {depth.shape[1]}x{depth.shape[0]} px,"
+                f" {self._topics.image} {got}: depth must be registered to the"
+                " colour image (depth_image_proc, or the driver's align_depth); name such a topic,"
+                " or depth none"
             )
 
 
-def moved(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
-    """The pose of the camera from that of the body that carries it; the covariance takes the lever arm along."""
+def camera_pose(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
+    """Give the pose of the camera from that of the body that carries it.
+
+    The covariance is carried along the lever arm.
+    """
     T_map_body, cov = pose
     if cov is not None:
         cov = carry_covariance(cov, T_map_body[:3, :3] @ T_body_camera[:3, 3])

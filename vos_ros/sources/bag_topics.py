@@ -1,4 +1,4 @@
-"""Which topics of a bag are the colour image, the depth, the camera, the map and the pose."""
+"""Finds the topics of a bag: colour image, depth, camera_info, map and pose."""
 
 from __future__ import annotations
 
@@ -10,36 +10,44 @@ from vos_ros.messages.encodings import DEPTH_ENCODINGS
 from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, TF
 
 NONE = "none"
-"""Option value: do without this input."""
+"""Value of an option: this input is not used."""
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO, MAP_OBJECTS, TF_MESSAGE = (
     "sensor_msgs/msg/CameraInfo",
     "vos_ros/msg/MapObjectArray",
     "tf2_msgs/msg/TFMessage",
 )
-_OURS = ("/labels", "/overlay")
+_OUTPUTS = ("/labels", "/overlay")
+"""Ends of the names of the node's own image topics, which are no input."""
 
 
 class BagError(ValueError):
-    """A bag that cannot be used; the text says what it has and which option helps."""
+    """Refuses a bag; the text says what it has and which option helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class BagTopics:
-    """Topic names; "" = find it by type, "none" = do without (depth, map_objects, pose). ``pose`` may be "tf"."""
+    """Names the topics of the inputs. An empty name: the topic is found by its type."""
 
     image: str = ""
+    """Colour, raw or compressed."""
     depth: str = ""
+    """Depth registered to colour, raw or compressed; "none": not used."""
     camera_info: str = ""
+    """Calibration of the colour camera."""
     map_objects: str = ""
+    """The mapper's map; "none": not used."""
     pose: str = ""
+    """Poses of the camera; "tf": from /tf and /tf_static; "none": not used."""
 
 
 def find_topics(types: dict[str, str], first: Callable[[str], Any], wanted: BagTopics) -> BagTopics:
-    """``wanted`` with every "" filled in. ``types``: topic -> message type; ``first``: the first message of a topic.
+    """Fill in the names that are empty in ``wanted``.
 
-    BagError, listing the bag's topics, where a named topic is missing or of the wrong type, where a needed one (image, camera_info) is
-    not there, and where the choice is ambiguous.
+    ``types`` gives the message type of each topic, ``first`` the first message of a topic.
+
+    Raises BagError, with a list of the bag's topics: a named topic is missing or of the wrong type,
+    image or camera_info can't be found, or several topics fit.
     """
     finder = _Finder(types, first)
     image = finder.image(wanted.image)
@@ -54,9 +62,11 @@ def find_topics(types: dict[str, str], first: Callable[[str], Any], wanted: BagT
 
 
 class _Finder:
+    """Finds each topic by its name or its type."""
+
     def __init__(self, types: dict[str, str], first: Callable[[str], Any]) -> None:
         self._types, self._first = types, first
-        self._images = [t for t in self._of((RAW, COMPRESSED)) if not t.endswith(_OURS)]
+        self._images = [t for t in self._of((RAW, COMPRESSED)) if not t.endswith(_OUTPUTS)]
 
     def _of(self, kinds: Sequence[str]) -> list[str]:
         return sorted(t for t, kind in self._types.items() if kind in kinds)
@@ -72,15 +82,16 @@ class _Finder:
             raise BagError(f"{option}: no topic {topic!r}; {self._listing()}")
         if self._types[topic] not in kinds:
             raise BagError(
-                f"{option}: topic {topic!r} is of type {self._types[topic]}, wanted {' or '.join(kinds)}; {self._listing()}"
+                f"{option}: topic {topic!r} is of type {self._types[topic]}, wanted"
+                f" {' or '.join(kinds)}; {self._listing()}"
             )
         return topic
 
     def _one(self, option: str, found: list[str]) -> str:
         if len(found) != 1:
+            what = f"several topics fit: {', '.join(found)}" if found else "no topic fits"
             raise BagError(
-                f"{option}: {'several topics fit: ' + ', '.join(found) if found else 'no topic fits'}; name it with the option"
-                f" {option}. In full, {self._listing()}"
+                f"{option}: {what}; name it with the option {option}. In full, {self._listing()}"
             )
         return found[0]
 
@@ -91,7 +102,7 @@ class _Finder:
         return "compressedDepth" in msg.format or msg.format.startswith(("16UC1", "32FC1"))
 
     def _prefer_raw(self, topics: list[str]) -> list[str]:
-        """Without the compressed twins of raw topics."""
+        """Leave out compressed topics whose raw topic is there."""
         raw = {t for t in topics if self._types[t] == RAW}
         return [t for t in topics if t in raw or t.rpartition("/")[0] not in raw]
 

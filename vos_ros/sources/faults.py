@@ -1,6 +1,8 @@
-"""Makes a source worse in ways that happen: a pose that drifts, a map that lacks objects or invents them, another map altogether, frames
-that are lost, something in front of the lens. Each wraps a source, can be put around another one, and depends on its seed and the frames'
-indices alone."""
+"""Adds faults to a source: pose drift, a faulty map, lost frames, an occluder, no depth.
+
+Each fault wraps a source and can wrap another fault. It depends on its seed and the frames' indices
+alone.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from vos_ros.geometry import se3
 from vos_ros.sources.interface import FrameSource
 from vos_ros.types import Frame, MapObject, MapUpdate
 
-_COVER = (0.25, 0.5)  # of the image's width and height
-_COVER_Z = 0.3  # m
-_COVER_PERIOD = 80  # frames
+_BOARD_SIZE = (0.25, 0.5)
+"""Width and height of the board, as shares of the image's."""
+_BOARD_Z_M = 0.3
+"""Distance of the board from the camera, m."""
+_BOARD_PERIOD = 80
+"""Frames from one passage of the board to the next."""
 
 
 class _Wrapper:
-    """The source as it is; subclasses change frames or updates."""
+    """Passes a source on; subclasses change frames or updates."""
 
     def __init__(self, source: FrameSource) -> None:
         self.source, self.map_frame = source, source.map_frame
@@ -36,17 +41,28 @@ class _Wrapper:
                 yield frame
 
     def frame(self, frame: Frame) -> Frame | None:
-        """The frame as it comes, None where it is lost."""
+        """Give the frame, None where it is lost."""
         return frame
 
     def update(self, update: MapUpdate) -> MapUpdate:
-        """The update as it comes."""
+        """Give the map update."""
         return update
 
 
 class PoseDrift(_Wrapper):
-    """The pose is off by an error that grows evenly from nothing to ``final_m`` and ``final_deg`` at the last frame, along a direction and
-    about an axis that ``seed`` chooses; the stated covariance is that of an error of this size in no known direction."""
+    """Adds an error to the poses that grows evenly, from none at the first frame to the last one.
+
+    ``seed`` chooses its direction and its axis. ``Frame.pose_cov`` gets the covariance of an error
+    of that size in an unknown direction, plus what the source gives.
+
+    Args:
+        source: frames and map updates.
+        final_m: translation error at the last frame, m.
+        final_deg: rotation error at the last frame, degrees.
+        seed: of the direction and the axis.
+
+    Raises ValueError: a size is negative.
+    """
 
     def __init__(
         self, source: FrameSource, final_m: float, final_deg: float, seed: int = 0
@@ -73,9 +89,21 @@ class PoseDrift(_Wrapper):
 
 
 class FaultyMap(_Wrapper):
-    """A map without a share ``missing`` of its objects, and with a share ``invented`` of copies of others that stand where nothing is: each
-    ``shift_m`` along ``up`` from its original, under an id that was free (``invented_ids``). Updates after the first lose
-    their missing objects; copies come with the first."""
+    """Removes objects from the map and adds copies of others where nothing is.
+
+    The first update decides which: later ones lack the same objects, and have the copies of the
+    objects that they contain.
+
+    Args:
+        source: frames and map updates.
+        missing: share of the objects that is removed, 0..1.
+        invented: number of copies as a share of the objects, 0..1.
+        seed: chooses the objects.
+        shift_m: distance of a copy from its original, m.
+        up: direction of a copy from its original, map frame.
+
+    Raises ValueError: a share is not in 0..1.
+    """
 
     def __init__(
         self,
@@ -97,7 +125,7 @@ class FaultyMap(_Wrapper):
 
     @property
     def invented_ids(self) -> frozenset[int]:
-        """Known once the first update was asked for."""
+        """Ids of the copies, which no object had; empty before the first update."""
         return frozenset(self._originals or ())
 
     def update(self, update: MapUpdate) -> MapUpdate:
@@ -139,7 +167,7 @@ class FaultyMap(_Wrapper):
 
 
 class GivenMap(_Wrapper):
-    """Another map in place of the source's first one; later updates don't come."""
+    """Gives another map before the first frame, in place of all updates of the source."""
 
     def __init__(self, source: FrameSource, update: MapUpdate) -> None:
         super().__init__(source)
@@ -151,7 +179,10 @@ class GivenMap(_Wrapper):
 
 
 class LostFrames(_Wrapper):
-    """A share of the frames is lost, each by chance."""
+    """Loses a share of the frames, each by chance; the first frame stays.
+
+    Raises ValueError: the share is not in 0..1, or 1.
+    """
 
     def __init__(self, source: FrameSource, share: float, seed: int = 0) -> None:
         if not 0 <= share < 1:
@@ -168,28 +199,30 @@ class LostFrames(_Wrapper):
 
 
 class Covered(_Wrapper):
-    """A grey board passes before the camera, again and again, 0.3 m away: a quarter of the image's width, half of its height."""
+    """Moves a grey board across the image from left to right, again and again."""
 
     def frame(self, frame: Frame) -> Frame:
-        board = cover(frame.index, frame.shape)
+        board = board_mask(frame.index, frame.shape)
         rgb = np.array(frame.rgb)
         rgb[board] = 128
-        depth = None if frame.depth is None else np.where(board, np.float32(_COVER_Z), frame.depth)
+        depth = (
+            None if frame.depth is None else np.where(board, np.float32(_BOARD_Z_M), frame.depth)
+        )
         return dataclasses.replace(frame, rgb=rgb, depth=depth)
 
 
 class WithoutDepth(_Wrapper):
-    """Colour alone."""
+    """Removes the depth of every frame."""
 
     def frame(self, frame: Frame) -> Frame:
         return dataclasses.replace(frame, depth=None)
 
 
-def cover(index: int, shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
-    """Where the board of ``Covered`` is in a frame: it comes in from the left and leaves at the right."""
+def board_mask(index: int, shape: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """Give the pixels of the board of ``Covered`` in a frame of ``shape`` (H, W)."""
     height, width = shape
-    w, h = round(_COVER[0] * width), round(_COVER[1] * height)
-    left = round((index % _COVER_PERIOD) / _COVER_PERIOD * (width + w)) - w
+    w, h = round(_BOARD_SIZE[0] * width), round(_BOARD_SIZE[1] * height)
+    left = round((index % _BOARD_PERIOD) / _BOARD_PERIOD * (width + w)) - w
     out = np.zeros(shape, bool)
     out[(height - h) // 2 : (height + h) // 2, max(left, 0) : max(left + w, 0)] = True
     return out

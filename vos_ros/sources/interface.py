@@ -1,4 +1,4 @@
-"""What a source is: an iterable of frames and map updates, in time order."""
+"""Defines a source: an iterable of frames and map updates, in time order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from vos_ros.types import Frame, MapUpdate
 class FrameSource(Protocol):
     """Yields ``MapUpdate`` and ``Frame`` in the order of their stamps; iterating again starts over.
 
-    ``map_frame`` is the frame of poses and map points. ``len()`` is the number of frames.
+    ``len()`` is the number of frames.
     """
 
     map_frame: str
+    """Name of the frame of poses and map points."""
 
     def __iter__(self) -> Iterator[Frame | MapUpdate]: ...
 

@@ -1,4 +1,4 @@
-"""Makes the poses of a source worse, by a known amount."""
+"""Adds noise of a known size to the poses of a source."""
 
 from __future__ import annotations
 
@@ -13,15 +13,22 @@ from vos_ros.types import Frame, MapUpdate
 
 
 class PoseNoise:
-    """Wraps a source: Gaussian pose noise, independent per frame.
+    """Adds Gaussian noise to the pose of each frame of a source, independent per frame.
 
-    ``rms_m`` and ``rms_deg`` are the RMS over frames of the *norm* of the translation and of the rotation vector, so that each of
-    the three axes has rms / sqrt(3). The camera's centre moves by t in the map's axes, and the camera turns about its own centre by
-    the rotation vector w in the map's axes: R' = exp(w) R, c' = c + t. That is the small motion whose covariance
-    ``Frame.pose_cov`` holds, which is set to diag(rms_m^2 / 3, rms^2 / 3 in rad^2), plus what the source stated.
+    The camera's centre moves by t, and the camera turns about its own centre by the rotation vector
+    w, both in the map's axes: R' = exp(w) R, c' = c + t. That is the small motion whose covariance
+    ``Frame.pose_cov`` holds; it is set to diag(rms_m^2 / 3, rms^2 / 3 in rad^2) plus the source's.
 
-    A frame's noise is a function of ``seed`` and ``Frame.index`` alone: no matter which frames are asked for, or in what order.
-    Frames without a pose stay as they are, and so do all where both are 0.
+    A frame's noise depends on ``seed`` and ``Frame.index`` alone, not on the frames before. Frames
+    without a pose stay as they are, and all do where both sizes are 0.
+
+    Args:
+        source: frames and map updates; the updates stay as they are.
+        rms_m: RMS over frames of the length of t, m; each of its three axes has rms_m / sqrt(3).
+        rms_deg: the same of w, degrees.
+        seed: of the random numbers.
+
+    Raises ValueError: a number is negative.
     """
 
     def __init__(self, source: FrameSource, rms_m: float, rms_deg: float, seed: int = 0) -> None:
@@ -41,7 +48,7 @@ class PoseNoise:
             yield self.perturb(item) if isinstance(item, Frame) else item
 
     def perturb(self, frame: Frame) -> Frame:
-        """The frame with its noisy pose."""
+        """Give the frame with its noisy pose."""
         if frame.T_map_camera is None or not (self._sigma_m or self._sigma_rad):
             return frame
         sigma = np.array([self._sigma_m] * 3 + [self._sigma_rad] * 3)

@@ -1,7 +1,7 @@
 """Tells offline which messages belong together, and counts what is missing.
 
-It is the counterpart of message_filters for a recording: nothing waits for a clock, and everything that is
-left out is counted with its reason.
+It is the counterpart of message_filters for a recording: nothing waits for a clock, and everything
+that is left out is counted with its reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class StampMatcher(Generic[Item]):
     def settled(self, stamp_ns: int) -> bool:
         """Tell whether no later candidate can be a better partner of ``stamp_ns``.
 
-        That is so where its twin (the same stamp) is there, or candidates from ``slop_ns`` after it on.
+        That is so where its twin (the same stamp) is there, or candidates from ``slop_ns`` after it
+        on.
         """
         return stamp_ns in self._items or (
             bool(self._stamps) and self._stamps[-1] >= stamp_ns + self.slop_ns
@@ -48,8 +49,8 @@ class StampMatcher(Generic[Item]):
     def take(self, stamp_ns: int, reserved: Collection[int] = ()) -> Item | None:
         """Take the partner of ``stamp_ns`` out, None where it has none.
 
-        ``reserved`` are later stamps of the leading stream: their twins are left to them. Candidates that
-        are too old for this and later stamps are dropped and counted.
+        ``reserved`` are later stamps of the leading stream: their twins are left to them.
+        Candidates that are too old for this and later stamps are dropped and counted.
         """
         low = bisect_left(self._stamps, stamp_ns - self.slop_ns)
         high = bisect_left(self._stamps, stamp_ns + self.slop_ns + 1)

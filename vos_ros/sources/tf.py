@@ -1,4 +1,4 @@
-"""The TF tree of a recording: /tf and /tf_static as pose tracks, looked up at a stamp."""
+"""Keeps the TF tree of a recording (/tf and /tf_static) and gives a transform at a stamp."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from vos_ros.messages.stamps import NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Why a transform could not be had; ``permanent`` where later messages cannot help."""
+    """Tells why there is no transform."""
 
     reason: str
+    """What is missing, for people."""
     permanent: bool
+    """Whether later messages cannot supply it."""
 
 
 class TfTree:
-    """Child frame -> parent frame with the transform over time. A static transform holds at any time."""
+    """Keeps for each child frame its parent and the transform over time.
+
+    A static transform holds at any time. Of the moving ones those of the last ``keep_ns`` are kept.
+    """
 
     def __init__(self, keep_ns: int = 60 * NS_PER_S) -> None:
         self._keep_ns = keep_ns
@@ -37,11 +42,17 @@ class TfTree:
         T_parent_child: Float64[np.ndarray, "4 4"],
         static: bool,
     ) -> None:
-        """A transform as TF says it; a leading slash of a frame name is left off."""
+        """Add a transform; a leading slash of a frame name is dropped.
+
+        Args:
+            parent: name of the parent frame. A child that gets another parent loses its transforms.
+            child: name of the child frame.
+            stamp_ns: time of the transform, ns; not used where it is static.
+            T_parent_child: pose of the child in the parent, m.
+            static: whether it comes from /tf_static.
+        """
         parent, child = parent.lstrip("/"), child.lstrip("/")
-        if (
-            self._parents.get(child, parent) != parent
-        ):  # the child moved to another parent: what was known doesn't hold any more
+        if self._parents.get(child, parent) != parent:
             self._moving.pop(child, None)
         self._parents[child] = parent
         if static:
@@ -52,10 +63,40 @@ class TfTree:
 
     @property
     def frames(self) -> tuple[str, ...]:
-        """All frames, sorted."""
+        """Names of all frames, sorted."""
         return tuple(sorted({*self._parents, *self._parents.values()}))
 
+    def lookup(
+        self, target: str, source: str, stamp_ns: int, max_gap_ns: int = NS_PER_S
+    ) -> Float64[np.ndarray, "4 4"] | Missing:
+        """Give T_target_source at a stamp: interpolated, never extrapolated.
+
+        Args:
+            target: name of the frame in which the pose is wanted.
+            source: name of the frame whose pose it is.
+            stamp_ns: time, ns.
+            max_gap_ns: longest gap between two transforms that is interpolated over, ns.
+
+        Raises ValueError: the tree has a loop.
+        """
+        target, source = target.lstrip("/"), source.lstrip("/")
+        up, down = self._chain(source), self._chain(target)
+        root = next((f for f in up if f in down), None)
+        if root is None:
+            frames = ", ".join(self.frames) or "none"
+            return Missing(
+                f"TF has no path from {source!r} to {target!r}; its frames are {frames}", False
+            )
+        T_root_source = self._climb(up[: up.index(root)], stamp_ns, max_gap_ns)
+        if isinstance(T_root_source, Missing):
+            return T_root_source
+        T_root_target = self._climb(down[: down.index(root)], stamp_ns, max_gap_ns)
+        if isinstance(T_root_target, Missing):
+            return T_root_target
+        return se3.compose(se3.inverse(T_root_target), T_root_source)
+
     def _chain(self, frame: str) -> list[str]:
+        """Give the frame and its ancestors up to the root."""
         chain = [frame]
         while chain[-1] in self._parents:
             chain.append(self._parents[chain[-1]])
@@ -63,42 +104,22 @@ class TfTree:
                 raise ValueError(f"the TF tree has a loop: {' -> '.join(chain)}")
         return chain
 
-    def lookup(
-        self, target: str, source: str, stamp_ns: int, max_gap_ns: int = NS_PER_S
-    ) -> Float64[np.ndarray, "4 4"] | Missing:
-        """T_target_source at ``stamp_ns``, interpolated, never extrapolated. ValueError: the tree has a loop."""
-        target, source = target.lstrip("/"), source.lstrip("/")
-        up, down = self._chain(source), self._chain(target)
-        root = next((f for f in up if f in down), None)
-        if root is None:
-            return Missing(
-                f"TF knows no way from {source!r} to {target!r}; its frames are {', '.join(self.frames) or 'none'}",
-                False,
-            )
-        T_root_source = self._climb(up[: up.index(root)], stamp_ns, max_gap_ns)
-        T_root_target = self._climb(down[: down.index(root)], stamp_ns, max_gap_ns)
-        for part in (T_root_source, T_root_target):
-            if isinstance(part, Missing):
-                return part
-        assert isinstance(T_root_source, np.ndarray) and isinstance(T_root_target, np.ndarray)
-        return se3.compose(se3.inverse(T_root_target), T_root_source)
-
     def _climb(
         self, chain: list[str], stamp_ns: int, max_gap_ns: int
     ) -> Float64[np.ndarray, "4 4"] | Missing:
-        """The transform of chain[0] in the parent of chain[-1]."""
+        """Give the transform of chain[0] in the parent of chain[-1]."""
         T = np.eye(4)
         for child in chain:
             if child in self._static:
                 T = self._static[child] @ T
                 continue
             track = self._moving[child]
-            found, span = track.at(stamp_ns, max_gap_ns), track.span_ns
-            if found is None:
-                assert span is not None
+            pose, span = track.at(stamp_ns, max_gap_ns), track.span_ns
+            if pose is None:
+                assert span is not None  # a child is added with its first transform
                 return Missing(
                     f"TF {self._parents[child]} -> {child} has no value at the image's stamp",
                     stamp_ns < span[1],
                 )
-            T = found[0] @ T
+            T = pose[0] @ T
         return T

@@ -34,7 +34,7 @@ class _Layout(NamedTuple):
     octets: tuple[str, ...]
     """Fields that are one byte, which rclpy has as ``bytes``."""
     check_fields: bool | None
-    """Whether setters check their values (ROS_PYTHON_CHECK_FIELDS); None: rclpy has no such switch."""
+    """Whether setters check values (ROS_PYTHON_CHECK_FIELDS); None: rclpy has no such switch."""
 
 
 @cache
@@ -57,8 +57,8 @@ def _layout(name: str) -> _Layout:
 def make(name: str, /, **fields: Any) -> Any:
     """Make a message of type ``name`` (package/msg/Type) of rclpy's classes from all of its fields.
 
-    Numbers are copied once, as memory: a field that is given a NumPy array or bytes would walk through
-    the elements in Python. Raises TypeError where a field is missing or unknown.
+    Numbers are copied once, as memory: a field that is given a NumPy array or bytes would walk
+    through the elements in Python. Raises TypeError where a field is missing or unknown.
     """
     kind, names, sequences, octets, check_fields = _layout(name)
     if fields.keys() != names:
