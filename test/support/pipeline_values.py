@@ -170,11 +170,11 @@ def track_manager(
     source: TrackSource = TrackSource.MAP,
     state: TrackState = TrackState.TENTATIVE,
 ) -> TrackManager:
-    """Tracks by id with their map objects (0 none), all at 1 s; ids follow one another from 1."""
+    """Tracks by id with their map objects (0 none); ids follow one another from 1."""
     tracks = TrackManager(tracking or TrackingConfig())
     for track_id, object_id in objects.items():
         assert tracks.reserve() == track_id, "name the tracks 1, 2, 3 .."
-        record = tracks.start(track_id, 10**9, map_object_id=object_id, class_id=0, source=source)
+        record = tracks.start(track_id, map_object_id=object_id, class_id=0, source=source)
         record.state = state
     return tracks
 

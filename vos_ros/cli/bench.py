@@ -201,9 +201,7 @@ def _associate(config: Any) -> dict[str, Figure]:
     predicted_pixels = [predict_pixels(p, 2.0, depth, 0.04) for p in projections]
     tracks = TrackManager(config.tracking)
     for t in range(1, 51):
-        tracks.start(
-            tracks.reserve(), 0, map_object_id=4 * t - 3, class_id=0, source=TrackSource.MAP
-        )
+        tracks.start(tracks.reserve(), map_object_id=4 * t - 3, class_id=0, source=TrackSource.MAP)
     nothing = np.zeros(51)
     frame = Frame(0, 0, np.zeros((480, 640, 3), np.uint8), depth, camera, np.eye(4))
     view = MapView(

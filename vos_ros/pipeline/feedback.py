@@ -145,7 +145,7 @@ class ObjectDiscovery:
             return []
         self._completion.check(frame, view.T_map_camera, self._mapping)
         self._completion.add(parts, frame, view.T_map_camera, self._mapping, liftable=view.liftable)
-        track_of = tracks.followed_objects()
+        track_of = tracks.track_by_object()
         followed = [(track_of.get(p.object_id, 0), p) for p in parts]
         return [
             Seed(t, Mask(p.mask | masks.mask(t)), p.weight)

@@ -58,7 +58,7 @@ class InputChecker:
             warnings.append(jump)
             restart = max(restart, Restart.PLACES)
         if restart < Restart.SEGMENTER:
-            ended = tracks.given_up(frame.stamp_ns, self._give_up_s)
+            ended = tracks.expired_proposals(frame.stamp_ns, self._give_up_s)
         self._last, self.image_size = frame, frame.shape
         return frame, SegmenterPlan(restart=restart, end=tuple(ended), warnings=tuple(warnings))
 

@@ -147,14 +147,13 @@ class Pipeline:
         self.tracks.remove(plan.end)
         if frame is None:
             return None
-        now = frame.stamp_ns
-        self.tracks.lose(plan.lost, now)
+        self.tracks.mark_lost(plan.lost, frame.stamp_ns)
         if plan.corrections:
             segmentation = segmenter.update(frame, plan.corrections)
         if plan.starts:
             segmentation = segmenter.seed(frame, [s.seed for s in plan.starts])
         for s in (s for s in plan.starts if s.track_id not in self.tracks):
             self.tracks.start(
-                s.track_id, now, map_object_id=s.map_object_id, class_id=s.class_id, source=s.source
+                s.track_id, map_object_id=s.map_object_id, class_id=s.class_id, source=s.source
             )
         return segmentation

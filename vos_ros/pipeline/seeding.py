@@ -55,7 +55,7 @@ class Seeder:
             objects: the map.
         """
         followed = set(segmentation.object_ids)
-        track_of = tracks.followed_objects()
+        track_of = tracks.track_by_object()
         unfollowed = [
             p
             for p in view.projections.values()

@@ -46,6 +46,6 @@ def advance_tracks(
             m.track_id,
             stamp_ns,
             area_px=area_px[m.track_id],
-            agreed_object=e.map_object_id if e is not None and agreed else 0,
+            matched_object=e.map_object_id if e is not None and agreed else 0,
             expected=expected,
         )
