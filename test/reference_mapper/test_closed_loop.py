@@ -14,7 +14,7 @@ from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.reference_mapper.frames import (
     AssociatedFrame,
     LabelledDepth,
-    SeenInstance,
+    MeasuredInstance,
     lift_tracks,
 )
 from vos_ros.reference_mapper.object_mapper import ObjectMapper
@@ -51,23 +51,23 @@ def test_in_a_loop_with_the_pose_correction_the_map_stays_where_the_poses_have_i
         status = {
             i: AssociationStatus.MATCHED if i in object_of else AssociationStatus.NEW for i in seen
         }
-        said = [Association(i, object_of.get(i, 0), status[i], 0.9) for i in seen]
-        sight = LabelledDepth(ids, {i: i for i in seen}, depth, frame.intrinsics)
-        points = lift_tracks(sight, seen, frame.T_map_camera, mapper.lifting)
+        associations = [Association(i, object_of.get(i, 0), status[i], 0.9) for i in seen]
+        image = LabelledDepth(ids, {i: i for i in seen}, depth, frame.intrinsics)
+        points = lift_tracks(image, seen, frame.T_map_camera, mapper.lifting)
         none = np.zeros((0, 3), np.float32)
         before = set(mapper.objects)
         mapper.integrate(
             AssociatedFrame(
-                index * 100_000_000,
-                "node",
-                mapper.session_id,
-                mapper.revision,
-                "map",
-                frame.T_map_camera,
-                None,
-                tuple(SeenInstance(i, 0, True, points.get(i, none)) for i in seen),
-                tuple(said),
-                sight,
+                stamp_ns=index * 100_000_000,
+                session_id="node",
+                map_session_id=mapper.session_id,
+                map_revision=mapper.revision,
+                map_frame="map",
+                T_map_camera=frame.T_map_camera,
+                pose_cov=None,
+                instances=tuple(MeasuredInstance(i, 0, True, points.get(i, none)) for i in seen),
+                associations=tuple(associations),
+                labelled_depth=image,
             )
         )
         for new in set(mapper.objects) - before:  # which track it began from, by where it is

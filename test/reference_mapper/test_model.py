@@ -37,8 +37,8 @@ def test_certainty_grows_with_time_and_not_with_the_number_of_frames() -> None:
     cov = measurement_cov(POINTS, POSE, None, C)
     crowd = slow = new_model(POINTS, 0, C)
     for k in range(20):
-        crowd = crowd.measured(POINTS, cov, k * 10_000_000, C)  # within 0.2 s
-        slow = slow.measured(POINTS, cov, k * 1_000_000_000, C)
+        crowd = crowd.with_measurement(POINTS, cov, k * 10_000_000, C)  # within 0.2 s
+        slow = slow.with_measurement(POINTS, cov, k * 1_000_000_000, C)
     assert crowd.pose_cov is not None and slow.pose_cov is not None
     np.testing.assert_allclose(crowd.pose_cov, cov, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(slow.pose_cov, cov / 20, rtol=1e-6, atol=1e-12)
@@ -49,20 +49,20 @@ def test_existence_rises_falls_and_is_never_certain() -> None:
     model = new_model(POINTS, 0, C)
     assert model.existence == 0.5
     for k in range(1000):
-        model = model.seen(k, C)
+        model = model.with_match(k, C)
     assert 0.95 < model.existence < 0.99 and model.observations == 1000
-    model = model.missed(2000, C).missed(3000, C)
+    model = model.with_absence(2000, C).with_absence(3000, C)
     assert model.absent_ns == 2000
     for k in range(20):
-        model = model.missed(4000 + k, C)
-    assert model.existence < 0.1 and model.seen(5000, C).absent_ns is None
+        model = model.with_absence(4000 + k, C)
+    assert model.existence < 0.1 and model.with_match(5000, C).absent_ns is None
 
 
 def test_classes_are_voted_for() -> None:
     model = new_model(POINTS, 0, C)
     assert (model.class_id, model.class_score) == (0, 0.0)
     for c in (3, 3, 0, 5):
-        model = model.named(c)
+        model = model.with_vote(c)
     assert (model.class_id, model.class_score) == (3, pytest.approx(2 / 3))
 
 
@@ -71,7 +71,7 @@ def test_the_box_is_of_what_was_measured_often_enough() -> None:
     model = new_model(POINTS, 0, C)
     stray = POINTS[:1] + np.float32(0.5)
     for k in range(5):
-        model = model.seen(k, C).measured(
+        model = model.with_match(k, C).with_measurement(
             np.concatenate([POINTS, stray]) if k == 2 else POINTS, cov, k, C
         )
     out = replace(model, id=7).map_object(3, C)
@@ -83,5 +83,5 @@ def test_the_box_is_of_what_was_measured_often_enough() -> None:
     np.testing.assert_allclose(out.size, 0.1, atol=0.02)
     np.testing.assert_allclose(out.T_map_object[:3, 3], [1.05, 2.05, 0.55], atol=0.01)
     np.testing.assert_array_equal(out.T_map_object[:3, :3], np.eye(3))
-    once = new_model(POINTS, 0, C).seen(0, C).measured(POINTS, cov, 0, C)
+    once = new_model(POINTS, 0, C).with_match(0, C).with_measurement(POINTS, cov, 0, C)
     assert len(once.points(C)) == len(once.grid), "the first frame shows all that there is"

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from support.mapper_run import MapperRun
 
 from vos_ros.config import changed
 from vos_ros.mapping.object_map import ObjectMap
@@ -17,333 +18,348 @@ from vos_ros.types import AssociationStatus as S
 from vos_ros.types import Intrinsics
 
 
-def test_a_new_track_becomes_an_object_when_it_was_confirmed_and_seen_often_and_long_enough(story):
-    points = story.surface((0, 0, 1))
-    story.say((1, 0, S.NEW, points), times=20, confirmed=False)
-    assert not story.mapper.objects, "a track that isn't confirmed is no object"
-    story.say((1, 0, S.NEW, points), times=5)
-    assert not story.mapper.objects, "half a second is wanted"
-    story.say((1, 0, S.NEW, points), class_id=4)
-    (o,) = story.mapper.objects.values()
-    assert (o.id, o.class_id, o.observations) == (1, 4, 6) and story.events == [
+def test_a_new_track_becomes_an_object_when_it_was_confirmed_and_seen_often_and_long_enough(run):
+    points = run.surface((0, 0, 1))
+    run.integrate((1, 0, S.NEW, points), times=20, confirmed=False)
+    assert not run.mapper.objects, "a track that isn't confirmed is no object"
+    run.integrate((1, 0, S.NEW, points), times=5)
+    assert not run.mapper.objects, "half a second is wanted"
+    run.integrate((1, 0, S.NEW, points), class_id=4)
+    (o,) = run.mapper.objects.values()
+    assert (o.id, o.class_id, o.observations) == (1, 4, 6) and run.events == [
         f"object 1 begins from track 1, with {len(o.grid)} points"
     ]
-    story.say((1, 0, S.NEW, points), times=3)
-    assert list(story.mapper.objects) == [1] and story.mapper.objects[1].observations == 9, (
+    run.integrate((1, 0, S.NEW, points), times=3)
+    assert list(run.mapper.objects) == [1] and run.mapper.objects[1].observations == 9, (
         "until the node knows it, its track does"
     )
 
 
-def test_too_few_points_or_an_unsure_camera_make_no_object(story):
-    story.say((1, 0, S.NEW, story.surface((0, 0, 1), count=10)), times=20)
-    story.pose_cov = np.eye(6) * 0.2**2
-    story.say((2, 0, S.NEW, story.surface((1, 0, 1))), times=20)
-    story.pose_cov = None
-    story.say((3, 0, S.NEW, story.surface((2, 0, 1))), times=20, T_map_camera=None)
-    story.say((4, 0, S.NEW, None), times=20)
-    assert not story.mapper.objects
+def test_too_few_points_or_an_unsure_camera_make_no_object(run):
+    run.integrate((1, 0, S.NEW, run.surface((0, 0, 1), count=10)), times=20)
+    run.pose_cov = np.eye(6) * 0.2**2
+    run.integrate((2, 0, S.NEW, run.surface((1, 0, 1))), times=20)
+    run.pose_cov = None
+    run.integrate((3, 0, S.NEW, run.surface((2, 0, 1))), times=20, T_map_camera=None)
+    run.integrate((4, 0, S.NEW, None), times=20)
+    assert not run.mapper.objects
 
 
-def test_a_track_that_pauses_too_long_starts_over(story):
-    points = story.surface((0, 0, 1))
-    story.say((1, 0, S.NEW, points), times=4)
-    story.index += 200
-    story.say((1, 0, S.NEW, points), times=4)
-    assert not story.mapper.objects
+def test_a_track_that_pauses_too_long_starts_over(run):
+    points = run.surface((0, 0, 1))
+    run.integrate((1, 0, S.NEW, points), times=4)
+    run.index += 200
+    run.integrate((1, 0, S.NEW, points), times=4)
+    assert not run.mapper.objects
 
 
 def test_a_track_that_wanders_is_no_object_and_one_that_slipped_off_its_object_makes_no_other(
-    story,
+    run,
 ):
     for k in range(30):
-        story.say((1, 0, S.NEW, story.surface((0.3 * k, 0, 1))))
-    assert not story.mapper.objects
-    i = story.new(2, (0, 5, 1))
-    story.say((2, 0, S.NEW, story.surface((0, 6, 1))), times=20)
-    assert set(story.mapper.objects) == {i} and story.mapper.objects[i].observations == 8
-    story.say((3, i, S.MATCHED, story.surface((0, 5, 1))))
-    done = story.say((3, 0, S.NEW, story.surface((0, 6, 1))), times=20)
-    assert set(story.mapper.objects) == {i} and done.counts == {
+        run.integrate((1, 0, S.NEW, run.surface((0.3 * k, 0, 1))))
+    assert not run.mapper.objects
+    i = run.make_object(2, (0, 5, 1))
+    run.integrate((2, 0, S.NEW, run.surface((0, 6, 1))), times=20)
+    assert set(run.mapper.objects) == {i} and run.mapper.objects[i].observations == 8
+    run.integrate((3, i, S.MATCHED, run.surface((0, 5, 1))))
+    done = run.integrate((3, 0, S.NEW, run.surface((0, 6, 1))), times=20)
+    assert set(run.mapper.objects) == {i} and done.counts == {
         "NEW of a track that is not on its object": 1
     }
 
 
-def test_a_mask_that_covers_two_look_alikes_gives_the_larger(story):
-    both = np.concatenate([story.surface((0, 0, 1)), story.surface((0.5, 0, 1), count=300)])
-    story.say((1, 0, S.NEW, both), times=8)
-    (o,) = story.mapper.objects.values()
-    assert o.extent(story.mapper.config.model)[1, 0] < 0.1
+def test_a_mask_that_covers_two_look_alikes_gives_the_larger(run):
+    both = np.concatenate([run.surface((0, 0, 1)), run.surface((0.5, 0, 1), count=300)])
+    run.integrate((1, 0, S.NEW, both), times=8)
+    (o,) = run.mapper.objects.values()
+    assert o.extent(run.mapper.config.model)[1, 0] < 0.1
 
 
-def test_matches_integrate_and_grow_the_object(story):
-    i = story.new(1, (0, 0, 1))
-    before = story.mapper.objects[i]
-    other_side = story.surface((0.03, 0, 1), seed=5)
-    done = story.say((1, i, S.MATCHED, other_side), times=3)
-    after = story.mapper.objects[i]
+def test_matches_integrate_and_grow_the_object(run):
+    i = run.make_object(1, (0, 0, 1))
+    before = run.mapper.objects[i]
+    other_side = run.surface((0.03, 0, 1), seed=5)
+    done = run.integrate((1, i, S.MATCHED, other_side), times=3)
+    after = run.mapper.objects[i]
     assert (
         done.counts == {"integrated": 1}
         and after.observations == before.observations + 3
         and len(after.grid) > len(before.grid)
     )
-    assert after.extent(story.mapper.config.model)[1, 0] > 0.07
+    assert after.extent(run.mapper.config.model)[1, 0] > 0.07
 
 
 @pytest.mark.parametrize("status", [S.TENTATIVE, S.OCCLUDED, S.OUT_OF_VIEW, S.LOST])
-def test_these_say_nothing_of_the_map(story, status):
-    i = story.new(1, (0, 0, 1))
-    story.mapper.update()
-    before = story.mapper.objects[i]
-    done = story.say((1, i, status, story.surface((0.2, 0, 1))), (0, i, status, None), times=20)
+def test_these_say_nothing_of_the_map(run, status):
+    i = run.make_object(1, (0, 0, 1))
+    run.mapper.update()
+    before = run.mapper.objects[i]
+    done = run.integrate((1, i, status, run.surface((0.2, 0, 1))), (0, i, status, None), times=20)
     assert (
-        story.mapper.objects[i] is before
+        run.mapper.objects[i] is before
         and done.counts == {f"{status.name} noted": 2}
-        and story.mapper.update() is None
+        and run.mapper.update() is None
     )
 
 
-def test_an_unsure_match_and_a_match_elsewhere_are_not_integrated(story):
-    i = story.new(1, (0, 0, 1))
-    before = story.mapper.objects[i]
-    frame = story.frame((1, i, S.MATCHED, story.surface((0, 0, 1))))
+def test_an_unsure_match_and_a_match_elsewhere_are_not_integrated(run):
+    i = run.make_object(1, (0, 0, 1))
+    before = run.mapper.objects[i]
+    frame = run.frame((1, i, S.MATCHED, run.surface((0, 0, 1))))
     unsure = replace(frame, associations=(replace(frame.associations[0], score=0.1),))
-    assert story.mapper.integrate(unsure).counts == {"match too unsure": 1}
-    assert story.say((1, i, S.MATCHED, story.surface((0.8, 0, 1)))).counts == {"match elsewhere": 1}
-    assert story.mapper.objects[i] is before
+    assert run.mapper.integrate(unsure).counts == {"match too unsure": 1}
+    assert run.integrate((1, i, S.MATCHED, run.surface((0.8, 0, 1)))).counts == {
+        "match elsewhere": 1
+    }
+    assert run.mapper.objects[i] is before
     # what leaks onto the wall behind is cut
-    leak = np.concatenate([story.surface((0, 0, 1)), story.surface((0, 0, 2.0), count=100)])
-    story.say((1, i, S.MATCHED, leak), times=4)
-    assert story.mapper.objects[i].extent(story.mapper.config.model)[1, 2] < 1.1
+    leak = np.concatenate([run.surface((0, 0, 1)), run.surface((0, 0, 2.0), count=100)])
+    run.integrate((1, i, S.MATCHED, leak), times=4)
+    assert run.mapper.objects[i].extent(run.mapper.config.model)[1, 2] < 1.1
 
 
-def test_an_object_found_again_elsewhere_moves_with_its_id(story):
-    i = story.new(1, (0, 0, 1))
-    story.say((1, i, S.REIDENTIFIED, story.surface((0, 0, 1))))
-    assert story.mapper.objects[i].observations == 9
-    story.say((1, i, S.REIDENTIFIED, story.surface((0.8, 0, 1))))
-    story.say((1, i, S.MATCHED, story.surface((0.8, 0, 1), seed=2)))
-    low, high = story.mapper.objects[i].extent(story.mapper.config.model)
+def test_an_object_found_again_elsewhere_moves_with_its_id(run):
+    i = run.make_object(1, (0, 0, 1))
+    run.integrate((1, i, S.REIDENTIFIED, run.surface((0, 0, 1))))
+    assert run.mapper.objects[i].observations == 9
+    run.integrate((1, i, S.REIDENTIFIED, run.surface((0.8, 0, 1))))
+    run.integrate((1, i, S.MATCHED, run.surface((0.8, 0, 1), seed=2)))
+    low, high = run.mapper.objects[i].extent(run.mapper.config.model)
     np.testing.assert_allclose((low + high) / 2, [0.8, 0, 1], atol=0.02)
-    assert "found again in another place" in story.events[-1]
+    assert "found again in another place" in run.events[-1]
 
 
-def test_absent_deletes_after_a_while_and_only_without_matches_between(story):
-    i = story.new(1, (0, 0, 1))
-    seen = (1, i, S.MATCHED, story.surface((0, 0, 1)))
+def test_absent_deletes_after_a_while_and_only_without_matches_between(run):
+    i = run.make_object(1, (0, 0, 1))
+    seen = (1, i, S.MATCHED, run.surface((0, 0, 1)))
     for _ in range(10):
-        story.say((0, i, S.ABSENT, None), times=4)
-        story.say(seen)
-    assert i in story.mapper.objects, "what is seen now and then exists"
-    story.say(seen, times=10)
-    story.mapper.update()
-    story.say((0, i, S.ABSENT, None), times=10)
-    assert i in story.mapper.objects and story.mapper.objects[i].existence < 0.9
-    story.say((1, i, S.ABSENT, None), times=20)
-    assert i not in story.mapper.objects and story.mapper.update().deleted_ids == (i,)
-    assert story.say((1, i, S.MATCHED, seen[3])).counts == {"match of an object that is gone": 1}
-    assert story.new(9, (0, 0, 1)) == i + 1, "ids are never used again"
+        run.integrate((0, i, S.ABSENT, None), times=4)
+        run.integrate(seen)
+    assert i in run.mapper.objects, "what is seen now and then exists"
+    run.integrate(seen, times=10)
+    run.mapper.update()
+    run.integrate((0, i, S.ABSENT, None), times=10)
+    assert i in run.mapper.objects and run.mapper.objects[i].existence < 0.9
+    run.integrate((1, i, S.ABSENT, None), times=20)
+    assert i not in run.mapper.objects and run.mapper.update().deleted_ids == (i,)
+    assert run.integrate((1, i, S.MATCHED, seen[3])).counts == {
+        "match of an object that is gone": 1
+    }
+    assert run.make_object(9, (0, 0, 1)) == i + 1, "ids are never used again"
 
 
-def test_a_frame_that_shows_an_object_twice_absent_counts_once_and_a_match_wins(story):
-    i = story.new(1, (0, 0, 1))
-    before = story.mapper.objects[i].log_odds
-    story.say((1, i, S.MATCHED, story.surface((0, 0, 1))), (0, i, S.ABSENT, None))
-    assert story.mapper.objects[i].log_odds > before and story.mapper.objects[i].absent_ns is None
+def test_a_frame_that_shows_an_object_twice_absent_counts_once_and_a_match_wins(run):
+    i = run.make_object(1, (0, 0, 1))
+    before = run.mapper.objects[i].log_odds
+    run.integrate((1, i, S.MATCHED, run.surface((0, 0, 1))), (0, i, S.ABSENT, None))
+    assert run.mapper.objects[i].log_odds > before and run.mapper.objects[i].absent_ns is None
 
 
-def test_merge_joins_two_objects_into_the_older_after_several_frames(story):
-    a, b = story.new(1, (0, 0, 1), class_id=3), story.new(2, (0.12, 0, 1))
-    story.mapper.update()
-    both = story.surface((0.06, 0, 1), (0.22, 0.1, 0.1))
-    story.say((1, b, S.MERGE, both, [a]), times=4)
-    story.say(
-        (1, a, S.MATCHED, story.surface((0, 0, 1))), (2, b, S.MATCHED, story.surface((0.12, 0, 1)))
+def test_merge_joins_two_objects_into_the_older_after_several_frames(run):
+    a, b = run.make_object(1, (0, 0, 1), class_id=3), run.make_object(2, (0.12, 0, 1))
+    run.mapper.update()
+    both = run.surface((0.06, 0, 1), (0.22, 0.1, 0.1))
+    run.integrate((1, b, S.MERGE, both, [a]), times=4)
+    run.integrate(
+        (1, a, S.MATCHED, run.surface((0, 0, 1))), (2, b, S.MATCHED, run.surface((0.12, 0, 1)))
     )
-    story.say((1, b, S.MERGE, both, [a]), times=4)
-    assert set(story.mapper.objects) == {a, b}, (
+    run.integrate((1, b, S.MERGE, both, [a]), times=4)
+    assert set(run.mapper.objects) == {a, b}, (
         "a frame that matched both between is evidence against it"
     )
-    story.say((1, b, S.MERGE, both, [a]))
-    (o,) = story.mapper.objects.values()
-    assert o.id == a and o.class_id == 3 and story.mapper.resolve(b) == a
-    low, high = o.extent(story.mapper.config.model)
+    run.integrate((1, b, S.MERGE, both, [a]))
+    (o,) = run.mapper.objects.values()
+    assert o.id == a and o.class_id == 3 and run.mapper.resolve(b) == a
+    low, high = o.extent(run.mapper.config.model)
     assert high[0] - low[0] > 0.2
-    update = story.mapper.update()
+    update = run.mapper.update()
     assert (
         update.merged == ((b, a),)
         and [x.id for x in update.objects] == [a]
         and update.deleted_ids == ()
     )
     # associations of an older revision still name the former id
-    assert story.say((2, b, S.MATCHED, story.surface((0.12, 0, 1)))).counts == {"integrated": 1}
+    assert run.integrate((2, b, S.MATCHED, run.surface((0.12, 0, 1)))).counts == {"integrated": 1}
 
 
-def test_split_separates_what_two_tracks_measured_apart(story):
-    i = story.new(1, (0.1, 0, 1), size=(0.3, 0.1, 0.1), count=3000)
-    story.mapper.update()
+def test_split_separates_what_two_tracks_measured_apart(run):
+    i = run.make_object(1, (0.1, 0, 1), size=(0.3, 0.1, 0.1), count=3000)
+    run.mapper.update()
     left, right = (
-        story.surface((0, 0, 1), (0.1, 0.1, 0.1)),
-        story.surface((0.19, 0, 1), (0.12, 0.1, 0.1), seed=3, count=1000),
+        run.surface((0, 0, 1), (0.1, 0.1, 0.1)),
+        run.surface((0.19, 0, 1), (0.12, 0.1, 0.1), seed=3, count=1000),
     )
-    said = (1, i, S.SPLIT, left, [2]), (2, i, S.SPLIT, right, [1])
-    story.say(*said, times=9)
-    assert set(story.mapper.objects) == {i}
-    story.say(*said)
-    (new,) = set(story.mapper.objects) - {i}
-    boxes = {k: o.extent(story.mapper.config.model) for k, o in story.mapper.objects.items()}
+    associations = (1, i, S.SPLIT, left, [2]), (2, i, S.SPLIT, right, [1])
+    run.integrate(*associations, times=9)
+    assert set(run.mapper.objects) == {i}
+    run.integrate(*associations)
+    (new,) = set(run.mapper.objects) - {i}
+    boxes = {k: o.extent(run.mapper.config.model) for k, o in run.mapper.objects.items()}
     low, high = sorted(boxes.values(), key=lambda box: box[0, 0])
     assert low[1, 0] <= high[0, 0] + 0.03, "each has its part"
-    assert story.events[-1] == f"object {new} was separated from object {i}"
-    update = story.mapper.update()
+    assert run.events[-1] == f"object {new} was separated from object {i}"
+    update = run.mapper.update()
     assert {o.id for o in update.objects} == {i, new}
     # the track that has no object yet goes on with its own, whatever the node calls it meanwhile
     track, points = (1, left) if boxes[new][0, 0] < boxes[i][0, 0] else (2, right)
-    story.say((track, 0, S.NEW, points), times=12)
-    assert set(story.mapper.objects) == {i, new}
+    run.integrate((track, 0, S.NEW, points), times=12)
+    assert set(run.mapper.objects) == {i, new}
 
 
-def test_split_of_one_and_the_same_surface_is_refused(story):
-    i = story.new(1, (0, 0, 1))
-    same = story.surface((0, 0, 1))
-    story.say((1, i, S.SPLIT, same, [2]), (2, i, S.SPLIT, same, [1]), times=10)
-    assert set(story.mapper.objects) == {i} and "stays one" in story.events[-1]
+def test_split_of_one_and_the_same_surface_is_refused(run):
+    i = run.make_object(1, (0, 0, 1))
+    same = run.surface((0, 0, 1))
+    run.integrate((1, i, S.SPLIT, same, [2]), (2, i, S.SPLIT, same, [1]), times=10)
+    assert set(run.mapper.objects) == {i} and "stays one" in run.events[-1]
 
 
-def test_a_new_object_in_the_place_of_a_known_one_is_that(story):
-    i = story.new(1, (0, 0, 1))
+def test_a_new_object_in_the_place_of_a_known_one_is_that(run):
+    i = run.make_object(1, (0, 0, 1))
     for k in range(8):
-        story.say((5, 0, S.NEW, story.surface((0.01, 0, 1), seed=k)))
+        run.integrate((5, 0, S.NEW, run.surface((0.01, 0, 1), seed=k)))
     assert (
-        set(story.mapper.objects) == {i}
-        and story.events[-1] == f"track 5 is object {i}: they share their surface"
+        set(run.mapper.objects) == {i}
+        and run.events[-1] == f"object {i} is what track 5 shows: they share their surface"
     )
-    assert story.mapper.objects[i].observations == 16
+    assert run.mapper.objects[i].observations == 16
     # one beside it is another one, even where they touch
-    assert story.new(6, (0.1, 0, 1)) == i + 1
+    assert run.make_object(6, (0.1, 0, 1)) == i + 1
 
 
-def test_a_card_that_is_laid_on_a_known_box_stays_a_card(story):
+def test_a_card_that_is_laid_on_a_known_box_stays_a_card(run):
     """All of its points are within noise of the box's top, but frames showed both beside one another."""
-    box = story.new(1, (0, 0, 1), size=(0.3, 0.3, 0.1), count=4000)
+    box = run.make_object(1, (0, 0, 1), size=(0.3, 0.3, 0.1), count=4000)
     for k in range(8):
-        story.say(
-            (1, box, S.MATCHED, story.surface((0, 0, 1), (0.3, 0.3, 0.1), seed=50 + k)),
-            (2, 0, S.NEW, story.surface((0.0, 0.0, 1.051), (0.12, 0.12, 0.002), seed=k)),
+        run.integrate(
+            (1, box, S.MATCHED, run.surface((0, 0, 1), (0.3, 0.3, 0.1), seed=50 + k)),
+            (2, 0, S.NEW, run.surface((0.0, 0.0, 1.051), (0.12, 0.12, 0.002), seed=k)),
         )
-    assert len(story.mapper.objects) == 2
+    assert len(run.mapper.objects) == 2
 
 
-def test_two_tracks_that_share_one_thing_give_one_object(story):
-    i = story.new(1, (0, 0, 1))
+def test_two_tracks_that_share_one_thing_give_one_object(run):
+    i = run.make_object(1, (0, 0, 1))
     for k in range(8):
-        story.say(
-            (1, i, S.MATCHED, story.surface((0, 0, 1), seed=50 + k)),
-            (2, 0, S.NEW, story.surface((0, 0, 1), seed=k)),
+        run.integrate(
+            (1, i, S.MATCHED, run.surface((0, 0, 1), seed=50 + k)),
+            (2, 0, S.NEW, run.surface((0, 0, 1), seed=k)),
         )
-    assert set(story.mapper.objects) == {i}
+    assert set(run.mapper.objects) == {i}
 
 
-def test_a_part_of_a_known_body_is_that_body(story):
+def test_a_part_of_a_known_body_is_that_body(run):
     """One end of a bar; frames show both masks beside one another, and the boxes are not alike. The bar's own mask has lost that end."""
     size = (0.4, 0.1, 0.1)
-    bar = story.new(1, (0, 0, 1), size=size, count=4000)
-    end = story.surface((0.15, 0, 1), (0.1, 0.1, 0.1), count=1500)
+    bar = run.make_object(1, (0, 0, 1), size=size, count=4000)
+    end = run.surface((0.15, 0, 1), (0.1, 0.1, 0.1), count=1500)
     kept = end[(end[:, 0] > 0.11) & (end[:, 0] < 0.19)]  # without the faces across the bar
     for k in range(8):
-        story.say(
-            (1, bar, S.MATCHED, story.surface((-0.05, 0, 1), (0.3, 0.1, 0.1), seed=50 + k)),
+        run.integrate(
+            (1, bar, S.MATCHED, run.surface((-0.05, 0, 1), (0.3, 0.1, 0.1), seed=50 + k)),
             (2, 0, S.NEW, kept),
         )
     assert (
-        set(story.mapper.objects) == {bar}
-        and story.events[-1] == f"track 2 is object {bar}: they share their surface"
+        set(run.mapper.objects) == {bar}
+        and run.events[-1] == f"object {bar} is what track 2 shows: they share their surface"
     )
 
 
-def test_two_objects_that_grow_to_be_one_are_joined(story):
+def test_two_objects_that_grow_to_be_one_are_joined(run):
     whole = {"size": (0.2, 0.1, 0.1), "count": 1600}
-    left = story.new(1, (-0.07, 0, 1), size=(0.06, 0.1, 0.1))
-    right = story.new(2, (0.07, 0, 1), size=(0.06, 0.1, 0.1))
-    story.mapper.update()
-    assert story.mapper.tidy() == () and len(story.mapper.objects) == 2
+    left = run.make_object(1, (-0.07, 0, 1), size=(0.06, 0.1, 0.1))
+    right = run.make_object(2, (0.07, 0, 1), size=(0.06, 0.1, 0.1))
+    run.mapper.update()
+    assert run.mapper.tidy() == () and len(run.mapper.objects) == 2
     for k in range(12):
-        story.say((1, left, S.MATCHED, story.surface((0, 0, 1), seed=k, **whole)))
-        story.say((2, right, S.MATCHED, story.surface((0, 0, 1), seed=40 + k, **whole)))
-    assert story.mapper.tidy() == (
+        run.integrate((1, left, S.MATCHED, run.surface((0, 0, 1), seed=k, **whole)))
+        run.integrate((2, right, S.MATCHED, run.surface((0, 0, 1), seed=40 + k, **whole)))
+    assert run.mapper.tidy() == (
         f"object {right} became part of object {left}: they have grown to share surface and box",
     )
-    assert story.mapper.update().merged == ((right, left),) and story.mapper.tidy() == ()
+    assert run.mapper.update().merged == ((right, left),) and run.mapper.tidy() == ()
 
 
-def test_an_object_whose_surface_is_measured_as_something_else_goes(story):
+def test_an_object_whose_surface_is_measured_as_something_else_goes(run):
     """A mask that leaked onto the wall, and then shows a thing in front of it: nothing is left of what leaked."""
     camera = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
     depth, labels = np.full((48, 64), 2.0, np.float32), np.zeros((48, 64), np.uint16)
     labels[10:40, 10:30] = 7
     wall = lift_tracks(
-        LabelledDepth(labels, {1: 7}, depth, camera), {1}, np.eye(4), story.mapper.lifting
+        LabelledDepth(labels, {1: 7}, depth, camera), {1}, np.eye(4), run.mapper.lifting
     )[1]
-    story.say((1, 0, S.NEW, wall), times=8, sight=LabelledDepth(labels, {1: 7}, depth, camera))
-    (i,) = story.mapper.objects
-    story.mapper.update()
+    run.integrate(
+        (1, 0, S.NEW, wall), times=8, labelled_depth=LabelledDepth(labels, {1: 7}, depth, camera)
+    )
+    (i,) = run.mapper.objects
+    run.mapper.update()
     elsewhere = np.zeros_like(labels)
     elsewhere[10:40, 40:60] = 7
-    story.say((1, i, S.MATCHED, wall), times=15, sight=LabelledDepth(labels, {1: 7}, depth, camera))
-    assert story.mapper.tidy() == ()
-    # the points are still said to be there, and the label image says that they are not
-    story.say(
+    run.integrate(
+        (1, i, S.MATCHED, wall),
+        times=15,
+        labelled_depth=LabelledDepth(labels, {1: 7}, depth, camera),
+    )
+    assert run.mapper.tidy() == ()
+    # the points are still associations to be there, and the label image says that they are not
+    run.integrate(
         (1, i, S.MATCHED, wall[:20]),
         times=80,
-        sight=LabelledDepth(elsewhere, {1: 7}, depth, camera),
+        labelled_depth=LabelledDepth(elsewhere, {1: 7}, depth, camera),
     )
-    assert story.mapper.tidy() == (
+    assert run.mapper.tidy() == (
         f"object {i} is deleted: its surface was measured as something else",
     )
-    assert story.mapper.update().deleted_ids == (i,)
+    assert run.mapper.update().deleted_ids == (i,)
 
 
-def test_frames_of_another_map_frame_or_session_are_refused_and_said(story):
-    i = story.new(1, (0, 0, 1))
-    points = story.surface((0, 0, 1))
-    assert "set node.map_frame" in story.say((1, i, S.MATCHED, points), map_frame="odom").refused
-    assert "another mapper" in story.say((1, i, S.MATCHED, points), map_session_id="theirs").refused
-    assert story.say((1, 0, S.NEW, points), map_session_id="", map_revision=0).refused == "", (
+def test_frames_of_another_map_frame_or_session_are_refused_and_said(run):
+    i = run.make_object(1, (0, 0, 1))
+    points = run.surface((0, 0, 1))
+    assert (
+        "set node.map_frame" in run.integrate((1, i, S.MATCHED, points), map_frame="odom").refused
+    )
+    assert (
+        "another mapper"
+        in run.integrate((1, i, S.MATCHED, points), map_session_id="theirs").refused
+    )
+    assert run.integrate((1, 0, S.NEW, points), map_session_id="", map_revision=0).refused == "", (
         "a node without a map has NEW tracks"
     )
-    assert story.mapper.objects[i].observations == 9
+    assert run.mapper.objects[i].observations == 9
 
 
-def test_a_revision_from_the_future_begins_a_new_session(story):
-    i = story.new(1, (0, 0, 1))
-    story.mapper.update()
-    old = story.mapper.session_id
-    refused = story.say((1, i, S.MATCHED, None), map_revision=500).refused
-    assert "revision 500" in refused and story.mapper.session_id != old
-    update = story.mapper.update()
+def test_a_revision_from_the_future_begins_a_new_session(run):
+    i = run.make_object(1, (0, 0, 1))
+    run.mapper.update()
+    old = run.mapper.session_id
+    refused = run.integrate((1, i, S.MATCHED, None), map_revision=500).refused
+    assert "revision 500" in refused and run.mapper.session_id != old
+    update = run.mapper.update()
     assert update.full and update.revision == 1 and [o.id for o in update.objects] == [i]
 
 
-def test_tracks_of_another_session_are_other_tracks_and_time_may_jump_back(story):
-    points = story.surface((0, 0, 1))
-    story.say((1, 0, S.NEW, points), times=4)
-    story.session = "again"
-    story.say((1, 0, S.NEW, points), times=4)
-    assert not story.mapper.objects
-    story.index = -100
-    story.say((1, 0, S.NEW, points), times=4)
-    assert not story.mapper.objects
-    story.say((1, 0, S.NEW, points), times=4)
-    assert len(story.mapper.objects) == 1
+def test_tracks_of_another_session_are_other_tracks_and_time_may_jump_back(run):
+    points = run.surface((0, 0, 1))
+    run.integrate((1, 0, S.NEW, points), times=4)
+    run.session = "again"
+    run.integrate((1, 0, S.NEW, points), times=4)
+    assert not run.mapper.objects
+    run.index = -100
+    run.integrate((1, 0, S.NEW, points), times=4)
+    assert not run.mapper.objects
+    run.integrate((1, 0, S.NEW, points), times=4)
+    assert len(run.mapper.objects) == 1
 
 
-def test_whoever_applies_the_updates_holds_the_same_map(make_story):
+def test_whoever_applies_the_updates_holds_the_same_map():
     config = changed(MapperConfig(), {"node.snapshot_every": 7})
-    story = make_story(ObjectMapper(config))
+    run = MapperRun(ObjectMapper(config))
     here, late = ObjectMap(), ObjectMap()
     kinds = []
 
     def tell():
-        update = story.mapper.update()
+        update = run.mapper.update()
         if update is not None:
             kinds.append(update.full)
             assert here.apply(update).reason == ""
@@ -354,61 +370,61 @@ def test_whoever_applies_the_updates_holds_the_same_map(make_story):
     assert kinds == [True] and len(here) == 0, "an empty map is told too"
     ids = []
     for k in range(4):
-        ids.append(story.new(k + 1, (0.5 * k, 0, 1)))
+        ids.append(run.make_object(k + 1, (0.5 * k, 0, 1)))
         tell()
     for k in range(10):
-        story.say(
+        run.integrate(
             *(
-                (n + 1, i, S.MATCHED, story.surface((0.5 * n + 0.01 * k, 0, 1), seed=k))
+                (n + 1, i, S.MATCHED, run.surface((0.5 * n + 0.01 * k, 0, 1), seed=k))
                 for n, i in enumerate(ids)
             )
         )
         tell()
-    story.say((1, ids[0], S.MERGE, None, [ids[1]]), times=5)
+    run.integrate((1, ids[0], S.MERGE, None, [ids[1]]), times=5)
     tell()
-    story.say((0, ids[3], S.ABSENT, None), times=30)
+    run.integrate((0, ids[3], S.ABSENT, None), times=30)
     tell()
     assert (
         False in kinds and kinds.count(True) >= 2 and not any(a and b for a, b in pairwise(kinds))
     )
-    whole = story.mapper.update(full=True)
+    whole = run.mapper.update(full=True)
     assert here.apply(whole).reason == "" == late.apply(whole).reason
     for held in (here, late):
-        assert [o.id for o in held] == sorted(story.mapper.objects) == [ids[0], ids[2]]
-        assert held.resolve(ids[1]) == ids[0] and held.revision == story.mapper.revision
+        assert [o.id for o in held] == sorted(run.mapper.objects) == [ids[0], ids[2]]
+        assert held.resolve(ids[1]) == ids[0] and held.revision == run.mapper.revision
         for o in held:
             np.testing.assert_array_equal(
-                o.points, story.mapper.objects[o.id].map_object(1, config.model).points
+                o.points, run.mapper.objects[o.id].map_object(1, config.model).points
             )
 
 
-def test_a_change_that_matters_to_nobody_is_not_published_until_a_while_has_passed(story):
-    i = story.new(1, (0, 0, 1))
-    points = story.surface((0, 0, 1))
-    story.say((1, i, S.MATCHED, points), times=10)
-    assert story.mapper.update().full
-    story.say((1, i, S.MATCHED, points), times=10)
-    assert story.mapper.update() is None, "the same points again"
-    story.say((1, i, S.MATCHED, points), times=45)
-    update = story.mapper.update()
+def test_a_change_that_matters_to_nobody_is_not_published_until_a_while_has_passed(run):
+    i = run.make_object(1, (0, 0, 1))
+    points = run.surface((0, 0, 1))
+    run.integrate((1, i, S.MATCHED, points), times=10)
+    assert run.mapper.update().full
+    run.integrate((1, i, S.MATCHED, points), times=10)
+    assert run.mapper.update() is None, "the same points again"
+    run.integrate((1, i, S.MATCHED, points), times=45)
+    update = run.mapper.update()
     assert not update.full and [o.id for o in update.objects] == [i], (
         "after five seconds its count of observations is told"
     )
 
 
-def test_what_leaked_into_free_space_goes_when_it_is_seen_through(story):
-    thing = story.new(1, (0, 0, 1))
+def test_what_leaked_into_free_space_goes_when_it_is_seen_through(run):
+    thing = run.make_object(1, (0, 0, 1))
     leak = (
         np.random.default_rng(0).normal((0.0, 0.0, 0.9), 0.01, (300, 3)).astype(np.float32)
     )  # flying pixels before it
-    both = np.concatenate([story.surface((0, 0, 1)), leak])
-    story.say((1, thing, S.MATCHED, both), times=6)
-    model = story.mapper.config.model
-    assert story.mapper.objects[thing].extent(model)[0, 2] < 0.9
+    both = np.concatenate([run.surface((0, 0, 1)), leak])
+    run.integrate((1, thing, S.MATCHED, both), times=6)
+    model = run.mapper.config.model
+    assert run.mapper.objects[thing].extent(model)[0, 2] < 0.9
     camera = Intrinsics(500.0, 500.0, 319.5, 239.5, 640, 480)
-    sight = LabelledDepth(
+    image = LabelledDepth(
         np.full((480, 640), 7, np.uint16), {1: 7}, np.full((480, 640), 1.0, np.float32), camera
     )
-    story.say((1, thing, S.MATCHED, story.surface((0, 0, 1))), times=20, sight=sight)
-    low, high = story.mapper.objects[thing].extent(model)
+    run.integrate((1, thing, S.MATCHED, run.surface((0, 0, 1))), times=20, labelled_depth=image)
+    low, high = run.mapper.objects[thing].extent(model)
     assert low[2] > 0.93 and high[2] > 1.0, "what lies at the measured depth stays"

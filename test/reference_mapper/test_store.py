@@ -16,28 +16,28 @@ from vos_ros.types import AssociationStatus as S
 
 
 @pytest.fixture
-def told(story, tmp_path):
-    """A story of three objects, of which two became one; its map, and the file."""
-    a, b = story.new(1, (0, 0, 1), class_id=3), story.new(2, (0.12, 0, 1))
-    story.new(3, (1.0, 0.5, 0.2), size=(0.3, 0.3, 0.3), count=3000)
+def told(run, tmp_path):
+    """A run of three objects, of which two became one; its map, and the file."""
+    a, b = run.make_object(1, (0, 0, 1), class_id=3), run.make_object(2, (0.12, 0, 1))
+    run.make_object(3, (1.0, 0.5, 0.2), size=(0.3, 0.3, 0.3), count=3000)
     held = ObjectMap()
-    held.apply(story.mapper.update())
-    story.say((1, a, S.MERGE, story.surface((0.06, 0, 1)), [b]), times=5)
-    held.apply(story.mapper.update())
+    held.apply(run.mapper.update())
+    run.integrate((1, a, S.MERGE, run.surface((0.06, 0, 1)), [b]), times=5)
+    held.apply(run.mapper.update())
     file = tmp_path / "kitchen.json"
-    save(story.mapper.saved(), file)
-    return story, held, file
+    save(run.mapper.saved(), file)
+    return run, held, file
 
 
 def test_a_loaded_map_is_the_saved_one_and_goes_on(told):
-    story, held, file = told
+    run, held, file = told
     again = ObjectMapper(MapperConfig(), load(file))
     assert (again.session_id, again.revision, again.stamp_ns) == (
-        story.mapper.session_id,
-        story.mapper.revision,
-        story.mapper.stamp_ns,
+        run.mapper.session_id,
+        run.mapper.revision,
+        run.mapper.stamp_ns,
     )
-    for i, o in story.mapper.objects.items():
+    for i, o in run.mapper.objects.items():
         other = again.objects[i]
         for name in ("observations", "votes", "log_odds", "first_ns", "last_ns", "measured_ns"):
             assert getattr(other, name) == getattr(o, name), name
@@ -53,25 +53,25 @@ def test_a_loaded_map_is_the_saved_one_and_goes_on(told):
         and held.apply(update).reason == ""
         and held.resolve(2) == 1
     )
-    story.mapper = again
-    assert story.new(7, (0, 2.0, 1)) == 4, "ids go on"
+    run.mapper = again
+    assert run.make_object(7, (0, 2.0, 1)) == 4, "ids go on"
     for k in range(8):
-        story.say((8, 0, S.NEW, story.surface((1.0, 0.5, 0.2), (0.3, 0.3, 0.3), seed=k)))
+        run.integrate((8, 0, S.NEW, run.surface((1.0, 0.5, 0.2), (0.3, 0.3, 0.3), seed=k)))
     assert set(again.objects) == {1, 3, 4} and held.apply(again.update()).reason == ""
 
 
 def test_the_points_are_plain_ply_and_old_ones_go(told):
-    story, _, file = told
+    run, _, file = told
     folder = points_folder(file)
-    assert len(list(folder.iterdir())) == len(story.mapper.objects) == 2
+    assert len(list(folder.iterdir())) == len(run.mapper.objects) == 2
     index = json.loads(file.read_text())
     for entry in index["objects"]:
         points = read_vertices(folder / entry["ply"])
         assert len(points) == entry["num_points"]
         np.testing.assert_allclose(points.min(0), entry["bbox_min"], atol=1e-3)
-    story.say((1, 1, S.MATCHED, story.surface((0.02, 0, 1), seed=9)))
+    run.integrate((1, 1, S.MATCHED, run.surface((0.02, 0, 1), seed=9)))
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
-    save(story.mapper.saved(), file)
+    save(run.mapper.saved(), file)
     after = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
     assert len(after) == 2 and len(after.items() & before.items()) == 1, (
         "what has not changed is not written again"
@@ -126,9 +126,9 @@ def cut_points(file):
         (edit(objects__0__ply="../secret.ply"), "wanted the name of a file in"),
         (
             edit(merged={"1": 3}),
-            r"objects \[1\], of which it says too that they became part of others",
+            r"objects \[1\], and also that these became part of others",
         ),
-        (edit(merged={"2": 2}), "round in a circle"),
+        (edit(merged={"2": 2}), "form a circle"),
         (cut_points, "is damaged: its checksum"),
         (lambda file: next(points_folder(file).glob("*.ply")).unlink(), "is missing"),
         (lambda file: file.unlink(), "can't be used"),
@@ -143,14 +143,14 @@ def test_damage_is_named_with_the_file_and_the_way_out(told, harm, said):
 
 
 def test_a_disk_that_refuses_leaves_the_old_map(told, monkeypatch):
-    story, _, file = told
+    run, _, file = told
     before = file.read_bytes()
-    story.say((1, 1, S.MATCHED, story.surface((0.02, 0, 1), seed=9)))
+    run.integrate((1, 1, S.MATCHED, run.surface((0.02, 0, 1), seed=9)))
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="No space left"):
-        save(story.mapper.saved(), file)
+        save(run.mapper.saved(), file)
     assert file.read_bytes() == before and len(load(file).objects) == 2

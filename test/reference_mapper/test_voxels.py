@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vos_ros.reference_mapper.voxels import empty_grid, grid_of
+from vos_ros.reference_mapper.voxels import empty_grid, grid_from_means
 
 ORIGIN = np.array([100.0, -50.0, 3.0])
 
@@ -88,7 +88,7 @@ def test_what_is_too_far_or_not_finite_is_left_out() -> None:
 
 def test_a_grid_is_made_again_of_its_points() -> None:
     grid = empty_grid(0.01, ORIGIN).with_points(cloud(3), 10_000).with_points(cloud(4), 10_000)
-    again = grid_of(0.01, ORIGIN, grid.means(), grid.weights, grid.hits, grid.misses)
+    again = grid_from_means(0.01, ORIGIN, grid.means(), grid.weights, grid.hits, grid.misses)
     # float32 a hundred metres from the map's origin is good to 8 um: a mean on the side of its cube may change sides
     assert abs(len(again) - len(grid)) <= 2
     assert again.weights.sum() == grid.weights.sum() and again.hits.max() == grid.hits.max()
@@ -121,7 +121,7 @@ def test_a_thin_surface_stays_where_it_is_also_where_it_is_round() -> None:
     radius = np.linalg.norm(grid.surface(1), axis=1)
     assert radius.min() > 0.055 and radius.max() < 0.061
     assert len(empty_grid(0.01, np.zeros(3)).surface(1)) == 0
-    few = grid_of(
+    few = grid_from_means(
         0.01, np.zeros(3), ball[:3], np.ones(3), np.ones(3, np.int32), np.zeros(3, np.int32)
     )
     np.testing.assert_array_equal(few.surface(1), few.points(1))

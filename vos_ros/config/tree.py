@@ -38,6 +38,11 @@ RENAMED: dict[str, str] = {
     "segmentation.lwl.anchor_share": "segmentation.lwl.first_frame_weight",
     "segmentation.meta.anchor_share": "segmentation.meta.seed_sample_ratio",
     "segmentation.meta.iterations_most": "segmentation.meta.max_iterations",
+    "model.enough_hits": "model.max_required_hits",
+    "model.seen_gain": "model.match_log_odds",
+    "model.absent_loss": "model.absent_log_odds",
+    "rules.forget_s": "rules.candidate_timeout_s",
+    "rules.join_overlap_beside": "rules.join_overlap_co_observed",
 }
 """Former name of a parameter -> its present name. Former names are refused with the present one."""
 

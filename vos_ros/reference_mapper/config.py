@@ -1,4 +1,7 @@
-"""Parameters of the reference mapper, from which ``config/object_mapper.yaml`` and the node's ROS parameters are made."""
+"""Parameters of the reference mapper.
+
+``config/object_mapper.yaml`` and the node's ROS parameters are made from these classes.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +13,60 @@ from vos_ros.messages import pose_sources
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """How an object's surface, place and existence are kept."""
+    """How surface, pose and existence of an object are estimated."""
 
     voxel_m: float = option(
         0.01,
-        "side of the cubes in which an object's points are averaged; doubled for an object that has more than"
-        " max_points of them",
+        "side of the cubes in which an object's points are averaged; doubled for an object with"
+        " more than max_points of them",
         unit="m",
         low=0.001,
         high=1.0,
     )
-    max_points: int = option(4000, "most points kept per object", low=50, high=1000000)
+    max_points: int = option(4000, "largest number of points kept per object", low=50, high=1000000)
     min_hits: int = option(
         2,
-        "a cube is published once it was measured in so many frames ...",
+        "a cube is published once it was measured in this many frames",
         unit="frames",
         low=1,
         high=100,
     )
     hit_share: float = option(
-        0.05, "... and in this share of the frames that measured the object ...", low=0.0, high=1.0
+        0.05,
+        "a cube must also be measured in this share of the frames that showed the object",
+        low=0.0,
+        high=1.0,
     )
-    enough_hits: int = option(
-        4, "... but never more than this is wanted", unit="frames", low=1, high=1000
+    max_required_hits: int = option(
+        4,
+        "largest number of frames that min_hits and hit_share require",
+        unit="frames",
+        low=1,
+        high=1000,
     )
     reach_m: float = option(
-        0.05, "points farther than this outside an object's box ...", unit="m", low=0.001, high=10.0
+        0.05,
+        "points are an object's own up to this distance outside its box, plus reach_share",
+        unit="m",
+        low=0.001,
+        high=10.0,
     )
     reach_share: float = option(
-        0.25, "... and this share of its longest side are not its own", low=0.0, high=2.0
+        0.25,
+        "share of the longest side of an object's box that is added to reach_m",
+        low=0.0,
+        high=2.0,
     )
     min_agreement: float = option(
         0.5,
-        "where less than this share of a mask's points is an object's own, and the mask shows less than this"
-        " share of the object, it is not integrated",
+        "a mask is not integrated where less than this share of its points is the object's own, and"
+        " it shows less than this share of the object",
         low=0.0,
         high=1.0,
     )
     measured_sigma_m: float = option(
         0.01,
-        "standard deviation per axis of where a frame shows an object, besides the pose's",
+        "standard deviation per axis of where a frame shows an object, without that of the pose",
         unit="m",
         low=0.0001,
         high=1.0,
@@ -70,52 +87,56 @@ class ModelConfig:
     )
     max_pose_sigma_m: float = option(
         0.1,
-        "frames whose camera position is less certain than this add no points",
+        "frames with a larger standard deviation of the camera's position add no points",
         unit="m",
         low=0.001,
         high=10.0,
     )
     independent_s: float = option(
         1.0,
-        "errors of poses closer in time than this are the same error: they count as one measurement of"
-        " where an object is",
+        "poses closer in time than this share their errors: they count as one measurement of where"
+        " an object is",
         unit="s",
         low=0.0,
         high=600.0,
     )
-    seen_gain: float = option(
+    match_log_odds: float = option(
         0.4, "a match raises the log-odds that an object exists by this", low=0.01, high=10.0
     )
-    absent_loss: float = option(0.4, "an ABSENT lowers them by this", low=0.01, high=10.0)
+    absent_log_odds: float = option(
+        0.4, "an ABSENT lowers the log-odds that an object exists by this", low=0.01, high=10.0
+    )
 
 
 @dataclass(frozen=True)
 class RulesConfig:
-    """What must be said how often before the map changes."""
+    """How much evidence changes the map."""
 
     min_score: float = option(
         0.4, "matches with a lower score are not integrated", low=0.0, high=1.0
     )
     new_frames: int = option(
         5,
-        "a NEW track becomes an object when it was confirmed and measured in so many frames ...",
+        "number of frames in which a NEW track must be confirmed and measured to become an object",
         unit="frames",
         low=1,
         high=1000,
     )
-    new_s: float = option(0.5, "... over at least this time ...", unit="s", low=0.0, high=60.0)
-    new_points: int = option(30, "... with at least so many points", low=1, high=100000)
+    new_s: float = option(
+        0.5, "shortest time between the first and the last of them", unit="s", low=0.0, high=60.0
+    )
+    new_points: int = option(30, "smallest number of points of a new object", low=1, high=100000)
     piece_gap_m: float = option(
         0.05,
-        "of what a NEW track shows, only the largest piece counts; what is farther apart than this is not one"
-        " piece (a mask that covers two look-alikes)",
+        "only the largest piece of a NEW track's points is used; pieces are farther apart than this"
+        " (a mask that covers two similar objects)",
         unit="m",
         low=0.001,
         high=10.0,
     )
-    forget_s: float = option(
+    candidate_timeout_s: float = option(
         10.0,
-        "a track that was to become an object and wasn't measured for this long starts over",
+        "a NEW track that was not measured for this long starts anew",
         unit="s",
         low=0.1,
         high=3600.0,
@@ -129,57 +150,63 @@ class RulesConfig:
     )
     join_overlap: float = option(
         0.4,
-        "a new object of which this share of surface (of the smaller of both) is a known object's is joined"
-        " to that",
+        "a new object is joined with a known one where this share of the smaller one's surface is"
+        " the other's",
         low=0.01,
         high=1.0,
     )
     join_box_iou: float = option(
         0.5,
-        "... or some of its surface, and its box overlaps that object's by this IoU",
+        "a new object is also joined where it shares some surface and the IoU of the boxes is this",
         low=0.01,
         high=1.0,
     )
-    join_overlap_beside: float = option(
+    join_overlap_co_observed: float = option(
         0.8,
-        "where most frames showed both beside one another, this share and that IoU are wanted",
+        "share of the surface that is required together with join_box_iou where most frames matched"
+        " both objects in different places of the image",
         low=0.01,
         high=1.0,
     )
     merge_frames: int = option(
         5,
-        "two objects are joined after so many frames said MERGE of them, with none that matched both between",
+        "two objects are joined after this many frames with MERGE, none of which matched both",
         unit="frames",
         low=1,
         high=1000,
     )
     split_frames: int = option(
         10,
-        "an object is separated after so many frames said SPLIT of it, with none that matched it between",
+        "an object is divided after this many frames with SPLIT, none of which matched it",
         unit="frames",
         low=1,
         high=1000,
     )
     absent_s: float = option(
         1.0,
-        "an object is deleted when it was ABSENT for this long without a match between ...",
+        "an object is deleted once it was ABSENT for this long without a match, if it is also"
+        " unlikely to exist (delete_below)",
         unit="s",
         low=0.0,
         high=600.0,
     )
     delete_below: float = option(
-        0.1, "... and the probability that it exists fell below this", low=0.0001, high=0.5
+        0.1,
+        "probability that an object exists below which it may be deleted",
+        low=0.0001,
+        high=0.5,
     )
     changed_share: float = option(
         0.05,
-        "an object is published again when its number of points changed by this share, or its box by half"
-        " a cube",
+        "an object is published again when its number of points changed by this share, or its box"
+        " by half a cube",
         low=0.0,
         high=10.0,
     )
     refresh_s: float = option(
         5.0,
-        "... or when it was seen again and its last publication is older than this",
+        "an object is also published again when it was matched and its last publication is older"
+        " than this",
         unit="s",
         low=0.1,
         high=3600.0,
@@ -193,14 +220,14 @@ class MapperNodeConfig:
     map_frame: str = option("map", "frame of the map; associations in another one are refused")
     pose_source: str = option(
         "tf",
-        "where the camera stood when it measured: as the SLAM says (from TF, or from a topic `pose` of that"
-        " type), or as the perception node has corrected it against the map (used); a map made from poses that hang"
-        " on it drifts",
+        "pose of the camera at which points are placed: the SLAM's (from TF, or from a topic `pose`"
+        " of this type), or the one that the perception node has corrected against the map (used)."
+        " A map that is made from corrected poses drifts",
         choices=(*pose_sources.NAMES, "used"),
     )
     given_sigma_m: float = option(
         0.03,
-        "... where the SLAM's pose is less certain than this, the corrected one serves",
+        "where the standard deviation of the SLAM's position is larger, the corrected pose is used",
         unit="m",
         low=0.0,
         high=10.0,
@@ -210,34 +237,35 @@ class MapperNodeConfig:
     )
     map_file: str = option(
         "",
-        "the map is read from this JSON file at the start (where it exists) and saved there; its points lie in a"
-        " folder beside it; empty = not kept",
+        "JSON file from which the map is read at the start (where it exists) and in which it is"
+        " saved; its points lie in a folder beside it; empty = the map is not kept",
     )
     autosave_s: float = option(
         60.0,
-        "a changed map is saved this often, and at the end; 0 = only at the end and by ~/save",
+        "period at which a changed map is saved, besides at the end; 0 = only at the end and by"
+        " ~/save",
         unit="s",
         low=0.0,
         high=86400.0,
     )
     publish_period_s: float = option(
-        0.5, "changes of the map are published this often", unit="s", low=0.02, high=60.0
+        0.5, "period at which changes of the map are published", unit="s", low=0.02, high=60.0
     )
     snapshot_every: int = option(
         50,
-        "so many changes are followed by a whole map, for those who lost one ...",
+        "a snapshot follows this many deltas, for readers that have lost one",
         low=1,
         high=100000,
     )
     behind_s: float = option(
         2.0,
-        "... as it is published when the perception node speaks of an older revision of an image that came so"
-        " long after the change",
+        "a snapshot is also published when the perception node uses an older revision for an image"
+        " that came this long after a newer one",
         unit="s",
         low=0.1,
         high=600.0,
     )
-    depth_transport: str = option("raw", "how depth images arrive", choices=("raw", "compressed"))
+    depth_transport: str = option("raw", "transport of depth images", choices=("raw", "compressed"))
     depth_reliability: str = option(
         "best_effort", "QoS of depth and camera_info", choices=("best_effort", "reliable")
     )
@@ -253,15 +281,17 @@ class MapperNodeConfig:
     )
     sync_wait_s: float = option(
         1.0,
-        "longest wait for the messages of a stamp that are still missing",
+        "longest wait for the missing messages of a stamp",
         unit="s",
         low=0.0,
         high=60.0,
     )
-    depth_queue: int = option(60, "depth images kept until their labels come", low=1, high=10000)
+    depth_queue: int = option(
+        60, "number of depth images kept until their labels come", low=1, high=10000
+    )
     frame_queue: int = option(
         30,
-        "frames kept while the mapper is at work; the oldest is left out where more come",
+        "number of frames kept while the mapper is busy; with more the oldest one is dropped",
         low=1,
         high=10000,
     )
@@ -272,7 +302,9 @@ class MapperNodeConfig:
         low=0,
         high=16,
     )
-    lift_max_points: int = option(4000, "points kept per lifted mask", low=10, high=100000)
+    lift_max_points: int = option(
+        4000, "largest number of points kept per lifted mask", low=10, high=100000
+    )
     input_timeout_s: float = option(
         2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0
     )
@@ -283,8 +315,11 @@ class MapperNodeConfig:
 
 @dataclass(frozen=True)
 class MapperConfig:
-    """The whole tree."""
+    """The parameters of the mapper."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    """Objects."""
     rules: RulesConfig = field(default_factory=RulesConfig)
+    """Changes of the map."""
     node: MapperNodeConfig = field(default_factory=MapperNodeConfig)
+    """The ROS node."""

@@ -1,9 +1,12 @@
-"""The map on disk: one JSON file with everything but the points, and beside it a folder with one PLY file per object.
+"""The map on disk: a JSON file, and beside it a folder with the points of each object.
 
-``kitchen.json`` and ``kitchen.objects/000007-5d3f21aa.ply``: id and checksum, so that what has not changed is not written again. The
-points carry, besides x y z (m, map frame), how many points each is the mean of (``weight``), in how many frames it was measured (``hits``)
-and in how many something else was measured in its place (``misses``). A map that is being written never harms the one that is there:
-points go to new files first, then the JSON file is replaced in one step, then points that nobody names any more are removed.
+``kitchen.json`` names ``kitchen.objects/000007-5d3f21aa.ply``: id and checksum, so that an
+unchanged object is not written again. A vertex has x y z (m, map frame), the number of points that
+it is the mean of (``weight``), the number of frames that measured it (``hits``) and of those that
+measured something else in its place (``misses``).
+
+A crash while a map is written harms neither the former map nor the new one: points are written to
+new files first, then the JSON file is replaced in one step, then unused points are removed.
 """
 
 from __future__ import annotations
@@ -20,23 +23,27 @@ import numpy as np
 from vos_ros.datasets.ply import ply_bytes, read_columns
 from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
-from vos_ros.reference_mapper.voxels import grid_of
+from vos_ros.reference_mapper.voxels import grid_from_means
 
 FORMAT, VERSION = "vos_ros object map", 1
 _MAX_ID = 2**32 - 1
+"""Largest id of a map object: ids are uint32 in the messages."""
 
 
 class MapFileError(ValueError):
-    """A saved map that can't be used; the text names the file, what is wrong with it, and the way out."""
+    """A saved map that can't be used. The text names the file, its fault and the way out."""
 
 
 def points_folder(path: Path) -> Path:
-    """Where the PLY files of a map are."""
+    """Return the folder of a map's PLY files."""
     return path.with_name(f"{path.stem}.objects")
 
 
 def save(saved: SavedMap, path: Path) -> None:
-    """Writes a map; one of that name is replaced when the new one is whole. OSError where the disk refuses."""
+    """Write a map. One of that name is replaced when the new one is complete.
+
+    Raises OSError: the disk can't be written.
+    """
     folder = points_folder(path)
     folder.mkdir(parents=True, exist_ok=True)
     entries = [_write_object(o, folder) for o in saved.objects]
@@ -102,7 +109,10 @@ def _write_object(o: ObjectModel, folder: Path) -> dict[str, Any]:
 
 
 def load(path: Path) -> SavedMap:
-    """Reads a map. MapFileError where a file is missing, cut short, changed by others, or says what can't be."""
+    """Read a map.
+
+    Raises MapFileError: a file is missing, cut short, changed, or contradicts itself.
+    """
     way_out = f". Put back a copy that is whole, or move {path} away to start an empty map"
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
@@ -114,13 +124,13 @@ def load(path: Path) -> SavedMap:
             )
         objects = tuple(_read_object(e, points_folder(path)) for e in index["objects"])
         saved = SavedMap(
-            str(index["session_id"]),
-            int(index["revision"]),
-            int(index["stamp_ns"]),
-            str(index["frame_id"]),
-            int(index["next_id"]),
-            {int(a): int(b) for a, b in index["merged"].items()},
-            objects,
+            session_id=str(index["session_id"]),
+            revision=int(index["revision"]),
+            stamp_ns=int(index["stamp_ns"]),
+            frame_id=str(index["frame_id"]),
+            next_id=int(index["next_id"]),
+            merged={int(a): int(b) for a, b in index["merged"].items()},
+            objects=objects,
         )
         _check(saved)
     except json.JSONDecodeError as e:
@@ -133,17 +143,20 @@ def load(path: Path) -> SavedMap:
 
 
 def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
+    """Read an object. Raises ValueError: its entry or its points are damaged."""
     name = str(entry["ply"])
     file = folder / name
     if Path(name).name != name:
         raise ValueError(
-            f"object {entry['id']} has its points in {name!r}, wanted the name of a file in {folder}"
+            f"object {entry['id']} has its points in {name!r}: wanted the name of a file in"
+            f" {folder}"
         )
     if not file.is_file():
         raise ValueError(f"{file}, the points of object {entry['id']}, is missing")
     if zlib.crc32(file.read_bytes()) != entry["crc32"]:
         raise ValueError(
-            f"{file}, the points of object {entry['id']}, is damaged: its checksum is another one than when it was written"
+            f"{file}, the points of object {entry['id']}, is damaged: its checksum is another one"
+            " than when it was written"
         )
     columns = read_columns(file)
     points = np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
@@ -156,10 +169,10 @@ def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
         or not np.isfinite(information).all()
     ):
         raise ValueError(
-            f"object {entry['id']} has voxel_m {size_m}, origin_m {origin_m}, information of shape {information.shape}: wanted"
-            " a length > 0, three numbers and 6x6 finite ones"
+            f"object {entry['id']} has voxel_m {size_m}, origin_m {origin_m}, information of shape"
+            f" {information.shape}: wanted a length > 0, three numbers and 6x6 finite ones"
         )
-    grid = grid_of(
+    grid = grid_from_means(
         size_m,
         origin_m,
         points,
@@ -169,19 +182,20 @@ def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
     )
     measured_ns = entry["measured_ns"]
     return ObjectModel(
-        int(entry["id"]),
-        grid,
-        int(entry["first_seen_ns"]),
-        int(entry["last_seen_ns"]),
-        int(entry["observations"]),
-        {int(c): int(n) for c, n in entry["class_votes"].items()},
-        float(entry["existence_log_odds"]),
-        information,
-        None if measured_ns is None else int(measured_ns),
+        id=int(entry["id"]),
+        grid=grid,
+        first_ns=int(entry["first_seen_ns"]),
+        last_ns=int(entry["last_seen_ns"]),
+        observations=int(entry["observations"]),
+        votes={int(c): int(n) for c, n in entry["class_votes"].items()},
+        log_odds=float(entry["existence_log_odds"]),
+        information=information,
+        measured_ns=None if measured_ns is None else int(measured_ns),
     )
 
 
 def _check(saved: SavedMap) -> None:
+    """Raise ValueError: ids or merges of a map contradict each other."""
     ids = [o.id for o in saved.objects]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
@@ -189,15 +203,14 @@ def _check(saved: SavedMap) -> None:
     wrong = [i for i in (*ids, *saved.merged) if not 1 <= i < saved.next_id <= _MAX_ID]
     if wrong:
         raise ValueError(
-            f"it holds the ids {wrong}, and its next_id is {saved.next_id}: wanted ids of 1 up to it"
+            f"it holds the ids {wrong}, and its next_id is {saved.next_id}: wanted ids from 1 to"
+            " below it"
         )
     if back := sorted(saved.merged.keys() & set(ids)):
-        raise ValueError(
-            f"it holds the objects {back}, of which it says too that they became part of others"
-        )
+        raise ValueError(f"it holds the objects {back}, and also that these became part of others")
     for start in saved.merged:
         chain = [start]
         while chain[-1] in saved.merged:
             chain.append(saved.merged[chain[-1]])
             if chain[-1] in chain[:-1]:
-                raise ValueError(f"its merges go round in a circle through {chain}")
+                raise ValueError(f"its merges form a circle: {chain}")

@@ -17,9 +17,9 @@ from vos_ros.reference_mapper.config import MapperNodeConfig
 from vos_ros.reference_mapper.frames import (
     AssociatedFrame,
     LabelledDepth,
-    SeenInstance,
+    MeasuredInstance,
     lift_tracks,
-    wanted_tracks,
+    tracks_to_lift,
 )
 from vos_ros.ros.common.logging import ConditionLog
 from vos_ros.ros.common.poses import PoseInput
@@ -61,12 +61,12 @@ class AssociatedFrameBuilder:
         T, cov = self._camera_pose(results)
         depth = self._labelled_depth(results)
         points = (
-            lift_tracks(depth, wanted_tracks(associations), T, self._lifting)
+            lift_tracks(depth, tracks_to_lift(associations), T, self._lifting)
             if T is not None and depth is not None
             else {}
         )
         instances = tuple(
-            SeenInstance(
+            MeasuredInstance(
                 i.track_id,
                 i.class_id,
                 i.state == Instance.CONFIRMED,
@@ -75,16 +75,16 @@ class AssociatedFrameBuilder:
             for i in results.instances.instances
         )
         return AssociatedFrame(
-            results.stamp_ns,
-            answer.session_id,
-            answer.map_session_id,
-            answer.map_revision,
-            answer.map_frame,
-            T,
-            cov,
-            instances,
-            associations,
-            depth,
+            stamp_ns=results.stamp_ns,
+            session_id=answer.session_id,
+            map_session_id=answer.map_session_id,
+            map_revision=answer.map_revision,
+            map_frame=answer.map_frame,
+            T_map_camera=T,
+            pose_cov=cov,
+            instances=instances,
+            associations=associations,
+            labelled_depth=depth,
         )
 
     def _camera_pose(self, results: Results) -> tuple[Pose4 | None, Cov6 | None]:
