@@ -31,6 +31,8 @@ from vos_ros.config import (
     register_options,
 )
 from vos_ros.config import plugins as plugin_registry
+from vos_ros.reference_mapper.config import MapperConfig
+from vos_ros.rgbd_odometry.config import SlamConfig
 
 PARAMS = {p.key: p for p in params(Config)}
 
@@ -209,11 +211,17 @@ def test_a_section_with_nothing_in_it_changes_nothing(tmp_path: Path) -> None:
     assert load(path) == from_flat({"association.current_match_bonus": 0.1})
 
 
+TREES = (Config, MapperConfig, SlamConfig)
+"""The trees of the three nodes; a key may not be in two of them."""
+
+
 @pytest.mark.parametrize("old", RENAMED)
 def test_a_former_name_is_refused_with_the_present_one(old: str) -> None:
-    assert old not in PARAMS and RENAMED[old] in PARAMS
+    (tree,) = [t for t in TREES if RENAMED[old] in {p.key for p in params(t)}]
+    assert old not in {p.key for p in params(tree)}
+    default = next(p.default for p in params(tree) if p.key == RENAMED[old])
     with pytest.raises(ConfigError, match=f"{old}.*renamed.*{RENAMED[old]}"):
-        from_flat({old: PARAMS[RENAMED[old]].default})
+        changed(tree(), {old: default})
 
 
 @dataclasses.dataclass(frozen=True)

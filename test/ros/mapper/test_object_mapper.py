@@ -40,7 +40,7 @@ from vos_ros.msg import (
 from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
 from vos_ros.reference_mapper.store import MapFileError, load, save
-from vos_ros.reference_mapper.voxels import grid_of
+from vos_ros.reference_mapper.voxels import grid_from_means
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.mapper.object_mapper import ObjectMapperNode
 from vos_ros.sinks.mcap import McapFile
@@ -257,7 +257,7 @@ def squares(scene: Any) -> SavedMap:
     objects = []
     for o in scene.map_objects():
         ones = np.ones(len(o.points))
-        grid = grid_of(
+        grid = grid_from_means(
             0.01,
             o.T_map_object[:3, 3],
             o.points,
@@ -265,8 +265,26 @@ def squares(scene: Any) -> SavedMap:
             5 * ones.astype(np.int32),
             0 * ones.astype(np.int32),
         )
-        objects.append(ObjectModel(o.id, grid, scene.START, scene.START, 5, {o.class_id: 5}, 2.0))
-    return SavedMap("kept", 7, scene.START, "map", 4, {}, tuple(objects))
+        objects.append(
+            ObjectModel(
+                id=o.id,
+                grid=grid,
+                first_ns=scene.START,
+                last_ns=scene.START,
+                observations=5,
+                votes={o.class_id: 5},
+                log_odds=2.0,
+            )
+        )
+    return SavedMap(
+        session_id="kept",
+        revision=7,
+        stamp_ns=scene.START,
+        frame_id="map",
+        next_id=4,
+        merged={},
+        objects=tuple(objects),
+    )
 
 
 @pytest.mark.slow
