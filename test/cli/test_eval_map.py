@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.saved_maps import saved_map
 
 from vos_ros.cli.main import main
 from vos_ros.datasets.source import open_recording
-from vos_ros.reference_mapper.model import ObjectModel
-from vos_ros.reference_mapper.object_mapper import SavedMap
 from vos_ros.reference_mapper.store import save
-from vos_ros.reference_mapper.voxels import grid_of
 
 
 @pytest.fixture
@@ -22,33 +20,12 @@ def saved(world: Path, tmp_path: Path) -> Path:
     update = open_recording(world).map_update()
     assert update is not None
     points = update.objects[1].points
-    some = {
+    objects = {
         8: points,
         9: points[points[:, 0] < points[:, 0].min() + 0.05],
         10: points + np.float32(3),
     }
-    models = []
-    for i, p in some.items():
-        ones = np.ones(len(p))
-        models.append(
-            ObjectModel(
-                i,
-                grid_of(
-                    0.01,
-                    np.zeros(3),
-                    p,
-                    ones,
-                    (9 * ones).astype(np.int32),
-                    (0 * ones).astype(np.int32),
-                ),
-                1,
-                2,
-                9,
-                {},
-                2.0,
-            )
-        )
-    save(SavedMap("s", 3, 2, "map", 11, {}, tuple(models)), tmp_path / "map.json")
+    save(saved_map(objects), tmp_path / "map.json")
     return tmp_path / "map.json"
 
 
@@ -57,8 +34,8 @@ def test_a_saved_map_beside_a_folder_and_a_bag(
 ) -> None:
     outputs = ["--json", str(tmp_path / "a.json"), "--plot", str(tmp_path / "a.png")]
     assert main(["eval", "map", str(saved), "--truth", str(world), *outputs]) == 0
-    said = capsys.readouterr().out
-    assert "2 square_2" in said and "8 +9" in said and "10 at 3." in said
+    table = capsys.readouterr().out
+    assert "2 square_2" in table and "8 +9" in table and "10 at 3." in table
     figures = json.loads((tmp_path / "a.json").read_text())
     assert (figures["found"], figures["found_once"], figures["duplicates"], figures["others"]) == (
         1,
@@ -68,20 +45,8 @@ def test_a_saved_map_beside_a_folder_and_a_bag(
     )
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert main(["convert", str(world), str(tmp_path / "w.mcap")]) == 0
-    assert (
-        main(
-            [
-                "eval",
-                "map",
-                str(saved),
-                "--truth",
-                str(tmp_path / "w.mcap"),
-                "--json",
-                str(tmp_path / "b.json"),
-            ]
-        )
-        == 0
-    )
+    truth, figures_file = str(tmp_path / "w.mcap"), str(tmp_path / "b.json")
+    assert main(["eval", "map", str(saved), "--truth", truth, "--json", figures_file]) == 0
     assert json.loads((tmp_path / "b.json").read_text()) == figures
 
 
