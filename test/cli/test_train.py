@@ -98,7 +98,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def small(name: str, **sides: int) -> list[str]:
-    """Options that make a run tiny: two steps of one clip, a step of each of the first two stages."""
+    """Options that make a run tiny: two steps of one clip, one of each of the first stages."""
     tree = yaml.safe_load((CONFIGS / name).read_text())
     words = ["workers=0", "log_every=1", "validation.clips=1"]
     for i, stage in enumerate(tree["stages"]):

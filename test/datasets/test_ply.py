@@ -15,7 +15,8 @@ POINTS = np.array([[1.5, -2.0, 3.25], [0.0, 1e-3, -7.0], [4.0, 5.0, 6.0]])
 def header(kind: str, scalar: str, extra: str = "property uchar red\n") -> str:
     props = "".join(f"property {scalar} {a}\n" for a in "xyz")
     faces = "element face 1\nproperty list uchar int vertex_indices\n"
-    return f"ply\nformat {kind} 1.0\ncomment made by hand\nelement vertex 3\n{props}{extra}{faces}end_header\n"
+    first = f"ply\nformat {kind} 1.0\ncomment made by hand\nelement vertex 3\n"
+    return f"{first}{props}{extra}{faces}end_header\n"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vos_ros.datasets.object_maps import point_radius
+from vos_ros.datasets.ply import ply_bytes
 from vos_ros.datasets.source import SequenceSource, open_recording
 from vos_ros.datasets.trajectories import read_trajectory
 from vos_ros.sources.interface import FrameSource
@@ -44,12 +45,12 @@ def ours(root: Path, frames: int = 3) -> Path:
     (root / "camera.json").write_text(json.dumps(CAMERA))
     half = np.sqrt(0.5)
     (root / "poses.txt").write_text(
-        f"# stamp ...\n0.000000 1 2 3 0 0 0 1\n0.050000 2 2 3 0 0 0 1\n0.200000 5 2 3 0 0 {half} {half}\n"
+        "# stamp ...\n0.000000 1 2 3 0 0 0 1\n0.050000 2 2 3 0 0 0 1\n"
+        f"0.200000 5 2 3 0 0 {half} {half}\n"
     )
     points = np.array([[0, 0, 0], [1, 2, 3]], "<f4")
     (root / "objects").mkdir()
-    header = "ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
-    (root / "objects/1.ply").write_bytes(header.encode() + points.tobytes())
+    (root / "objects/1.ply").write_bytes(ply_bytes(dict(zip("xyz", points.T, strict=True))))
     entry = {"name": "n", "bbox_min": [0, 0, 0], "bbox_max": [1, 2, 3], "ply": "objects/1.ply"}
     (root / "objects.json").write_text(
         json.dumps(
@@ -68,7 +69,8 @@ def tum(root: Path) -> Path:
         image(root / name, RGB)
     image(root / "depth/a.png", DEPTH)
     (root / "rgb.txt").write_text(
-        "# color\n1305031102.175304 rgb/a.png\n1305031102.211214 rgb/b.png\n1305031103.0 rgb/c.png\n"
+        "# color\n1305031102.175304 rgb/a.png\n1305031102.211214 rgb/b.png\n"
+        "1305031103.0 rgb/c.png\n"
     )
     (root / "depth.txt").write_text("# depth\n1305031102.160407 depth/a.png\n")
     (root / "groundtruth.txt").write_text(

@@ -18,7 +18,7 @@ H, W = 48, 64
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """``picture(t, n)``: frame t of n textured squares that move to the right: RGB, and ids 1..n."""
+    """``picture(t, n)``: frame t of n textured squares that move right: RGB, and ids 1..n."""
 
     def draw(t: int = 0, n: int = 1) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(7)
@@ -37,7 +37,7 @@ def picture() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def write() -> Callable[..., None]:
-    """``write(image path, mask path, rgb, ids)``: a pair of files, made with their folders; ids of one byte as palette PNG."""
+    """``write(image path, mask path, rgb, ids)``: two files; ids of one byte as palette PNG."""
 
     def pair(image: Path, mask: Path, rgb: np.ndarray, ids: np.ndarray) -> None:
         for path in (image, mask):
@@ -57,8 +57,8 @@ def write() -> Callable[..., None]:
 def clips_folder(
     tmp_path_factory: pytest.TempPathFactory, picture: Callable, write: Callable
 ) -> Path:
-    """images/ and masks/ with two sequences of eight frames and three stills, two objects in each."""
-    root = tmp_path_factory.mktemp("footage")
+    """images/ and masks/ with two sequences of eight frames and three stills of two objects."""
+    root = tmp_path_factory.mktemp("clips")
     for name in ("a", "b"):
         for t in range(8):
             write(
@@ -73,7 +73,7 @@ def clips_folder(
 
 @pytest.fixture(scope="session")
 def runner() -> ModuleType:
-    """The module ``run_tiny.py`` beside this file, which also runs as a program."""
+    """The module ``run_tiny.py`` next to this file, which also runs as a program."""
     path = Path(__file__).with_name("run_tiny.py")
     spec = importlib.util.spec_from_file_location("run_tiny", path)
     assert spec is not None and spec.loader is not None

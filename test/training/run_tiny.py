@@ -1,4 +1,4 @@
-"""A task that trains in milliseconds, and a program that trains it: ``run_tiny.py OUT DATA [--key value]...``."""
+"""A task that trains in milliseconds, and a program that trains it: ``run_tiny.py OUT DATA``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from vos_ros.training.loop import train
 
 
 class TinyNet(nn.Module):
-    """Colour and the first mask in, a mask out; with a buffer that moves, and dropout, whose random numbers must come again."""
+    """Colour and the first mask in, a mask out.
+
+    It has a buffer that changes, and dropout, whose random numbers a resumed run must repeat.
+    """
 
     def __init__(self, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The task embedding: what it trains, from which weights it starts, and that objects can be followed by what it learns."""
+"""The task embedding: what it trains, from which weights, and following objects by it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def jaccard_loss(found: torch.Tensor, truth: torch.Tensor) -> float:
 
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_on_hard_masks_it_is_the_jaccard_loss(seed: int, pixels: int) -> None:
-    """The Lovasz extension meets the function it extends at the corners of the cube (Berman et al. 2018, sec. 2)."""
+    """The Lovasz extension equals 1 - IoU at the cube's corners (Berman et al. 2018, sec. 2)."""
     draw = torch.Generator().manual_seed(seed)
     found, truth = (torch.rand(pixels, generator=draw) < 0.5 for _ in range(2))
     truth[0] = True

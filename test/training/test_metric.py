@@ -1,4 +1,4 @@
-"""The contrastive loss against the paper's eq. (2) written out, the choice of pixels, and label transfer."""
+"""The contrastive loss against eq. (2) written out, the choice of pixels, label transfer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def test_it_draws_an_object_together_and_pushes_objects_apart() -> None:
 
 
 def scene() -> torch.Tensor:
-    """Two frames of 20x20 cells: object 1 of 6x6, object 2 of 2x2 in the first alone, and a column of which nothing is known."""
+    """Two frames of 20x20 cells.
+
+    Object 1 has 6x6 cells, object 2 has 2x2 in the first frame alone; a column is unknown.
+    """
     labels = torch.zeros(2, 20, 20, dtype=torch.uint8)
     labels[:, 4:10, 4:10] = 1
     labels[0, 15:17, 15:17] = 2

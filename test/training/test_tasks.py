@@ -1,5 +1,7 @@
-"""The tasks: what a clip's first frame teaches, what the loss sees, and that all of the network learns from it. The agreement with the
-reference's training step is in ``test/segmentation/test_golden_lwl.py``."""
+"""The tasks: what is learned from a clip's first frame, what enters the loss, and that all learns.
+
+The agreement with the reference's training step is in ``test/segmentation/test_golden_lwl.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vos-ros convert``: a recorded folder as a bag that a node, ``vos-ros replay`` or RViz can play."""
+"""``vos-ros convert``: a recorded folder as a bag for a node, ``vos-ros replay`` or RViz."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 _EPILOG = """\
 The bag holds, all of a frame at its stamp:
   /camera/color/image_raw      sensor_msgs/Image rgb8
-                               (with --compressed: /camera/color/image_raw/compressed, the folder's own files)
+                               (with --compressed: /camera/color/image_raw/compressed with
+                               the folder's own files)
   /camera/depth/image_raw      sensor_msgs/Image 16UC1, mm, registered to the colour image
   /camera/color/camera_info    sensor_msgs/CameraInfo
   /tf                          the camera in the map frame
@@ -22,7 +23,7 @@ examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = subparsers.add_parser(
         "convert",
         help="turn a recorded folder (ours, TUM RGB-D, 7-Scenes) into a bag",
@@ -66,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts; ValueError or OSError with a message for people."""
+    """Convert. Raises ValueError or OSError with a message for people."""
     from tqdm import tqdm
 
     from vos_ros.cli.report import finish

@@ -1,4 +1,4 @@
-"""``vos-ros eval davis`` and ``vos-ros eval ytvos``: a segmenter on the benchmarks of video object segmentation."""
+"""``vos-ros eval davis`` and ``vos-ros eval ytvos``: a segmenter on public benchmarks."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from vos_ros.evaluation.video import ObjectCurves, Row
 
 _FILES = """\
-OUT gets predictions/NAME/FRAME.png (palette images of object ids), predictions/timing.json, config.yaml (what ran), objects.csv, and
-pictures/NAME.png: first, middle and last frame, predicted objects in colour, the annotated outline in white.
-fps counts frames in which objects are only followed, from the decoded image to the label image.
+OUT gets predictions/NAME/FRAME.png (palette images of object ids), predictions/timing.json,
+config.yaml (the configuration), objects.csv, and pictures/NAME.png: first, middle and last frame,
+predicted objects in colour, the annotated outline in white. fps counts frames in which objects
+are only followed, from the decoded image to the label image.
 """
 _DAVIS = f"""\
-The figures equal those of the official DAVIS 2017 tool: first and last frame don't count, the whole is the mean over objects, recall is the
-share of frames above 0.5, decay is the first quarter minus the last. The tool's decay is wrong for more than 256
-frames (its index is 8 bits wide) and is given as it is; decay_unwrapped is the right one.
+The figures equal those of the official DAVIS 2017 tool: first and last frame don't count, the
+whole is the mean over objects, recall is the share of frames above 0.5, decay is the first
+quarter minus the last. The tool's decay is wrong for more than 256 frames (its index is 8 bits
+wide) and is given as it is; decay_unwrapped is the right one.
 
 {_FILES}
 examples:
@@ -33,8 +35,9 @@ examples:
   vos-ros eval davis --root DAVIS --predictions theirs         score masks that are there already
 """
 _YTVOS = f"""\
-J and F are means over objects, each over the annotated frames after its first; objects are seeded where meta.json says they start. G is the
-mean of J and F of seen and unseen categories; seen are those in the meta.json that --seen names, without it all.
+J and F are means over objects, each over the annotated frames after its first; objects are seeded
+where meta.json says they start. G is the mean of J and F of seen and unseen categories; seen are
+those in the meta.json that --seen names, without it all.
 
 {_FILES}
 examples:
@@ -48,7 +51,8 @@ def add_parsers(kinds: Any) -> None:
         "davis",
         help="a segmenter on DAVIS 2016 or 2017",
         epilog=_DAVIS,
-        description="Segments DAVIS' sequences from their first masks (semi-supervised), and scores the result.",
+        description="Segment DAVIS' sequences from their first masks (semi-supervised), and score"
+        " the result.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
@@ -85,7 +89,8 @@ def add_parsers(kinds: Any) -> None:
         "ytvos",
         help="a segmenter on YouTube-VOS",
         epilog=_YTVOS,
-        description="Segments YouTube-VOS' sequences from the objects' first masks, and scores the result.",
+        description="Segment YouTube-VOS' sequences from the objects' first masks, and score the"
+        " result.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
@@ -277,7 +282,8 @@ def _report(
 def _print_table(table: tuple[Row, ...]) -> None:
     width = max(len("sequence"), *(len(r.name) for r in table))
     print(
-        f"{'sequence':{width}s}  objects  frames    J&F  J mean  recall   decay  F mean  recall   decay     fps"
+        f"{'sequence':{width}s}  objects  frames    J&F  J mean  recall   decay"
+        "  F mean  recall   decay     fps"
     )
     for r in table:
         values = "".join(
@@ -285,5 +291,6 @@ def _print_table(table: tuple[Row, ...]) -> None:
             for v in (r.j.mean, r.j.recall, r.j.decay, r.f.mean, r.f.recall, r.f.decay)
         )
         print(
-            f"{r.name:{width}s}  {r.objects:7d}  {r.frames:6d}  {r.jf_mean:5.3f}{values}  {r.fps:6.1f}"
+            f"{r.name:{width}s}  {r.objects:7d}  {r.frames:6d}  {r.jf_mean:5.3f}{values}"
+            f"  {r.fps:6.1f}"
         )

@@ -1,4 +1,4 @@
-"""``vos-ros train``: trains a segmenter's networks."""
+"""``vos-ros train``: train a segmenter's networks."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from pathlib import Path
 from typing import Any
 
 _EPILOG = """\
-DIR gets: config.yaml, log.jsonl, curve.png, tensorboard/, checkpoints/, and the averaged weights with their card
-(NAME.safetensors, NAME-fp16.safetensors, NAME.md), written anew with every checkpoint; NAME-best.safetensors is what did best on the
-held-out clips. Ctrl-C or SIGTERM writes a checkpoint first.
+DIR gets: config.yaml, log.jsonl, curve.png, tensorboard/, checkpoints/, and the averaged weights
+with their card (NAME.safetensors, NAME-fp16.safetensors, NAME.md), written with every checkpoint.
+NAME-best.safetensors had the best figures on the held-out clips. Ctrl-C or SIGTERM writes a
+checkpoint first. A source of the configuration is any data set of vos_ros/datasets that has masks.
 
 examples:
-  vos-ros train lwl --config config/train/tiny.yaml --out out/tiny             three minutes on a CPU, nothing needed
-  vos-ros train lwl --config config/train/lwl_mnv2.yaml --set data_root=/data  the small default network
-  vos-ros train lwl --config config/train/lwl_mnv2.yaml --resume               goes on from the last checkpoint
-  vos-ros train lwl --config mine.yaml --set stages.video.steps=2000 --set stages.video.rates.decoder=5e-5
-  torchrun --nproc-per-node 8 -m vos_ros.cli.main train lwl --config config/train/lwl_resnet50.yaml
+  three minutes on a CPU, nothing needed:
+    vos-ros train lwl --config config/train/tiny.yaml --out out/tiny
+  the small default network, and how to resume it from the last checkpoint:
+    vos-ros train lwl --config config/train/lwl_mnv2.yaml --set data_root=/data
+    vos-ros train lwl --config config/train/lwl_mnv2.yaml --set data_root=/data --resume
+  other values of a run:
+    vos-ros train lwl --config mine.yaml --set stages.video.steps=2000
+  eight GPUs:
+    torchrun --nproc-per-node 8 -m vos_ros.cli.main train lwl --config mine.yaml
 """
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = subparsers.add_parser(
         "train",
         help="train a segmenter's networks",
@@ -70,7 +75,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains; ValueError or OSError with a message for people."""
+    """Train. Raises ValueError or OSError with a message for people."""
     import torch
 
     from vos_ros.cli.report import settings
@@ -82,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
     config = load(args.config, settings(args.set, "stages.video.steps=2000"))
     if config.task != args.task:
         raise ConfigError(
-            f"{args.config} is for the task {config.task!r}, not {args.task!r}: name that one, or another file"
+            f"{args.config} is for the task {config.task!r}, not {args.task!r}: name that one, or"
+            " another file"
         )
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -97,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         show=not args.quiet,
     )
     print(
-        f"{'finished' if done.finished else 'stopped'} at step {done.step} of {config.steps}: {done.out}"
-        + ("" if done.finished else "; --resume goes on")
+        f"{'finished' if done.finished else 'stopped'} at step {done.step} of {config.steps}:"
+        f" {done.out}" + ("" if done.finished else "; --resume goes on")
     )
     return 130 if done.interrupted else 0

@@ -1,7 +1,7 @@
 """``davis``: DAVIS 2016 and 2017 (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv:1704.00675).
 
-``JPEGImages/480p/NAME/*.jpg`` and ``Annotations/480p/NAME/*.png`` (or ``Full-Resolution``, or no such
-folder between, or the files of one sequence directly in ``JPEGImages`` and ``Annotations``).
+``JPEGImages/480p/NAME/*.jpg`` and ``Annotations/480p/NAME/*.png`` (or ``Full-Resolution``, or no
+such folder between, or the files of one sequence directly in ``JPEGImages`` and ``Annotations``).
 ``ImageSets/YEAR/SUBSET.txt`` names the sequences of a subset.
 """
 

@@ -1,7 +1,7 @@
 """``folder``: anybody's images and masks.
 
-``images/`` and ``masks/`` (PNG, values are ids) with equal names. Files directly in them are stills,
-each folder in them is a sequence.
+``images/`` and ``masks/`` (PNG, values are ids) with equal names. Files directly in them are
+stills, each folder in them is a sequence.
 """
 
 from __future__ import annotations

@@ -168,8 +168,8 @@ class VideoSequence:
         ids = self.ids(index)
         if ids.dtype != np.uint8:
             raise ValueError(
-                f"{self.frames[index].mask}: got ids of {ids.dtype}, wanted an 8-bit grey or palette"
-                " image of object ids"
+                f"{self.frames[index].mask}: got ids of {ids.dtype}, wanted an 8-bit grey or"
+                " palette image of object ids"
             )
         return ids
 

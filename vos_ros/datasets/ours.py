@@ -1,8 +1,8 @@
 """``ours``: a folder as this project records it, one sequence per folder.
 
-``frames.csv`` (index, stamp in s, color, depth, mask: files relative to the folder), ``camera.json``
-(fx fy cx cy width height, depth_scale = units per metre), ``poses.txt`` (TUM format, camera to map)
-and, where there is a map, ``objects.json`` with ``objects/*.ply``.
+``frames.csv`` (index, stamp in s, color, depth, mask: files relative to the folder),
+``camera.json`` (fx fy cx cy width height, depth_scale = units per metre), ``poses.txt`` (TUM
+format, camera to map) and, where there is a map, ``objects.json`` with ``objects/*.ply``.
 """
 
 from __future__ import annotations

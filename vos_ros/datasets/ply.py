@@ -1,4 +1,4 @@
-"""PLY files: reads the vertices of any (ascii or binary, either byte order), writes binary ones."""
+"""PLY files: vertices are read from ascii or binary of either byte order, written as binary."""
 
 from __future__ import annotations
 
@@ -40,13 +40,19 @@ _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
 
 
 def read_vertices(path: Path) -> Float32[np.ndarray, "M 3"]:
-    """x y z of every vertex, in the file's unit. ValueError names what is wrong with the file."""
+    """Read x y z of every vertex, in the file's unit.
+
+    Raises ValueError: what is wrong with the file.
+    """
     columns = read_columns(path)
     return np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
 
 
 def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
-    """Every property of the vertices by its name, x, y and z among them. ValueError names what is wrong with the file."""
+    """Read every property of the vertices by its name; x, y and z must be there.
+
+    Raises ValueError: what is wrong with the file.
+    """
     data = path.read_bytes()
     end = data.find(b"end_header")
     if not data.startswith(b"ply") or end < 0:
@@ -71,13 +77,14 @@ def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
         elif words[0] == "property" and element == "vertex":
             if words[1] not in _TYPES:
                 raise ValueError(
-                    f"{path}: vertex property {' '.join(words[1:])!r} cannot be read, wanted one of {', '.join(_TYPES)}"
+                    f"{path}: vertex property {' '.join(words[1:])!r} cannot be read, wanted one"
+                    f" of {', '.join(_TYPES)}"
                 )
             fields.append((words[2], words[1]))
     if kind not in _ORDERS or not {"x", "y", "z"} <= {name for name, _ in fields}:
         raise ValueError(
-            f"{path}: got format {kind!r} with vertex properties {[n for n, _ in fields]}, wanted one of"
-            f" {', '.join(_ORDERS)} with x, y and z"
+            f"{path}: got format {kind!r} with vertex properties {[n for n, _ in fields]}, wanted"
+            f" one of {', '.join(_ORDERS)} with x, y and z"
         )
     dtype = np.dtype([(name, _ORDERS[kind] + _TYPES[t]) for name, t in fields])
     if kind == "ascii":
@@ -98,7 +105,10 @@ def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
 
 
 def ply_bytes(columns: Mapping[str, Shaped[np.ndarray, " M"]]) -> bytes:
-    """A binary file of vertices with these properties, in order; columns are of equal length."""
+    """Return a binary file of vertices with these properties, in order.
+
+    Columns have equal length.
+    """
     count = len(next(iter(columns.values())))
     table = np.empty(count, [(name, c.dtype.newbyteorder("<")) for name, c in columns.items()])
     for name, column in columns.items():
@@ -106,7 +116,7 @@ def ply_bytes(columns: Mapping[str, Shaped[np.ndarray, " M"]]) -> bytes:
     properties = "".join(
         f"property {_NAMES[c.dtype.str[1:]]} {name}\n" for name, c in columns.items()
     )
-    return (
-        f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{properties}end_header\n".encode()
-        + table.tobytes()
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {count}\n{properties}end_header\n"
     )
+    return header.encode() + table.tobytes()

@@ -1,6 +1,7 @@
 """``scenenet``: SceneNet RGB-D, rendered rooms (McCormac et al., ICCV 2017).
 
-``SPLIT/PART/TRAJECTORY/photo/N.jpg`` and ``instance/N.png`` (16 bits). Walls and floors are instances
+``SPLIT/PART/TRAJECTORY/photo/N.jpg`` and ``instance/N.png`` (16 bits). Walls and floors are
+instances
 there: ids that cover more than a third of a frame are background.
 """
 

@@ -59,7 +59,7 @@ class SequenceSource:
         )
 
     def color_file(self, index: int) -> tuple[str, bytes]:
-        """Return format (jpeg, png, ...) and bytes of a colour image as stored. ValueError: none."""
+        """Return format (jpeg, png, ...) and bytes of a colour image as it is stored."""
         path = self.sequence.frames[self._chosen[index]].image
         if path is None:
             raise ValueError(f"{self.sequence.name}: no colour images")

@@ -1,7 +1,8 @@
 """``tum``: TUM RGB-D, one sequence per folder (Sturm et al., IROS 2012).
 
 ``rgb.txt``, ``depth.txt`` (stamp in s, file), ``groundtruth.txt``; depth has 5000 units per metre.
-The files don't state the camera: the published defaults serve, or a ``camera.json`` next to the lists.
+The files don't state the camera: the published defaults serve, or a ``camera.json`` next to the
+lists.
 """
 
 from __future__ import annotations

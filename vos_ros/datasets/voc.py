@@ -1,6 +1,7 @@
 """``voc``: Pascal VOC 2012, stills with instance masks (Everingham et al., IJCV 2015).
 
-``JPEGImages``, ``SegmentationObject`` (ids, 255 around objects), ``ImageSets/Segmentation/SPLIT.txt``.
+``JPEGImages``, ``SegmentationObject`` (ids, 255 around objects),
+``ImageSets/Segmentation/SPLIT.txt``.
 """
 
 from __future__ import annotations

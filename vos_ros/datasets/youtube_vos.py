@@ -1,7 +1,7 @@
 """``youtube_vos``: YouTube-VOS (Xu et al., arXiv:1809.03327).
 
-Per split ``JPEGImages/NAME``, ``Annotations/NAME`` with every fifth frame or so, and ``meta.json`` with
-the objects' categories and frames.
+Per split ``JPEGImages/NAME``, ``Annotations/NAME`` with every fifth frame or so, and ``meta.json``
+with the objects' categories and frames.
 """
 
 from __future__ import annotations

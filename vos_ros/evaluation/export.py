@@ -1,8 +1,8 @@
 """Run a segmenter over the sequences of a benchmark and write its masks to files.
 
 Semi-supervised: the masks of an object's first frame are given, nothing else.
-``PREDICTIONS/NAME/FRAME.png`` are palette images of object ids, ``PREDICTIONS/timing.json`` states how
-long each frame took.
+``PREDICTIONS/NAME/FRAME.png`` are palette images of object ids, ``PREDICTIONS/timing.json`` states
+how long each frame took.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PERIOD_NS = 1_000_000_000 // 24  # between frames: DAVIS' rate; segmenters use 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Hold the milliseconds of one sequence, from the decoded image to the label image on the host."""
+    """Hold the milliseconds of one sequence, from decoded image to label image on the host."""
 
     step_ms: tuple[float, ...]
     """Of every frame in which objects are only followed."""

@@ -2,13 +2,13 @@
 
 DAVIS (2016 and 2017, semi-supervised): the first and the last annotated frame of a sequence don't
 count. The figures of the whole are means over objects, not over sequences. A prediction with an id
-that the first annotation lacks is refused, as by the DAVIS 2017 tool. That tool counts void pixels as
-background; here they are left out of both masks unless asked otherwise. DAVIS' own semi-supervised
-annotations have none, so its numbers are the same.
+that the first annotation lacks is refused, as by the DAVIS 2017 tool. That tool counts void pixels
+as background; here they are left out of both masks unless asked otherwise. DAVIS' own
+semi-supervised annotations have none, so its numbers are the same.
 
-YouTube-VOS: an object counts in every annotated frame after its first. J and F are means over objects,
-separately for the categories of the training split (seen) and the others (unseen). G is the mean of
-the four, or of those for which there are objects.
+YouTube-VOS: an object counts in every annotated frame after its first. J and F are means over
+objects, separately for the categories of the training split (seen) and the others (unseen). G is
+the mean of the four, or of those for which there are objects.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def read_prediction(sequence: VideoSequence, path: Path) -> UInt8[np.ndarray, "H
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Hold the figures of a sequence (means over its objects) or of all (means over all objects)."""
+    """Hold the figures of a sequence or of all; they are means over the objects."""
 
     name: str
     """Name of the sequence, or "all"."""

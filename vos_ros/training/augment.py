@@ -88,8 +88,8 @@ def streak(image: UInt8[np.ndarray, "H W C"], dx: float, dy: float) -> UInt8[np.
         return image
     doublings = int(np.ceil(np.log2(length)))
     out = image
-    # After k doublings it is the mean of 2^k images at equal distances: a hundred times faster than a
-    # long kernel.
+    # After k doublings it is the mean of 2^k images at equal distances: a hundred times faster than
+    # a long kernel.
     for k in range(doublings):
         share = 2.0**k / (2.0**doublings - 1)
         shift = np.array([[1.0, 0.0, share * dx], [0.0, 1.0, share * dy]])

@@ -1,7 +1,7 @@
-"""Training samples: Q frames in order from a sequence (paper 003, sec. 3.6), or made from a still image.
+"""Training samples: Q frames of a sequence (paper 003, sec. 3.6), or made from a still image.
 
-Sample n is a function of the seed and n alone. A resumed run, and a run on another number of devices,
-gets the same clips.
+Sample n is a function of the seed and n alone. A resumed run, and a run on another number of
+devices, gets the same clips.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def choose_times(
 ) -> list[int]:
     """Draw the positions of Q frames in order.
 
-    The first is any but the last of the sequence; the others lie within ``gap`` after it, each at most
-    once where there are enough.
+    The first is any but the last of the sequence; the others lie within ``gap`` after it, each at
+    most once where there are enough.
     """
     times = np.asarray(sequence.times)
     first = int(rng.integers(len(times) - 1))
@@ -58,7 +58,7 @@ def choose_times(
 def video_clip(
     sequence: VideoSequence, config: ClipConfig, rng: np.random.Generator
 ) -> Clip | None:
-    """Make a clip of a sequence; None where its first frame shows no object that is large enough."""
+    """Make a clip of a sequence; None where its first frame shows no large enough object."""
     order = choose_times(sequence, config, rng)
     if rng.random() < config.augment.reverse:
         order.reverse()

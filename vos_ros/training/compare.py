@@ -1,5 +1,8 @@
-"""The learned optimizer against others (paper 000): loss and IoU on frames that weren't learned from, after so many iterations on the first
-frame, each optimizer from the same start and on the same cells."""
+"""Comparison of the learned optimizer with others (paper 000).
+
+Loss and IoU are measured on frames that weren't learned from, after each number of iterations on
+the first frame. Every optimizer has the same start and the same cells.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,27 @@ from vos_ros.training.meta_task import Episode, MetaTask, evaluate
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One optimizer at one learning rate, with the loss multiplied by ``scale``. Tuples go with ``iterations``: means over objects and
-    frames of the loss on the later frames, of the loss on what is learned from (both unscaled), and of the IoU."""
+    """Hold the figures of one optimizer at one learning rate; means over objects and frames."""
 
     optimizer: str
+    """Name of the rule."""
     rate: float
+    """Its learning rate."""
     scale: float
+    """Factor of the loss while learning."""
     iterations: tuple[int, ...]
+    """Numbers of iterations at which the following are measured."""
     loss: tuple[float, ...]
+    """Unscaled loss on the later frames."""
     taught: tuple[float, ...]
+    """Unscaled loss on the cells that are learned from."""
     iou: tuple[float, ...]
+    """IoU on the later frames."""
 
 
 @torch.no_grad()
 def episodes(net: MetaNet, task: MetaTask, batches: Iterable[Batch]) -> list[Episode]:
-    """What the objects of clips are learned from and measured on, the same on every call."""
+    """Draw the cells of the objects of clips, the same on every call."""
     return [
         task.episode(net, batch, torch.Generator().manual_seed(k))
         for k, batch in enumerate(batches)
@@ -48,7 +57,17 @@ def curve(
     scale: float = 1.0,
     one_shot: bool = True,
 ) -> Curve:
-    """Runs one optimizer on all objects, as far as the largest of ``iterations`` (0: the start)."""
+    """Run one optimizer on all objects.
+
+    Args:
+        net: the networks.
+        held_out: the objects.
+        optimizer: name of the rule.
+        rate: its learning rate.
+        iterations: numbers at which to measure, 0 = the start; the largest is how far it runs.
+        scale: factor of the loss while learning.
+        one_shot: start from the generator's prediction.
+    """
     sums = {n: [0.0, 0.0, 0.0] for n in iterations}
     objects = 0
     rule = net.rule(optimizer, rate)
@@ -80,13 +99,18 @@ def curve(
 
 
 def best(curves: Iterable[Curve]) -> Curve:
-    """The one with the lowest loss on the later frames, on average over its iterations; one that diverged anywhere comes last."""
+    """Return the curve with the lowest loss on the later frames, on average over its iterations.
+
+    One that diverged anywhere comes last.
+    """
     return min(curves, key=lambda c: sum(c.loss))
 
 
 def reached_after(curves: Sequence[Curve], loss: float) -> int | None:
-    """Iterations after which any of the curves is as low as ``loss``, None where none ever is: a baseline that may take another learning
-    rate for every number of iterations."""
+    """Return the iterations after which any curve is as low as ``loss``; None where none is.
+
+    Curves of several rates are a baseline that may choose its rate for every number of iterations.
+    """
     found = [
         n for c in curves for n, value in zip(c.iterations, c.loss, strict=True) if value <= loss
     ]
@@ -102,7 +126,18 @@ def sweep(
     *,
     one_shot: bool = True,
 ) -> tuple[list[Curve], list[Curve]]:
-    """All optimizers at all rates with the loss as it is; and the best of each, also with the loss at other ``scales``."""
+    """Run all optimizers at all rates, then the best of each with the loss at other scales.
+
+    Args:
+        net: the networks.
+        held_out: the objects.
+        rates: learning rates to try, by name of the optimizer.
+        iterations: numbers at which to measure.
+        scales: factors of the loss.
+        one_shot: start from the generator's prediction.
+
+    Returns all curves of the first part, and the best of each followed by the rescaled ones.
+    """
     tried = [
         curve(net, held_out, name, rate, iterations, one_shot=one_shot)
         for name, all_rates in rates.items()

@@ -1,7 +1,7 @@
 """The configuration of a training run: frozen dataclasses read from YAML.
 
-Unknown keys, wrong types and values out of bounds raise ConfigError. Sources and stages have names, so
-that ``--set stages.video.steps=500`` reaches any value.
+Unknown keys, wrong types and values out of bounds raise ConfigError. Sources and stages have names,
+so that ``--set stages.video.steps=500`` reaches any value.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Configure how the pictures of a clip are changed: all its frames alike, but for what drifts."""
+    """Configure how the pictures of a clip are changed, all its frames alike."""
 
     flip: float = option(0.5, "probability that a clip is mirrored", low=0.0, high=1.0)
     flip_apart: bool = option(
@@ -278,7 +278,8 @@ class TrainConfig:
         ]:
             if unknown := sorted(set(mix) - set(self.data)):
                 raise ConfigError(
-                    f"{where}: no source {', '.join(unknown)}; data has {', '.join(self.data) or 'none'}"
+                    f"{where}: no source {', '.join(unknown)}; data has"
+                    f" {', '.join(self.data) or 'none'}"
                 )
             if any(w < 0 for w in mix.values()) or (
                 where.startswith("stages") and sum(mix.values()) <= 0

@@ -1,4 +1,7 @@
-"""``embedding``: the metric pixel embedding of paper 000 (sec. 4.1), trained by the contrastive loss on the pixels of clips."""
+"""``embedding``: the metric pixel embedding of paper 000 (sec. 4.1).
+
+It is trained by the contrastive loss on the pixels of clips.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +34,25 @@ from vos_ros.training.metric import (
 )
 from vos_ros.training.report import tinted
 
-_INSIDE = (
-    "feature_extractor."  # where the backbone stands in the weights of a whole network of ours
-)
+_BACKBONE_PREFIX = "feature_extractor."  # of the keys of a backbone in weights of a whole network
 
 
 @dataclass(frozen=True)
 class EmbeddingOptions:
-    """What there is to choose in the training of an embedding. ``spec`` replaces fields of the named network's."""
+    """Options of the training of an embedding. ``spec`` replaces fields of the named network's."""
 
     network: str = option("mobilenet_v2", "network to start from", choices=tuple(SPECS))
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     backbone: str = option(
         "",
-        "weights of the backbone: torchvision's names (.safetensors or .pt), or a whole network of vos_ros that has"
-        " the same one; empty = random",
+        "weights of the backbone: torchvision's names (.safetensors or .pt), or a whole network of"
+        " vos_ros that has the same one; empty = random",
     )
-    weights: str = option("", "weights of a whole embedding to go on from; empty = none")
+    weights: str = option("", "weights of a whole embedding to start from; empty = none")
     pixels: int = option(
         512,
-        "size of the set K of eq. (2), per clip: pixels of all its frames that are compared with each other",
+        "size of the set K of eq. (2), per clip: pixels of all its frames that are compared with"
+        " each other",
         low=2,
         high=16384,
     )
@@ -68,14 +70,14 @@ class EmbeddingOptions:
     )
     look_alikes: float = option(
         0.3,
-        "share of the background's pixels that are taken for an object most of all",
+        "share of the background's pixels that look most like an object to the embedding",
         low=0.0,
         high=0.5,
     )
 
 
 class EmbeddingTask:
-    """Pixels of one object are alike in all frames of a clip; those of different objects, and the background's, are not."""
+    """Train the embedding: pixels of one object are alike in all frames, others aren't."""
 
     name = "embedding"
 
@@ -90,11 +92,14 @@ class EmbeddingTask:
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
-        """ConfigError: an unknown option, a wrong type, a value out of bounds."""
+        """Make the task. Raises ConfigError: an unknown option, a wrong type or value."""
         return cls(build(EmbeddingOptions, options, "options."))
 
     def build(self) -> EmbeddingNet:
-        """A fresh network, with the weights that the options name. ConfigError: a file that can't be used."""
+        """Return a network with the weights that the options name.
+
+        Raises ConfigError: a file that can't be used.
+        """
         net = EmbeddingNet(self.spec)
         for path, key in ((self.options.backbone, "backbone"), (self.options.weights, "weights")):
             if path and not Path(path).is_file():
@@ -106,12 +111,15 @@ class EmbeddingTask:
         return net
 
     def metadata(self) -> dict[str, str]:
-        """Names the format and holds the spec, from which the network is built again."""
+        """Return the format and the spec, from which the network is built again."""
         return {"format": EMBEDDING_FORMAT, "spec": self.spec.to_json()}
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
-        """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``pyramid``. ConfigError: another name in the
-        stage's rates."""
+        """Return the stage's groups of parameters.
+
+        Groups are ``stem`` (the backbone up to stride 4), ``backbone`` (its rest), ``pyramid``.
+        Raises ConfigError: a rate for another.
+        """
         assert isinstance(model, EmbeddingNet)
         pyramid = [
             p for part in (model.lateral, model.smooth, model.project) for p in part.parameters()
@@ -123,7 +131,7 @@ class EmbeddingTask:
     def embed(
         self, net: EmbeddingNet, batch: Batch
     ) -> tuple[Float[torch.Tensor, "B Q h w d"], UInt8[torch.Tensor, "B Q h w"]]:
-        """The embedding of every cell of the clips, in single precision, and the cells' labels."""
+        """Return the embedding of every cell of the clips, and the cells' labels."""
         maps: torch.Tensor = net(batch.frames.flatten(0, 1))
         x = maps.permute(0, 2, 3, 1)
         return x.reshape(*batch.labels.shape[:2], *x.shape[1:]), cell_labels(
@@ -133,8 +141,11 @@ class EmbeddingTask:
     def loss(
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
-        """Eq. (2), and how alike equal and different pixels are on average. In eval mode also ``iou``: what following objects by the metric
-        alone reaches, see ``follow``."""
+        """Return eq. (2), and the spread of the features: their mean standard deviation.
+
+        In eval mode also ``iou``: what following objects by the metric alone reaches, see
+        ``follow``.
+        """
         assert isinstance(model, EmbeddingNet)
         o = self.options
         features, labels = self.embed(model, batch)
@@ -157,7 +168,7 @@ class EmbeddingTask:
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
-        """Two rows per clip: the frames with the true outlines in white, and below them their embeddings in colour."""
+        """Draw two rows per clip: frames with true outlines in white, then their embeddings."""
         assert isinstance(model, EmbeddingNet)
         features = self.embed(model, batch)[0]
         rows = []
@@ -176,22 +187,28 @@ class EmbeddingTask:
 
 
 def load_backbone(backbone: nn.Module, path: str) -> None:
-    """Loads a backbone from a state dict with torchvision's names, or out of the weights of a whole network of ours. ConfigError: a file
-    that can't be used."""
+    """Load a backbone from a state dict with torchvision's names, or from a whole network of ours.
+
+    Raises ConfigError: a file that can't be used.
+    """
     inside = False
     if path.endswith(".safetensors"):
         try:
-            inside = any(key.startswith(_INSIDE) for key in load(path).tensors)
+            inside = any(key.startswith(_BACKBONE_PREFIX) for key in load(path).tensors)
         except CheckpointError as e:
             raise ConfigError(str(e)) from e
-    load_weights(nn.ModuleDict({_INSIDE.rstrip("."): backbone}) if inside else backbone, path)
+    load_weights(
+        nn.ModuleDict({_BACKBONE_PREFIX.rstrip("."): backbone}) if inside else backbone, path
+    )
 
 
 def follow(
     features: Float[torch.Tensor, "Q h w d"], labels: UInt8[torch.Tensor, "Q h w"]
 ) -> Float[torch.Tensor, ""]:
-    """Mean IoU, over the objects of the first frame and the later frames, where every cell takes the label of the nearest cell of the first
-    frame: what the metric is worth without anything learned on the spot."""
+    """Return the mean IoU, over objects and later frames, of following by the metric alone.
+
+    Every cell takes the label of the nearest cell of the first frame; nothing is learned.
+    """
     known, later = labels[0].flatten(), labels[1:]
     d = features.shape[-1]
     found = nearest_labels(features[0].reshape(-1, d), known, features[1:].reshape(-1, d)).reshape(

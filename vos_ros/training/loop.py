@@ -1,8 +1,8 @@
-"""The training loop, on Lightning Fabric: one CPU, one GPU, or many under torchrun, by the same lines.
+"""The training loop, on Lightning Fabric: one CPU, one GPU, or many under torchrun.
 
-A run is a function of its configuration. Sample n of a stage, and the random numbers of step n, depend on
-the seed and n alone, learning rates on the step alone. So a run that was killed and is resumed from a
-checkpoint ends with the same weights as one that was never interrupted.
+A run is a function of its configuration. Sample n of a stage, and the random numbers of step n,
+depend on the seed and n alone, learning rates on the step alone. So a run that was killed and is
+resumed from a checkpoint ends with the same weights as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def train(
     saved = state.newest(out / "checkpoints")
     if saved is not None and not resume:
         raise ValueError(
-            f"{out} holds a run of {saved['step']} steps: go on with --resume, or name another folder with --out"
+            f"{out} holds a run of {saved['step']} steps: go on with --resume, or name another"
+            " folder with --out"
         )
     training = _Run(fabric, config, task, out, saved, show)
     try:

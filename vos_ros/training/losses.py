@@ -11,10 +11,10 @@ def lovasz(
 ) -> Float[torch.Tensor, ""]:
     """Return the Lovasz-softmax loss of one class, a convex surrogate of 1 - IoU.
 
-    Berman et al. 2018 (arXiv:1705.08790), eq. (8), alg. 1. ``probs`` are foreground probabilities of
-    P pixels, ``truth`` tells which are foreground. The errors are sorted, largest first. Each has as
-    weight what it adds to the Jaccard loss of those before it. Without foreground the loss is the
-    largest error; without pixels it is 0.
+    Berman et al. 2018 (arXiv:1705.08790), eq. (8), alg. 1. ``probs`` are foreground probabilities
+    of P pixels, ``truth`` tells which are foreground. The errors are sorted, largest first. Each
+    has as weight what it adds to the Jaccard loss of those before it. Without foreground the loss
+    is the largest error; without pixels it is 0.
     """
     if probs.numel() == 0:
         return probs.sum()

@@ -1,5 +1,8 @@
-"""``meta``: the learned optimizer of paper 000 (sec. 4.2), its weight generator and the start that all objects share, trained together by
-the meta-loss of eq. (5) through the iterations (back-propagation through time)."""
+"""``meta``: the learned optimizer of paper 000 (sec. 4.2).
+
+The optimizer, its weight generator and the start that all objects share are trained together by the
+meta-loss of eq. (5), through the iterations (back-propagation through time).
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ from vos_ros.training.report import tinted
 
 @dataclass(frozen=True)
 class MetaOptions:
-    """What there is to choose in the training of the optimizer. ``spec`` replaces fields of the networks', but for the embedding's."""
+    """Options of the training of the optimizer.
+
+    ``spec`` replaces fields of the networks' specification, except the embedding's.
+    """
 
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     embedding: str = option(
@@ -53,18 +59,21 @@ class MetaOptions:
     )
     weights: str = option(
         "",
-        "weights of whole networks to go on from, the embedding's too where none is named; empty = none",
+        "weights of whole networks to start from, also the embedding's where none is named; empty ="
+        " none",
     )
     iterations: int = option(10, "T of eq. (5): iterations on the first frame", low=1, high=200)
     refine: int = option(
         2,
-        "further iterations after each later frame, on the first and the model's own masks of those; 0 = none",
+        "further iterations after each later frame, on the first frame and the model's own masks of"
+        " those; 0 = none",
         low=0,
         high=50,
     )
     truncate: int = option(
         0,
-        "iterations after which the graph is cut (back-propagation through time, truncated); 0 = never",
+        "iterations after which the graph is cut (back-propagation through time, truncated); 0 ="
+        " never",
         low=0,
         high=200,
     )
@@ -90,19 +99,24 @@ class MetaOptions:
 
 
 class Episode(NamedTuple):
-    """The M objects of a batch: what they are learned from, and K later frames that say what that is worth. ``maps`` are all inputs of
-    these, ``truth`` and ``valid`` their cells."""
+    """Hold the cells from which M objects are learned, and those that measure the result."""
 
     objects: Objects
+    """The objects of the batch."""
     support: Samples
-    queries: Samples  # (M, C, K S)
+    """Cells of the first frame, from which the models are learned."""
+    queries: Samples
+    """Cells of the later frames (M, C, K S), on which the loss is measured."""
     maps: Float[torch.Tensor, "M K C h w"]
+    """Inputs of all cells of the later frames."""
     truth: Bool[torch.Tensor, "M K h w"]
+    """Whether a cell shows the object."""
     valid: Bool[torch.Tensor, "M K h w"]
+    """Whether a cell counts."""
 
 
 class MetaTask:
-    """The first frame of a clip teaches every object's segmentation model; the others say how well."""
+    """Train the optimizer: models are learned from first frames and measured on later ones."""
 
     name = "meta"
 
@@ -124,18 +138,24 @@ class MetaTask:
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
-        """ConfigError: an unknown option, a wrong type, a value out of bounds, an embedding that can't be used."""
+        """Make the task.
+
+        Raises ConfigError: an unknown option, a wrong type or value, an unusable embedding.
+        """
         return cls(build(MetaOptions, options, "options."))
 
     @classmethod
     def of(cls, net: MetaNet) -> Self:
-        """The task with its default options, for networks that are there already."""
+        """Return the task with its default options for existing networks."""
         task = cls(MetaOptions())
         task.spec = net.spec
         return task
 
     def build(self) -> MetaNet:
-        """Fresh networks, with the weights that the options name. ConfigError: a file that can't be used."""
+        """Return networks with the weights that the options name.
+
+        Raises ConfigError: a file that can't be used.
+        """
         net = MetaNet(self.spec)
         for module, path, key in (
             (net, self.options.weights, "weights"),
@@ -148,12 +168,15 @@ class MetaTask:
         return net
 
     def metadata(self) -> dict[str, str]:
-        """Names the format and holds the spec, from which the networks are built again."""
+        """Return the format and the spec, from which the networks are built again."""
         return {"format": META_FORMAT, "spec": self.spec.to_json()}
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
-        """Groups: ``embedding``, ``initial`` (where theta starts), ``optimizer`` (the LSTM), ``rates`` (its step lengths), ``generator``.
-        ConfigError: another name in the stage's rates."""
+        """Return the stage's groups of parameters.
+
+        Groups are ``embedding``, ``initial`` (where theta starts), ``optimizer`` (the LSTM),
+        ``rates`` (its step lengths), ``generator``. Raises ConfigError: a rate for another.
+        """
         assert isinstance(model, MetaNet)
         lengths = model.optimizer.log_rate
         return groups_with_rates(
@@ -170,7 +193,10 @@ class MetaTask:
     def episode(
         self, net: MetaNet, batch: Batch, generator: torch.Generator | None = None
     ) -> Episode:
-        """What the objects of a batch are learned from and measured on. Where the objects were before is made up from the true masks."""
+        """Draw the cells that the objects of a batch are learned from and measured on.
+
+        The prior, where an object was on the frame before, is the true mask, disturbed.
+        """
         objects = Objects.of(batch.labels)
         trained = torch.is_grad_enabled() and any(
             p.requires_grad for p in net.embedding.parameters()
@@ -212,16 +238,18 @@ class MetaTask:
     def loss(
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
-        """Eq. (5): L_s on the K later frames after each of T iterations, summed over both; and of the iterations in between, on the frames
-        that were not learned from yet. Also L_s before the first iteration and after
-        the T-th (means over the frames), and the mean IoU then. In eval mode all objects start from the generator's prediction, and
-        every call draws the same."""
+        """Return eq. (5): L_s on the K later frames after each of T iterations, summed over both.
+
+        With ``refine``, the iterations after each later frame add L_s on the frames that weren't
+        learned from yet. Scalars are L_s before the first and after the T-th iteration (means over
+        the frames), and the mean IoU then. In eval mode all objects start from the generator's
+        prediction, and every call draws the same cells.
+        """
         assert isinstance(model, MetaNet)
         generator = None if model.training else torch.Generator(batch.frames.device).manual_seed(0)
         episode = self.episode(model, batch, generator)
-        with torch.autocast(
-            batch.frames.device.type, enabled=False
-        ):  # a sum over iterations is no place for half precision
+        # A sum over iterations needs single precision.
+        with torch.autocast(batch.frames.device.type, enabled=False):
             return self._loss(model, episode, generator)
 
     def _loss(
@@ -265,7 +293,19 @@ class MetaTask:
         queries: Samples,
         iterations: int,
     ) -> tuple[Float[torch.Tensor, "M"], Float[torch.Tensor, "M P"], State]:
-        """Sum over the iterations of the mean of L_s over the queries; theta and state at the end."""
+        """Iterate, and sum the mean of L_s over the queries after each iteration.
+
+        Args:
+            net: the networks.
+            rule: the optimizer.
+            theta: models to start from.
+            state: the optimizer's state to start from.
+            support: cells that are learned from.
+            queries: cells that are measured on.
+            iterations: how many.
+
+        Returns the sum per object, and theta and state at the end.
+        """
         total, cut = theta.new_zeros(len(theta)), self.options.truncate
         for done in range(iterations):
             if cut and done and done % cut == 0:
@@ -287,8 +327,17 @@ class MetaTask:
         k: int,
         generator: torch.Generator | None,
     ) -> Samples:
-        """Half of the first frame's cells, and as many of the k frames after it with what the model makes of them: as the method learns
-        on."""
+        """Join half of the first frame's cells with as many of the k later frames.
+
+        The labels of the later frames are the model's own, as when the method is used.
+
+        Args:
+            net: the networks.
+            theta: the models now.
+            episode: the objects and their cells.
+            k: number of later frames to learn from.
+            generator: draws the cells; None = torch's default.
+        """
         maps = episode.maps[:, :k]
         probs = torch.sigmoid(scores(net, theta, maps))
         half = self.options.samples // 2
@@ -307,7 +356,10 @@ class MetaTask:
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
-        """A clip per row: its first frame with the given masks, then what is found in the others; true outlines in white."""
+        """Draw a clip per row: the first frame with its masks, then the predictions.
+
+        Masks are tinted, true outlines are white.
+        """
         assert isinstance(model, MetaNet)
         episode = self.episode(model, batch, torch.Generator(batch.frames.device).manual_seed(0))
         theta = model.start(episode.support, True)
@@ -340,7 +392,7 @@ class MetaTask:
 
 
 def later(queries: Samples, k: int, count: int) -> Samples:
-    """The queries of all of the ``count`` frames but the first k."""
+    """Return the queries of the ``count`` frames without the first k."""
     start = queries.labels.shape[1] * k // count
     return Samples(
         queries.inputs[:, :, start:],
@@ -352,7 +404,7 @@ def later(queries: Samples, k: int, count: int) -> Samples:
 def scores(
     net: MetaNet, theta: Float[torch.Tensor, "M P"], maps: Float[torch.Tensor, "M K C h w"]
 ) -> Float[torch.Tensor, "M K h w"]:
-    """Logits of all cells of K frames."""
+    """Return the logits of all cells of K frames."""
     m, k, c, h, w = maps.shape
     return net.head.logits(theta, maps.transpose(1, 2).reshape(m, c, k * h * w)).reshape(m, k, h, w)
 
@@ -360,5 +412,5 @@ def scores(
 def evaluate(
     net: MetaNet, theta: Float[torch.Tensor, "M P"], episode: Episode
 ) -> Float[torch.Tensor, "M K"]:
-    """IoU over the cells of every later frame."""
+    """Return the IoU over the cells of every later frame."""
     return iou(scores(net, theta, episode.maps) > 0, episode.truth, episode.valid)

@@ -1,6 +1,7 @@
-"""Learning a metric between pixels (paper 000, sec. 4.1): which pixels are compared, the contrastive loss, and what the metric is good for.
+"""A metric between pixels (paper 000, sec. 4.1): choice of pixels, contrastive loss, use.
 
-Pixels of a clip are rows (P, d) of features with labels (P,): 0 background, 1..n objects, ``IGNORE`` unknown.
+Pixels of a clip are rows (P, d) of features with labels (P,): 0 background, 1..n objects,
+``IGNORE`` unknown.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ from jaxtyping import Float, Int, UInt8
 from vos_ros.segmentation.networks.embedding import squared_distance
 from vos_ros.training.interface import IGNORE
 
-_NEAREST = 1e-4  # squared distance below which a pair that should be apart isn't pushed any more: the logarithm of 0 is near
-_CANDIDATES = 4  # times as many background pixels are looked at as look-alikes are taken
-_CHUNK = 4096  # pixels whose distances to all others are held at once
+_MIN_SQUARED_DISTANCE = 1e-4  # of a pair in the loss, below which the logarithm would diverge
+_CANDIDATES_PER_LOOK_ALIKE = 4  # background pixels that are compared for each that is taken
+_CHUNK_PX = 4096  # pixels whose distances to all others are in memory at once
 
 
 def contrastive(
     features: Float[torch.Tensor, "P d"], labels: Int[torch.Tensor, "P"], background: float = 1.0
 ) -> Float[torch.Tensor, ""]:
-    """Eq. (2) as a mean over all pairs of different pixels: -log s of pairs with equal labels, -log(1 - s) of the others, where s is
-    ``similarity``. Pairs within the background weigh ``background``: it is not one thing that ought to look alike, and at 1, the
-    paper's, the metric learns what salient objects look like.
+    """Return eq. (2) as a mean over all pairs of different pixels.
+
+    A pair costs -log s where the labels are equal, else -log(1 - s), where s is ``similarity``.
+    Pairs within the background have the weight ``background``: the background isn't one object
+    whose parts are alike. At 1, the paper's value, the metric learns what salient objects look
+    like.
     """
     x = squared_distance(features, features)
     same = labels[:, None] == labels[None, :]
-    # with s = 2/(1+e^x): -log s = softplus(x) - log 2, and 1 - s = tanh(x/2), so -log(1-s) = softplus(-x) - log(1 - e^-x)
-    apart = x.clamp_min(_NEAREST)
+    # with s = 2/(1+e^x): -log s = softplus(x) - log 2,
+    # and 1 - s = tanh(x/2), so -log(1-s) = softplus(-x) - log(1 - e^-x)
+    apart = x.clamp_min(_MIN_SQUARED_DISTANCE)
     costs = torch.where(
         same,
         F.softplus(x) - F.softplus(torch.zeros_like(x)),
@@ -41,7 +46,10 @@ def contrastive(
 def cell_labels(
     labels: UInt8[torch.Tensor, "*n H W"], stride: int, aligned: bool
 ) -> UInt8[torch.Tensor, "*n h w"]:
-    """The label at the centre of every cell of a map of the given stride: pixel (s i, s j), or the one at the middle of s x s px."""
+    """Return the label at the centre of every cell of a map of the given stride.
+
+    That is the pixel (s i, s j) where ``aligned``, else the one at the middle of s x s px.
+    """
     first = 0 if aligned else stride // 2
     return labels[..., first::stride, first::stride]
 
@@ -55,11 +63,18 @@ def sample_pixels(
     look_alikes: float,
     reach: int = 2,
 ) -> Int[torch.Tensor, "K"]:
-    """The set K of eq. (2) as indices of the flattened cells of a clip: about ``count`` of them, as many of every object that is seen as of
-    the background, with repetition where an object is small.
+    """Draw the set K of eq. (2) as indices of the flattened cells of a clip.
 
-    Of the background's, a share ``outline`` lies within ``reach`` cells of an object, and a share ``look_alikes`` is what the present
-    ``features`` take for an object most of all. Draws from torch's default generators.
+    Every visible object and the background get equally many, with repetition where an object is
+    small. Torch's default generators are used.
+
+    Args:
+        labels: of the cells.
+        features: of the cells, as the network is now.
+        count: about how many to draw.
+        outline: share of the background's that lie within ``reach`` cells of an object.
+        look_alikes: share of the background's whose features are nearest to those of an object.
+        reach: cells.
     """
     flat = labels.flatten()
     objects = objects_in(flat)
@@ -71,7 +86,7 @@ def sample_pixels(
     on = ((labels > 0) & (labels != IGNORE)).float()[:, None]
     near = F.max_pool2d(on, 2 * reach + 1, 1, reach).flatten()[ground] > 0
     n_near, n_alike = round(n * outline), round(n * look_alikes)
-    candidates = _some(ground, _CANDIDATES * n_alike)
+    candidates = _some(ground, _CANDIDATES_PER_LOOK_ALIKE * n_alike)
     rows = features.reshape(-1, features.shape[-1]).detach()
     distance = squared_distance(rows[candidates], rows[torch.cat(chosen)]).min(1).values
     alike = candidates[distance.topk(n_alike, largest=False).indices]
@@ -80,14 +95,14 @@ def sample_pixels(
 
 
 def objects_in(labels: Int[torch.Tensor, "P"] | UInt8[torch.Tensor, "P"]) -> list[int]:
-    """The objects of which there are pixels, ascending."""
+    """Return the objects that have pixels, ascending."""
     return [
         i for i in torch.bincount(labels.long()).nonzero()[:, 0].tolist() if i not in (0, IGNORE)
     ]
 
 
 def _some(among: Int[torch.Tensor, "M"], n: int) -> Int[torch.Tensor, "m"]:
-    """n of them, each at most once where there are enough; none where there are none."""
+    """Draw n of them, each at most once where there are enough; none where there are none."""
     if len(among) >= n:
         return among[torch.randperm(len(among), device=among.device)[:n]]
     return among[torch.randint(len(among), (n,), device=among.device)] if len(among) else among
@@ -98,11 +113,13 @@ def nearest_labels(
     labels: Int[torch.Tensor, "M"],
     asked: Float[torch.Tensor, "P d"],
 ) -> Int[torch.Tensor, "P"]:
-    """The label of the nearest known pixel of each: segmentation with nothing but the metric. Known pixels of label ``IGNORE`` teach
-    nothing; ValueError where there is no other."""
+    """Return the label of the nearest known pixel of each: segmentation by the metric alone.
+
+    Known pixels of label ``IGNORE`` are left out. Raises ValueError: no other is known.
+    """
     known, labels = known[labels != IGNORE], labels[labels != IGNORE]
     if not len(known):
         raise ValueError("no pixel with a known label to compare with")
     return torch.cat(
-        [labels[squared_distance(part, known).argmin(1)] for part in torch.split(asked, _CHUNK)]
+        [labels[squared_distance(part, known).argmin(1)] for part in torch.split(asked, _CHUNK_PX)]
     )

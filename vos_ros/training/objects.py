@@ -1,4 +1,4 @@
-"""The objects of a batch of clips, each with its masks: the losses of tasks are computed on them."""
+"""The objects of a batch of clips, each with its masks."""
 
 from __future__ import annotations
 

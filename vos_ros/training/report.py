@@ -1,4 +1,4 @@
-"""What people see of a run: pictures of clips, the loss curve, and the card that goes with the weights."""
+"""The report of a run: pictures of clips, the loss curve, and the card of the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def flat(text: str) -> dict[str, Any]:
-    """A configuration's YAML as dotted keys."""
+    """Return a configuration's YAML as dotted keys."""
     return flat_keys(yaml.safe_load(text))
 
 
@@ -30,7 +30,7 @@ def tinted(
     shown: Bool[np.ndarray, "n H W"],
     truth: Bool[np.ndarray, "n H W"],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame with the shown masks in colour and the true outlines in white."""
+    """Draw the shown masks in colour, and the true outlines in white, on a frame."""
     picture = rgb.copy()
     for i, mask in enumerate(shown, start=1):
         picture[mask] = (picture[mask] // 2 + np.array(track_color(i), np.uint16) // 2).astype(
@@ -43,7 +43,10 @@ def tinted(
 
 
 def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:
-    """Loss over steps (each logged value, and smoothed), held-out loss and IoU where they were measured, stages as lines."""
+    """Draw loss and IoU over steps, of training (also smoothed) and of held-out clips.
+
+    Stages begin at vertical lines.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -94,7 +97,10 @@ def draw_curve(rows: Rows, config: TrainConfig, path: Path) -> None:
 
 
 def smoothed(values: np.ndarray, share: float = 0.1) -> np.ndarray:
-    """Exponential moving average, without a bias towards the first value; it looks back over about ``share`` of all."""
+    """Return the exponential moving average, without a bias towards the first value.
+
+    Its memory is about ``share`` of all values.
+    """
     decay = 1 - 1 / max(1.0, share * len(values))
     out, total, weight = [], 0.0, 0.0
     for v in values:
@@ -111,25 +117,36 @@ def card(
     step: int,
     seconds: float,
 ) -> str:
-    """The card as Markdown: what the weights are, how and from what they were made, what they reach."""
+    """Return the card as Markdown: what the weights are, how they were made, what they reach.
+
+    Args:
+        name: of the weights.
+        config: the run.
+        sources: sequences by source.
+        rows: the history.
+        step: steps that are done.
+        seconds: device time.
+    """
     starts = [r for r in rows if r["kind"] == "start"]
     first = starts[0] if starts else {}
     lines = [
         f"# {name}",
         "",
-        f"Weights of the task `{config.task}`, made by `vos-ros train`. Floats in fp32 (`{name}.safetensors`) and"
-        f" fp16 (`{name}-fp16.safetensors`); the file's header says how to build the network. Exponential moving average of the"
-        f" training weights (decay {config.ema}).",
+        f"Weights of the task `{config.task}`, made by `vos-ros train`. Floats in fp32"
+        f" (`{name}.safetensors`) and fp16 (`{name}-fp16.safetensors`); the file's header says how"
+        " to build the network. Exponential moving average of the training weights (decay"
+        f" {config.ema}).",
         "",
     ]
     done = "all" if step >= config.steps else f"{step} of {config.steps}"
     lines += [
         "## Made",
         "",
-        f"- steps: {done} ({config.steps}); device hours: {seconds / 3600:.2f} on {first.get('device', '?')}"
-        f" ({first.get('world', 1)} at once); precision {config.precision}",
-        f"- seed {config.seed}; source tree {first.get('git', '?')}; torch {first.get('torch', '?')}; started or resumed"
-        f" {len(starts)} times",
+        f"- steps: {done} ({config.steps}); device hours: {seconds / 3600:.2f} on"
+        f" {first.get('device', '?')} ({first.get('world', 1)} at once); precision"
+        f" {config.precision}",
+        f"- seed {config.seed}; source tree {first.get('git', '?')}; torch"
+        f" {first.get('torch', '?')}; started or resumed {len(starts)} times",
     ]
     lines += [f"- {key}: {described(value)}" for key, value in config.options.items()]
     lines += [
@@ -148,8 +165,8 @@ def card(
         rates = ", ".join(f"{k} {v:g}" for k, v in s.rates.items())
         mix = ", ".join(f"{k} {v:g}" for k, v in s.mix.items())
         lines.append(
-            f"| {stage_name} | {s.steps} | {s.batch} | {s.clip.frames} | {s.clip.width}x{s.clip.height} | {mix} | {s.optimizer}:"
-            f" {rates} | {falls} |"
+            f"| {stage_name} | {s.steps} | {s.batch} | {s.clip.frames} |"
+            f" {s.clip.width}x{s.clip.height} | {mix} | {s.optimizer}: {rates} | {falls} |"
         )
     lines += [
         "",
@@ -163,7 +180,8 @@ def card(
         for dataset, licence in sorted({(f.dataset, f.licence) for f in sequences}):
             own = [f for f in sequences if (f.dataset, f.licence) == (dataset, licence)]
             lines.append(
-                f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} | {licence or 'not stated'} |"
+                f"| {source}{held_out} | {dataset} | {len(own)} | {sum(map(len, own))} |"
+                f" {licence or 'not stated'} |"
             )
     lines += ["", "## Figures", "", "| | step | loss | IoU |", "| --- " * 4 + "|"]
     trained, measured = ([r for r in rows if r["kind"] == kind] for kind in ("train", "validation"))
@@ -176,6 +194,7 @@ def card(
         if last:
             mean = {k: np.mean([r[k] for r in last]) for k in ("loss", "iou") if k in last[-1]}
             lines.append(
-                f"| {text} | {last[-1]['step']} | {mean.get('loss', float('nan')):.4f} | {mean.get('iou', float('nan')):.4f} |"
+                f"| {text} | {last[-1]['step']} | {mean.get('loss', float('nan')):.4f} |"
+                f" {mean.get('iou', float('nan')):.4f} |"
             )
     return "\n".join(lines) + "\n"

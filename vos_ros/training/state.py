@@ -1,4 +1,4 @@
-"""What a run leaves on disk: checkpoints that are whole or not there, averaged weights, where everything came from."""
+"""The files of a run: checkpoints that are whole or not there, averaged weights, the history."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ _PATTERN = "step-*.pt"
 
 
 class Average:
-    """Exponential moving average of a model's weights and buffers. The decay grows with the steps, so that the start is soon forgotten:
-    min(decay, (1 + n) / (10 + n)). Whole numbers (counters) are copied."""
+    """Keep the exponential moving average of a model's weights and buffers.
+
+    The decay grows with the steps n, so that the start is soon forgotten: min(decay, (1 + n) / (10
+    + n)). Integers (counters) are copied.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -32,7 +35,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, steps: int) -> None:
-        """After step number ``steps`` (from 1)."""
+        """Take in the model after step number ``steps`` (from 1)."""
         weight = 1 - min(self.decay, (1 + steps) / (10 + steps))
         for key, value in model.state_dict().items():
             mine = self.values[key]
@@ -42,14 +45,17 @@ class Average:
                 mine.copy_(value)
 
     def load(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Takes saved values over, on this model's device."""
+        """Copy saved values, to this model's device."""
         for key, mine in self.values.items():
             mine.copy_(values[key])
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``path`` when the block has ended without an error: readers see the old file or the new one."""
+    """Give a temporary path that becomes ``path`` when the block has ended without an error.
+
+    Readers get the old file or the new one, never a part.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -62,7 +68,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def save(folder: Path, state: Mapping[str, Any], keep: int) -> Path:
-    """Writes ``state`` (its "step" names it) and removes older checkpoints than the newest ``keep``."""
+    """Write ``state``, named by its "step", and remove all but the newest ``keep`` checkpoints."""
     path = folder / f"step-{state['step']:09d}.pt"
     with whole(path) as part:
         torch.save(dict(state), part)
@@ -72,7 +78,10 @@ def save(folder: Path, state: Mapping[str, Any], keep: int) -> Path:
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint, on the CPU; None where there is none. Only tensors and plain values are read."""
+    """Read the newest checkpoint, to the CPU; None where there is none.
+
+    Only tensors and plain values are read.
+    """
     paths = sorted(folder.glob(_PATTERN))
     if not paths:
         return None
@@ -81,7 +90,7 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole."""
+    """Write a text file, whole or not at all."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
 
@@ -89,7 +98,14 @@ def write_text(path: Path, text: str) -> None:
 def export(
     path: Path, values: Mapping[str, torch.Tensor], metadata: Mapping[str, str], half: bool
 ) -> None:
-    """Weights as safetensors, floats in fp16 or fp32."""
+    """Write weights as safetensors, floats in fp16 (``half``) or fp32.
+
+    Args:
+        path: file to write.
+        values: tensors by name.
+        metadata: header of the file.
+        half: whether floats become fp16.
+    """
     from safetensors.torch import save as packed
 
     kind = torch.float16 if half else torch.float32
@@ -102,7 +118,7 @@ def export(
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Versions, machine, and the state of the source tree."""
+    """Return versions, machine, and the state of the source tree."""
     import numpy as np
 
     return {
@@ -118,7 +134,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """What the CPU is called, and how many threads of it are used."""
+    """Return the name of the CPU, and how many threads torch uses."""
     try:
         found = re.search(
             r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
@@ -131,14 +147,21 @@ def _processor() -> str:
 
 
 def described(value: object) -> str:
-    """A value of a configuration for a card: of a file its name and the start of its SHA-256, since its place says nothing elsewhere."""
+    """Return a value of a configuration for a card.
+
+    A file is described by its name and the start of its SHA-256: its path means nothing elsewhere.
+    """
     if isinstance(value, str) and os.sep in value and Path(value).is_file():
-        return f"{Path(value).name} (sha256 {hashlib.sha256(Path(value).read_bytes()).hexdigest()[:16]})"
+        digest = hashlib.sha256(Path(value).read_bytes()).hexdigest()
+        return f"{Path(value).name} (sha256 {digest[:16]})"
     return str(value)
 
 
 def git_state() -> str:
-    """Commit of the source tree, with "+ changes" where tracked files differ from it; "none" outside a checkout."""
+    """Return the commit of the source tree, with "+ changes" where tracked files differ from it.
+
+    "none" outside a checkout.
+    """
 
     def ask(*words: str) -> str:
         command = ["git", "--no-optional-locks", "-C", str(Path(__file__).resolve().parent), *words]
@@ -154,7 +177,10 @@ def git_state() -> str:
 
 
 class History:
-    """Scalars over steps, a JSON object per line; rows past the step a run goes on from are dropped."""
+    """Keep scalars over steps in a file, a JSON object per line.
+
+    Rows after the step from which a run is resumed are dropped.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -170,7 +196,7 @@ class History:
         write_text(path, "".join(json.dumps(r) + "\n" for r in self.rows))
 
     def add(self, **row: Any) -> None:
-        """Adds a row; it has a "step"."""
+        """Add a row, which has a "step"."""
         self.rows.append(row)
         with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(row) + "\n")

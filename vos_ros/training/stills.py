@@ -385,8 +385,8 @@ def fill(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Fill the hole of an image.
 
-    With ``mirror`` from the mirrored image, where that has no hole; else from the surroundings, coarse
-    to fine (push-pull: each level of a pyramid holds the mean of the known pixels below it).
+    With ``mirror`` from the mirrored image, where that has no hole; else from the surroundings,
+    coarse to fine (push-pull: each level of a pyramid holds the mean of the known pixels below it).
     """
     if not hole.any():
         return rgb

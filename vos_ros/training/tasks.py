@@ -1,5 +1,8 @@
-"""What can be trained: ``lwl``, the whole of paper 003 (sec. 3.6), ``lwl_box``, its box encoder alone (sec. 3.7), ``embedding``, the
-metric of paper 000 (sec. 4.1), and ``meta``, its learned optimizer (sec. 4.2)."""
+"""The tasks that can be trained.
+
+``lwl`` is the whole of paper 003 (sec. 3.6), ``lwl_box`` its box encoder alone (sec. 3.7).
+``embedding`` is the metric of paper 000 (sec. 4.1), ``meta`` its learned optimizer (sec. 4.2).
+"""
 
 from __future__ import annotations
 
@@ -31,20 +34,21 @@ from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.report import tinted
 
 FORMAT = "vos_ros.lwl"
-_BOX_SCALE = 10.0
+_BOX_SCALE = 10.0  # of the loss of the box encoder, so that rates are as for the other parts
 
 
 @dataclass(frozen=True)
 class LwlOptions:
-    """What there is to choose in the training of an LWL network. ``spec`` replaces fields of the named network's."""
+    """Options of the training of an LWL network. ``spec`` replaces fields of ``network``'s."""
 
     network: str = option("resnet50", "network to start from", choices=tuple(SPECS))
     spec: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     backbone: str = option(
         "",
-        "weights of the backbone (.safetensors or .pt state dict, torchvision's names); empty = random",
+        "weights of the backbone (.safetensors or .pt state dict, torchvision's names); empty ="
+        " random",
     )
-    weights: str = option("", "weights of a whole network to go on from; empty = none")
+    weights: str = option("", "weights of a whole network to start from; empty = none")
     iterations_init: int = option(
         5, "steepest-descent iterations on the first frame (sec. 3.6)", low=1, high=100
     )
@@ -53,8 +57,8 @@ class LwlOptions:
     )
     refine: bool = option(
         False,
-        "learn from predicted masks within a clip, as in sec. 3.6; the published training doesn't, whatever its"
-        " options say",
+        "learn from predicted masks within a clip, as in sec. 3.6; the published training doesn't,"
+        " whatever its options say",
     )
     refine_share: float = option(
         0.1,
@@ -75,7 +79,10 @@ class LwlOptions:
 
 
 class LwlTask:
-    """Trains all of an LWL network: the first frame of a clip teaches the filters, the masks of the others are predicted."""
+    """Train all of an LWL network.
+
+    The filters are learned from the first frame of a clip; the masks of the others are predicted.
+    """
 
     name = "lwl"
 
@@ -90,11 +97,14 @@ class LwlTask:
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
-        """ConfigError: an unknown option, a wrong type, a value out of bounds."""
+        """Make the task. Raises ConfigError: an unknown option, a wrong type or value."""
         return cls(build(LwlOptions, options, "options."))
 
     def build(self) -> LwlNet:
-        """A fresh network, with the weights that the options name. ConfigError: a file that can't be used."""
+        """Return a network with the weights that the options name.
+
+        Raises ConfigError: a file that can't be used.
+        """
         net = LwlNet(self.spec)
         nn.init.constant_(
             net.target_model.filter_optimizer.residual_module.filter_reg,
@@ -111,12 +121,16 @@ class LwlTask:
         return net
 
     def metadata(self) -> dict[str, str]:
-        """Names the format and holds the spec, from which the network is built again."""
+        """Return the format and the spec, from which the network is built again."""
         return {"format": FORMAT, "spec": self.spec.to_json()}
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
-        """Groups: ``stem`` (the backbone up to stride 4), ``backbone`` (the rest of it), ``target_model``, ``regularization``,
-        ``label_encoder``, ``decoder``. ConfigError: another name in the stage's rates."""
+        """Return the stage's groups of parameters.
+
+        Groups are ``stem`` (the backbone up to stride 4), ``backbone`` (its rest),
+        ``target_model``, ``regularization``, ``label_encoder``, ``decoder``. Raises ConfigError: a
+        rate for another.
+        """
         assert isinstance(model, LwlNet)
         return groups_with_rates(self._groups(model), stage)
 
@@ -132,7 +146,7 @@ class LwlTask:
     def predict(
         self, net: LwlNet, batch: Batch, objects: Objects
     ) -> Float[torch.Tensor, "M T H W"]:
-        """Mask logits of every object in the T = Q - 1 later frames of its clip (sec. 3.6)."""
+        """Return mask logits of every object in the T = Q - 1 later frames (sec. 3.6)."""
         q = batch.frames.shape[1]
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
         maps = net.extract(batch.frames.flatten(0, 1))
@@ -158,7 +172,7 @@ class LwlTask:
     def loss(
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
-        """Eq. (5) with the Lovasz loss, and the mean IoU over objects and predicted frames."""
+        """Return eq. (5) with the Lovasz loss, and the mean IoU of objects and predicted frames."""
         assert isinstance(model, LwlNet)
         objects = Objects.of(batch.labels)
         logits = self.predict(model, batch, objects).float()
@@ -182,7 +196,10 @@ class LwlTask:
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
-        """A clip per row: its first frame with the given masks, then the predictions tinted, true outlines in white."""
+        """Draw a clip per row: the first frame with its masks, then the predictions.
+
+        Masks are tinted, true outlines are white.
+        """
         assert isinstance(model, LwlNet)
         objects = Objects.of(batch.labels)
         logits = self.predict(model, batch, objects).float()
@@ -206,7 +223,7 @@ class LwlTask:
 
 
 class _Learner:
-    """The filters of a batch's objects and what they have been learned from."""
+    """Hold the filters of a batch's objects, and the samples that they are learned from."""
 
     def __init__(
         self,
@@ -237,7 +254,7 @@ class _Learner:
         self._weights.append(squared)
 
     def _descend(self, filters: torch.Tensor, iterations: int) -> torch.Tensor:
-        """Eq. (4), in single precision whatever the network runs in: sums of squares don't fit half."""
+        """Minimise eq. (4), in single precision always: sums of squares don't fit half."""
         labels, shares = (
             torch.stack(self._labels),
             torch.tensor(self._shares, device=filters.device),
@@ -251,7 +268,7 @@ class _Learner:
             return steepest_descent(filters, blocks, self._net.ridge.float(), iterations)
 
     def refine(self, frame: int, probs: Float[torch.Tensor, "M H W"]) -> None:
-        """Adds a frame with its predicted masks and learns on."""
+        """Add a frame with its predicted masks, and continue to learn."""
         share = self._options.refine_share
         self._frames.append(frame)
         self._shares = [*((1 - share) * s for s in self._shares), share]
@@ -259,7 +276,7 @@ class _Learner:
         self._filters = self._descend(self._filters, self._options.iterations_update)
 
     def scores(self, frames: range) -> Float[torch.Tensor, "M T D h w"]:
-        """What the target models say of the given frames of their clips."""
+        """Return the output of the target models on the given frames of their clips."""
         own = [
             apply_filters(self._x[b, list(frames)], self._filters[rows]).transpose(0, 1)
             for b, rows in enumerate(self._rows)
@@ -268,7 +285,10 @@ class _Learner:
 
 
 class LwlBoxTask(LwlTask):
-    """Trains the box encoder of a finished network on first frames: boxes around the masks in, masks out (sec. 3.7)."""
+    """Train the box encoder of a finished network on first frames (sec. 3.7).
+
+    The boxes around the true masks go in, masks come out.
+    """
 
     name = "lwl_box"
 
@@ -277,11 +297,15 @@ class LwlBoxTask(LwlTask):
         self.spec = dataclasses.replace(self.spec, box_encoder=True)
 
     def build(self) -> LwlNet:
-        """The network that the options' ``weights`` hold, with a fresh box encoder. ConfigError: a file that can't be used."""
+        """Return the network of the options' ``weights``, with a new box encoder.
+
+        Raises ConfigError: a file that can't be used.
+        """
         net = LwlNet(dataclasses.replace(self.spec, box_encoder=False))
         if not Path(self.options.weights).is_file():
             raise ConfigError(
-                f"options.weights: {self.options.weights!r} is no file; the box encoder needs a trained network"
+                f"options.weights: {self.options.weights!r} is no file; the box encoder needs a"
+                " trained network"
             )
         load_weights(net, self.options.weights)
         whole = LwlNet(self.spec)
@@ -295,7 +319,7 @@ class LwlBoxTask(LwlTask):
     def predict(
         self, net: LwlNet, batch: Batch, objects: Objects
     ) -> Float[torch.Tensor, "M 1 H W"]:
-        """Mask logits of every object in its clip's first frame, from its box alone."""
+        """Return mask logits of every object in its clip's first frame, from its box alone."""
         size = (int(batch.frames.shape[-2]), int(batch.frames.shape[-1]))
         maps = net.extract(batch.frames[:, 0])
         boxes = _boxes(objects.masks[:, 0]).to(maps[16])
@@ -305,7 +329,7 @@ class LwlBoxTask(LwlTask):
     def loss(
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
-        """The Lovasz loss of all objects together, and the mean IoU."""
+        """Return the Lovasz loss of all objects together, and the mean IoU."""
         assert isinstance(model, LwlNet)
         objects = Objects.of(batch.labels[:, :1])
         logits = self.predict(model, batch, objects).float()
@@ -317,7 +341,7 @@ class LwlBoxTask(LwlTask):
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:
-        """A clip per row: its first frame with the predictions tinted, true outlines in white."""
+        """Draw a clip per row: its first frame, predictions tinted, true outlines white."""
         assert isinstance(model, LwlNet)
         objects = Objects.of(batch.labels[:, :1])
         shown = self.predict(model, batch, objects)[:, 0] > 0
@@ -335,10 +359,10 @@ def _split(x: Float[torch.Tensor, "BQ ..."], q: int) -> Float[torch.Tensor, "B Q
 
 
 def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
-    """The boxes around masks, filled."""
+    """Return the boxes around masks, filled."""
 
-    def between(seen: torch.Tensor) -> torch.Tensor:
-        return (seen.cumsum(1) > 0) & (seen.flip(1).cumsum(1).flip(1) > 0)
+    def between(on: torch.Tensor) -> torch.Tensor:
+        return (on.cumsum(1) > 0) & (on.flip(1).cumsum(1).flip(1) > 0)
 
     return between(masks.any(2))[:, :, None] & between(masks.any(1))[:, None, :]
 
@@ -349,7 +373,7 @@ TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {
 
 
 def create(name: str, options: Mapping[str, object]) -> Task:
-    """A task by name. ConfigError: an unknown task or option."""
+    """Make a task by name. Raises ConfigError: an unknown task or option."""
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}: known are {', '.join(TASKS)}")
     return TASKS[name](options)

@@ -157,7 +157,7 @@ def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _solver() -> np.ndarray:
-    """Return the matrix from values at the control points to coefficients (Bookstein 1989: L^-1)."""
+    """Return the matrix from values at control points to coefficients (Bookstein 1989: L^-1)."""
     n = CONTROL_POINTS
     system = np.zeros((n + 3, n + 3))
     system[:n, :n] = _kernel(_CONTROL, _CONTROL)
