@@ -1,4 +1,4 @@
-"""Encodings: every one against values worked out by hand or by another encoder."""
+"""Encodings: each one against values computed by hand or by another encoder."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_compressed_depth_png() -> None:
 
 
 def test_compressed_inverse_depth() -> None:
-    # quantisation as in compressed_depth_image_transport: raw = a / z + b, with 0 for no measurement
+    # as in compressed_depth_image_transport: raw = a / z + b, with 0 for no measurement
     depth_max, quantization = 10.0, 100.0
     a = quantization * (quantization + 1.0)
     b = 1.0 - a / depth_max

@@ -1,4 +1,4 @@
-"""Every entry of the table of pose sources is read from a message of its type, and filled into one."""
+"""Every entry of the table of pose sources is read from a message, and filled into one."""
 
 from __future__ import annotations
 

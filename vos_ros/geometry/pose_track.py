@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from vos_ros.geometry import se3
 
 _MAX_GAP_NS = 1_000_000_000
-"""Longest gap between two poses that is interpolated over: 1 s, as a hand-held camera turns in it."""
+"""Longest gap between two poses that is interpolated over: in 1 s a camera may turn back."""
 
 
 class PoseTrack:

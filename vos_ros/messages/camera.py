@@ -69,7 +69,10 @@ class TopicRectifier:
         self._rectifier: Rectifier | None = None
 
     def of(self, camera_info: Any) -> Rectifier:
-        """Give the rectification of images with this CameraInfo. Raises ValueError: it can't be used."""
+        """Give the rectification of images with this CameraInfo.
+
+        Raises ValueError as ``intrinsics_from_message``.
+        """
         key = calibration_key(camera_info)
         if self._rectifier is None or key != self._key:
             self._rectifier = Rectifier(intrinsics_from_message(camera_info, self._rectified))

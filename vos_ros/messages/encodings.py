@@ -1,7 +1,7 @@
-"""Image encodings as arrays and back: views where the bytes allow it, never a loop over pixels.
+"""Decodes the bytes of images to arrays, by ROS's names of encodings, and encodes depth.
 
-Plain bytes and fields come in, so that the bag source and the node share it. Colour is RGB u8
-(H,W,3); depth is f32 metres, 0 where there is no measurement (REP-118: 16UC1 is mm, 32FC1 is m).
+Arrays are views of the bytes where the encoding allows it. Colour is RGB u8 (H,W,3). Depth is f32
+(H,W) in metres, 0 where there is no measurement (REP-118: 16UC1 is mm, 32FC1 is m).
 """
 
 from __future__ import annotations
@@ -40,19 +40,24 @@ _YUV_PACKED = {
 }
 _YUV_PLANES = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
 COLOR_ENCODINGS = (*_NAMED, "8UC1", "8UC3", "8UC4", "16UC1", *_BAYER, *_YUV_PACKED, *_YUV_PLANES)
-"""Encodings that ``decode_color`` takes. 8UC3 and 8UC4 are read as OpenCV's order, BGR(A)."""
+"""Encodings that ``decode_color`` takes; 8UC3 and 8UC4 are in OpenCV's order, BGR(A)."""
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1", "64FC1")
 """Encodings that ``decode_depth`` takes: 16 bits are millimetres, floats are metres."""
 NO_DEPTH_U16 = 65535
+"""16-bit depth that overflowed: no measurement."""
 _COMPRESSED_DEPTH_HEADER = 12
+"""Bytes before the PNG in an image of compressed_depth_image_transport."""
 
 
 class DecodeError(ValueError):
-    """An image that cannot be read; the text names the encoding (or the size), what was wanted and the way out."""
+    """Refuses an image; the text names its encoding or size, what was wanted and the way out."""
 
 
 def _layout(encoding: str) -> tuple[str, int] | None:
-    """dtype (without byte order) and channels of an uncompressed encoding with interleaved channels, None if it isn't one."""
+    """Give dtype (without byte order) and channels of an encoding with interleaved channels.
+
+    None: it is no such encoding.
+    """
     if encoding in _NAMED:
         return _NAMED[encoding]
     if encoding in _BAYER:
@@ -66,16 +71,25 @@ def _layout(encoding: str) -> tuple[str, int] | None:
 def view(
     data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> Shaped[np.ndarray, "H W ..."]:
-    """The bytes of a sensor_msgs/Image as an array (H,W) or (H,W,C) in this machine's byte order.
+    """View the bytes of a sensor_msgs/Image as an array, in this machine's byte order.
 
-    ``data`` is bytes, memoryview, array.array or u8 array; ``step`` is bytes per row (0 = no
-    padding). A view of ``data`` unless the byte order differs. DecodeError: unknown encoding, or
-    too few bytes.
+    It is a view of ``data`` unless the byte order differs.
+
+    Args:
+        data: bytes, memoryview, array.array or u8 array.
+        encoding: ROS's or OpenCV's name of the encoding.
+        height: rows, px.
+        width: columns, px.
+        step: bytes per row; 0: rows without padding.
+        is_bigendian: byte order of values wider than one byte.
+
+    Raises DecodeError: the encoding is unknown, or there are too few bytes.
     """
     layout = _layout(encoding)
     if layout is None:
         raise DecodeError(
-            f"encoding {encoding!r} is not known; these work: {', '.join(dict.fromkeys(COLOR_ENCODINGS + DEPTH_ENCODINGS))}"
+            f"encoding {encoding!r} is not known; these work:"
+            f" {', '.join(dict.fromkeys(COLOR_ENCODINGS + DEPTH_ENCODINGS))}"
             " and the OpenCV names 8UC1 .. 64FC4. Republish the image in one of them"
         )
     kind, channels = layout
@@ -84,12 +98,13 @@ def view(
     row, step = width * channels * item, step or width * channels * item
     if height < 1 or width < 1 or step < row or len(flat) < (height - 1) * step + row:
         raise DecodeError(
-            f"a {encoding} image of {width}x{height} px with step {step} has {len(flat)} bytes; wanted a step of at least"
-            f" {row} and {(height - 1) * max(step, row) + row} bytes: the publisher fills its message wrongly"
+            f"a {encoding} image of {width}x{height} px with step {step} has {len(flat)} bytes;"
+            f" wanted a step of at least {row} and {(height - 1) * max(step, row) + row} bytes: the"
+            " publisher fills its message wrongly"
         )
     strides = (step, channels * item, item)[: 3 if channels > 1 else 2]
     shape = (height, width, channels)[: 3 if channels > 1 else 2]
-    # numpy's strided view needs no multiple of the item size as step, which padded rows may lack
+    # This strided view takes a step that is no multiple of the item size, as padded rows may have.
     array: np.ndarray = np.ndarray(
         shape, np.dtype((">" if is_bigendian else "<") + kind), flat, 0, strides
     )
@@ -99,15 +114,16 @@ def view(
 def decode_color(
     data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The bytes of a raw colour image as RGB; a view where the bytes are RGB already. 16-bit values
-    keep their upper 8 bits.
+    """Decode the bytes of a raw colour image to RGB; a view where they are RGB already.
 
-    DecodeError: an encoding that is none of COLOR_ENCODINGS, or too few bytes.
+    16-bit values keep their upper 8 bits. Arguments as of ``view``.
+
+    Raises DecodeError: the encoding is none of COLOR_ENCODINGS, or there are too few bytes.
     """
     if encoding not in COLOR_ENCODINGS:
         raise DecodeError(
-            f"colour image in encoding {encoding!r}; these work: {', '.join(COLOR_ENCODINGS)}. Republish the image in one"
-            " of them (image_proc), or name another topic"
+            f"colour image in encoding {encoding!r}; these work: {', '.join(COLOR_ENCODINGS)}."
+            " Republish the image in one of them (image_proc), or name another topic"
         )
     if encoding in _YUV_PLANES:
         if height % 2 or width % 2:
@@ -133,19 +149,27 @@ def decode_color(
 def decode_depth(
     data: Any, encoding: str, height: int, width: int, step: int = 0, is_bigendian: bool = False
 ) -> Float32[np.ndarray, "H W"]:
-    """The bytes of a raw depth image in metres, 0 where there is no measurement.
+    """Decode the bytes of a raw depth image to metres, 0 where there is no measurement.
 
-    DecodeError: an encoding that is none of DEPTH_ENCODINGS, or too few bytes.
+    Arguments as of ``view``.
+
+    Raises DecodeError: the encoding is none of DEPTH_ENCODINGS, or there are too few bytes.
     """
     if encoding not in DEPTH_ENCODINGS:
         raise DecodeError(
-            f"depth image in encoding {encoding!r}; wanted 16UC1 (millimetres) or 32FC1 (metres), as REP-118 says"
+            f"depth image in encoding {encoding!r}; wanted 16UC1 (millimetres) or 32FC1 (metres),"
+            " as REP-118 says"
         )
     return depth_to_metres(view(data, encoding, height, width, step, is_bigendian))
 
 
 def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
-    """16-bit millimetres or float metres to f32 metres; 0 (none), 65535 (overflow), NaN, infinite and negative become 0."""
+    """Convert 16-bit millimetres or float metres to f32 metres.
+
+    0 (none), 65535 (overflow), NaN, infinite and negative values become 0.
+
+    Raises DecodeError: another dtype.
+    """
     if raw.dtype == np.uint16:
         depth = np.asarray(np.multiply(raw, np.float32(0.001), dtype=np.float32))
         if raw.max(initial=0) == NO_DEPTH_U16:
@@ -161,7 +185,10 @@ def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"
 
 
 def decode_compressed_color(data: Any, format: str) -> UInt8[np.ndarray, "H W 3"]:
-    """The bytes of a sensor_msgs/CompressedImage (JPEG, PNG, whatever OpenCV reads) as RGB."""
+    """Decode the bytes of a sensor_msgs/CompressedImage (JPEG, PNG) to RGB.
+
+    Raises DecodeError: OpenCV cannot decode them.
+    """
     image = (
         cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -171,19 +198,22 @@ def decode_compressed_color(data: Any, format: str) -> UInt8[np.ndarray, "H W 3"
     )
     if image is None:
         raise DecodeError(
-            f"compressed image of format {format!r}, {len(data)} bytes: OpenCV cannot decode it; wanted jpeg or png"
+            f"compressed image of format {format!r}, {len(data)} bytes: OpenCV cannot decode it;"
+            " wanted jpeg or png"
         )
-    # image_transport hands its encoder BGR and says so; a few cameras hand it RGB and say that
+    # image_transport gives its encoder BGR, and some cameras RGB: the format names which.
     return np.asarray(
         image if "compressed rgb" in format else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     )
 
 
 def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"]:
-    """The bytes of a compressed depth image in metres.
+    """Decode the bytes of a compressed depth image to metres.
 
-    ``compressedDepth`` of image_transport_plugins (12-byte header; 16UC1 as PNG in mm, 32FC1 as PNG
-    of quantised inverse depth), or a plain 16-bit PNG in mm. DecodeError for RVL and anything else.
+    It is ``compressedDepth`` of image_transport_plugins (a header of 12 bytes; 16UC1 as PNG in mm,
+    32FC1 as PNG of quantised inverse depth), or a plain 16-bit PNG in mm.
+
+    Raises DecodeError: RVL or another format.
     """
     flat = np.frombuffer(data, np.uint8)
     transport, rvl = "compressedDepth" in format, "rvl" in format.lower()
@@ -194,8 +224,9 @@ def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"
             "RVL" if rvl else "not an image" if raw is None else f"{raw.dtype} of shape {raw.shape}"
         )
         raise DecodeError(
-            f"compressed depth of format {format!r}, {len(flat)} bytes: got {got}, wanted a 16-bit single-channel PNG"
-            " (compressedDepth with png, or plain). Set the publisher's compressed_depth format to png, or use the raw topic"
+            f"compressed depth of format {format!r}, {len(flat)} bytes: got {got}, wanted a 16-bit"
+            " single-channel PNG (compressedDepth with png, or plain). Set the publisher's"
+            " compressed_depth format to png, or use the raw topic"
         )
     if transport and format.startswith("32FC1"):
         _, quant_a, quant_b = struct.unpack("<iff", flat[:_COMPRESSED_DEPTH_HEADER].tobytes())
@@ -207,6 +238,6 @@ def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"
 
 
 def depth_to_millimetres(depth: Float32[np.ndarray, "H W"]) -> UInt16[np.ndarray, "H W"]:
-    """Metres to rounded millimetres, 0 where unknown, negative, NaN or beyond 65.534 m."""
+    """Convert metres to rounded millimetres; 0 where unknown, negative, NaN or over 65.534 m."""
     mm = np.rint(depth * np.float32(1000.0))
     return np.where((mm > 0) & (mm < NO_DEPTH_U16), mm, 0).astype(np.uint16)
