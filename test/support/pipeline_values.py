@@ -37,6 +37,8 @@ from vos_ros.types import (
 H, W = 48, 64
 CAMERA = Intrinsics(100.0, 100.0, (W - 1) / 2, (H - 1) / 2, W, H)
 TOLERANCE_M = 0.05
+A_STAMP_NS = 1_000_000_000
+"""Stamp of ``frame()``."""
 
 
 def config(**values: object) -> Config:

@@ -79,11 +79,10 @@ class ObjectDiscovery:
 
     def follow_map(self, change: MapChange) -> None:
         """Forget parts that the map has now, and those of objects that were deleted or moved."""
-        before = {} if change.new_session else {old.id: old for old, _ in change.changed}
-        if not change.new_session:
-            before.update((o.id, o) for o in change.deleted)
-        after = {new.id: new for _, new in change.changed}
-        after.update((o.id, o) for o in change.added)
+        # In a new session, an object was not there before under any id.
+        known = () if change.new_session else change.changed
+        before = {o.id: o for o in (*(old for old, _ in known), *change.deleted)}
+        after = {o.id: o for o in (*(new for _, new in change.changed), *change.added)}
         self._completion.prune_known(before, after)
 
     def plan(
