@@ -9,7 +9,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
+from support import squares
+
 from vos_ros.msg import Association
+from vos_ros.types import MapUpdate
 
 
 def matched(said) -> dict[int, int]:
@@ -19,11 +22,11 @@ def matched(said) -> dict[int, int]:
     }
 
 
-def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start, scene):
+def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start):
     robot = start(**{"node.diagnostics_period_s": 0.1})
     robot.ready()
-    objects, update = scene.map_objects(), scene.MapUpdate
-    robot.send_map(update(scene.START, "mapper", 1, True, objects[:2]))
+    objects, update = squares.map_objects(), MapUpdate
+    robot.send_map(update(squares.START, "mapper", 1, True, objects[:2]))
     robot.wait(lambda: robot.values("map").get("map_revision") == "1", "the map")
     assert robot.values("map")["snapshot_needed"] == "False"
     for index in range(6):
@@ -31,24 +34,24 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
     before = matched(robot.got["associations"][-1])
     assert set(before.values()) == {1, 2}
 
-    robot.send_map(update(scene.START, "mapper", 4, False, objects[2:]))
+    robot.send_map(update(squares.START, "mapper", 4, False, objects[2:]))
     robot.wait(lambda: robot.values("map").get("snapshot_needed") == "True", "the gap to be said")
     assert "revisions 2 to 3 are missing" in robot.values("map")["problem.map content"]
     robot.step(6)
     said = robot.got["associations"][-1]
     assert said.map_revision == 1 and matched(said) == before, "what is known of the map goes on"
-    robot.send_map(update(scene.START, "mapper", 2, False, ()))
+    robot.send_map(update(squares.START, "mapper", 2, False, ()))
     robot.wait(lambda: robot.values("map").get("map_revision") == "2", "the one that came late")
     assert robot.values("map")["snapshot_needed"] == "True", "one is still missing"
 
-    robot.send_map(update(scene.START, "mapper", 5, True, objects))
+    robot.send_map(update(squares.START, "mapper", 5, True, objects))
     robot.wait(lambda: robot.values("map").get("map_revision") == "5", "the snapshot")
     assert robot.values("map")[
         "snapshot_needed"
     ] == "False" and "problem.map content" not in robot.values("map")
-    robot.send_map(update(scene.START, "mapper", 4, False, ()))
+    robot.send_map(update(squares.START, "mapper", 4, False, ()))
     robot.wait(
-        lambda: robot.said("not newer than revision 5, which is in use: ignored"), "the old one"
+        lambda: robot.logged("not newer than revision 5, which is in use: ignored"), "the old one"
     )
     robot.spin(0.3)
     assert robot.values("map")[
@@ -64,12 +67,12 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
 
 
 @pytest.mark.parametrize("map_comes", ["before the poses", "after the poses"])
-def test_a_loop_closure_that_moves_everything_breaks_no_track(start, scene, map_comes):
+def test_a_loop_closure_that_moves_everything_breaks_no_track(start, map_comes):
     """The whole map and the camera in it move by 30 cm and 20 degrees at once. One of both is known a frame earlier."""
     robot = start(**{"node.diagnostics_period_s": 0.1, "segmentation.method": "lwl"})
     robot.ready()
-    objects = scene.map_objects()
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 1, True, objects))
+    objects = squares.map_objects()
+    robot.send_map(MapUpdate(squares.START, "mapper", 1, True, objects))
     robot.wait(lambda: robot.values("map").get("map_revision") == "1", "the map")
     for index in range(8):
         robot.step(index)
@@ -82,7 +85,7 @@ def test_a_loop_closure_that_moves_everything_breaks_no_track(start, scene, map_
     moved[:3, 3] = 0.3, -0.1, 0.05
 
     def step(index: int, closed: bool) -> None:
-        frame = scene.frame_at(scene.START + index * scene.STEP, index)
+        frame = squares.frame_at(squares.START + index * squares.STEP, index)
         frame = replace(
             frame, T_map_camera=moved @ frame.T_map_camera if closed else frame.T_map_camera
         )
@@ -96,7 +99,7 @@ def test_a_loop_closure_that_moves_everything_breaks_no_track(start, scene, map_
         )
         for o in objects
     )
-    closure = scene.MapUpdate(scene.START + 8 * scene.STEP, "mapper", 2, False, there)
+    closure = MapUpdate(squares.START + 8 * squares.STEP, "mapper", 2, False, there)
     index = 8
     if map_comes == "after the poses":
         step(index, True)

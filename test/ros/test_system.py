@@ -19,12 +19,16 @@ from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.msg import ParameterType, ParameterValue
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from std_srvs.srv import Trigger
+from support import squares
 
 from vos_ros.messages.images import image_message
-from vos_ros.messages.stamps import time_message
+from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE
+from vos_ros.messages.stamps import header_message, time_message
 from vos_ros.msg import Association, Instance, Prompt
 from vos_ros.ros.common.message_factory import make
+from vos_ros.ros.common.pose_topics import message_class, pose_message
 from vos_ros.srv import AddObjects, RemoveObjects
+from vos_ros.types import MapUpdate
 
 
 def pixels(msg):
@@ -36,26 +40,26 @@ def values_in(msg, box):
     return pixels(msg)[y0 + 4 : y1 - 4, x0 + 4 : x1 - 4]
 
 
-def test_labels_instances_and_associations_of_each_image(start, scene):
+def test_labels_instances_and_associations_of_each_image(start):
     robot = start()
     robot.ready()
     robot.send_map()
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the map")
     for index in range(8):
-        header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index))
+        header = robot.send(squares.frame_at(squares.START + index * squares.STEP, index))
         labels, instances, associations = (
             robot.answered(header, k) for k in ("labels", "instances", "associations")
         )
         assert labels.header == header == instances.header == associations.header
     assert (labels.encoding, labels.width, labels.height, labels.step) == (
         "16UC1",
-        scene.W,
-        scene.H,
-        2 * scene.W,
+        squares.W,
+        squares.H,
+        2 * squares.W,
     )
     assert (instances.width, instances.height, instances.method, instances.map_revision) == (
-        scene.W,
-        scene.H,
+        squares.W,
+        squares.H,
         "null",
         1,
     )
@@ -74,7 +78,7 @@ def test_labels_instances_and_associations_of_each_image(start, scene):
         if a.status == Association.MATCHED
     }
     assert set(matched) == {1, 2, 3}
-    for object_id, box in scene.BOXES.items():
+    for object_id, box in squares.BOXES.items():
         instance = matched[object_id]
         assert (values_in(labels, box) == instance.label_value).mean() > 0.95
         assert (
@@ -94,7 +98,7 @@ def test_labels_instances_and_associations_of_each_image(start, scene):
     assert float(counts["overhead_ms_p50"]) > 0 and float(counts["learning_ms_p50"]) > 0
 
 
-def test_overlay_markers_and_cloud_only_while_somebody_listens(start, scene):
+def test_overlay_markers_and_cloud_only_while_somebody_listens(start):
     robot = start()
     robot.ready()
     robot.send_map()
@@ -107,9 +111,9 @@ def test_overlay_markers_and_cloud_only_while_somebody_listens(start, scene):
     robot.wait(
         lambda: all(robot.got[n] for n in ("overlay", "markers", "cloud")), "what people look at"
     )
-    header = robot.send(scene.frame_at(scene.START + 5 * scene.STEP, 5))
+    header = robot.send(squares.frame_at(squares.START + 5 * squares.STEP, 5))
     overlay, cloud = robot.answered(header, "overlay"), robot.answered(header, "cloud")
-    assert overlay.encoding == "bgr8" and len(overlay.data) == 3 * scene.W * scene.H
+    assert overlay.encoding == "bgr8" and len(overlay.data) == 3 * squares.W * squares.H
     assert [f.name for f in cloud.fields] == ["x", "y", "z", "rgb", "instance_id"]
     table = np.frombuffer(cloud.data, np.dtype([("xyz", "<f4", 3), ("rgb", "<u4"), ("id", "<u4")]))
     assert (
@@ -120,7 +124,7 @@ def test_overlay_markers_and_cloud_only_while_somebody_listens(start, scene):
     texts = [m.text for m in robot.got["markers"][-1].markers if m.text]
     assert len(texts) == 3 and any("MATCHED" in t for t in texts)
     # The mapper deletes an object: its markers go.
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 2, False, (), deleted_ids=(2,)))
+    robot.send_map(MapUpdate(squares.START, "mapper", 2, False, (), deleted_ids=(2,)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "2", "the deletion")
     robot.step(6)
     robot.wait(
@@ -129,7 +133,7 @@ def test_overlay_markers_and_cloud_only_while_somebody_listens(start, scene):
     )
 
 
-def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
+def test_missing_depth_is_named_and_images_go_on_without_it(start):
     robot = start()
     robot.ready()
     robot.send_map()
@@ -139,7 +143,7 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
     # A slow start is reported too, of all inputs at once: not that report is waited for.
     while "nothing on /depth for" not in robot.diagnostics.get("inputs", (0, "", {}))[1]:
         assert time.monotonic() - begun < 15, robot.diagnostics
-        robot.send(scene.frame_at(scene.START + index * scene.STEP, index), skip=("depth",))
+        robot.send(squares.frame_at(squares.START + index * squares.STEP, index), skip=("depth",))
         robot.spin(0.1)
         index += 1
     level, message, values = robot.diagnostics["inputs"]
@@ -156,10 +160,10 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start, scene):
         robot.step(index + later)
         robot.spin(0.2)
     robot.wait(lambda: "problem.depth" not in robot.values("inputs"), "the end of the problem")
-    assert robot.said("depth is back")
+    assert robot.logged("depth is back")
 
 
-def test_a_publisher_of_another_type_or_qos_is_named(start, scene):
+def test_a_publisher_of_another_type_or_qos_is_named(start):
     from rclpy.qos import QoSProfile, ReliabilityPolicy
     from sensor_msgs.msg import CompressedImage, Image
 
@@ -182,14 +186,14 @@ def test_a_publisher_of_another_type_or_qos_is_named(start, scene):
             text,
         )
     robot.wait(
-        lambda: robot.said("offers a QoS that can't serve this node (policy RELIABILITY)"),
+        lambda: robot.logged("offers a QoS that can't serve this node (policy RELIABILITY)"),
         "the QoS event in the log",
     )
     assert robot.diagnostics["inputs"][0] == 2
 
 
 @pytest.mark.parametrize("bad", ["encoding", "short", "camera_info"])
-def test_an_unusable_image_is_named_and_the_next_one_is_used(start, scene, bad):
+def test_an_unusable_image_is_named_and_the_next_one_is_used(start, bad):
     robot = start()
     robot.ready()
     robot.send_map()
@@ -203,7 +207,7 @@ def test_an_unusable_image_is_named_and_the_next_one_is_used(start, scene, bad):
         else:
             messages["camera_info"].k = np.zeros(9)
 
-    robot.send(scene.frame_at(scene.START + scene.STEP), change=spoil)
+    robot.send(squares.frame_at(squares.START + squares.STEP), change=spoil)
     text = {
         "encoding": "encoding 'yuv999'",
         "short": "has 1000 bytes",
@@ -215,7 +219,7 @@ def test_an_unusable_image_is_named_and_the_next_one_is_used(start, scene, bad):
     robot.wait(lambda: text not in robot.diagnostics["inputs"][1], "the end of the problem")
 
 
-def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(start, scene):
+def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(start):
     robot = start()
     robot.ready()
     robot.send_map()
@@ -237,7 +241,10 @@ def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(sta
 
     def nan_depth(messages):
         messages["depth"] = image_message(
-            make, messages["depth"].header, "32FC1", np.full((scene.H, scene.W), np.nan, np.float32)
+            make,
+            messages["depth"].header,
+            "32FC1",
+            np.full((squares.H, squares.W), np.nan, np.float32),
         )
 
     answer = robot.step(2, change=nan_depth)
@@ -245,36 +252,36 @@ def test_depth_of_another_size_or_full_of_nan_and_a_change_of_the_image_size(sta
     robot.wait(
         lambda: "not registered" not in robot.diagnostics["inputs"][1], "the end of the problem"
     )
-    small = scene.frame_at(scene.START + 3 * scene.STEP)
+    small = squares.frame_at(squares.START + 3 * squares.STEP)
     camera = replace(small.intrinsics, fx=50.0, fy=50.0, cx=31.5, cy=23.5, width=64, height=48)
     half = replace(small, rgb=small.rgb[::2, ::2], depth=small.depth[::2, ::2], intrinsics=camera)
     robot.send(half)
     robot.spin(0.5)  # the first image of a new size may meet the camera_info of the old one
-    half = replace(half, stamp_ns=scene.START + 4 * scene.STEP)
+    half = replace(half, stamp_ns=squares.START + 4 * squares.STEP)
     labels = robot.answered(robot.send(half), "labels")
     assert (labels.width, labels.height) == (64, 48)
-    robot.wait(lambda: robot.said("image size changed from 128x96 to 64x48"), "the message")
+    robot.wait(lambda: robot.logged("image size changed from 128x96 to 64x48"), "the message")
     assert len(robot.step(5).instances) == 3
 
 
-def test_a_bag_that_loops(start, scene):
+def test_a_bag_that_loops(start):
     robot = start()
     robot.ready()
     robot.send_map()
     for index in range(0, 30, 3):
         first = robot.step(index)
-    robot.send(scene.frame_at(scene.START))  # finds TF full of the future
+    robot.send(squares.frame_at(squares.START))  # finds TF full of the future
     robot.spin(0.5)
     for index in range(1, 6):
         again = robot.step(index)
     assert len(again.instances) == 3 and again.session_id != first.session_id
-    assert robot.said("time went back from 1002.700 s to 1000.000 s (a bag that loops?)")
+    assert robot.logged("time went back from 1002.700 s to 1000.000 s (a bag that loops?)")
     robot.wait(lambda: robot.values("inputs")["time_jumps"] == "1", "the counter")
     assert robot.values("map")["map_objects"] == "3", "the map stays"
     assert robot.values("frames")["frames_failed"] == "0"
 
 
-def test_no_pose_is_said_with_its_reason_and_frames_go_on(start, scene):
+def test_no_pose_is_said_with_its_reason_and_frames_go_on(start):
     robot = start(**{"node.tf_wait_s": 0.05})
     robot.ready()
     robot.send_map()
@@ -287,20 +294,20 @@ def test_no_pose_is_said_with_its_reason_and_frames_go_on(start, scene):
     robot.step(2)
     robot.wait(lambda: "TF has no" not in robot.diagnostics["inputs"][1], "the end of the problem")
     assert robot.values("inputs")["pose_failures"] == "1"
-    assert robot.said("camera pose is back")
+    assert robot.logged("camera pose is back")
 
 
-def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start, scene):
+def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start):
     robot = start()
     robot.ready()
     robot.send_map()
     robot.wait(lambda: robot.values("map").get("map_revision") == "1", "the snapshot")
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 5, False, ()))
+    robot.send_map(MapUpdate(squares.START, "mapper", 5, False, ()))
     robot.wait(
         lambda: "revision 5 is not applied" in robot.diagnostics["map"][1], "the gap to be said"
     )
     robot.send_map(
-        scene.MapUpdate(scene.START, "mapper", 6, True, scene.map_objects(), frame_id="odom")
+        MapUpdate(squares.START, "mapper", 6, True, squares.map_objects(), frame_id="odom")
     )
     robot.wait(
         lambda: (
@@ -308,7 +315,7 @@ def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start, scene):
         ),
         "the frame to be said",
     )
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 6, True, scene.map_objects()))
+    robot.send_map(MapUpdate(squares.START, "mapper", 6, True, squares.map_objects()))
     robot.wait(
         lambda: robot.diagnostics["map"][0] == 0 and robot.values("map")["map_revision"] == "6",
         "the next snapshot",
@@ -316,18 +323,18 @@ def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start, scene):
     assert robot.values("map")["updates_refused"] == "2"
 
 
-def test_an_empty_map_is_no_error(start, scene):
+def test_an_empty_map_is_no_error(start):
     robot = start()
     robot.ready()
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 1, True, ()))
+    robot.send_map(MapUpdate(squares.START, "mapper", 1, True, ()))
     assert [robot.step(i).instances for i in range(3)] == [[], [], []]
     assert not pixels(robot.got["labels"][-1]).any()
 
 
-def test_300_objects_one_of_a_pixel_some_behind_the_camera_and_a_pose_that_jumps(start, scene):
+def test_300_objects_one_of_a_pixel_some_behind_the_camera_and_a_pose_that_jumps(start):
     robot = start(**{"tracking.max_objects": 1000, "tracking.seed_min_px": 1})
     robot.ready()
-    near = scene.map_objects()
+    near = squares.map_objects()
     one_pixel = replace(
         near[0],
         id=4,
@@ -346,29 +353,27 @@ def test_300_objects_one_of_a_pixel_some_behind_the_camera_and_a_pose_that_jumps
         )
         for i in range(291)
     ]
-    robot.send_map(
-        scene.MapUpdate(scene.START, "mapper", 1, True, (*near, one_pixel, *behind, *many))
-    )
+    robot.send_map(MapUpdate(squares.START, "mapper", 1, True, (*near, one_pixel, *behind, *many)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "300", "the map")
     for index in range(6):
-        header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index))
+        header = robot.send(squares.frame_at(squares.START + index * squares.STEP, index))
         answer = robot.answered(header, "associations", 60)
     status = {a.map_object_id: a.status for a in answer.associations}
     assert {status[10 + i] for i in range(5)} == {Association.OUT_OF_VIEW}
     assert status[1] == Association.MATCHED
-    away = scene.frame_at(scene.START + 6 * scene.STEP)
+    away = squares.frame_at(squares.START + 6 * squares.STEP)
     away.T_map_camera[:3, 3] = 50.0, 0.0, 0.0
     associations = robot.answered(robot.send(away), "associations", 60).associations
     assert not [a for a in associations if a.status == Association.MATCHED]
-    robot.wait(lambda: robot.said("the camera pose jumped by 50.00 m"), "the message")
+    robot.wait(lambda: robot.logged("the camera pose jumped by 50.00 m"), "the message")
     assert robot.values("frames")["frames_failed"] == "0"
 
 
-def test_services(start, scene):
+def test_services(start):
     robot = start(**{"segmentation.method": "lwl"})
     robot.ready()
     robot.step(0)
-    box = Prompt(kind=Prompt.BOX, class_id=5, box_xyxy=np.array(scene.BOXES[2], np.float32))
+    box = Prompt(kind=Prompt.BOX, class_id=5, box_xyxy=np.array(squares.BOXES[2], np.float32))
     answer = robot.call(AddObjects, "/vos_ros/add_objects", AddObjects.Request(prompts=[box]))
     assert answer.success, answer.message
     (track_id,) = answer.track_ids
@@ -376,10 +381,10 @@ def test_services(start, scene):
     assert [(i.track_id, i.source, i.class_id) for i in instances] == [
         (track_id, Instance.PROMPT, 5)
     ]
-    mask = np.zeros((scene.H, scene.W), np.uint8)
+    mask = np.zeros((squares.H, squares.W), np.uint8)
     mask[36:60, 12:36] = 255
     on_last = AddObjects.Request(
-        stamp=time_message(make, scene.START + scene.STEP),
+        stamp=time_message(make, squares.START + squares.STEP),
         prompts=[
             Prompt(
                 kind=Prompt.MASK,
@@ -422,9 +427,9 @@ def state(robot):
     return robot.call(GetState, "/vos_ros/get_state", GetState.Request()).current_state.id
 
 
-def test_lifecycle_by_a_manager(start, scene):
+def test_lifecycle_by_a_manager(start):
     robot = start(**{"node.autostart": False})
-    robot.wait(lambda: robot.said("waiting for a lifecycle manager"), "the node", 40)
+    robot.wait(lambda: robot.logged("waiting for a lifecycle manager"), "the node", 40)
     assert state(robot) == State.PRIMARY_STATE_UNCONFIGURED
     for _ in range(2):
         assert change(robot, Transition.TRANSITION_CONFIGURE)
@@ -434,7 +439,7 @@ def test_lifecycle_by_a_manager(start, scene):
             lambda: robot.values("map").get("map_objects") == "3",
             "the map, which is taken while inactive",
         )
-        robot.send(scene.frame_at(scene.START))
+        robot.send(squares.frame_at(squares.START))
         robot.spin(0.5)
         assert not robot.got["labels"], "an inactive node publishes nothing"
         assert change(robot, Transition.TRANSITION_ACTIVATE)
@@ -467,12 +472,12 @@ def set_parameter(robot, name, value):
     return robot.call(SetParameters, "/vos_ros/set_parameters", request).results[0]
 
 
-def test_wrong_parameters_keep_the_node_up_and_can_be_set_right(start, scene):
+def test_wrong_parameters_keep_the_node_up_and_can_be_set_right(start):
     robot = start(**{"node.sync_slop_s": 7.5, "tracking.max_objekts": 3, "node.tf_wait_s": 0})
     robot.wait(lambda: robot.diagnostics.get("node", (0,))[0] == 2, "the error", 40)
     message = robot.diagnostics["node"][1]
     assert "node.sync_slop_s: got 7.5 s, wanted 0..1" in message and "configure again" in message
-    assert robot.said(
+    assert robot.logged(
         "unknown parameter 'tracking.max_objekts' is ignored: did you mean 'tracking.max_objects'?"
     )
     assert state(robot) == State.PRIMARY_STATE_UNCONFIGURED
@@ -503,53 +508,30 @@ def test_wrong_parameters_keep_the_node_up_and_can_be_set_right(start, scene):
     assert described[2].read_only
 
 
-@pytest.mark.parametrize("kind", ["pose", "pose_with_covariance", "odometry"])
-def test_poses_from_a_topic_are_interpolated_at_the_stamp(start, scene, kind):
-    from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
-    from nav_msgs.msg import Odometry
-
-    from vos_ros.messages.geometry import pose_with_covariance_message
-    from vos_ros.messages.stamps import header_message
-    from vos_ros.ros.common.message_factory import make
-
-    robot = start(**{"node.pose_source": kind, "pose.correction": "off"})
+@pytest.mark.parametrize("source", BY_MESSAGE_TYPE.values(), ids=lambda s: s.name)
+def test_poses_from_a_topic_are_interpolated_at_the_stamp(start, source):
+    robot = start(**{"node.pose_source": source.name, "pose.correction": "off"})
     robot.ready()
     robot.send_map()
-    publisher = robot.node.create_publisher(
-        {
-            "pose": PoseStamped,
-            "pose_with_covariance": PoseWithCovarianceStamped,
-            "odometry": Odometry,
-        }[kind],
-        "pose",
-        50,
-    )
+    publisher = robot.node.create_publisher(message_class(source.message_type), source.topic, 50)
     robot.wait(publisher.get_subscription_count, "the subscription")
-    robot.spin(0.5)  # the node's side of the match, which nothing tells us of
-    stamp = scene.START + scene.STEP
+    robot.spin(0.5)  # the node's side of the match, which can't be seen from here
+    stamp = squares.START + squares.STEP
     for offset, x in ((-40_000_000, 0.0), (60_000_000, 0.1)):
         T = np.eye(4)
         T[0, 3] = x
-        full = pose_with_covariance_message(make, T, np.eye(6) * 1e-4)
         head = header_message(make, stamp + offset, "map")
-        publisher.publish(
-            PoseStamped(header=head, pose=full.pose)
-            if kind == "pose"
-            else PoseWithCovarianceStamped(header=head, pose=full)
-            if kind == "pose_with_covariance"
-            else Odometry(header=head, child_frame_id="camera_optical", pose=full)
-        )
+        publisher.publish(pose_message(source, head, T, np.eye(6) * 1e-4, "camera_optical"))
     robot.spin(0.3)
-    used = robot.answered(
-        robot.send(scene.frame_at(stamp), skip=("/tf",)), "associations"
-    ).map_from_camera
+    header = robot.send(squares.frame_at(stamp), skip=("/tf",))
+    used = robot.answered(header, "associations").map_from_camera
     assert used.pose.position.x == pytest.approx(0.04, abs=1e-6)
     assert used.pose.position.y == pytest.approx(0.0, abs=1e-6)
-    if kind != "pose":
+    if source.covariance:
         assert used.covariance[0] == pytest.approx(1e-4)
 
 
-def test_a_latched_camera_info_is_enough(start, scene):
+def test_a_latched_camera_info_is_enough(start):
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import CameraInfo
 
@@ -563,7 +545,7 @@ def test_a_latched_camera_info_is_enough(start, scene):
         CameraInfo, "camera_info", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     )
     latched.publish(
-        camera_info_message(make, header_message(make, 1, "camera_optical"), scene.CAMERA)
+        camera_info_message(make, header_message(make, 1, "camera_optical"), squares.CAMERA)
     )
     robot.ready()
     robot.send_map()
@@ -572,22 +554,22 @@ def test_a_latched_camera_info_is_enough(start, scene):
     assert len([robot.step(i, skip=("camera_info",)) for i in range(3)][-1].instances) == 3
 
 
-def test_the_first_camera_info_may_come_after_its_image(start, scene):
+def test_the_first_camera_info_may_come_after_its_image(start):
     from vos_ros.messages.camera import camera_info_message
     from vos_ros.ros.common.message_factory import make
 
     robot = start(**{"node.tf_wait_s": 5.0})
     robot.ready()
     robot.send_map()
-    header = robot.send(scene.frame_at(scene.START, 0), skip=("camera_info",))
+    header = robot.send(squares.frame_at(squares.START, 0), skip=("camera_info",))
     robot.spin(0.3)
-    robot.publishers["camera_info"].publish(camera_info_message(make, header, scene.CAMERA))
+    robot.publishers["camera_info"].publish(camera_info_message(make, header, squares.CAMERA))
     assert len(robot.answered(header, "instances").instances) == 3
     robot.wait(lambda: robot.values("frames").get("frames_processed") == "1", "the counters")
     assert robot.values("frames")["frames_rejected"] == "0"
 
 
-def test_rectified_images_are_not_undistorted_again(start, scene):
+def test_rectified_images_are_not_undistorted_again(start):
     """The camera_info of image_proc's topics keeps D; P is the camera of the rectified image."""
     from sensor_msgs.msg import Image
 
@@ -603,7 +585,9 @@ def test_rectified_images_are_not_undistorted_again(start, scene):
         messages["camera_info"].k = messages["camera_info"].k * 1.1
 
     for index in range(4):
-        header = robot.send(scene.frame_at(scene.START + index * scene.STEP, index), change=bend)
+        header = robot.send(
+            squares.frame_at(squares.START + index * squares.STEP, index), change=bend
+        )
         labels, instances, associations = (
             robot.answered(header, k) for k in ("labels", "instances", "associations")
         )
@@ -613,16 +597,16 @@ def test_rectified_images_are_not_undistorted_again(start, scene):
         for a in associations.associations
         if a.status == Association.MATCHED
     }
-    assert set(matched) == set(scene.BOXES)
-    for object_id, (x0, y0, x1, y1) in scene.BOXES.items():
-        wanted = np.zeros((scene.H, scene.W), bool)
+    assert set(matched) == set(squares.BOXES)
+    for object_id, (x0, y0, x1, y1) in squares.BOXES.items():
+        wanted = np.zeros((squares.H, squares.W), bool)
         wanted[y0:y1, x0:x1] = True
         got = pixels(labels) == matched[object_id]
         assert (got & wanted).sum() / (got | wanted).sum() > 0.9
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
+def test_a_signal_ends_the_node_within_two_seconds(start, number):
     robot = start()
     robot.ready()
     robot.send_map()
@@ -644,7 +628,7 @@ def test_a_signal_ends_the_node_within_two_seconds(start, scene, number):
     assert not [p for p in shared if Path(p).exists()], "shared memory, 35 MB a start, stays behind"
 
 
-def test_memory_does_not_grow(start, scene):
+def test_memory_does_not_grow(start):
     import psutil
 
     robot = start(**{"node.tf_wait_s": 0.03})
@@ -661,14 +645,14 @@ def test_memory_does_not_grow(start, scene):
     assert rss[1] < 1.05 * rss[0], [v >> 20 for v in rss]
 
 
-def test_a_slow_node_supersedes_frames_and_never_queues(start, scene):
+def test_a_slow_node_supersedes_frames_and_never_queues(start):
     robot = start(**{"segmentation.method": "lwl", "segmentation.lwl.iterations_update": 20})
     robot.ready()
     robot.send_map()
     robot.step(0)
     headers = []
     for index in range(1, 61):
-        headers.append(robot.send(scene.frame_at(scene.START + index * scene.STEP, index)))
+        headers.append(robot.send(squares.frame_at(squares.START + index * squares.STEP, index)))
         robot.spin(0.005)
     robot.answered(headers[-1], "instances")
     robot.wait(

@@ -340,8 +340,10 @@ class NodeConfig:
 
     pose_source: str = option(
         "tf",
-        "where the camera pose comes from",
+        "where the camera pose comes from: tf, a topic by the kind of its messages (pose, odometry,"
+        " ...), or none; `ros2 launch vos_ros vos_ros.launch.py --show-args` lists all",
         choices=(*pose_sources.NAMES, pose_sources.NONE),
+        list_choices=False,
         basic=True,
     )
     map_frame: str = option(

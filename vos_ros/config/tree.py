@@ -59,6 +59,7 @@ def option(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    list_choices: bool = True,
     basic: bool = False,
 ) -> Any:
     """Declare a leaf of a config class.
@@ -70,6 +71,7 @@ def option(
         low: smallest allowed value.
         high: largest allowed value.
         choices: the allowed values of a string.
+        list_choices: whether parameter files list the choices; False: ``help`` says where they are.
         basic: whether it is one of the few parameters that most users need.
     """
     metadata = {
@@ -78,6 +80,7 @@ def option(
         "low": low,
         "high": high,
         "choices": choices,
+        "list_choices": list_choices,
         "basic": basic,
     }
     return field(default=default, metadata=metadata)
@@ -103,6 +106,8 @@ class Param:
     """Largest allowed value, None where there is no bound."""
     choices: tuple[str, ...]
     """Allowed values of a string, empty where any is."""
+    list_choices: bool = True
+    """Whether parameter files list the choices."""
     basic: bool = False
     """Whether it is one of the few parameters that most users need."""
 

@@ -1,8 +1,7 @@
 """List the pose sources: where the camera pose of an image can come from.
 
 Configuration choices, node, mapper, player, bag reader and launch files derive from this table. A
-topic of another message type is one more entry; then write the parameter file anew: ``python -m
-vos_ros.ros.tools.yaml_file > config/vos_ros.yaml``.
+topic of another message type is one more entry (docs/extending.md).
 
 Plain values alone: this module imports nothing, so that the configuration can.
 """

@@ -220,10 +220,11 @@ class MapperNodeConfig:
     map_frame: str = option("map", "frame of the map; associations in another one are refused")
     pose_source: str = option(
         "tf",
-        "pose of the camera at which points are placed: the SLAM's (from TF, or from a topic `pose`"
-        " of this type), or the one that the perception node has corrected against the map (used)."
-        " A map that is made from corrected poses drifts",
+        "pose of the camera at which points are placed: the SLAM's (tf, or a topic, as"
+        " node.pose_source of vos_ros), or the one that the perception node has corrected against"
+        " the map (used). A map that is made from corrected poses drifts",
         choices=(*pose_sources.NAMES, "used"),
+        list_choices=False,
     )
     given_sigma_m: float = option(
         0.03,

@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -
 import rclpy
 from nav_msgs.msg import Odometry
 
+from vos_ros.cli.processes import free_domain
 from vos_ros.geometry import se3
 from vos_ros.messages.geometry import pose_with_covariance_message, transform_stamped_message
 from vos_ros.messages.pose_sources import BY_NAME
@@ -25,7 +26,7 @@ SECOND = 10**9
 @pytest.fixture
 def node():
     context = rclpy.Context()
-    rclpy.init(context=context, args=[], domain_id=99)
+    rclpy.init(context=context, args=[], domain_id=free_domain())
     made = rclpy.create_node("poses", context=context)
     yield made
     made.destroy_node()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +19,11 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
+from support import squares
+from support.robot import Robot, end_process, start_process
 from tf2_msgs.msg import TFMessage
 
+from vos_ros.cli.processes import free_domain
 from vos_ros.config import ConfigError
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.messages.geometry import pose_with_covariance_message, transform_stamped_message
@@ -46,35 +47,21 @@ from vos_ros.ros.mapper.object_mapper import ObjectMapperNode
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.sinks.recording import Recorder
 from vos_ros.srv import AddObjects
+from vos_ros.types import MapUpdate
 
 
 def launch(
     folder: Path, domain: int, parameters: dict[str, Any]
 ) -> tuple[subprocess.Popen[str], Path]:
-    """An object_mapper process and its log."""
+    """Start an object_mapper and return its process and its log."""
     values = {
         "node.diagnostics_period_s": 0.2,
         "node.input_timeout_s": 1.0,
         "node.publish_period_s": 0.1,
         **parameters,
     }
-    command = [
-        sys.executable,
-        "-m",
-        "vos_ros.ros.mapper.object_mapper",
-        "--ros-args",
-        *(part for key, value in values.items() for part in ("-p", f"{key}:={value}")),
-    ]
-    environment = os.environ | {
-        "ROS_DOMAIN_ID": str(domain),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
     log = folder / f"mapper{len(list(folder.glob('mapper*.log')))}.log"
-    with log.open("w") as stream:
-        return subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True
-        ), log
+    return start_process("vos_ros.ros.mapper.object_mapper", log, domain, values), log
 
 
 class Mapper:
@@ -83,7 +70,7 @@ class Mapper:
     def __init__(self, robot: Any, process: subprocess.Popen[str], log: Path) -> None:
         self.robot, self.process, self.log = robot, process, log
         self.map, self.heard = ObjectMap(), []
-        self._subscription = robot.node.create_subscription(
+        self.subscription = robot.node.create_subscription(
             MapObjectArray,
             "map_objects",
             self._on_map,
@@ -120,14 +107,10 @@ class Mapper:
         return str(self.robot.values(f"object_mapper: {status}").get(key, ""))
 
     def end(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(10)
+            return end_process(self.process)
         finally:
-            self.process.kill()
-            self.process.wait(5)
-            self.robot.node.destroy_subscription(self._subscription)
+            self.robot.node.destroy_subscription(self.subscription)
 
 
 @pytest.fixture
@@ -144,22 +127,22 @@ def start_mapper(start: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
         mapper.end()
 
 
-def prompts(scene: Any, header: Any, *ids: int) -> Any:
+def prompts(header: Any, *ids: int) -> Any:
     out = []
     for i in ids:
-        mask = np.zeros((scene.H, scene.W), np.uint8)
-        x0, y0, x1, y1 = scene.BOXES[i]
+        mask = np.zeros((squares.H, squares.W), np.uint8)
+        x0, y0, x1, y1 = squares.BOXES[i]
         mask[y0:y1, x0:x1] = 255
         out.append(
             Prompt(
                 kind=Prompt.MASK, class_id=10 + i, mask=image_message(make, header, "mono8", mask)
             )
         )
-    return AddObjects.Request(stamp=time_message(make, scene.START), prompts=out)
+    return AddObjects.Request(stamp=time_message(make, squares.START), prompts=out)
 
 
 def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_continued(
-    start, start_mapper, scene, tmp_path
+    start, start_mapper, tmp_path
 ):
     file = tmp_path / "map.json"
     robot = start(**{"segmentation.method": "lwl"})
@@ -171,7 +154,7 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
         lambda: robot.values("map").get("map_session_id") == mapper.map.session_id, "the empty map"
     )
     header = robot.step(0).header
-    answer = robot.call(AddObjects, "/vos_ros/add_objects", prompts(scene, header, 1, 2, 3))
+    answer = robot.call(AddObjects, "/vos_ros/add_objects", prompts(header, 1, 2, 3))
     assert answer.success, answer.message
     index = 1
     while len(mapper.map) < 3 and index < 40:
@@ -179,10 +162,13 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
         index += 1
     mapper.wait(lambda: len(mapper.map) == 3, "three objects")
     for o in mapper.map:
-        box = scene.BOXES[o.class_id - 10]
+        box = squares.BOXES[o.class_id - 10]
         middle = (
             np.array(
-                [(box[0] + box[2]) / 2 - scene.CAMERA.cx, (box[1] + box[3]) / 2 - scene.CAMERA.cy]
+                [
+                    (box[0] + box[2]) / 2 - squares.CAMERA.cx,
+                    (box[1] + box[3]) / 2 - squares.CAMERA.cy,
+                ]
             )
             / 100
         )
@@ -196,7 +182,8 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the node to know them")
     for _ in range(12):
         said = robot.answered(
-            robot.send(scene.frame_at(scene.START + index * scene.STEP, index)), "associations"
+            robot.send(squares.frame_at(squares.START + index * squares.STEP, index)),
+            "associations",
         )
         index += 1
     matched = {
@@ -252,10 +239,10 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
     assert robot.values("map")["updates_refused"] == "0"
 
 
-def squares(scene: Any) -> SavedMap:
-    """The scene's three squares as a saved map."""
+def saved_squares() -> SavedMap:
+    """Return the three squares as a saved map."""
     objects = []
-    for o in scene.map_objects():
+    for o in squares.map_objects():
         ones = np.ones(len(o.points))
         grid = grid_from_means(
             0.01,
@@ -269,8 +256,8 @@ def squares(scene: Any) -> SavedMap:
             ObjectModel(
                 id=o.id,
                 grid=grid,
-                first_ns=scene.START,
-                last_ns=scene.START,
+                first_ns=squares.START,
+                last_ns=squares.START,
                 observations=5,
                 votes={o.class_id: 5},
                 log_odds=2.0,
@@ -279,7 +266,7 @@ def squares(scene: Any) -> SavedMap:
     return SavedMap(
         session_id="kept",
         revision=7,
-        stamp_ns=scene.START,
+        stamp_ns=squares.START,
         frame_id="map",
         next_id=4,
         merged={},
@@ -288,16 +275,16 @@ def squares(scene: Any) -> SavedMap:
 
 
 @pytest.mark.slow
-def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, scene, tmp_path):
+def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, tmp_path):
     file, bag = tmp_path / "map.json", tmp_path / "squares.mcap"
-    save(squares(scene), file)
+    save(saved_squares(), file)
     with McapFile(bag, {}) as out:
         recorder = Recorder(out, "camera_optical", "map")
         recorder.map_update(
-            scene.MapUpdate(scene.START, "of the bag", 1, True, scene.map_objects()[:1])
+            MapUpdate(squares.START, "of the bag", 1, True, squares.map_objects()[:1])
         )
         for index in range(15):
-            recorder.frame(scene.frame_at(scene.START + index * scene.STEP, index))
+            recorder.frame(squares.frame_at(squares.START + index * squares.STEP, index))
     robot = start()
     mapper = start_mapper(robot, **{"node.map_file": file})
     robot.ready()
@@ -337,14 +324,14 @@ def test_a_bag_through_node_and_mapper_with_the_saved_map(start, start_mapper, s
 
 
 @pytest.fixture
-def alone(scene: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
+def alone(tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
     """``alone(**parameters)``: a mapper without a perception node; the robot plays that part."""
     made: list[Mapper] = []
 
     def make(**parameters: Any) -> Mapper:
-        domain = random.SystemRandom().randrange(100, 200)
+        domain = free_domain()
         process, log = launch(tmp_path, domain, {"node.pose_source": "used", **parameters})
-        made.append(Mapper(scene.Robot(domain, process, log), process, log))
+        made.append(Mapper(Robot(domain, process, log), process, log))
         return made[-1]
 
     yield make
@@ -356,8 +343,8 @@ def alone(scene: Any, tmp_path: Path) -> Iterator[Callable[..., Mapper]]:
 class Perception:
     """The perception node's topics, from a robot: track 1 is the first square."""
 
-    def __init__(self, mapper: Mapper, scene: Any) -> None:
-        self.mapper, self.scene, self.index = mapper, scene, 0
+    def __init__(self, mapper: Mapper) -> None:
+        self.mapper, self.index = mapper, 0
         self.camera = np.eye(4)  # as TF has it
         robot = mapper.robot
         self.publishers = {
@@ -384,13 +371,12 @@ class Perception:
         self, map_object_id: int, status: int, skip: tuple[str, ...] = (), **changes: Any
     ) -> None:
         """One frame."""
-        scene = self.scene
-        frame = scene.frame_at(scene.START + self.index * scene.STEP, self.index)
+        frame = squares.frame_at(squares.START + self.index * squares.STEP, self.index)
         self.index += 1
         _, info, depth = frame_messages(make, frame)
         head = info.header
-        labels = np.zeros((scene.H, scene.W), np.uint16)
-        x0, y0, x1, y1 = scene.BOXES[1]
+        labels = np.zeros((squares.H, squares.W), np.uint16)
+        x0, y0, x1, y1 = squares.BOXES[1]
         labels[y0:y1, x0:x1] = 9
         fields = {
             "session_id": "s",
@@ -434,9 +420,9 @@ class Perception:
 
 
 def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_late(
-    alone, scene, tmp_path
+    alone, tmp_path
 ):
-    save(squares(scene), tmp_path / "map.json")
+    save(saved_squares(), tmp_path / "map.json")
     mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.sync_wait_s": 0.3})
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
     mapper.wait(
@@ -448,7 +434,7 @@ def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_l
         lambda: "No surface can be measured" in mapper.value("problem.depth", "inputs"),
         "the missing depth to be said",
     )
-    perception = Perception(mapper, scene)
+    perception = Perception(mapper)
     perception.say(1, Association.MATCHED)
     mapper.wait(lambda: mapper.value("associations.integrated") == "1", "the first frame")
     mapper.wait(lambda: not mapper.value("problem.labels", "inputs"), "the end of the problem")
@@ -495,13 +481,13 @@ def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_l
     assert late[-1].full and len(late[-1].objects) == 3
 
 
-def test_statuses_over_dds_change_the_map(alone, scene, tmp_path):
-    save(squares(scene), tmp_path / "map.json")
+def test_statuses_over_dds_change_the_map(alone, tmp_path):
+    save(saved_squares(), tmp_path / "map.json")
     mapper = alone(
         **{"node.map_file": tmp_path / "map.json", "node.autosave_s": 0.5, "rules.absent_s": 0.5}
     )
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
-    perception = Perception(mapper, scene)
+    perception = Perception(mapper)
     merge = Association(
         track_id=1, map_object_id=2, status=Association.MERGE, score=0.9, related_ids=[3]
     )
@@ -518,10 +504,8 @@ def test_statuses_over_dds_change_the_map(alone, scene, tmp_path):
     assert [o.id for o in load(tmp_path / "map.json").objects] == [2]
 
 
-def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(
-    alone, scene, tmp_path
-):
-    save(squares(scene), tmp_path / "map.json")
+def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(alone, tmp_path):
+    save(saved_squares(), tmp_path / "map.json")
     mapper = alone(
         **{
             "node.map_file": tmp_path / "map.json",
@@ -530,7 +514,7 @@ def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(
         }
     )
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
-    perception = Perception(mapper, scene)
+    perception = Perception(mapper)
     crept = np.eye(4)
     crept[2, 3] = -0.04  # what the perception node made of its pose: 4 cm nearer
     for _ in range(12):
@@ -558,13 +542,13 @@ def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(
     )
 
 
-def test_who_lost_a_change_is_sent_the_whole_map(alone, scene, tmp_path):
-    save(squares(scene), tmp_path / "map.json")
+def test_who_lost_a_change_is_sent_the_whole_map(alone, tmp_path):
+    save(saved_squares(), tmp_path / "map.json")
     mapper = alone(
         **{"node.map_file": tmp_path / "map.json", "node.behind_s": 0.5, "rules.refresh_s": 0.1}
     )
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
-    perception = Perception(mapper, scene)
+    perception = Perception(mapper)
     held = mapper.map.revision
     for _ in range(5):
         perception.say(1, Association.MATCHED)
@@ -578,8 +562,8 @@ def test_who_lost_a_change_is_sent_the_whole_map(alone, scene, tmp_path):
     assert f"uses revision {held} of this map" in mapper.log.read_text()
 
 
-def test_reset_starts_an_empty_map(alone, scene, tmp_path):
-    save(squares(scene), tmp_path / "map.json")
+def test_reset_starts_an_empty_map(alone, tmp_path):
+    save(saved_squares(), tmp_path / "map.json")
     mapper = alone(**{"node.map_file": tmp_path / "map.json"})
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
     answer = mapper.robot.call(Trigger, "/object_mapper/reset", Trigger.Request())
@@ -602,7 +586,7 @@ def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):
     (tmp_path / "map.json").write_text("{")
     process, log = launch(
         tmp_path,
-        random.SystemRandom().randrange(100, 200),
+        free_domain(),
         {"node.map_file": tmp_path / "map.json"},
     )
     try:
@@ -631,10 +615,10 @@ def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):
         ({"model.voxel_m": 5.0}, ConfigError, "model.voxel_m: got 5.0 m, wanted 0.001..1"),
     ],
 )
-def test_what_it_refuses_to_start_with(tmp_path, scene, parameters, error, said):
-    save(squares(scene), tmp_path / "map.json")
+def test_what_it_refuses_to_start_with(tmp_path, parameters, error, said):
+    save(saved_squares(), tmp_path / "map.json")
     context = rclpy.Context()
-    rclpy.init(context=context, args=[], domain_id=random.SystemRandom().randrange(100, 200))
+    rclpy.init(context=context, args=[], domain_id=free_domain())
     given = [
         Parameter(k, value=v.format(tmp_path) if isinstance(v, str) else v)
         for k, v in parameters.items()

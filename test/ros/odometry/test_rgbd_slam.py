@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,8 +19,10 @@ pytest.importorskip("open3d", reason="tracking needs Open3D")
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from support.robot import Robot, end_process, start_process
 from tf2_msgs.msg import TFMessage
 
+from vos_ros.cli.processes import free_domain
 from vos_ros.geometry import se3
 from vos_ros.messages.geometry import (
     covariance_from_message,
@@ -49,27 +49,12 @@ def captures() -> list[Capture]:
 class Tracker:
     """An rgbd_slam process, and what a robot hears of it."""
 
-    def __init__(self, scene: Any, folder: Path, **parameters: Any) -> None:
-        domain = random.SystemRandom().randrange(100, 200)
+    def __init__(self, folder: Path, **parameters: Any) -> None:
+        domain = free_domain()
         values = {"node.diagnostics_period_s": 0.2, "node.input_timeout_s": 1.0, **parameters}
-        command = [
-            sys.executable,
-            "-m",
-            "vos_ros.ros.odometry.rgbd_slam",
-            "--ros-args",
-            *(part for key, value in values.items() for part in ("-p", f"{key}:={value}")),
-        ]
-        environment = os.environ | {
-            "ROS_DOMAIN_ID": str(domain),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONUNBUFFERED": "1",
-        }
         self.log = folder / "slam.log"
-        with self.log.open("w") as stream:
-            self.process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT, env=environment, text=True
-            )
-        self.robot = scene.Robot(domain, self.process, self.log)
+        self.process = start_process("vos_ros.ros.odometry.rgbd_slam", self.log, domain, values)
+        self.robot = Robot(domain, self.process, self.log)
         self.odometry: dict[int, Any] = {}
         self.transforms: dict[int, Any] = {}
         self.robot.node.create_subscription(Odometry, "/rgbd_slam/odometry", self._on_odometry, 50)
@@ -102,22 +87,18 @@ class Tracker:
         return self.odometry[frame.stamp_ns]
 
     def end(self) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(10)
+            return end_process(self.process)
         finally:
-            self.process.kill()
-            self.process.wait(5)
             self.robot.close()
 
 
 @pytest.fixture
-def start_tracker(scene: Any, tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
+def start_tracker(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
     made: list[Tracker] = []
 
     def make(**parameters: Any) -> Tracker:
-        made.append(Tracker(scene, tmp_path, **parameters))
+        made.append(Tracker(tmp_path, **parameters))
         return made[-1]
 
     yield make
@@ -190,9 +171,10 @@ def test_images_become_odometry_and_tf_and_bad_input_is_said_and_survived(start_
         < 0.02
     )
     tracker.robot.wait(lambda: tracker.robot.diagnostics["rgbd_slam: tracking"][0] == 0, "all well")
+    assert float(tracker.values()["track_ms_p50"]) > 0
     # A bag that loops. Depth that comes before the first image of the new time is still taken for the old time's.
     tracker.robot.send(replace(captures[0].frame, stamp_ns=5 * 10**9), skip=("/tf",))
-    tracker.robot.wait(lambda: tracker.robot.said("time went back"), "the jump")
+    tracker.robot.wait(lambda: tracker.robot.logged("time went back"), "the jump")
     again = tracker.step(captures[0], 51 * 10**8)
     assert (
         np.linalg.norm(
@@ -255,7 +237,7 @@ def test_a_wrong_parameter_ends_it_with_a_sentence(tmp_path):
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {"ROS_DOMAIN_ID": "99"},
+        env=os.environ | {"ROS_DOMAIN_ID": str(free_domain())},
     )
     assert (
         done.returncode == 1 and "node.initial_q" in done.stderr and "Traceback" not in done.stderr

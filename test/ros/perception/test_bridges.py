@@ -12,6 +12,7 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -
 
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image
+from support import squares
 
 from vos_ros.messages.images import image_message
 from vos_ros.messages.stamps import header_message, time_message
@@ -21,9 +22,10 @@ from vos_ros.ros.perception import bridges
 from vos_ros.sinks.landmarks import UNKNOWN_ROTATION_VARIANCE, Landmark
 from vos_ros.sinks.persistent_ids import FIRST_TRACK_BASED_ID
 from vos_ros.srv import AddObjects
+from vos_ros.types import MapUpdate
 
 
-def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, scene):
+def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start):
     robot = start(
         **{
             "bridges.label_image": "on",
@@ -37,19 +39,19 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
     robot.node.create_subscription(Image, "/vos_ros/label_image", images.append, 20)
     robot.node.create_subscription(Odometry, "/vos_ros/landmarks", places.append, 100)
     robot.ready()
-    first, second, third = scene.map_objects()
+    first, second, third = squares.map_objects()
     moving = replace(second, is_static=False)
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 1, True, (first, moving)))
+    robot.send_map(MapUpdate(squares.START, "mapper", 1, True, (first, moving)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "2", "the map")
     head = robot.step(0).header
-    mask = np.zeros((scene.H, scene.W), np.uint8)
-    x0, y0, x1, y1 = scene.BOXES[3]
+    mask = np.zeros((squares.H, squares.W), np.uint8)
+    x0, y0, x1, y1 = squares.BOXES[3]
     mask[y0:y1, x0:x1] = 255
     prompt = Prompt(kind=Prompt.MASK, mask=image_message(make, head, "mono8", mask))
     (nameless,) = robot.call(
         AddObjects,
         "/vos_ros/add_objects",
-        AddObjects.Request(stamp=time_message(make, scene.START), prompts=[prompt]),
+        AddObjects.Request(stamp=time_message(make, squares.START), prompts=[prompt]),
     ).track_ids
     for index in range(1, 9):
         robot.step(index)
@@ -60,12 +62,12 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
     for image in images[1:]:
         assert (
             image.encoding == "32SC1"
-            and image.step == 4 * scene.W
+            and image.step == 4 * squares.W
             and image.header.frame_id == "camera_optical"
         )
-        ids = np.frombuffer(image.data, np.int32).reshape(scene.H, scene.W)
+        ids = np.frombuffer(image.data, np.int32).reshape(squares.H, squares.W)
         for i, value in ((1, 1), (2, 2), (3, FIRST_TRACK_BASED_ID + nameless)):
-            x0, y0, x1, y1 = scene.BOXES[i]
+            x0, y0, x1, y1 = squares.BOXES[i]
             box = ids[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
             assert np.mean(box == value) > 0.9, (i, np.unique(box, return_counts=True))
         assert ids[2, 2] == 0
@@ -85,10 +87,10 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
             and (cov[:3] < 0.01).all()
             and (cov[3:] == UNKNOWN_ROTATION_VARIANCE).all()
         )
-    assert robot.said("rtabmap_msgs is not installed")
+    assert robot.logged("rtabmap_msgs is not installed")
 
     # The object that the mapper makes of the third is the same thing in the image.
-    robot.send_map(scene.MapUpdate(scene.START, "mapper", 2, True, (first, moving, third)))
+    robot.send_map(MapUpdate(squares.START, "mapper", 2, True, (first, moving, third)))
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the third object")
     for index in range(9, 25):
         robot.step(index)
@@ -101,12 +103,12 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start, 
         lambda: images[-1].header.stamp == robot.got["instances"][-1].header.stamp,
         "its label image",
     )
-    ids = np.frombuffer(images[-1].data, np.int32).reshape(scene.H, scene.W)
-    x0, y0, x1, y1 = scene.BOXES[3]
+    ids = np.frombuffer(images[-1].data, np.int32).reshape(squares.H, squares.W)
+    x0, y0, x1, y1 = squares.BOXES[3]
     assert np.mean(ids[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] == FIRST_TRACK_BASED_ID + nameless) > 0.9
 
 
-def test_they_are_off_by_default(start, scene):
+def test_they_are_off_by_default(start):
     robot = start()
     robot.ready()
     topics = {name for name, _ in robot.node.get_topic_names_and_types()}

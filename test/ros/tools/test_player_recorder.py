@@ -1,4 +1,4 @@
-"""Player and recorder over real DDS, without the node: what goes out is what the source holds, what is recorded is what came."""
+"""Player and recorder over real DDS: what is published is the source, what arrives is recorded."""
 
 from __future__ import annotations
 
@@ -10,34 +10,39 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from rclpy.serialization import deserialize_message  # noqa: E402
-from rosbags.highlevel import AnyReader  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
-from vos_ros.cli.processes import free_domain  # noqa: E402
-from vos_ros.messages.geometry import matrix_from_pose  # noqa: E402
-from vos_ros.messages.images import (  # noqa: E402
+from vos_ros.cli.processes import free_domain
+from vos_ros.messages.geometry import matrix_from_pose
+from vos_ros.messages.images import (
     depth_from_message,
     image_message,
     rgb_from_message,
 )
-from vos_ros.messages.map_objects import map_update_from_message  # noqa: E402
-from vos_ros.messages.stamps import header_message, ns_from_stamp  # noqa: E402
-from vos_ros.msg import Instance, InstanceArray, MapObjectArray  # noqa: E402
-from vos_ros.ros.common.message_factory import make  # noqa: E402
-from vos_ros.ros.tools.player import (  # noqa: E402
+from vos_ros.messages.map_objects import map_update_from_message
+from vos_ros.messages.pose_messages import read_pose
+from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, PoseSource
+from vos_ros.messages.stamps import header_message, ns_from_stamp
+from vos_ros.msg import Instance, InstanceArray, MapObjectArray
+from vos_ros.ros.common.message_factory import make
+from vos_ros.ros.common.pose_topics import message_class
+from vos_ros.ros.tools.player import (
     Answers,
     Played,
     Player,
@@ -46,7 +51,7 @@ from vos_ros.ros.tools.player import (  # noqa: E402
     play,
     wait_until_active,
 )
-from vos_ros.types import Frame, Intrinsics, MapObject, MapUpdate  # noqa: E402
+from vos_ros.types import Frame, Intrinsics, MapObject, MapUpdate
 
 LATCHED = QoSProfile(
     depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
@@ -108,8 +113,8 @@ def node(domain: None) -> Iterator[Any]:
 class Listener:
     def __init__(self, node: Any) -> None:
         self.got: dict[str, list[Any]] = {}
-        self._executor = SingleThreadedExecutor()
-        self._executor.add_node(node)
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(node)
         for topic, kind, profile in (
             ("image", Image, 10),
             ("depth", Image, 10),
@@ -125,7 +130,7 @@ class Listener:
         while time.monotonic() < end and any(
             len(v) < count for k, v in self.got.items() if k != "map_objects"
         ):
-            self._executor.spin_once(timeout_sec=0.05)
+            self.executor.spin_once(timeout_sec=0.05)
 
 
 def test_plays_frames_poses_and_map_with_their_own_stamps(node: Any) -> None:
@@ -153,7 +158,7 @@ def test_plays_frames_poses_and_map_with_their_own_stamps(node: Any) -> None:
     node.create_subscription(MapObjectArray, "map_objects", late.append, LATCHED)
     end = time.monotonic() + 5
     while not late and time.monotonic() < end:
-        listener._executor.spin_once(timeout_sec=0.05)
+        listener.executor.spin_once(timeout_sec=0.05)
     assert late, "the map is kept for those who come late"
 
 
@@ -219,14 +224,35 @@ def test_tells_the_topics_that_nobody_listens_to(node: Any) -> None:
     assert played.frames_sent == 0
 
 
-def test_depth_in_metres_and_pose_topic(node: Any) -> None:
+def test_depth_in_metres(node: Any) -> None:
     frame = Sequence().frames[1]
-    messages = dict(
-        Player(node, pose="pose_with_covariance", depth_encoding="32FC1").prepare(frame)
-    )
-    assert messages["depth"].encoding == "32FC1" and messages["pose"].header.frame_id == "map"
-    assert messages["pose"].pose.pose.position.y == 2.0
-    assert "pose" not in dict(Player(node, pose="none").prepare(frame))
+    messages = dict(Player(node, depth_encoding="32FC1").prepare(frame))
+    assert messages["depth"].encoding == "32FC1"
+    np.testing.assert_array_equal(depth_from_message(messages["depth"]), frame.depth)
+
+
+@pytest.mark.parametrize("source", BY_MESSAGE_TYPE.values(), ids=lambda s: s.name)
+def test_poses_go_out_on_the_topic_of_every_source(node: Any, source: PoseSource) -> None:
+    frame = replace(Sequence().frames[1], pose_cov=np.eye(6) * 1e-4, frame_id="camera")
+    messages = dict(Player(node, map_frame="world", pose=source.name).prepare(frame))
+    assert isinstance(messages["pose"], message_class(source.message_type))
+    reading = read_pose(messages["pose"], source)
+    assert (reading.stamp_ns, reading.frame_id) == (frame.stamp_ns, "world")
+    assert reading.child_frame_id == ("camera" if source.child_frame else "")
+    np.testing.assert_allclose(reading.T, frame.T_map_camera, atol=1e-12)
+    if source.covariance:
+        np.testing.assert_array_equal(reading.cov, frame.pose_cov)
+    assert not [k for k, _ in Player(node, pose="none").prepare(frame) if k == "pose"]
+
+
+@pytest.mark.parametrize("pose", ["tf", "odometry"])
+def test_an_unknown_pose_is_left_out(node: Any, pose: str) -> None:
+    frame = replace(Sequence().frames[1], T_map_camera=None)
+    assert [k for k, _ in Player(node, pose=pose).prepare(frame)] == [
+        "camera_info",
+        "depth",
+        "image",
+    ]
 
 
 def test_player_process_says_what_is_wrong_with_its_source(

@@ -96,7 +96,12 @@ PERCEPTION = (
     ),
     Argument("method", "", f"segmenter; {_AS_CONFIGURED}"),
     argument_of("proposals", ProposalsConfig, "mode"),
-    argument_of("pose_source", NodeConfig, "pose_source"),
+    Argument(
+        "pose_source",
+        "",
+        f"where the camera pose comes from: {pose_sources.listing()}; none; {_AS_CONFIGURED}",
+        ("", *pose_sources.NAMES, pose_sources.NONE),
+    ),
     argument_of("pose_wait_s", NodeConfig, "tf_wait_s"),
     argument_of("map_frame", NodeConfig, "map_frame"),
     Argument(

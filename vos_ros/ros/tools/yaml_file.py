@@ -1,4 +1,7 @@
-"""Write the parameter files in config/ from the config trees: ``python -m vos_ros.ros.tools.yaml_file FOLDER``."""
+"""Write the parameter files in config/ from the config trees.
+
+python -m vos_ros.ros.tools.yaml_file config
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from vos_ros.rgbd_odometry.config import SlamConfig
 
 
 def remark(param: Param) -> str:
-    """Help, unit, range and choices of a parameter in one line."""
+    """Return help, unit, range and choices of a parameter in one line."""
     parts = [param.help]
     if param.unit:
         parts.append(f"[{param.unit}]")
-    if param.choices:
+    if param.choices and param.list_choices:
         parts.append(f"(one of {', '.join(param.choices)})")
     elif param.low is not None or param.high is not None:
         low = "" if param.low is None else f"{param.low:g}"
@@ -29,7 +32,7 @@ def remark(param: Param) -> str:
 
 
 _COLUMNS = 100
-_COPY = "# Don't edit this file, copy it: `ros2 launch vos_ros {}:=mine.yaml`."
+_COPY = "# Don't edit this file, copy it:\n# `ros2 launch vos_ros {}:=mine.yaml`."
 _MADE = "# Written by `python -m vos_ros.ros.tools.yaml_file config`."
 _NODE, _MAPPER, _SLAM = (
     "vos_ros.launch.py config",
