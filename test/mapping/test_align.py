@@ -11,6 +11,7 @@ from vos_ros.evaluation.davis_metrics import region_similarity
 from vos_ros.geometry import se3
 from vos_ros.mapping.align import align
 from vos_ros.mapping.render import render
+from vos_ros.types import Intrinsics
 
 
 def prior(sigma_m, sigma_deg):
@@ -147,6 +148,117 @@ def test_input_that_makes_no_sense_is_refused(camera, table_top):
     for cov in (np.eye(3), np.full((6, 6), np.nan), -np.eye(6)):
         with pytest.raises(ValueError, match="pose covariance"):
             align(table_top.objects, T, cov, depth, camera)
+
+
+def test_a_correction_of_more_than_five_standard_deviations_is_refused(camera, table_top):
+    wrong = se3.perturb(table_top.T_map_camera, np.array([0.0, 0.0, 0.03, 0.0, 0.0, 0.0]))
+    surer, less_sure = prior(0.002, 0.1), prior(0.01, 0.5)
+    refused = align(table_top.objects, wrong, surer, table_top.depth(), camera)
+    assert not refused.accepted and "standard deviations" in refused.reason
+    assert refused.T_map_camera is wrong and refused.pose_cov is surer
+    assert refused.residual_after_m < refused.residual_before_m and refused.inliers > 0.82
+    assert align(table_top.objects, wrong, less_sure, table_top.depth(), camera).accepted
+
+
+def seen_through(table_top, share):
+    """The table's depth, with the left ``share`` of the image far behind the map."""
+    depth = table_top.depth()
+    depth[:, : round(share * depth.shape[1])] = 6.0
+    return depth
+
+
+def test_a_pose_in_doubt_has_a_part_of_the_prior_in_its_covariance(camera, table_top):
+    cov = prior(0.03, 1.0)
+    T = table_top.T_map_camera
+    sure = align(table_top.objects, T, cov, table_top.depth(), camera)
+    assert sure.inliers > 0.82
+    assert (np.diag(sure.pose_cov) < 0.12 * np.diag(cov)).all()
+    for share in (0.3, 0.38):
+        a = align(table_top.objects, T, cov, seen_through(table_top, share), camera)
+        assert a.accepted and 0.6 < a.inliers < 0.8, a.reason
+        doubt = 0.5 * (0.82 - a.inliers) / (0.82 - 0.6)
+        of_prior = np.diag(a.pose_cov) / np.diag(cov)
+        assert (of_prior > doubt).all() and (of_prior < doubt + 0.15).all()
+
+
+def test_a_pose_that_most_of_the_depth_contradicts_is_refused(camera, table_top):
+    cov, T = prior(0.01, 0.3), table_top.T_map_camera
+    a = align(table_top.objects, T, cov, seen_through(table_top, 0.55), camera)
+    assert not a.accepted and "of the map points agree with the depth, wanted 60%" in a.reason
+    assert a.T_map_camera is T and a.pose_cov is cov and 0.3 < a.inliers < 0.6
+
+
+def test_what_stands_in_front_counts_half_in_the_inliers(camera, table_top):
+    depth = table_top.depth()
+    share = 0.4
+    known = depth > 0
+    front = np.zeros(depth.shape, bool)
+    front[:, : round(share * depth.shape[1])] = True
+    hidden = (known & front).sum() / known.sum()
+    depth[front & known] = 0.3
+    a = align(table_top.objects, table_top.T_map_camera, prior(0.01, 0.3), depth, camera)
+    assert a.accepted, a.reason
+    assert a.inliers == pytest.approx((1 - hidden) / (1 - 0.5 * hidden), abs=0.05)
+
+
+def test_residuals_are_clipped_so_that_a_hole_does_not_decide(camera, table_top):
+    depth = seen_through(table_top, 0.25)
+    a = align(table_top.objects, table_top.T_map_camera, prior(0.005, 0.2), depth, camera)
+    behind = (depth == 6.0)[table_top.depth() > 0].mean()
+    assert a.residual_before_m == pytest.approx(0.2 * behind, abs=0.02)
+
+
+def test_map_points_that_the_map_itself_hides_are_not_compared(camera, make_box, cut_boxes):
+    near, far = ([-0.6, -0.5, 1.0], [0.6, 0.5, 1.0]), ([-0.6, -0.5, 2.0], [0.6, 0.5, 2.0])
+    objects = [make_box(1, *near, 0.008), make_box(2, *far, 0.012)]
+    depth = cut_boxes([near, far], np.eye(4), camera)
+    a = align(objects, np.eye(4), prior(0.005, 0.2), depth, camera)
+    assert a.accepted and a.inliers > 0.97
+
+
+@pytest.mark.parametrize("axis", range(6))
+def test_every_direction_of_a_pose_is_corrected(camera, table_top, axis):
+    cov = prior(0.02, 1.0)
+    delta = np.zeros(6)
+    delta[axis] = 1.5 * np.sqrt(cov[axis, axis])
+    wrong = se3.perturb(table_top.T_map_camera, delta)
+    a = align(table_top.objects, wrong, cov, table_top.depth(), camera)
+    assert a.accepted, a.reason
+    rest = se3.difference(a.T_map_camera, table_top.T_map_camera)
+    assert np.abs(rest[:3]).max() < 0.01 and np.abs(rest[3:]).max() < 0.008
+
+
+def test_a_map_far_from_its_origin_is_aligned_as_well(camera, table_top):
+    shift = np.array([4096.0, -2048.0, 128.0])
+    objects = [replace(o, points=o.points + shift.astype(np.float32)) for o in table_top.objects]
+    truth = se3.from_rt(table_top.T_map_camera[:3, :3], table_top.T_map_camera[:3, 3] + shift)
+    wrong = se3.perturb(truth, np.array([0.02, -0.01, 0.02, 0.01, -0.01, 0.01]))
+    a = align(objects, wrong, prior(0.02, 1.0), table_top.depth(), camera)
+    moved, turned = error(a.T_map_camera, truth)
+    assert a.accepted and moved < 0.01 and turned < 0.4
+
+
+def test_a_camera_with_different_focal_lengths_is_aligned(table_top, cut_boxes):
+    odd = Intrinsics(260.0, 340.0, 150.0, 130.0, 320, 240)
+    depth = cut_boxes(table_top.boxes, table_top.T_map_camera, odd)
+    wrong = se3.perturb(table_top.T_map_camera, np.array([0.02, -0.01, 0.02, 0.01, -0.01, 0.01]))
+    a = align(table_top.objects, wrong, prior(0.02, 1.0), depth, odd)
+    moved, turned = error(a.T_map_camera, table_top.T_map_camera)
+    assert a.accepted and moved < 0.015 and turned < 0.5
+
+
+def test_an_object_of_many_points_leaves_room_for_the_others(camera, make_box, cut_boxes):
+    """Only the box shows where the camera is along the wall, which has many more points."""
+    wall = ([-1.0, -0.8, 1.6], [1.0, 0.8, 1.6])
+    box = ([0.3, 0.25, 1.0], [0.55, 0.45, 1.6])
+    objects = [make_box(1, *wall, 0.004), make_box(2, *box, 0.012)]
+    assert len(objects[0].points) > 20 * len(objects[1].points)
+    depth = cut_boxes([wall, box], np.eye(4), camera)
+    wrong = se3.perturb(np.eye(4), np.array([0.015, -0.015, 0.0, 0.0, 0.0, 0.0]))
+    a = align(objects, wrong, prior(0.02, 0.2), depth, camera)
+    assert a.accepted
+    assert np.abs(se3.difference(a.T_map_camera, np.eye(4))[:2]).max() < 0.0085
+    assert np.sqrt(np.diag(a.pose_cov))[:2].max() < 0.009
 
 
 def test_the_real_kitchen_withstands_ten_centimetres_and_five_degrees(kitchen):

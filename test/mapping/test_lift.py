@@ -7,8 +7,10 @@ import pytest
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry import se3
+from vos_ros.geometry.boxes import boxes_of
 from vos_ros.geometry.camera import crop_intrinsics
-from vos_ros.mapping.lift import lift
+from vos_ros.mapping.lift import lift, lift_labels, liftable_pixels
+from vos_ros.types import Intrinsics
 
 CUBE = ([-0.2, -0.15, 1.5], [0.2, 0.15, 1.9])
 WALL = ([-3.0, -3.0, 3.0], [3.0, 3.0, 3.1])
@@ -130,3 +132,85 @@ def test_sizes_that_differ_are_refused(camera, view):
         lift(mask[:-1], depth, np.eye(4), camera)
     with pytest.raises(ValueError, match="differ in size"):
         lift(mask[:-1], depth[:-1], np.eye(4), camera)
+
+
+def brute_force(mask, depth, camera, edge_px):
+    """Points of the mask's pixels that are farther than ``edge_px`` from its border; no outliers."""
+    points = []
+    for y, x in np.argwhere(mask):
+        around = [
+            (y + dy, x + dx)
+            for dy in range(-edge_px, edge_px + 1)
+            for dx in range(-edge_px, edge_px + 1)
+            if dy * dy + dx * dx <= edge_px * edge_px
+        ]
+        inside = all(
+            0 <= v < mask.shape[0] and 0 <= u < mask.shape[1] and mask[v, u] for v, u in around
+        )
+        if inside:
+            z = depth[y, x]
+            points.append([(x - camera.cx) / camera.fx * z, (y - camera.cy) / camera.fy * z, z])
+    return np.array(points, np.float32)
+
+
+def test_labels_are_lifted_each_by_itself_and_as_if_alone():
+    odd = Intrinsics(200.0, 250.0, 40.0, 25.0, 90, 60)
+    depth = np.full((60, 90), 2.0, np.float32)
+    labels = np.zeros((60, 90), np.uint8)
+    labels[10:25, 20:50], labels[25:40, 20:50] = 3, 7  # next to each other
+    labels[50:60, 0:10] = 2  # in the corner of the image
+    config = MappingConfig(lift_max_points=100000, edge_px=2)
+    got = lift_labels(labels, boxes_of(labels, 7), depth, np.eye(4), odd, config)
+    assert sorted(got) == [2, 3, 7]
+    for value, points in got.items():
+        np.testing.assert_allclose(
+            points, brute_force(labels == value, depth, odd, 2), atol=1e-6, err_msg=str(value)
+        )
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_pixels_on_both_sides_of_a_step_are_left_out_along_both_axes(axis):
+    camera = Intrinsics(100.0, 100.0, 15.0, 15.0, 32, 32)
+    depth = np.full((32, 32), 1.0, np.float32)
+    depth[16:] = 2.0
+    depth = depth if axis == 0 else depth.T
+    good = liftable_pixels(depth, camera)
+    lines = good if axis == 0 else good.T
+    assert not lines[15:17].any() and lines[:15].all() and lines[17:].all()
+    # 6 lateral distances of neighbours, and the noise of 1 % of z^2, at the nearer depth 1 m
+    limit = 6.0 / 100.0 + 0.01
+    for step, kept in ((0.98 * limit, True), (1.02 * limit, False)):
+        depth[depth > 1.0] = np.float32(1.0 + step)
+        assert liftable_pixels(depth, camera).all() == kept
+
+
+def test_unknown_pixels_make_no_step_and_are_not_lifted():
+    camera = Intrinsics(100.0, 100.0, 15.0, 15.0, 32, 32)
+    depth = np.full((32, 32), 1.0, np.float32)
+    depth[10, 10], depth[20, 20] = 0.0, np.nan
+    wanted = np.ones((32, 32), bool)
+    wanted[10, 10] = wanted[20, 20] = False
+    np.testing.assert_array_equal(liftable_pixels(depth, camera), wanted)
+
+
+def test_depths_within_the_sensor_s_tolerance_are_no_outliers():
+    """A surface without a spread of its own: the tolerance decides, 3 cm + 1 % of z^2 at 2 m."""
+    camera = Intrinsics(100.0, 100.0, 15.0, 15.0, 32, 32)
+    config = MappingConfig(lift_max_points=100000, edge_px=0)
+    everything = np.ones((32, 32), bool)
+    for offset, kept in ((0.068, True), (0.072, False)):
+        for sign in (1, -1):
+            depth = np.full((32, 32), 2.0, np.float32)
+            depth[8:12, 8:12] += np.float32(sign * offset)
+            points = lift(everything, depth, np.eye(4), camera, config, liftable=everything)
+            assert (len(points) == 32 * 32) == kept
+
+
+def test_liftable_pixels_that_are_given_are_used_where_they_belong(camera, view):
+    mask, depth = view
+    some = np.zeros(mask.shape, bool)
+    some[100:140, 130:150] = True
+    points = lift(mask, depth, np.eye(4), camera, liftable=some)
+    u = points[:, 0] / points[:, 2] * camera.fx + camera.cx
+    v = points[:, 1] / points[:, 2] * camera.fy + camera.cy
+    assert u.min() > 129.5 and u.max() < 149.5 and v.min() > 99.5 and v.max() < 139.5

@@ -104,3 +104,48 @@ def test_twins_do_not_pull_a_projection_over() -> None:
     found = register(objects, projections, seen, CELL, wrong, COV, CAMERA, n_poses=30)
     assert found is not None
     assert angle_deg(found[0], truth) < 0.5
+
+
+def test_objects_without_an_area_or_evidence_are_not_measured() -> None:
+    objects, truth = plates(2), np.eye(4)
+    wrong = perturb(truth, np.array([0, 0, 0, 0.0, np.deg2rad(1.0), 0.0]))
+    projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
+    seen = evidence(objects, truth)
+    both = register(objects, projections, seen, CELL, wrong, COV, CAMERA, n_poses=30)
+    one = register(objects, projections, {1: seen[1]}, CELL, wrong, COV, CAMERA, n_poses=30)
+    assert both is not None and one is not None
+    assert np.trace(both[1]) < np.trace(one[1]), "more landmarks, less uncertainty"
+    small = perturb(truth, np.array([0, 0, -30.0, 0, 0, 0]))  # plates of a few pixels
+    far = {p.object_id: p for p in render(objects, small, CAMERA)}
+    assert register(objects, far, seen, CELL, small, COV, CAMERA, n_poses=30) is None
+
+
+@pytest.mark.parametrize("axis", [3, 4])
+def test_an_uncertain_direction_is_corrected_and_a_certain_one_is_not(axis: int) -> None:
+    objects, truth = plates(), np.eye(4)
+    cov = COV.copy()
+    other = 7 - axis
+    cov[other, other] = 1e-10
+    delta = np.zeros(6)
+    delta[[axis, other]] = np.deg2rad(1.0)
+    wrong = perturb(truth, delta)
+    projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
+    found = register(
+        objects, projections, evidence(objects, truth), CELL, wrong, cov, CAMERA, n_poses=30
+    )
+    assert found is not None
+    rest = np.rad2deg(difference(found[0], truth))
+    assert abs(rest[axis]) < 0.25 and abs(rest[other]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_correction_does_not_depend_on_the_number_of_poses_when_they_are_many() -> None:
+    objects, truth = plates(), np.eye(4)
+    wrong = perturb(truth, np.array([0, 0, 0, 0.0, np.deg2rad(2.0), 0.0]))
+    projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
+    seen = evidence(objects, truth)
+    turned = []
+    for n in (1, 3, 1000):
+        found = register(objects, projections, seen, CELL, wrong, COV, CAMERA, n_poses=n)
+        assert found is not None
+        turned.append(angle_deg(found[0], wrong))
+    assert turned == pytest.approx([1.0, 1.5, 2.0], abs=0.2), "n / (n + 1) of the way"

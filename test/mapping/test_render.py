@@ -125,6 +125,48 @@ def test_what_leaves_the_image_is_truncated(camera, make_box):
     (p,) = render([make_box(1, [edge - 0.1, -0.1, 1.0], [edge + 0.1, 0.1, 1.0])], HOME, camera)
     assert p.truncated == pytest.approx(0.5, abs=0.03)
     assert p.roi[2] == camera.width and p.visible == pytest.approx(1 - p.truncated)
+    assert p.occluded == pytest.approx(0.0)
+
+
+def test_fractions_of_an_object_that_is_cut_off_and_half_hidden_sum_to_one(camera, make_box):
+    edge = camera.width / camera.fx / 2
+    plate = make_box(1, [edge - 0.1, -0.1, 1.0], [edge + 0.1, 0.1, 1.0])
+    measured = np.full((240, 320), 1.0, np.float32)
+    measured[:120] = 0.5
+    (p,) = render([plate], HOME, camera, depth=measured)
+    assert p.truncated == pytest.approx(0.5, abs=0.03)
+    assert p.visible == pytest.approx(0.25, abs=0.03) == p.occluded
+    assert p.visible + p.occluded + p.truncated == pytest.approx(1.0) and p.free == 0.0
+
+
+@pytest.mark.parametrize("side", ["left", "top", "bottom"])
+def test_every_border_of_the_image_truncates(camera, make_box, side):
+    x, y = camera.width / camera.fx / 2, camera.height / camera.fy / 2
+    middle = {"left": [-x, 0.0], "top": [0.0, -y], "bottom": [0.0, y]}[side]
+    centre, half = np.array([*middle, 1.0]), np.array([0.1, 0.1, 0.0])
+    low, high = centre - half, centre + half
+    (p,) = render([make_box(1, low, high)], HOME, camera)
+    assert p.truncated == pytest.approx(0.5, abs=0.03)
+    x0, y0, x1, y1 = p.roi
+    assert (x0 >= 0 and y0 >= 0 and x1 <= camera.width and y1 <= camera.height) and {
+        "left": x0 == 0,
+        "top": y0 == 0,
+        "bottom": y1 == camera.height,
+    }[side]
+
+
+def test_near_and_far_plane_cut_the_points_beyond(camera, make_box):
+    config = MappingConfig(near_m=0.5, far_m=2.0)
+    for z, seen in ((0.45, False), (0.55, True), (1.95, True), (2.05, False)):
+        plate = make_box(1, [-0.1, -0.1, z], [0.1, 0.1, z])
+        assert bool(render([plate], HOME, camera, config=config)) == seen, z
+
+
+def test_both_focal_lengths_and_the_principal_point_count(make_box, cut_boxes):
+    odd = Intrinsics(200.0, 300.0, 140.0, 130.0, 320, 240)
+    plate = ([-0.2, -0.1, 1.0], [0.3, 0.15, 1.0])
+    (p,) = render([make_box(1, *plate, 0.005)], HOME, odd)
+    assert region_similarity(p.mask, cut_boxes([plate], HOME, odd) > 0) > 0.96
 
 
 def test_an_object_that_reaches_behind_the_camera(camera, make_box):

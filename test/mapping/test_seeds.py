@@ -10,7 +10,7 @@ import pytest
 from vos_ros.geometry import se3
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma, seed_of
-from vos_ros.types import Mask, Projection
+from vos_ros.types import Intrinsics, Mask, Projection
 
 
 def square(side, at=(50, 60), shape=(240, 320)):
@@ -122,7 +122,28 @@ def test_pixel_sigma_of_a_turn_and_of_a_step(camera, make_box):
     assert object_pixel_sigma(box, np.eye(4), camera, np.zeros((6, 6))) == 0.0
 
 
-def test_pixel_sigma_of_objects_out_of_sight_or_without_points(camera, make_box):
+@pytest.mark.parametrize(("axis", "focal"), [(3, 340.0), (4, 260.0)])
+def test_pixel_sigma_is_the_mean_of_the_variances_of_both_axes(make_box, axis, focal):
+    """A turn about x moves pixels along y alone, by fy; one about y along x, by fx."""
+    odd = Intrinsics(260.0, 340.0, 159.5, 119.5, 320, 240)
+    box = make_box(1, [-0.02, -0.02, 2.0], [0.02, 0.02, 2.0], 0.004)
+    turn = np.zeros((6, 6))
+    turn[axis, axis] = 0.01**2
+    sigma = object_pixel_sigma(box, np.eye(4), odd, turn)
+    assert sigma == pytest.approx(0.01 * focal / np.sqrt(2), rel=0.01)
+
+
+def test_pixel_sigma_is_that_of_most_of_the_surface_and_ignores_what_is_behind(camera, make_box):
+    plate = make_box(1, [-0.1, -0.1, 2.0], [0.1, 0.1, 2.0])
+    step = np.diag([1e-4, 1e-4, 0.0, 0.0, 0.0, 0.0])
+    behind = np.tile(np.array([[0.0, 0.0, -1.0]], np.float32), (len(plate.points) // 3, 1))
+    mixed = replace(plate, points=np.concatenate([plate.points, behind]))
+    assert object_pixel_sigma(mixed, np.eye(4), camera, step) == pytest.approx(
+        0.01 * camera.fx / 2.0, rel=0.02
+    )
+
+
+def test_pixel_sigma_of_objects_out_of_view_or_without_points(camera, make_box):
     box = make_box(1, [-0.1, -0.1, 1.9], [0.1, 0.1, 2.1])
     cov = 1e-4 * np.eye(6)
     behind = se3.from_rt(np.diag([1.0, -1.0, -1.0]), np.zeros(3))
