@@ -43,7 +43,7 @@ def test_alone_a_track_is_its_candidate_with_the_logistic_of_the_log_odds() -> N
 
 
 def test_an_object_is_one_track_at_most() -> None:
-    """Both tracks look most like object 0, the first one more so; the second is object 1 then, though alone it would not be."""
+    """Both tracks fit object 0 best, the first one better: the second is object 1 then."""
     odds = np.exp(np.array([[8.0, -2.0], [5.0, 4.0]]))
     p = marginals(odds)
     assert p[0, 0] > 0.9 and p[1, 1] > 0.9 and p[:, 0].sum() <= 1.0 + 1e-6
@@ -62,7 +62,7 @@ def test_marginals_are_those_of_all_assignments(t: int, o: int, turned: bool, se
 
 
 def test_groups_are_counted_apart() -> None:
-    """Two groups with a cycle each, tracks and objects mixed, and a track of no candidate: as each alone."""
+    """Two groups with a cycle each, mixed, and a track without candidates: as each alone."""
     rng = np.random.default_rng(3)
     one, two = np.exp(rng.normal(0, 3, (3, 2))), np.exp(rng.normal(0, 3, (2, 3)))
     odds = np.zeros((6, 5))
@@ -77,7 +77,7 @@ def test_groups_are_counted_apart() -> None:
 def test_in_a_crowd_the_marginals_are_near_those_of_a_crowd_that_can_be_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Everything is a candidate for everything; propagation alone must still tell the likely pairs from the others."""
+    """All pairs are candidates; propagation alone must tell the probable ones from the others."""
     rng = np.random.default_rng(0)
     odds = np.exp(rng.normal(-2, 1, (6, 6)) + 6 * np.eye(6))
     counted = marginals(odds)
@@ -89,7 +89,7 @@ def test_in_a_crowd_the_marginals_are_near_those_of_a_crowd_that_can_be_counted(
     assert np.isfinite(marginals(np.exp(rng.normal(0, 8, (50, 60))))).all()
 
 
-def test_log_odds_are_the_weighted_evidence_and_unknown_values_have_weights_of_their_own() -> None:
+def test_log_odds_are_weighted_values_and_unknown_ones_have_weights_of_their_own() -> None:
     config = association_config(
         terms__bias__weight=-1.0,
         terms__tolerant_iou__weight=2.0,
@@ -128,7 +128,7 @@ def test_log_odds_stay_where_probabilities_can_be_computed() -> None:
 
 
 def test_appearance_never_makes_a_track_another_object() -> None:
-    """Object 8 looks like the track, its current match 7 does not: where both fit alike, 7 stays."""
+    """Object 8 looks like the track, its match 7 does not: where both fit alike, 7 stays."""
     likelihood = Likelihood(
         association_config(
             current_match_bonus=0.5,

@@ -40,24 +40,59 @@ def test_the_reach_of_the_pose_brings_points_to_their_surface() -> None:
     assert surfaces.overlaps(samples({5: off}), [plate(1, 0.0)], np.array([0.06])) == {(5, 1): 1.0}
 
 
+def test_a_point_within_the_reach_lies_on_the_surface_along_every_axis() -> None:
+    """The plate is 0.2 m wide; each of its points stands for a disk of 6 mm."""
+    for offset in ((0.115, 0, 0), (0, 0.115, 0), (0, 0, 0.015)):
+        for sign in (1, -1):
+            point = sign * np.array([offset], np.float32) + np.array([[0, 0, 1]], np.float32)
+            for reach, on in ((0.005, False), (0.012, True)):
+                reach_m = np.array([reach])
+                got = Surfaces().overlaps(samples({5: point}), [plate(1, 0.0)], reach_m)
+                assert got == ({(5, 1): 1.0} if on else {})
+
+
+def test_each_track_has_a_reach_of_its_own() -> None:
+    off = plate(1, 0.0).points + np.array([0, 0, 0.05], np.float32)
+    got = Surfaces().overlaps(samples({5: off, 6: off}), [plate(1, 0.0)], np.array([0.02, 0.06]))
+    assert got == {(6, 1): 1.0}
+
+
 def test_a_dense_object_is_thinned_without_holes() -> None:
-    dense = plate(1, 0.0, n=151)
-    assert (
-        Surfaces().overlaps(samples({5: dense.points[3::7]}), [dense], np.array([0.005]))[5, 1]
-        == 1.0
+    dense = plate(1, 0.0, n=151)  # 22801 points: every 12th is kept
+    points = dense.points[3::7]
+    got = Surfaces().overlaps(samples({5: points}), [dense], np.array([0.005]))
+    assert got[5, 1] == 1.0
+
+
+def test_few_points_of_a_large_track_are_searched_for_evenly() -> None:
+    """Half of its points lie on the plate, the first half; 16 of 100 are searched for."""
+    on, off = plate(1, 0.0).points[:50], plate(1, 0.0).points[:50] + np.float32(9.0)
+    got = Surfaces().overlaps(
+        samples({5: np.concatenate([on, off])}), [plate(1, 0.0)], np.array([0.01])
     )
+    assert got[5, 1] == pytest.approx(0.5, abs=0.07)
 
 
-def test_an_object_that_has_moved_is_looked_at_anew() -> None:
+def test_a_changed_object_is_read_anew() -> None:
     surfaces, points = Surfaces(), plate(1, 0.0).points
     before, after = plate(1, 0.0), plate(1, 2.0)
     assert surfaces.overlaps(samples({5: points}), [before], np.array([0.01])) == {(5, 1): 1.0}
     assert surfaces.overlaps(samples({5: points}), [after], np.array([0.01])) == {}
+    assert surfaces.overlaps(samples({5: points}), [], np.array([0.01])) == {}
+    two = [after, before]
+    assert surfaces.overlaps(samples({5: points}), two, np.array([0.01])) == {(5, 1): 1.0}
+
+
+def test_without_points_nothing_overlaps() -> None:
+    points = plate(1, 0.0).points
     bare = MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)
-    assert surfaces.overlaps(samples({5: points}), [bare], np.array([1.0])) == {}
+    assert Surfaces().overlaps(samples({5: points}), [bare], np.array([1.0])) == {}
+    none = Samples.of(np.zeros((0, 3), np.float32), np.zeros(0, int), ())
+    assert Surfaces().overlaps(none, [plate(1, 0.0)], np.zeros(0)) == {}
+    assert none.mean.shape == (0, 3) and none.spread.shape == (0,)
 
 
-def test_many_objects_are_told_apart_and_one_that_changed_is_looked_at_anew() -> None:
+def test_many_objects_are_told_apart_and_changes_among_them_are_followed() -> None:
     """More than one tree holds, against distances to all points."""
     rng = np.random.default_rng(0)
     objects = [plate(i, 0.15 * i, z=1.0 + 0.02 * (i % 3)) for i in range(1, 41)]
@@ -67,7 +102,7 @@ def test_many_objects_are_told_apart_and_one_that_changed_is_looked_at_anew() ->
     }
     reach, surfaces = rng.uniform(0.005, 0.05, 5), Surfaces()
 
-    def listed() -> dict[tuple[int, int], float]:
+    def exhaustive() -> dict[tuple[int, int], float]:
         shares = {
             (t, o.id): float(
                 np.mean(np.linalg.norm(own[:, None] - o.points, axis=2).min(1) < r + o.point_radius)
@@ -77,12 +112,12 @@ def test_many_objects_are_told_apart_and_one_that_changed_is_looked_at_anew() ->
         }
         return {pair: share for pair, share in shares.items() if share}
 
-    assert surfaces.overlaps(samples(points), objects, reach) == pytest.approx(listed())
-    assert len(listed()) > 8
+    assert surfaces.overlaps(samples(points), objects, reach) == pytest.approx(exhaustive())
+    assert len(exhaustive()) > 8
     objects[16] = plate(17, 0.15)
     del objects[30]
     got = surfaces.overlaps(samples(points), objects, reach)
-    assert got == pytest.approx(listed()) and (1, 17) in got and (17, 17) not in got
+    assert got == pytest.approx(exhaustive()) and (1, 17) in got and (17, 17) not in got
 
 
 def test_samples_are_grouped_by_track() -> None:
@@ -100,4 +135,8 @@ def test_samples_are_grouped_by_track() -> None:
         assert np.allclose(got.mean[k], own.mean(0)) and got.spread[k] == pytest.approx(
             np.sqrt(own.var(0).sum())
         )
-    assert Samples.of(points, row, (50, 60, 70, 80), min_points=99).track_ids == ()
+    at_least_30 = Samples.of(points, row, (50, 60, 70, 80), min_points=30)
+    assert at_least_30.track_ids == (50,)
+    assert Samples.of(points, row, (50, 60, 70, 80), min_points=31).track_ids == ()
+    row[row == 1] = 0
+    assert Samples.of(points, row, (50, 60, 70, 80)).track_ids == (60, 80), "0 is no track"
