@@ -28,21 +28,25 @@ from vos_ros.config import Config
 from vos_ros.segmentation.checkpoints import LWL_FORMAT
 from vos_ros.segmentation.methods.lwl import create
 from vos_ros.segmentation.methods.lwl.options import LwlOptions
-from vos_ros.segmentation.methods.lwl.reference import ReferenceLwl
-from vos_ros.segmentation.methods.lwl.segmenter import Lwl
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.types import Frame, Intrinsics, Mask, Seed
 
 # Stage: methods of the segmenter and its parts (":name" is a function that its module calls). Work
 # that one of them hands to another stage counts for that stage alone.
 _METHODS = {
-    "upload": ("_open", "_see", "_see_whole", "_model.upload", ":sample_patch"),
-    "backbone": ("_model.encode_image", "_model.net.extract"),
-    "scores": ("_scores", "_model.net.target_features", ":apply_filters"),
-    "decoder": ("_model.decode", "_model.net.context", "_model.net.decode"),
+    "upload": (
+        "_encoding",
+        "_encode_windows",
+        "_encode_full_image",
+        "model.upload",
+        ":sample_patch",
+    ),
+    "backbone": ("model.encode_image", "model.net.extract"),
+    "scores": ("_scores", "model.net.target_features", ":apply_filters"),
+    "decoder": ("model.decode", "model.net.context", "model.net.decode"),
     "merge": ("_segment", "_track_one", "_merged"),
-    "encode": ("_annotate", "_model.net.encode"),
-    "learn": ("_flush", "_learn"),
+    "encode": ("_keep_own_masks", "model.net.encode"),
+    "learn": ("learn_pending", "_learn"),
 }
 STAGES = (*_METHODS, "other")
 _PEAK_S, _MOTION_PX = 0.4, 1.5
@@ -162,12 +166,12 @@ class Meter:
 
         Nothing inside compiled code is wrapped: all of its work counts for the caller.
         """
-        compiled = isinstance(segmenter, Lwl) and segmenter._model._compiled
+        compiled = segmenter.model.is_compiled
         wrapped: list[tuple[Any, str, Callable[..., Any] | None]] = []
         for stage, paths in _METHODS.items():
             for path in paths:
                 owner, name = _owner(segmenter, path)
-                if hasattr(owner, name) and not (compiled and path.startswith("_model.net.")):
+                if hasattr(owner, name) and not (compiled and path.startswith("model.net.")):
                     wrapped.append((owner, name, vars(owner).get(name)))
                     setattr(owner, name, self.wrap(getattr(owner, name), stage))
         try:
@@ -295,13 +299,9 @@ def measure(
         for n, scene in zip(counts, scenes, strict=True):
             bar.set_description("peak")
             segmenter: Any = create(config.segmentation)
-            device, dtype = segmenter._model.device, segmenter._model.net.dtype
+            device, dtype = segmenter.model.device, segmenter.model.net.dtype
             peak = max(peak, peak_gflop_per_s(device, dtype))
-            h, w = (
-                segmenter._out
-                if isinstance(segmenter, ReferenceLwl)
-                else segmenter._model.size(size)
-            )
+            h, w = segmenter.network_size(size)
             about = {
                 "lwl_device": _device_name(device),
                 "lwl_precision": str(dtype).removeprefix("torch."),
@@ -319,7 +319,7 @@ def measure(
 
 def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: Any) -> Cost:
     """Fill the memory; measure times of frames and of stages in turns; then FLOP of stages."""
-    device = segmenter._model.device
+    device = segmenter.model.device
     clock = 0
 
     def upcoming(count: int, doing: str) -> Iterator[tuple[Frame, list[Seed]]]:
@@ -358,7 +358,7 @@ def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: An
             times.append(1e3 * (time.perf_counter() - start))
         profile(stages, "timing stages")
     memory_name, memory_mb = memory_peak_mb(device)
-    with FlopCounterMode(display=False) as counter, _uncompiled(segmenter._model):
+    with FlopCounterMode(display=False) as counter, _uncompiled(segmenter.model):
         flop = Meter(lambda: 1e-9 * counter.get_total_flops())
         profile(flop, "counting FLOP")
     return Cost(
@@ -374,9 +374,7 @@ def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: An
 
 def _samples(segmenter: Any) -> int:
     """Return the number of samples in the memory of the object that has the fewest."""
-    if isinstance(segmenter, ReferenceLwl):
-        return min(0 if t is None else t.stored for t in segmenter._targets.values())
-    return min(len(segmenter._memory.having(i)) for i in segmenter.object_ids)
+    return int(min(segmenter.memory_length(i) for i in segmenter.object_ids))
 
 
 def _synchronised(device: torch.device) -> float:
@@ -389,12 +387,12 @@ def _synchronised(device: torch.device) -> float:
 @contextlib.contextmanager
 def _uncompiled(model: Any) -> Iterator[None]:
     """Run the model without torch.compile, whose code the FLOP counter can't see."""
-    before = model._look, model._decode
-    model._look, model._decode = model._see, model.net.decode
+    before = model.run_backbone, model.run_decoder
+    model.run_backbone, model.run_decoder = model.backbone_pass, model.net.decode
     try:
         yield
     finally:
-        model._look, model._decode = before
+        model.run_backbone, model.run_decoder = before
 
 
 def peak_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:

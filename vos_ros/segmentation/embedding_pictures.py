@@ -18,8 +18,9 @@ _IN_META = "embedding."  # where the embedding stands in the weights of the whol
 
 
 def read_embedding(path: Path | str) -> EmbeddingNet:
-    """The embedding of a weights file, in eval mode: of ``vos-ros train embedding`` or ``vos-ros train meta``. CheckpointError: no such
-    file, a damaged one, or one without an embedding."""
+    """The embedding of a weights file, in eval mode: of ``vos-ros train embedding`` or ``vos-ros
+    train meta``. CheckpointError: no such file, a damaged one, or one without an embedding.
+    """
     weights = load(path)
     kind, text = weights.header.get("format"), weights.header.get("spec", "")
     try:
@@ -45,8 +46,9 @@ def read_embedding(path: Path | str) -> EmbeddingNet:
 def embed_images(
     net: EmbeddingNet, images: Sequence[UInt8[np.ndarray, "H W 3"]], long_side: int
 ) -> Float32[np.ndarray, "Q h w d"]:
-    """The embeddings of RGB images of one size, scaled so that the longer side has about ``long_side`` px. ValueError: no images, or of
-    different sizes."""
+    """The embeddings of RGB images of one size, scaled so that the longer side has about
+    ``long_side`` px. ValueError: no images, or of different sizes.
+    """
     if len({i.shape for i in images}) != 1:
         raise ValueError(
             f"images of {len({i.shape for i in images})} different sizes: wanted one or more, all of one size"

@@ -12,7 +12,9 @@ from vos_ros.types import Frame, Mask, Scribble, Seed, Segmentation
 
 
 class VideoSegmenter(Protocol):
-    """Follows objects through one stream. One per stream, not thread-safe; chosen by name from the registry.
+    """Follows objects through one stream.
+
+    One per stream, not thread-safe; chosen by name from the registry.
 
     A frame is first stepped or seeded, then possibly updated. ``seed`` and ``update`` return the
     segmentation of the given frame with the new or corrected objects in it.
@@ -30,12 +32,17 @@ class VideoSegmenter(Protocol):
         ...
 
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
-        """Starts new objects. ValueError: an id is followed already, occurs twice, or the prompt doesn't fit the frame."""
+        """Starts new objects.
+
+        ValueError: an id is followed already, occurs twice, or the prompt doesn't fit the frame.
+        """
         ...
 
     def step(self, frame: Frame) -> Segmentation:
-        """Segments the next frame; with no objects all is background. ValueError: the image size changed while objects are
-        followed."""
+        """Segments the next frame; with no objects all is background.
+
+        ValueError: the image size changed while objects are followed.
+        """
         ...
 
     def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
@@ -63,7 +70,9 @@ class VideoSegmenter(Protocol):
 
 
 def check_new(followed: Iterable[int], seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
-    """ValueError where a seed's id is followed already, occurs twice or is no id, or its arrays don't fit the (H, W) frame."""
+    """ValueError where a seed's id is followed already, occurs twice or is no id, or its arrays
+    don't fit the (H, W) frame.
+    """
     known = set(followed)
     for s in seeds:
         if s.object_id < 1:

@@ -13,7 +13,9 @@ _ITERATIONS = 5
 
 
 def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
-    """ValueError where a prompt is empty, or doesn't fit an (H, W) image (not checked where ``shape`` is None)."""
+    """ValueError where a prompt is empty, or doesn't fit an (H, W) image (not checked where
+    ``shape`` is None).
+    """
     size = "" if shape is None else f"the {shape[1]}x{shape[0]} image"
     if isinstance(prompt, Mask):
         if shape is not None and prompt.mask.shape != shape:
@@ -64,8 +66,10 @@ def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, in
 
 
 def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
-    """The object's pixels: the mask itself, or for box, points and scribble the GrabCut (Rother et al. 2004) of the image that
-    agrees with them; a mask may be empty (the object is not in view). ValueError: another prompt is empty or lies outside the image."""
+    """The object's pixels: the mask itself, or for box, points and scribble the GrabCut (Rother et
+    al. 2004) of the image that agrees with them; a mask may be empty (the object is not in
+    view). ValueError: another prompt is empty or lies outside the image.
+    """
     h, w = frame.shape
     if isinstance(prompt, Mask):
         return prompt.mask
@@ -101,7 +105,9 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
 
 
 def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Pixels connected to the certain ones through small colour steps: a first guess at the object's extent."""
+    """Pixels connected to the certain ones through small colour steps: a first guess at the
+    object's extent.
+    """
     h, w = frame.shape
     filled = np.zeros((h + 2, w + 2), np.uint8)
     smooth = cv2.bilateralFilter(frame.rgb, 5, 25, 5)
@@ -126,7 +132,9 @@ def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.nd
 def _grabcut(
     frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]
 ) -> Bool[np.ndarray, "H W"]:
-    """GrabCut from a trimap; ``fallback`` where it leaves nothing, or has nothing to tell object from background by."""
+    """GrabCut from a trimap; ``fallback`` where it leaves nothing, or has nothing to tell object
+    from background by.
+    """
     foreground = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     if foreground.all() or not foreground.any():
         return fallback

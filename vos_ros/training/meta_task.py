@@ -21,13 +21,13 @@ from torch import nn
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import META_FORMAT, CheckpointError, load, load_weights
 from vos_ros.segmentation.methods.meta.inputs import (
-    choose_references,
-    confident,
-    disturb,
-    joined,
-    planes,
-    sample,
-    seeded,
+    draw_references,
+    head_inputs,
+    join_samples,
+    perturb_masks,
+    pseudo_labels,
+    sample_cells,
+    samples_of_given_masks,
     to_cells,
 )
 from vos_ros.segmentation.networks.decoder import resize
@@ -219,17 +219,19 @@ class MetaTask:
         masks, care = (
             to_cells(t.to(embedded), stride, aligned) for t in (objects.masks, objects.valid)
         )
-        references = choose_references(embedded[:, 0], masks[:, 0], care[:, 0], generator)
-        support = seeded(embedded[:, 0], references, masks[:, 0], care[:, 0], o.samples, generator)
+        references = draw_references(embedded[:, 0], masks[:, 0], care[:, 0], generator)
+        support = samples_of_given_masks(
+            embedded[:, 0], references, masks[:, 0], care[:, 0], o.samples, generator
+        )
         later, maps = [], []
         for k in range(1, masks.shape[1]):
-            prior = disturb(masks[:, k], generator, missing=o.missing)
-            maps.append(planes(embedded[:, k], references, prior))
-            later.append(sample(maps[-1], masks[:, k], care[:, k], o.query, generator))
+            prior = perturb_masks(masks[:, k], generator, missing=o.missing)
+            maps.append(head_inputs(embedded[:, k], references, prior))
+            later.append(sample_cells(maps[-1], masks[:, k], care[:, k], o.query, generator))
         return Episode(
             objects,
             support,
-            joined(later),
+            join_samples(later),
             torch.stack(maps, 1),
             masks[:, 1:] > 0.5,
             care[:, 1:] > 0.5,
@@ -341,9 +343,9 @@ class MetaTask:
         maps = episode.maps[:, :k]
         probs = torch.sigmoid(scores(net, theta, maps))
         half = self.options.samples // 2
-        own = joined(
+        own = join_samples(
             [
-                sample(maps[:, n], *confident(probs[:, n]), -(-half // k), generator)
+                sample_cells(maps[:, n], *pseudo_labels(probs[:, n]), -(-half // k), generator)
                 for n in range(k)
             ]
         )
@@ -352,7 +354,7 @@ class MetaTask:
         )[:half]
         kept = Samples(*(part[..., order] for part in episode.support))
         weights = kept.weights / kept.weights.sum(1, keepdim=True).clamp_min(1e-12)
-        return joined([kept._replace(weights=weights), own])
+        return join_samples([kept._replace(weights=weights), own])
 
     @torch.no_grad()
     def picture(self, model: nn.Module, batch: Batch) -> UInt8[np.ndarray, "H W 3"]:

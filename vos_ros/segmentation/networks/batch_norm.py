@@ -14,8 +14,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def conv_bn(
     x: Float[torch.Tensor, "B c h w"], conv: nn.Conv2d, norm: nn.Module
 ) -> Float[torch.Tensor, "B C H W"]:
-    """``norm(conv(x))``. Where the batch norm has fixed statistics its scale and shift go into the convolution's weights: the same
-    function with the same gradients, and one pass over the map instead of two. ``norm`` is an Identity where that was done for good.
+    """``norm(conv(x))``.
+
+    Where the batch norm has fixed statistics its scale and shift go into the convolution's weights:
+    the same function with the same gradients, and one pass over the map instead of two. ``norm`` is
+    an Identity where that was done for good.
     """
     if not isinstance(norm, nn.BatchNorm2d) or norm.training:
         y: torch.Tensor = norm(conv(x))
@@ -38,8 +41,10 @@ def conv_bn(
 
 
 def fold(module: nn.Module) -> None:
-    """Folds, for good, every batch norm of an eval-mode module into its convolution: the one before it in a Sequential, or ``convN``
-    for ``bnN``. For inference: the same function, a third faster on CPUs."""
+    """Folds, for good, every batch norm of an eval-mode module into its convolution: the one before
+    it in a Sequential, or ``convN`` for ``bnN``. For inference: the same function, a third
+    faster on CPUs.
+    """
     for child in module.children():
         fold(child)
     children = dict(module.named_children())

@@ -14,8 +14,9 @@ SCALES = (1, 2, 4)
 
 
 class ClassicalFeatures(nn.Module):
-    """Per scale: luminance and two opponent colours, and rectified Gabor energies of the luminance (Jain and Farrokhnia 1991) at
-    four orientations."""
+    """Per scale: luminance and two opponent colours, and rectified Gabor energies of the luminance
+    (Jain and Farrokhnia 1991) at four orientations.
+    """
 
     def __init__(self) -> None:
         super().__init__()

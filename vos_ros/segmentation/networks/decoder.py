@@ -28,7 +28,9 @@ _NAMES = {32: "layer4", 16: "layer3", 8: "layer2", 4: "layer1"}
 
 
 class Context(NamedTuple):
-    """The image's part of the decoder's work for S frames: per stride the first convolution's share, and the deepest level's features."""
+    """The image's part of the decoder's work for S frames: per stride the first convolution's
+    share, and the deepest level's features.
+    """
 
     shares: dict[int, Float[torch.Tensor, "S n h w"]]
     deepest: Float[torch.Tensor, "S c h w"]
@@ -41,8 +43,9 @@ class Context(NamedTuple):
         )
 
     def crop(self, y: tuple[int, int], x: tuple[int, int], more: int) -> Context:
-        """A window from y[0] to y[1] and x[0] to x[1], in units of the coarsest stride; ``more`` is 1 where maps have 32k+1 px's worth of
-        cells, whose last one belongs to the window too."""
+        """A window from y[0] to y[1] and x[0] to x[1], in units of the coarsest stride; ``more`` is
+        1 where maps have 32k+1 px's worth of cells, whose last one belongs to the window too.
+        """
         return Context(
             {s: window(v, y, x, s, more) for s, v in self.shares.items()},
             window(self.deepest, y, x, STRIDES[0], more),
@@ -78,7 +81,9 @@ class Encoding(nn.Module):
         self.transform = nn.Sequential(*convolutions)
 
     def initialise(self) -> None:
-        """Gives the image's and the mask encoding's part of the first convolution the same variance."""
+        """Gives the image's and the mask encoding's part of the first convolution the same
+        variance.
+        """
         first = self.transform[0]
         assert isinstance(first, nn.Conv2d)
         with torch.no_grad():
@@ -175,10 +180,11 @@ class Upsampler(nn.Module):
 def _bicubic(
     x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool
 ) -> Float[torch.Tensor, "M c H W"]:
-    """Bicubic interpolation (A = -0.75) as torch's, whose kernel for CPUs is several times slower than the convolutions below.
+    """Bicubic interpolation (A = -0.75) as torch's, whose kernel for CPUs is several times slower
+    than the convolutions below.
 
-    Twice as many samples, at a quarter before and a quarter after each old one, borders repeated: each of the four kinds of new pixel is a
-    5x5 convolution per channel.
+    Twice as many samples, at a quarter before and a quarter after each old one, borders repeated:
+    each of the four kinds of new pixel is a 5x5 convolution per channel.
     """
     m, c, h, w = x.shape
     if align_corners or size != (2 * h, 2 * w):
@@ -195,8 +201,11 @@ def _bicubic(
 
 
 class LightUpsampler(nn.Module):
-    """A cheap tail: 3x3 at stride 4, bilinear to stride 2, 3x3, bilinear to the image. Its activation leaks: with few channels, a start
-    in which most pixels are background can otherwise switch off for good all that could make a logit positive."""
+    """A cheap tail: 3x3 at stride 4, bilinear to stride 2, 3x3, bilinear to the image.
+
+    Its activation leaks: with few channels, a start in which most pixels are background can
+    otherwise switch off for good all that could make a logit positive.
+    """
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -223,9 +232,13 @@ def resize(
 
 
 class Decoder(nn.Module):
-    """D. ``c_in`` and ``c_out`` are channels by stride, ``layers`` the convolutions of each TSE. Without ``refine_first`` the refinement
-    before the attention is left out; ``light`` chooses the cheap tail; ``normalise`` scales every map of a frame to a mean square of 1,
-    so that the features' scale doesn't matter."""
+    """D.
+
+    ``c_in`` and ``c_out`` are channels by stride, ``layers`` the convolutions of each TSE. Without
+    ``refine_first`` the refinement before the attention is left out; ``light`` chooses the cheap
+    tail; ``normalise`` scales every map of a frame to a mean square of 1, so that the features'
+    scale doesn't matter.
+    """
 
     def __init__(
         self,
@@ -258,8 +271,10 @@ class Decoder(nn.Module):
         self.project: nn.Module = LightUpsampler(c_out[4]) if light else Upsampler(c_out[4])
 
     def initialise(self) -> None:
-        """On top of He et al. 2015: image and mask encoding count alike where they meet, residual branches start at nothing (Goyal et
-        al. 2017, arXiv:1706.02677, sec. 5.1), and so nearly do the logits. A mask encoding drowned by the image isn't found in training."""
+        """On top of He et al. 2015: image and mask encoding count alike where they meet, residual
+        branches start at nothing (Goyal et al. 2017, arXiv:1706.02677, sec. 5.1), and so nearly
+        do the logits. A mask encoding drowned by the image isn't found in training.
+        """
         for s in STRIDES:
             encoding = self.TSE[_NAMES[s]]
             assert isinstance(encoding, Encoding)

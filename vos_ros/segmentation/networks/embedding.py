@@ -30,8 +30,11 @@ _SHRINK = 0.05  # of the last convolution's initial weights: squared distances a
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """What a network looks like. ``dims`` is d of the paper; ``stride`` (4 or 8) is px of the image per cell of the embedding; ``width`` is
-    the channels of the pyramid."""
+    """What a network looks like.
+
+    ``dims`` is d of the paper; ``stride`` (4 or 8) is px of the image per cell of the embedding;
+    ``width`` is the channels of the pyramid.
+    """
 
     backbone: str = "mobilenet_v2"
     stride_in_1x1: bool = False
@@ -83,9 +86,10 @@ def squared_distance(
 def similarity(distance: Float[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n"]:
     """2 / (1 + exp(x)) of squared distances x: 1 for equal features, falling to 0.
 
-    Eq. (1) of the paper as printed lacks the factor 2, and so would never exceed 0.5: equal features would cost log 2 in the loss, eq. (2),
-    which takes it for the probability that two pixels belong together (the sentence before eq. (1), which wants 0 there, describes
-    its complement). The source that it cites has the 2 (Fathi et al. 2017, arXiv:1703.10277, eq. (1)).
+    Eq. (1) of the paper as printed lacks the factor 2, and so would never exceed 0.5: equal
+    features would cost log 2 in the loss, eq. (2), which takes it for the probability that two
+    pixels belong together (the sentence before eq. (1), which wants 0 there, describes its
+    complement). The source that it cites has the 2 (Fathi et al. 2017, arXiv:1703.10277, eq. (1)).
     """
     return 2 * torch.sigmoid(-distance)
 
@@ -93,8 +97,9 @@ def similarity(distance: Float[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n"]
 class EmbeddingNet(nn.Module):
     """The network of a spec, freshly initialised.
 
-    Batch norms keep their statistics in training too: ``train()`` leaves them in eval mode. Every map of the backbone is scaled, pixel by
-    pixel, to a mean square of 1 over its channels before it enters the pyramid, so that the strides count alike whatever the backbone.
+    Batch norms keep their statistics in training too: ``train()`` leaves them in eval mode. Every
+    map of the backbone is scaled, pixel by pixel, to a mean square of 1 over its channels before it
+    enters the pyramid, so that the strides count alike whatever the backbone.
     """
 
     def __init__(self, spec: EmbeddingSpec) -> None:
@@ -133,7 +138,9 @@ class EmbeddingNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the convolutions; ``to`` changes it, what comes out is single precision whatever it is."""
+        """Precision of the convolutions; ``to`` changes it, what comes out is single precision
+        whatever it is.
+        """
         return self.project.weight.dtype
 
     def fits(self, height: int, width: int) -> tuple[int, int]:
@@ -149,7 +156,10 @@ class EmbeddingNet(nn.Module):
     def extract(
         self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
     ) -> dict[int, torch.Tensor]:
-        """Backbone features by stride of RGB images of 0..255. ValueError: a size that doesn't fit the grid."""
+        """Backbone features by stride of RGB images of 0..255.
+
+        ValueError: a size that doesn't fit the grid.
+        """
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         if size != self.fits(*size):
             h, w = self.fits(*size)
@@ -179,5 +189,8 @@ class EmbeddingNet(nn.Module):
     def forward(
         self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
     ) -> Float[torch.Tensor, "S d h w"]:
-        """S images of 0..255 RGB to their embeddings, cells of ``spec.stride`` px. ValueError: a size that doesn't fit the grid."""
+        """S images of 0..255 RGB to their embeddings, cells of ``spec.stride`` px.
+
+        ValueError: a size that doesn't fit the grid.
+        """
         return self.embed(self.extract(rgb))

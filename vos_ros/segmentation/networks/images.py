@@ -15,8 +15,8 @@ def normalise(
 ) -> Float[torch.Tensor, "B 3 H W"]:
     """RGB of 0..255 as a backbone of the ``convention`` wants it.
 
-    ``caffe``: BGR of 0..255 minus the mean. ``torchvision``: (x / 255 - mean) / std. ``tensorflow``: x / 127.5 - 1.
-    ValueError: another convention.
+    ``caffe``: BGR of 0..255 minus the mean. ``torchvision``: (x / 255 - mean) / std.
+    ``tensorflow``: x / 127.5 - 1. ValueError: another convention.
     """
     x = rgb if rgb.is_floating_point() else rgb.float()
     if convention == "tensorflow":

@@ -10,7 +10,9 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions without bias, no batch norm; the shortcut is a 3x3 convolution with bias."""
+    """Two 3x3 convolutions without bias, no batch norm; the shortcut is a 3x3 convolution with
+    bias.
+    """
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -23,8 +25,9 @@ class ResidualBlock(nn.Module):
 
 
 class LabelEncoder(nn.Module):
-    """E and W on a shared trunk: a mask of the image's size in, D channels of labels (>= 0) and of weights (any sign; they are squared
-    in eq. (3)) at stride 16 out. W starts as 1 everywhere."""
+    """E and W on a shared trunk: a mask of the image's size in, D channels of labels (>= 0) and of
+    weights (any sign; they are squared in eq. (3)) at stride 16 out. W starts as 1 everywhere.
+    """
 
     def __init__(self, dims: tuple[int, int, int], num_filters: int) -> None:
         super().__init__()

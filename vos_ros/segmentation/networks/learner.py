@@ -22,10 +22,11 @@ _TINY = 1e-8  # least denominator of a step
 
 
 class Samples(NamedTuple):
-    """S frames of the training set as seen by the objects ``rows`` (positions in the batch of filters).
+    """S frames of the training set as seen by the objects ``rows`` (positions in the batch of
+    filters).
 
-    ``weights`` is W^2 of eq. (3), a frame's own importance included: it multiplies the residual's square. 0 where an object
-    doesn't learn from a frame.
+    ``weights`` is W^2 of eq. (3), a frame's own importance included: it multiplies the residual's
+    square. 0 where an object doesn't learn from a frame.
     """
 
     features: Float[torch.Tensor, "S C h w"]
@@ -82,10 +83,13 @@ def steepest_descent(
     *,
     tolerance: float = 0.0,
 ) -> Float[torch.Tensor, "N D C K K"]:
-    """At most ``iterations`` steps of eq. (4) from ``filters``, each object with its own exact step length; ``ridge`` is lambda.
+    """At most ``iterations`` steps of eq.
 
-    With a ``tolerance`` it stops once no step can lower any object's loss by more than this share of it (a step lowers it by
-    alpha |g|^2 / 2); the test waits for the device. Objects whose gradient vanishes stay where they are.
+    (4) from ``filters``, each object with its own exact step length; ``ridge`` is lambda.
+
+    With a ``tolerance`` it stops once no step can lower any object's loss by more than this share
+    of it (a step lowers it by alpha |g|^2 / 2); the test waits for the device. Objects whose
+    gradient vanishes stay where they are.
     """
     kernel, tau = filters.shape[-1], filters
     residuals = [apply_filters(b.features, tau[b.rows]) - b.labels for b in blocks]

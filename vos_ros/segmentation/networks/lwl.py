@@ -32,7 +32,10 @@ _GRID = 32
 
 @dataclass(frozen=True)
 class LwlSpec:
-    """What a network looks like. The defaults are the published one; ``decoder_channels`` go from stride 32 to 4."""
+    """What a network looks like.
+
+    The defaults are the published one; ``decoder_channels`` go from stride 32 to 4.
+    """
 
     backbone: str = "resnet50"
     stride_in_1x1: bool = True
@@ -123,7 +126,8 @@ SPECS: Mapping[str, LwlSpec] = {
 class LwlNet(nn.Module):
     """The network of a spec, freshly initialised: see ``Decoder.initialise``.
 
-    Batch norms keep their statistics in training too, as in the published training: ``train()`` leaves them in eval mode.
+    Batch norms keep their statistics in training too, as in the published training: ``train()``
+    leaves them in eval mode.
     """
 
     def __init__(self, spec: LwlSpec) -> None:
@@ -168,8 +172,11 @@ class LwlNet(nn.Module):
         return self
 
     def cast(self, dtype: torch.dtype) -> LwlNet:
-        """For inference: the convolutions in another precision. What the learner works with (target features, labels, weights, lambda)
-        comes out in single precision whatever this is."""
+        """For inference: the convolutions in another precision.
+
+        What the learner works with (target features, labels, weights, lambda) comes out in single
+        precision whatever this is.
+        """
         parts = (
             self.feature_extractor,
             self.target_model.feature_extractor,
@@ -203,8 +210,11 @@ class LwlNet(nn.Module):
         *,
         any_size: bool = False,
     ) -> dict[int, torch.Tensor]:
-        """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255. ValueError: a size that doesn't fit the grid, unless
-        ``any_size`` accepts cells that reach over the border."""
+        """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255.
+
+        ValueError: a size that doesn't fit the grid, unless ``any_size`` accepts cells that reach
+        over the border.
+        """
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         if not any_size and size != self.fits(*size):
             h, w = self.fits(*size)
@@ -240,7 +250,10 @@ class LwlNet(nn.Module):
     def encode_boxes(
         self, features: Float[torch.Tensor, "S C h w"], boxes: Float[torch.Tensor, "S N H W"]
     ) -> Float[torch.Tensor, "S N D h w"]:
-        """B of N boxes in each of S frames, given as masks of the image's size. ValueError: the network has no box encoder."""
+        """B of N boxes in each of S frames, given as masks of the image's size.
+
+        ValueError: the network has no box encoder.
+        """
         if self.box_label_encoder is None:
             raise ValueError(
                 "this network has no box encoder: give a mask, or use a checkpoint with one"
@@ -267,7 +280,9 @@ class LwlNet(nn.Module):
     def forward(
         self, rgb: UInt8[torch.Tensor, "S 3 H W"], filters: Float[torch.Tensor, "N D C K K"]
     ) -> Float[torch.Tensor, "S N H W"]:
-        """S frames and N target models to mask logits: the whole of a frame's work without the learning."""
+        """S frames and N target models to mask logits: the whole of a frame's work without the
+        learning.
+        """
         maps = self.extract(rgb)
         scores = apply_filters(self.target_features(maps), filters)
         return self.decode(scores, self.context(maps), (int(rgb.shape[-2]), int(rgb.shape[-1])))

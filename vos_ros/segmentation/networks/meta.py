@@ -26,8 +26,11 @@ _MOST_PARAMETERS = 5000  # of an object: more is not for an optimizer to learn t
 
 @dataclass(frozen=True)
 class MetaSpec:
-    """What the networks look like. ``extra`` inputs come to a cell's embedding; ``hidden`` are the widths of f; ``state`` is the size of
-    the LSTM's hidden state; ``generator`` the width of the weight generator."""
+    """What the networks look like.
+
+    ``extra`` inputs come to a cell's embedding; ``hidden`` are the widths of f; ``state`` is the
+    size of the LSTM's hidden state; ``generator`` the width of the weight generator.
+    """
 
     embedding: EmbeddingSpec = field(default_factory=EmbeddingSpec)
     extra: int = 9
@@ -56,7 +59,9 @@ class MetaSpec:
 
 
 class MetaNet(nn.Module):
-    """The networks of a spec, freshly initialised: theta starts at random, the optimizer descends, the generator changes nothing."""
+    """The networks of a spec, freshly initialised: theta starts at random, the optimizer descends,
+    the generator changes nothing.
+    """
 
     def __init__(self, spec: MetaSpec) -> None:
         super().__init__()
@@ -69,12 +74,17 @@ class MetaNet(nn.Module):
     def start(
         self, samples: Samples, one_shot: bool | Float[torch.Tensor, "N 1"]
     ) -> Float[torch.Tensor, "N P"]:
-        """theta before the first iteration: the learnt start, and with ``one_shot`` (per object, 0..1) what the generator adds to it."""
+        """theta before the first iteration: the learnt start, and with ``one_shot`` (per object,
+        0..1) what the generator adds to it.
+        """
         theta = self.initial.expand(len(samples.inputs), -1)
         return theta if one_shot is False else theta + one_shot * self.generator(samples)
 
     def rule(self, name: str, rate: float = 0.0) -> Rule:
-        """An optimizer by name: the LSTM, or one that needs a learning rate. ValueError: another name."""
+        """An optimizer by name: the LSTM, or one that needs a learning rate.
+
+        ValueError: another name.
+        """
         return self.optimizer if name == "lstm" else baseline(name, rate)
 
     def learn(

@@ -26,7 +26,9 @@ Curvature: TypeAlias = Callable[[Theta], Float[torch.Tensor, "N"]]
 BASELINES = ("adam", "rmsprop", "sgd", "steepest_descent")
 OPTIMIZERS = ("lstm", *BASELINES)
 RATES = {"lstm": 0.0, "adam": 0.001, "rmsprop": 0.0003, "sgd": 1.0, "steepest_descent": 0.0}
-"""Learning rates that serve best on held-out clips after some iterations (``vos-ros bench meta`` sweeps them); 0 where there is none."""
+"""Learning rates that serve best on held-out clips after some iterations (``vos-ros bench meta``
+sweeps them); 0 where there is none.
+"""
 _P = 7.0  # a gradient of e^-7 of the object's first one counts as small; Andrychowicz et al. have 10, for gradients of any unit
 _INPUTS = 4  # two of the preprocessed gradient, the gradient squashed, the parameter
 _RATE = 0.02  # the initial length of a step, before anything is learned
@@ -43,14 +45,20 @@ class Rule(Protocol):
     def update(
         self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
     ) -> tuple[Theta, State]:
-        """What is added to theta, and the next state. ``curvature`` gives d^T G d along directions."""
+        """What is added to theta, and the next state.
+
+        ``curvature`` gives d^T G d along directions.
+        """
         ...
 
 
 def preprocess(
     gradient: Float[torch.Tensor, "*n"], p: float = _P
 ) -> tuple[Float[torch.Tensor, "*n"], Float[torch.Tensor, "*n"]]:
-    """Andrychowicz et al. 2016 (arXiv:1606.04474), appendix A: (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g)."""
+    """Andrychowicz et al. 2016 (arXiv:1606.04474), appendix A:
+
+    (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g).
+    """
     size = gradient.abs()
     large = size >= math.exp(-p)
     log = torch.where(large, size, 1.0).log() / p
@@ -60,11 +68,15 @@ def preprocess(
 
 
 class LstmOptimizer(nn.Module):
-    """Eq. (4): one LSTM cell for all coordinates of theta, with a hidden state of its own for every coordinate of every object.
+    """Eq.
 
-    It sees a gradient in units of the object's first one (root mean square over theta), so it can't tell the scale of the loss: the
-    path of theta is the same whatever the loss is multiplied by. A step is read from the hidden state and the inputs, and scaled by a
-    learnt length per coordinate. Freshly initialised it descends along the squashed gradient.
+    (4): one LSTM cell for all coordinates of theta, with a hidden state of its own for every
+    coordinate of every object.
+
+    It sees a gradient in units of the object's first one (root mean square over theta), so it can't
+    tell the scale of the loss: the path of theta is the same whatever the loss is multiplied by. A
+    step is read from the hidden state and the inputs, and scaled by a learnt length per coordinate.
+    Freshly initialised it descends along the squashed gradient.
     """
 
     def __init__(self, parameters: int, hidden: int) -> None:
@@ -156,8 +168,10 @@ class Adam:
 
 @dataclass(frozen=True)
 class SteepestDescent:
-    """The learner of paper 003 (sec. 3.3) on this loss: the step along the gradient at which the loss's Gauss-Newton model is least.
-    ``damping`` is added to the curvature, per unit of length, where the cells are all but sure."""
+    """The learner of paper 003 (sec. 3.3) on this loss: the step along the gradient at which the
+    loss's Gauss-Newton model is least. ``damping`` is added to the curvature, per unit of
+    length, where the cells are all but sure.
+    """
 
     damping: float = 1e-3
 
@@ -173,7 +187,10 @@ class SteepestDescent:
 
 
 def baseline(name: str, rate: float) -> Rule:
-    """An optimizer that isn't learned; steepest descent has no use for a rate. ValueError: another name."""
+    """An optimizer that isn't learned; steepest descent has no use for a rate.
+
+    ValueError: another name.
+    """
     rules: dict[str, Rule] = {
         "adam": Adam(rate),
         "rmsprop": RmsProp(rate),
@@ -198,8 +215,9 @@ def iterate(
 ) -> Iterator[tuple[Float[torch.Tensor, "N P"], State]]:
     """Eq. (3), ``iterations`` times: theta and the state after each.
 
-    Without ``second_order`` a gradient is a number to the meta-gradient, as in Andrychowicz et al.; with it, its dependence on theta
-    counts too. ``scale`` (a number, or (N, 1)) multiplies the loss. An object whose samples all weigh 0 stays where it is.
+    Without ``second_order`` a gradient is a number to the meta-gradient, as in Andrychowicz et al.;
+    with it, its dependence on theta counts too. ``scale`` (a number, or (N, 1)) multiplies the
+    loss. An object whose samples all weigh 0 stays where it is.
     """
     taught = samples.weights.sum(1, keepdim=True) > 0
     for _ in range(iterations):
@@ -215,8 +233,10 @@ def iterate(
 
 
 class WeightGenerator(nn.Module):
-    """Fig. 1 (a): one look at the samples predicts where theta starts, as a change of the learnt start that all objects share. It sees mean
-    and spread of the inputs over the object and over the background. Freshly initialised it changes nothing."""
+    """Fig. 1 (a): one look at the samples predicts where theta starts, as a change of the learnt
+    start that all objects share. It sees mean and spread of the inputs over the object and over
+    the background. Freshly initialised it changes nothing.
+    """
 
     def __init__(self, inputs: int, width: int, parameters: int) -> None:
         super().__init__()

@@ -88,7 +88,10 @@ class MobileNetV2(nn.Module):
         self.max_stride = max_stride
 
     def forward(self, image: Float[torch.Tensor, "B 3 H W"]) -> dict[int, torch.Tensor]:
-        """Features of an image in -1..1 by stride: {stride: (B, c, H/stride, W/stride)} up to ``max_stride``."""
+        """Features of an image in -1..1 by stride: {stride:
+
+        (B, c, H/stride, W/stride)} up to ``max_stride``.
+        """
         out: dict[int, torch.Tensor] = {}
         ends = {index: stride for stride, index in LAST_BLOCK.items()}
         x = image

@@ -21,7 +21,10 @@ _SLOPE = 0.1  # of the rectifiers below zero: no unit dies
 
 
 class Samples(NamedTuple):
-    """What N objects are learned from: S cells each, with soft labels 0..1. Weights sum to 1 per object, or are all 0."""
+    """What N objects are learned from:
+
+    S cells each, with soft labels 0..1. Weights sum to 1 per object, or are all 0.
+    """
 
     inputs: Float[torch.Tensor, "N C S"]
     labels: Float[torch.Tensor, "N S"]
@@ -29,7 +32,9 @@ class Samples(NamedTuple):
 
 
 class SegmentationHead:
-    """f for a number of inputs per cell and widths of the hidden layers. It holds no parameters: they are arguments.
+    """f for a number of inputs per cell and widths of the hidden layers.
+
+    It holds no parameters: they are arguments.
 
     theta is, layer after layer, the weights (out, in) and the biases (out).
     """
@@ -41,7 +46,9 @@ class SegmentationHead:
         self.parameters = sum(n_out * (n_in + 1) for n_out, n_in in self.shapes)
 
     def initial(self) -> Float[torch.Tensor, "P"]:
-        """Random parameters: weights for rectifiers (He et al. 2015), no biases, a last layer near zero."""
+        """Random parameters: weights for rectifiers (He et al. 2015), no biases, a last layer near
+        zero.
+        """
         parts = []
         for k, (n_out, n_in) in enumerate(self.shapes):
             gain = (2 / n_in) ** 0.5 if k < len(self.shapes) - 1 else 0.1 * n_in**-0.5
@@ -102,7 +109,10 @@ class SegmentationHead:
         samples: Samples,
         direction: Float[torch.Tensor, "N P"],
     ) -> Float[torch.Tensor, "N"]:
-        """d^T G d of every object along a direction d, where G is the Gauss-Newton matrix of L_s: J^T diag(w p (1-p)) J."""
+        """d^T G d of every object along a direction d, where G is the Gauss-Newton matrix of L_s:
+
+        J^T diag(w p (1-p)) J.
+        """
         layers, along = self.layers(theta), self.layers(direction)
         x, dx = samples.inputs, None
         for k, ((weight, bias), (d_weight, d_bias)) in enumerate(zip(layers, along, strict=True)):

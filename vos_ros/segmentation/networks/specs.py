@@ -11,13 +11,17 @@ S = TypeVar("S")
 
 
 def to_json(spec: Any) -> str:
-    """One line that ``from_json`` reads back to an equal spec; specs within specs are objects within objects."""
+    """One line that ``from_json`` reads back to an equal spec; specs within specs are objects
+    within objects.
+    """
     return json.dumps(dataclasses.asdict(spec), sort_keys=True)
 
 
 def from_json(cls: type[S], text: str, what: str) -> S:
-    """A spec of a class all of whose fields have defaults: bools, integers and floats above 0, texts, tuples of integers above 0, specs.
-    ValueError, naming ``what`` it should have been: not a spec, or one of another version (unknown or mistyped fields)."""
+    """A spec of a class all of whose fields have defaults: bools, integers and floats above 0,
+    texts, tuples of integers above 0, specs. ValueError, naming ``what`` it should have been:
+    not a spec, or one of another version (unknown or mistyped fields).
+    """
     try:
         values = json.loads(text)
     except json.JSONDecodeError as e:

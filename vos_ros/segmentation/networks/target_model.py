@@ -55,7 +55,10 @@ class TargetModel(nn.Module):
 
     @property
     def ridge(self) -> Float[torch.Tensor, "1"]:
-        """The factor of ||tau||^2 / 2 in eq. (3): the square of the learnt number, so that it can't be negative."""
+        """The factor of ||tau||^2 / 2 in eq.
+
+        (3): the square of the learnt number, so that it can't be negative.
+        """
         return self.filter_optimizer.residual_module.filter_reg.square()
 
     def forward(self, features: Float[torch.Tensor, "S c h w"]) -> Float[torch.Tensor, "S C h w"]:

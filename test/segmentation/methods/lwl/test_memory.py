@@ -10,9 +10,9 @@ from vos_ros.segmentation.methods.lwl.memory import Memory, Sample
 C, D, H, W = 8, 2, 3, 4
 
 
-def sample(time: int, ids: tuple[int, ...], anchors: tuple[int, ...] = ()) -> Sample:
+def sample(time: int, ids: tuple[int, ...], first_of: tuple[int, ...] = ()) -> Sample:
     planes = [{i: torch.full((D, H, W), float(10 * i + time) * k) for i in ids} for k in (1, 2)]
-    return Sample(time, torch.full((C, H, W), float(time)), *planes, set(anchors))
+    return Sample(time, torch.full((C, H, W), float(time)), *planes, set(first_of))
 
 
 def memory(
@@ -22,16 +22,16 @@ def memory(
     first_frame_weight: float = 0.25,
     dtype: torch.dtype = torch.float32,
     min_sample_weight: float = 0.0,
-    products: torch.dtype = torch.float32,
+    product_dtype: torch.dtype = torch.float32,
 ) -> Memory:
     return Memory(
-        size,
-        max_bytes,
-        decay,
-        first_frame_weight,
-        dtype,
+        size=size,
+        max_bytes=max_bytes,
+        decay=decay,
+        first_frame_weight=first_frame_weight,
+        dtype=dtype,
         min_sample_weight=min_sample_weight,
-        products=products,
+        product_dtype=product_dtype,
     )
 
 
@@ -43,11 +43,11 @@ def filled(m: Memory, times: int, ids: tuple[int, ...] = (5,)) -> Memory:
 
 def test_the_first_sample_stays_and_the_rest_is_the_latest() -> None:
     m = filled(memory(4), 9)
-    assert [s.time for s in m.having(5)] == [0, 6, 7, 8]
+    assert [s.time for s in m.samples_of(5)] == [0, 6, 7, 8]
 
 
 def test_a_memory_of_one_is_the_first_sample() -> None:
-    assert [s.time for s in filled(memory(1), 4).having(5)] == [0]
+    assert [s.time for s in filled(memory(1), 4).samples_of(5)] == [0]
 
 
 def test_objects_started_later_have_their_own_first_sample() -> None:
@@ -55,8 +55,8 @@ def test_objects_started_later_have_their_own_first_sample() -> None:
     m.add(sample(0, (5,), (5,)))
     for t in range(1, 8):
         m.add(sample(t, (5, 6) if t >= 3 else (5,), (6,) if t == 3 else ()))
-    assert [s.time for s in m.having(5)] == [0, 6, 7]
-    assert [s.time for s in m.having(6)] == [3, 6, 7]
+    assert [s.time for s in m.samples_of(5)] == [0, 6, 7]
+    assert [s.time for s in m.samples_of(6)] == [3, 6, 7]
     assert [s.time for s in m.samples] == [0, 3, 6, 7]
 
 
@@ -65,8 +65,8 @@ def test_the_bound_in_bytes_holds_for_every_object(ids: tuple[int, ...]) -> None
     each = 4 * H * W * (C / len(ids) + 2 * D)
     m = filled(memory(100, max_bytes=3.5 * each), 12, ids)
     for i in ids:
-        assert [s.time for s in m.having(i)] == [0, 10, 11]
-        assert sum(s.bytes_of(i) for s in m.having(i)) <= 3.5 * each
+        assert [s.time for s in m.samples_of(i)] == [0, 10, 11]
+        assert sum(s.bytes_of(i) for s in m.samples_of(i)) <= 3.5 * each
     held = {
         id(t): t.nbytes
         for s in m.samples
@@ -79,28 +79,28 @@ def test_the_bound_counts_features_that_fewer_objects_share() -> None:
     """Two objects share every frame; when one leaves, all of the features is the other's to pay."""
     shared = 4 * H * W * (C / 2 + 2 * D)
     m = filled(memory(100, max_bytes=6 * shared), 6, (5, 6))
-    assert len(m.having(5)) == 6
+    assert len(m.samples_of(5)) == 6
     m.drop([6])
-    assert sum(s.bytes_of(5) for s in m.having(5)) <= 6 * shared
-    assert 1 < len(m.having(5)) < 6 and m.having(5)[0].time == 0
+    assert sum(s.bytes_of(5) for s in m.samples_of(5)) <= 6 * shared
+    assert 1 < len(m.samples_of(5)) < 6 and m.samples_of(5)[0].time == 0
 
 
 def test_the_first_sample_is_kept_whatever_the_bound() -> None:
-    assert [s.time for s in filled(memory(10, max_bytes=1.0), 5).having(5)] == [0]
+    assert [s.time for s in filled(memory(10, max_bytes=1.0), 5).samples_of(5)] == [0]
 
 
 def test_half_precision_takes_half_and_comes_back_single() -> None:
     full, half = filled(memory(4), 4), filled(memory(4, dtype=torch.float16), 4)
     assert half.samples[0].bytes_of(5) == full.samples[0].bytes_of(5) / 2
-    (block,) = half.blocks([5], 4)
+    (block,) = half.training_sets([5], 4)
     assert all(t.dtype == torch.float32 for t in (block.features, block.labels, block.weights))
 
 
 def test_dropped_objects_leave_nothing_behind() -> None:
     m = filled(memory(4), 6, (5, 6))
     m.drop([5])
-    assert m.having(5) == [] and len(m.having(6)) == 4
-    assert all(5 not in (*s.labels, *s.weights, *s.anchors) for s in m.samples)
+    assert m.samples_of(5) == [] and len(m.samples_of(6)) == 4
+    assert all(5 not in (*s.labels, *s.weights, *s.first_of) for s in m.samples)
     m.drop([6])
     assert m.samples == []
 
@@ -113,7 +113,7 @@ def test_importances_sum_to_one_and_the_first_keeps_its_share(
     values = [v for _, v in found]
     assert sum(values) == pytest.approx(1.0)
     assert values[0] >= min(share, 1.0) - 1e-9
-    young = [v for s, v in found if 5 not in s.anchors]
+    young = [v for s, v in found if 5 not in s.first_of]
     assert young == sorted(young)
 
 
@@ -128,7 +128,7 @@ def test_blocks_hold_what_each_object_learns_from() -> None:
     m.add(sample(0, (5,), (5,)))
     m.add(sample(1, (5, 6), (6,)))
     m.add(sample(2, (6, 5)))
-    blocks = m.blocks([6, 5], 2)  # row 0 is object 6
+    blocks = m.training_sets([6, 5], 2)  # row 0 is object 6
     assert [(b.features[:, 0, 0, 0].tolist(), b.rows.tolist()) for b in blocks] == [
         ([0.0], [1]),
         ([1.0, 2.0], [0, 1]),
@@ -138,7 +138,9 @@ def test_blocks_hold_what_each_object_learns_from() -> None:
     assert both.labels[:, :, 0, 0, 0].tolist() == [[61.0, 51.0], [62.0, 52.0]]
     share = {(s.time, i): v for i in (5, 6) for s, v in m.importance(i, 2)}
     assert both.weights[1, 0, 0, 0, 0].item() == pytest.approx(2 * 62.0 * share[2, 6], rel=1e-6)
-    assert [b.rows.tolist() for b in m.blocks([5], 2)] == [[0]] and m.blocks([9], 2) == []
+    assert [b.rows.tolist() for b in m.training_sets([5], 2)] == [[0]] and m.training_sets(
+        [9], 2
+    ) == []
 
 
 def test_a_sample_that_teaches_nobody_is_not_kept() -> None:
@@ -149,7 +151,7 @@ def test_a_sample_that_teaches_nobody_is_not_kept() -> None:
 
 def test_the_least_important_are_kept_but_not_learned_from() -> None:
     whole, short = (filled(memory(20, min_sample_weight=n), 20) for n in (0.0, 0.1))
-    [everything], [rest] = (m.blocks([5], 20) for m in (whole, short))
+    [everything], [rest] = (m.training_sets([5], 20) for m in (whole, short))
     assert len(short.samples) == len(everything.features) == 20
     times = rest.features[:, 0, 0, 0].tolist()
     assert times[0] == 0 and times[1:] == list(range(20 - len(times) + 1, 20)) and len(times) < 20
@@ -161,6 +163,8 @@ def test_the_least_important_are_kept_but_not_learned_from() -> None:
 
 
 def test_features_are_multiplied_in_the_precision_asked_for() -> None:
-    [b] = filled(memory(dtype=torch.bfloat16, products=torch.bfloat16), 3).blocks([5], 3)
+    [b] = filled(memory(dtype=torch.bfloat16, product_dtype=torch.bfloat16), 3).training_sets(
+        [5], 3
+    )
     assert b.features.dtype == torch.bfloat16 and b.labels.dtype == b.weights.dtype == torch.float32
     assert b.features.is_contiguous(memory_format=torch.channels_last)

@@ -115,9 +115,10 @@ def test_the_seed_stays_in_memory_and_the_rest_is_the_latest(draw: Callable[...,
     lwl.seed(draw(0, [(square(40), RED)]), [Seed(5, Mask(square(40)))])
     for i in range(1, 20):
         lwl.step(draw(i, [(square(40), RED)]))
-    times = [m.time for m in lwl._memory if 5 in m.targets]
+    samples = lwl.memory.samples_of(5)
+    times = [s.time for s in samples]
     assert len(times) == 4 and times[0] == 0 and times[1:] == sorted(times[1:]) and times[1] >= 15
-    assert [5 in m.anchors for m in lwl._memory] == [True, False, False, False]
+    assert [5 in s.first_of for s in samples] == [True, False, False, False]
 
 
 def test_a_memory_of_one_is_the_seed(draw: Callable[..., Frame]) -> None:
@@ -125,21 +126,7 @@ def test_a_memory_of_one_is_the_seed(draw: Callable[..., Frame]) -> None:
     lwl.seed(draw(0, [(square(40), RED)]), [Seed(5, Mask(square(40)))])
     for i in range(1, 6):
         lwl.step(draw(i, [(square(40), RED)]))
-    assert [(m.time, m.anchors) for m in lwl._memory] == [(0, {5})]
-
-
-def test_dropped_objects_leave_nothing_behind(draw: Callable[..., Frame]) -> None:
-    lwl = build()
-    frames = [draw(i, [(square(10), RED), (square(80), BLUE)]) for i in range(4)]
-    lwl.seed(frames[0], [Seed(5, Mask(square(10))), Seed(2, Mask(square(80)))])
-    lwl.step(frames[1])
-    lwl.update(frames[1], [Seed(5, Mask(square(10)))])
-    lwl.drop([5])
-    lwl.step(frames[2])
-    assert all(5 not in (*m.targets, *m.weights, *m.anchors) for m in lwl._memory)
-    lwl.drop([2])
-    lwl.step(frames[3])
-    assert lwl._memory == [] and lwl._filters == {} and lwl._window == {} and lwl._taught == {}
+    assert [(s.time, s.first_of) for s in lwl.memory.samples] == [(0, {5})]
 
 
 def test_weights_of_the_frames_sum_to_one_and_favour_the_young(
@@ -175,7 +162,7 @@ def test_the_backbone_runs_once_per_frame_whatever_is_done_with_it(
 ) -> None:
     lwl = build()
     calls = []
-    real = lwl._extract
+    real = lwl.extract
 
     class Counting:
         def __call__(self, rgb: np.ndarray) -> torch.Tensor:
@@ -185,7 +172,7 @@ def test_the_backbone_runs_once_per_frame_whatever_is_done_with_it(
         def __getattr__(self, name: str) -> object:
             return getattr(real, name)
 
-    monkeypatch.setattr(lwl, "_extract", Counting())
+    monkeypatch.setattr(lwl, "extract", Counting())
     frame = draw(0, [(square(10), RED), (square(80), BLUE)])
     lwl.step(frame)
     lwl.seed(frame, [Seed(5, Mask(square(10)))])

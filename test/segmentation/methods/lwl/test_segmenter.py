@@ -73,9 +73,9 @@ def test_the_backbone_runs_once_per_frame_for_all_objects(
 ) -> None:
     lwl = build(crop="shared")
     calls: list[int] = []
-    real = lwl._model.encode_image
+    real = lwl.model.encode_image
     monkeypatch.setattr(
-        lwl._model, "encode_image", lambda images: (calls.append(len(images)), real(images))[1]
+        lwl.model, "encode_image", lambda images: (calls.append(len(images)), real(images))[1]
     )
     frame = draw(0, [(square(6), RED), (square(86), BLUE)])
     lwl.seed(frame, [Seed(5, Mask(square(6)))])
@@ -94,11 +94,12 @@ def test_auto_gives_one_object_a_window_and_several_the_image(
     lwl.seed(draw(0, [(square(6), RED)]), [Seed(5, Mask(square(6)))])
     frame = draw(1, [(square(8), RED), (square(86), BLUE)])
     lwl.step(frame)
-    assert lwl._current is not None and [s.views is None for s in lwl._current[2]] == [False]
+    assert lwl.features(frame) is None, "the whole image was encoded for one object"
     lwl.seed(frame, [Seed(2, Mask(square(86)))])
     for i in range(2, 5):
-        labels = lwl.step(draw(i, [(square(6 + 2 * i), RED), (square(86), BLUE)])).labels()
-    assert [s.views is None for s in lwl._current[2]] == [True]
+        frame = draw(i, [(square(6 + 2 * i), RED), (square(86), BLUE)])
+        labels = lwl.step(frame).labels()
+    assert lwl.features(frame) is not None
     assert iou(labels == 5, square(14)) > 0.6 and iou(labels == 2, square(86)) > 0.6
 
 
@@ -150,24 +151,24 @@ def test_a_frame_in_which_the_object_is_not_found_teaches_nothing(
     for i in range(1, 5):
         lwl.step(draw(i, [(square(40), RED)] if i < 3 else []))
     lwl.step(draw(5, []))
-    assert [s.time for s in lwl._memory.having(5)] == [0, 1, 2]
+    assert [s.time for s in lwl.memory.samples_of(5)] == [0, 1, 2]
 
 
 def test_learning_is_spent_where_the_target_model_misses(
-    build: Build, draw: Callable[..., Frame], monkeypatch: pytest.MonkeyPatch
+    build: Build, draw: Callable[..., Frame]
 ) -> None:
-    def learned(update_error: float) -> list[list[int]]:
+    def learned(update_error: float) -> list[bool]:
         lwl = build(update_error=update_error)
-        asked: list[list[int]] = []
-        real = lwl._learn
-        monkeypatch.setattr(lwl, "_learn", lambda ids, n: (asked.append(list(ids)), real(ids, n)))
         lwl.seed(draw(0, [(square(40), RED)]), [Seed(5, Mask(square(40)))])
+        changed = []
         for i in range(1, 5):
+            before = lwl.filters[5]
             lwl.step(draw(i, [(square(40), RED)]))
-        return asked[1:]
+            changed.append(not torch.equal(lwl.filters[5], before))
+        return changed
 
-    assert learned(0.0) == [[], [5], [5], [5]]
-    assert learned(1.0) == [[], [], [], []]
+    assert learned(0.0) == [False, True, True, True]
+    assert learned(1.0) == [False, False, False, False]
 
 
 def test_a_box_goes_through_the_box_encoder_where_there_is_one(
@@ -209,32 +210,8 @@ def test_corrected_objects_do_not_teach_themselves(
         lwl.update(frame, [Seed(5, Mask(square(86)))])
     labels = lwl.step(draw(7, both)).labels()
     assert iou(labels == 5, square(86)) > 0.4
-    columns = [int(s.labels[5][0].float().sum(0).argmax()) for s in lwl._memory.having(5)]
+    columns = [int(s.labels[5][0].float().sum(0).argmax()) for s in lwl.memory.samples_of(5)]
     assert columns[0] < 5 and all(c > 8 for c in columns[1:])
-
-
-def test_dropped_objects_leave_nothing_behind(build: Build, draw: Callable[..., Frame]) -> None:
-    lwl = build()
-    frames = [draw(i, [(square(6), RED), (square(86), BLUE)]) for i in range(4)]
-    lwl.seed(frames[0], [Seed(5, Mask(square(6))), Seed(2, Mask(square(86)))])
-    lwl.step(frames[1])
-    lwl.update(frames[1], [Seed(5, Mask(square(6)))])
-    lwl.drop([5])
-    lwl.step(frames[2])
-    assert all(
-        5 not in (*s.labels, *s.weights, *s.anchors) for s in [*lwl._memory.samples, *lwl._pending]
-    )
-    lwl.drop([2])
-    lwl.step(frames[3])
-    assert not (
-        lwl._memory.samples
-        or lwl._filters
-        or lwl._views
-        or lwl._taught
-        or lwl._corrected
-        or lwl._doubts
-        or lwl._pending
-    )
 
 
 def test_forty_objects_and_none(build: Build, draw: Callable[..., Frame]) -> None:
@@ -255,18 +232,16 @@ def test_windows_of_the_decoder_give_what_the_whole_image_gives(
     build: Build, draw: Callable[..., Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On CPUs the decoder works on search windows alone. The stand-in looks no farther than a window, so nothing may change."""
-    import vos_ros.segmentation.methods.lwl.model as module
 
-    def last(worth: float) -> torch.Tensor:
-        monkeypatch.setattr(module, "_WORTH", worth)
+    def last(max_window_area: float) -> torch.Tensor:
         lwl = build(crop="shared", search_scale=2.0)
+        lwl.model.max_window_area, lwl.model.min_window_units = max_window_area, 3
         lwl.seed(
             draw(0, [(square(6), RED), (square(86), BLUE)]),
             [Seed(5, Mask(square(6))), Seed(2, Mask(square(86)))],
         )
         return lwl.step(draw(1, [(square(8), RED), (square(86), BLUE)])).probs
 
-    monkeypatch.setattr(module, "_LEAST", 3)
     assert float((last(0.99) - last(0.0)).abs().max()) < 1e-3
 
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from vos_ros.segmentation.methods.meta.inputs import (
-    EXTRA,
-    choose_references,
-    confident,
-    disturb,
-    hold_together,
-    planes,
-    sample,
-    seeded,
-    smoothed,
+    EXTRA_INPUTS,
+    connectivity_gate,
+    draw_references,
+    head_inputs,
+    perturb_masks,
+    pseudo_labels,
+    sample_cells,
+    samples_of_given_masks,
+    smooth_logits,
     to_cells,
 )
 
@@ -54,22 +54,22 @@ def test_references_are_of_the_object_and_of_what_is_not(
     scene: tuple[torch.Tensor, torch.Tensor],
 ) -> None:
     embedding, mask = scene
-    references = choose_references(embedding, mask, torch.ones_like(mask), drawn(), count=16)
+    references = draw_references(embedding, mask, torch.ones_like(mask), drawn(), count=16)
     assert references.shape == (1, 2, 16, 3)
     assert bool((references[0, 0, :, 0] > 0.5).all()) and bool((references[0, 1, :, 1] > 1.5).all())
     care = torch.ones_like(mask)
     care[:, :, 16:] = 0
     marked = torch.arange(32.0).expand(1, 1, 24, 32)
-    assert bool((choose_references(marked, mask, care, drawn()) < 16).all()), (
+    assert bool((draw_references(marked, mask, care, drawn()) < 16).all()), (
         "taken from where nobody cares"
     )
 
 
 def test_metric_planes_are_equation_1(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
     embedding, mask = scene
-    references = choose_references(embedding, mask, torch.ones_like(mask), drawn(), count=8)
-    out = planes(embedding, references, torch.zeros_like(mask))
-    assert out.shape == (1, 3 + EXTRA, 24, 32) and torch.equal(out[:, :3], 4 * embedding)
+    references = draw_references(embedding, mask, torch.ones_like(mask), drawn(), count=8)
+    out = head_inputs(embedding, references, torch.zeros_like(mask))
+    assert out.shape == (1, 3 + EXTRA_INPUTS, 24, 32) and torch.equal(out[:, :3], 4 * embedding)
     cell = embedding[0, :, 12, 18].numpy()
     mine, others = (
         min(float(((cell - r) ** 2).sum()) for r in references[0, k].numpy()) for k in range(2)
@@ -89,20 +89,22 @@ def test_objects_may_have_different_numbers_of_references(
 ) -> None:
     embedding, mask = scene
     few, many = (
-        choose_references(embedding, mask, torch.ones_like(mask), drawn(), count=n)[0]
+        draw_references(embedding, mask, torch.ones_like(mask), drawn(), count=n)[0]
         for n in (4, 12)
     )
     prior = torch.cat([mask, mask])
-    both = planes(embedding, [few, many], prior)
+    both = head_inputs(embedding, [few, many], prior)
     for k, references in enumerate((few, many)):
-        assert torch.allclose(both[k : k + 1], planes(embedding, [references], mask), atol=1e-6)
+        assert torch.allclose(
+            both[k : k + 1], head_inputs(embedding, [references], mask), atol=1e-6
+        )
 
 
 def test_place_is_relative_to_the_prior_in_radii() -> None:
     embedding = torch.zeros(1, 1, 48, 64)
     references = torch.zeros(2, 2, 1, 1)
     small, large = disk(20, 30, 4, (48, 64)), disk(20, 30, 8, (48, 64))
-    blurred, wide, bell, u, v = planes(embedding, references, torch.stack([small, large]))[
+    blurred, wide, bell, u, v = head_inputs(embedding, references, torch.stack([small, large]))[
         :, -5:
     ].unbind(1)
     assert float(bell[0, 20, 30]) == pytest.approx(1.0) and bool((u[:, 20, 30].abs() < 1e-3).all())
@@ -116,7 +118,7 @@ def test_cells_to_learn_from() -> None:
     """A third of each region, which together weigh what the regions measure."""
     mask, care = disk(12, 9, 4)[None], torch.ones(1, 24, 32)
     place = torch.arange(24 * 32.0).reshape(1, 1, 24, 32)
-    s = sample(place, mask, care, 6000, drawn())
+    s = sample_cells(place, mask, care, 6000, drawn())
     at = s.inputs[0, 0].long()
     assert torch.equal(s.labels[0], mask.flatten()[at]) and float(s.labels.mean()) == pytest.approx(
         1 / 3, abs=1e-3
@@ -125,7 +127,9 @@ def test_cells_to_learn_from() -> None:
     near = (at % 32 <= 9 + 4 + 8) & (s.labels[0] == 0)
     area = float(mask.sum())
     around = (
-        float((planes(torch.zeros(1, 1, 24, 32), torch.zeros(1, 2, 1, 1), mask)[0, -4] > 0).sum())
+        float(
+            (head_inputs(torch.zeros(1, 1, 24, 32), torch.zeros(1, 2, 1, 1), mask)[0, -4] > 0).sum()
+        )
         - area
     )
     masses = [
@@ -137,39 +141,41 @@ def test_cells_to_learn_from() -> None:
         [m / (area + around + rest) for m in (area, around, rest)], abs=0.02
     )
     care[:, :, 9:] = 0
-    s = sample(place, mask, care, 600, drawn())
+    s = sample_cells(place, mask, care, 600, drawn())
     assert bool((s.inputs[0, 0].long() % 32 < 9)[s.weights[0] > 0].all()), (
         "taken from where nobody cares"
     )
-    nothing = sample(place, mask, torch.zeros_like(care), 10, drawn())
+    nothing = sample_cells(place, mask, torch.zeros_like(care), 10, drawn())
     assert bool(torch.isfinite(nothing.inputs).all()) and float(nothing.weights.sum()) == 0
-    absent = sample(place, torch.zeros_like(mask), torch.ones_like(care), 50, drawn())
+    absent = sample_cells(place, torch.zeros_like(mask), torch.ones_like(care), 50, drawn())
     assert not bool(absent.labels.any()) and float(absent.weights.sum()) == pytest.approx(1.0)
 
 
 def test_disturbed_masks_are_near_the_truth_but_not_on_it() -> None:
     mask = disk(24, 32, 9, (48, 64)).expand(300, -1, -1)
-    out = disturb(mask, drawn())
+    out = perturb_masks(mask, drawn())
     overlap = (out * mask).sum((1, 2)) / torch.maximum(out, mask).sum((1, 2))
     assert 0.5 < float(overlap.median()) < 0.95 and float(overlap.std()) > 0.05
     assert float(out.min()) >= 0 and float(out.max()) <= 1
-    gone = disturb(mask, drawn(), missing=0.3).sum((1, 2)) == 0
+    gone = perturb_masks(mask, drawn(), missing=0.3).sum((1, 2)) == 0
     assert 0.2 < float(gone.float().mean()) < 0.4
-    assert torch.equal(disturb(mask, drawn(3)), disturb(mask, drawn(3)))
-    assert disturb(torch.zeros(2, 8, 8), drawn()).shape == (2, 8, 8) and disturb(
+    assert torch.equal(perturb_masks(mask, drawn(3)), perturb_masks(mask, drawn(3)))
+    assert perturb_masks(torch.zeros(2, 8, 8), drawn()).shape == (2, 8, 8) and perturb_masks(
         torch.zeros(0, 8, 8)
     ).shape == (0, 8, 8)
 
 
 def test_seeded_samples_come_from_several_priors(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
     embedding, mask = scene
-    references = choose_references(embedding, mask, torch.ones_like(mask), drawn())
-    s = seeded(embedding, references, mask, torch.ones_like(mask), 30, drawn())
-    assert s.inputs.shape == (1, 3 + EXTRA, 30) and float(s.weights.sum()) == pytest.approx(1.0)
+    references = draw_references(embedding, mask, torch.ones_like(mask), drawn())
+    s = samples_of_given_masks(embedding, references, mask, torch.ones_like(mask), 30, drawn())
+    assert s.inputs.shape == (1, 3 + EXTRA_INPUTS, 30) and float(s.weights.sum()) == pytest.approx(
+        1.0
+    )
 
 
 def test_own_masks_weigh_what_they_are_sure_of() -> None:
-    masks, care = confident(torch.tensor([[[0.1, 0.5, 0.9]]]))
+    masks, care = pseudo_labels(torch.tensor([[[0.1, 0.5, 0.9]]]))
     assert masks.tolist() == [[[0.0, 0.0, 1.0]]] and care[0, 0].tolist() == pytest.approx(
         [0.8, 0.0, 0.8]
     )
@@ -178,7 +184,7 @@ def test_own_masks_weigh_what_they_are_sure_of() -> None:
 def test_neighbours_that_look_alike_agree(scene: tuple[torch.Tensor, torch.Tensor]) -> None:
     embedding, mask = scene
     noisy = 4 * mask - 2 + 3 * torch.randn(mask.shape, generator=drawn())
-    out = smoothed(torch.cat([noisy, -noisy]), embedding)
+    out = smooth_logits(torch.cat([noisy, -noisy]), embedding)
     assert torch.allclose(out[0], -out[1], atol=1e-5)
     wrong = [int(((x > 0) != (mask > 0)).sum()) for x in (noisy, out[:1])]
     assert wrong[1] < 0.3 * wrong[0]
@@ -197,7 +203,7 @@ def test_neighbours_that_look_alike_agree(scene: tuple[torch.Tensor, torch.Tenso
 def test_a_look_alike_far_off_is_not_the_object() -> None:
     before, near, far = disk(12, 8, 4), disk(12, 10, 4), disk(12, 26, 4)
     both = torch.maximum(near, far)
-    gates = hold_together(
+    gates = connectivity_gate(
         torch.stack([both, both, far]) - 0.5,
         torch.stack([before, torch.zeros_like(before), before]),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vos_ros.segmentation.methods.meta.memory import Cells, Memory, batched
+from vos_ros.segmentation.methods.meta.memory import Cells, Memory, batch_cells
 
 
 def frame(name: float, cells: int = 6) -> Cells:
@@ -24,9 +24,9 @@ def shares(memory: Memory) -> dict[float, float]:
 def test_the_first_and_the_last_given_frame_stay() -> None:
     memory = Memory(2, 0.5)
     for name in (1, 2, 3):
-        memory.give(frame(name))
+        memory.add_given(frame(name))
     for name in (11, 12, 13):
-        memory.add(frame(name))
+        memory.add_own(frame(name))
     assert shares(memory) == pytest.approx({1: 0.25, 3: 0.25, 12: 0.25, 13: 0.25}, abs=0.03)
 
 
@@ -34,17 +34,17 @@ def test_shares_where_one_kind_is_missing() -> None:
     memory = Memory(4, 0.5)
     with pytest.raises(ValueError, match="nothing is remembered"):
         memory.draw(3, torch.Generator())
-    memory.give(frame(1))
+    memory.add_given(frame(1))
     assert shares(memory) == {1: 1.0}
     own = Memory(4, 0.9)
-    own.add(frame(2))
+    own.add_own(frame(2))
     assert shares(own) == {2: 1.0}
-    own.give(frame(1))
+    own.add_given(frame(1))
     assert shares(own) == pytest.approx({1: 0.9, 2: 0.1}, abs=0.02)
 
 
 def test_a_batch_weighs_all_cells_the_same() -> None:
-    samples = batched([frame(1), frame(2)])
+    samples = batch_cells([frame(1), frame(2)])
     assert samples.inputs.shape == (2, 2, 6) and samples.weights.sum(1).tolist() == pytest.approx(
         [1.0, 1.0]
     )

@@ -75,12 +75,12 @@ def test_an_objects_model_is_learned_and_goes_on_being_learned(
 ) -> None:
     meta = make(optimizer=optimizer)
     meta.seed(frame(0), [Seed(4, Mask(box(10))), Seed(9, Mask(box(70, 50)))])
-    before = {i: t.theta.clone() for i, t in meta._tracks.items()}
-    states = {i: {k: v.clone() for k, v in t.state.items()} for i, t in meta._tracks.items()}
+    before = {i: t.theta.clone() for i, t in meta.models.items()}
+    states = {i: {k: v.clone() for k, v in t.state.items()} for i, t in meta.models.items()}
     for t in range(1, 4):  # frame 2 is learned from when frame 3 comes
         meta.step(frame(t))
-    for i, t in meta._tracks.items():
-        assert not torch.equal(t.theta, before[i]) and t.theta.shape == (meta._net.head.parameters,)
+    for i, t in meta.models.items():
+        assert not torch.equal(t.theta, before[i]) and t.theta.shape == (meta.net.head.parameters,)
         assert t.state.keys() == states[i].keys()
         changed = [k for k in t.state if k != "unit" and torch.equal(t.state[k], states[i][k])]
         assert not changed, "the optimizer forgot what it knew of an object"
@@ -91,13 +91,13 @@ def test_a_new_object_leaves_the_others_as_they_are(
 ) -> None:
     meta = make()
     meta.seed(frame(0), [Seed(4, Mask(box(10)))])
-    theta, hidden = meta._tracks[4].theta.clone(), meta._tracks[4].state["h"].clone()
+    theta, hidden = meta.models[4].theta.clone(), meta.models[4].state["h"].clone()
     meta.seed(frame(0), [Seed(9, Mask(box(70, 50)))])
-    assert torch.equal(meta._tracks[4].theta, theta) and torch.equal(
-        meta._tracks[4].state["h"], hidden
+    assert torch.equal(meta.models[4].theta, theta) and torch.equal(
+        meta.models[4].state["h"], hidden
     )
     meta.drop([4])
-    assert list(meta._tracks) == [9]
+    assert list(meta.models) == [9]
 
 
 def test_without_iterations_nothing_is_learned(make: Callable[..., Meta], frame: Callable) -> None:
@@ -107,31 +107,32 @@ def test_without_iterations_nothing_is_learned(make: Callable[..., Meta], frame:
         meta.step(frame(t))
     meta.update(frame(5), [Seed(4, Mask(box(15)))])
     meta.step(frame(6))
-    assert torch.equal(meta._tracks[4].theta, meta._net.initial)
+    assert torch.equal(meta.models[4].theta, meta.net.initial)
     generated = make(iterations_init=0, one_shot=True)
     generated.seed(frame(0), [Seed(4, Mask(box(10)))])
-    assert torch.allclose(generated._tracks[4].theta, meta._net.initial + 0.01, atol=1e-6)
+    assert torch.allclose(generated.models[4].theta, meta.net.initial + 0.01, atol=1e-6)
 
 
 def test_what_is_remembered(make: Callable[..., Meta], frame: Callable) -> None:
     """The seed for good, the last correction, of the stream the latest two; nothing of frames right after a correction."""
     meta = make()
     meta.seed(frame(0), [Seed(4, Mask(box(10)))])
-    memory = meta._tracks[4].memory
+    memory = meta.models[4].memory
     for t in range(1, 10):
         meta.step(frame(t))
-    assert (len(memory._given), len(memory._own)) == (1, 2)
-    first = memory._given[0]
+    assert (len(memory.given), len(memory.own)) == (1, 2)
+    first = memory.given[0]
     for t in (10, 12):
         meta.step(frame(t))
         meta.update(frame(t), [Seed(4, Mask(box(10 + t)))])
-    assert len(memory._given) == 2 and memory._given[0] is first
-    kept = list(memory._own)
+    assert len(memory.given) == 2 and memory.given[0] is first
+    kept = memory.own
     meta.step(frame(13))
     meta.step(frame(14))
     meta.step(frame(15))
-    assert list(memory._own) == kept
-    assert meta._tracks[4].references.shape[1] == 2 * 32
+    assert memory.own is not kept and len(memory.own) == len(kept)
+    assert all(a is b for a, b in zip(memory.own, kept, strict=True))
+    assert meta.models[4].references.shape[1] == 2 * 32
 
 
 def test_an_object_is_learned_anew_before_the_optimizer_has_gone_too_far(
@@ -142,14 +143,14 @@ def test_an_object_is_learned_anew_before_the_optimizer_has_gone_too_far(
     counts = []
     for t in range(1, 14):
         meta.step(frame(t))
-        counts.append(meta._tracks[4].iterations)
+        counts.append(meta.models[4].iterations)
     assert counts == [5, 5, 8, 8, 11, 11, 5, 5, 8, 8, 11, 11, 5]
     meta.drop([4])
     meta.seed(frame(14), [Seed(5, Mask(box(24)), np.zeros((H, W), np.float32))])
-    assert meta._tracks[5].iterations == 0 and not meta._tracks[5].taught
+    assert meta.models[5].iterations == 0 and not meta.models[5].is_learned
     meta.update(frame(14), [Seed(5, Mask(box(24)))])
     meta.step(frame(15))
-    assert meta._tracks[5].iterations == 5, "first taught by a correction, it is a new object"
+    assert meta.models[5].iterations == 5, "first taught by a correction, it is a new object"
 
 
 def test_a_frame_of_little_confidence_teaches_nothing(
@@ -157,10 +158,10 @@ def test_a_frame_of_little_confidence_teaches_nothing(
 ) -> None:
     meta = make(min_confidence=1.0)
     meta.seed(frame(0), [Seed(4, Mask(box(10)))])
-    theta = meta._tracks[4].theta.clone()
+    theta = meta.models[4].theta.clone()
     for t in range(1, 8):
         meta.step(frame(t))
-    assert torch.equal(meta._tracks[4].theta, theta) and not meta._tracks[4].memory._own
+    assert torch.equal(meta.models[4].theta, theta) and not meta.models[4].memory.own
 
 
 def test_an_object_out_of_view_is_looked_for_now_and_then(
@@ -170,11 +171,11 @@ def test_an_object_out_of_view_is_looked_for_now_and_then(
     meta.seed(frame(0), [Seed(4, Mask(box(10))), Seed(9, Mask(box(70, 50)))])
     meta.step(frame(1))
     meta.update(frame(1), [Seed(4, Mask(np.zeros((H, W), bool)))])
-    seen = []
+    searched = []
     for t in range(2, 13):
-        meta._tracks[4].absent = True
-        seen.append(float(meta.step(frame(t)).probs[1].max()) > 1e-3)
-    assert seen == [(t + 4) % 8 == 0 for t in range(2, 13)]
+        searched.append(float(meta.step(frame(t)).probs[1].max()) > 1e-3)
+        meta.update(frame(t), [Seed(4, Mask(np.zeros((H, W), bool)))])
+    assert searched == [(t + 4) % 8 == 0 for t in range(2, 13)]
 
 
 def test_no_object_and_many(make: Callable[..., Meta], frame: Callable) -> None:

@@ -1,8 +1,9 @@
-"""``segmentation.lwl.compat: reference``: the published LWL program's stream, rule by rule (``reference_rules``).
+"""``segmentation.lwl.compat: reference``: the published LWL program's stream, rule by rule.
 
-Every object is tracked alone: a window, a backbone pass and a memory of its own, learned from on every frame whatever it shows. What the
-program leaves to its data sets is ours: where given masks overlap the last one has the pixel, a correction replaces the object's mask
-of the frame (weights of seeds are ignored: the program has none).
+The rules themselves are in ``reference_rules``. Every object is tracked alone: a window, a backbone
+pass and a memory of its own, learned from on every frame whatever it shows. What the program leaves
+to its data sets is ours: where given masks overlap, the last one has the pixel; a correction
+replaces the object's mask of the frame. Weights of seeds are ignored: the program has none.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ from vos_ros.segmentation.prompts import check_prompt, to_mask
 from vos_ros.types import Box, Frame, Prompt, Seed, Segmentation
 
 _ASPECT = 480 / 832
-_FACTOR = 5.0
+"""Height of the window in widths: the size at which the program was trained."""
+_SEARCH_SCALE = 5.0
+"""Sides of the window in sides of the object (sec. 3.5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,47 +55,68 @@ class _Schedule:
     """How an object is learned. The program has other numbers for objects that start from a box."""
 
     rule: WeightRule
+    """Weights of the memory's samples."""
     every: int
+    """Frames from one update to the next."""
     iterations: int
+    """Iterations of eq. (4) per update."""
 
 
 _FROM_MASK = _Schedule(WeightRule(), 1, 3)
 _FROM_BOX = _Schedule(WeightRule(rate=0.2, least_first=0.0, even_start=True), 5, 5)
 _ITERATIONS_INIT = 20
+"""Iterations of eq. (4) on an object's first frame."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class _Target:
-    """One object: where it is (row, column), the side of its window, its filters and its memory. ``age`` is 1 on the first frame."""
+    """One object."""
 
     schedule: _Schedule
+    """How it is learned."""
     centre: Pair
+    """Its centre (row, column), px."""
     scale: float
+    """px of the image per px of its window."""
     base: Pair
+    """Its sides at scale 1, px."""
     filters: Float[torch.Tensor, "1 D C K K"]
+    """Its target model."""
     features: Float[torch.Tensor, "K C h w"]
+    """Its memory: input of the target model."""
     labels: Float[torch.Tensor, "K 1 D h w"]
+    """Its memory: E(y) of eq. (3)."""
     weights: Float[torch.Tensor, "K 1 D h w"]
+    """Its memory: W(y) of eq. (3)."""
     shares: list[float]
+    """Its memory: weight of each sample."""
     age: int = 1
+    """Frames since it was started, that one included."""
     stored: int = 1
+    """Samples in the memory."""
     slot: int | None = None
+    """Position of the last sample in the memory, None for the first."""
     window: tuple[Pair, float] = ((0.0, 0.0), 1.0)
-    seen: Float[torch.Tensor, "1 C h w"] = field(default_factory=lambda: torch.empty(0))
+    """Centre and scale of the window of the last frame."""
+    last_features: Float[torch.Tensor, "1 C h w"] = field(default_factory=lambda: torch.empty(0))
+    """Input of the target model on the last frame."""
 
 
 class ReferenceLwl(VideoSegmenter):
-    """The ``lwl`` method with the published program's rules, in single precision unless the configuration asks for another."""
+    """The ``lwl`` method with the published program's rules.
+
+    In fp32 unless the configuration names another precision.
+    """
 
     def __init__(self, config: SegmentationConfig) -> None:
         self._device = prepare_torch(config)
-        lwl = config.methods.of(LwlOptions)
-        self._model = LwlModel(
-            replace(lwl, precision="fp32") if lwl.precision == "auto" else lwl, self._device
-        )
-        self._net, self._slots = self._model.net, lwl.memory_size
-        self._out = self._net.fits(round(lwl.long_side * _ASPECT), lwl.long_side)
-        self._targets: dict[int, _Target | None] = {}  # None: never seen, nothing to learn from yet
+        options = config.methods.of(LwlOptions)
+        if options.precision == "auto":
+            options = replace(options, precision="fp32")
+        self.model = LwlModel(options, self._device)
+        self._net, self._slots = self.model.net, options.memory_size
+        self._out = self._net.fits(round(options.long_side * _ASPECT), options.long_side)
+        self._targets: dict[int, _Target | None] = {}  # None: given with an empty mask so far
         self._shape: tuple[int, int] | None = None
         self._current: Frame | None = None
         self._scores: dict[int, Float[torch.Tensor, "H W"]] = {}
@@ -102,17 +126,26 @@ class ReferenceLwl(VideoSegmenter):
     def object_ids(self) -> tuple[int, ...]:
         return tuple(self._targets)
 
+    def network_size(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return the (h, w), px, of the network's input, whatever the ``shape`` of the image."""
+        return self._out
+
+    def memory_length(self, object_id: int) -> int:
+        """Return the number of samples of an object."""
+        target = self._targets[object_id]
+        return 0 if target is None else target.stored
+
     @torch.inference_mode()
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         check_size(self._shape if self._targets else None, frame)
         check_new(self._targets, seeds, frame.shape)
-        image = self._model.upload(frame.rgb)
+        image = self.model.upload(frame.rgb)
         given = {s.object_id: self._given(s.prompt, frame, image) for s in seeds}
         if self._current is not frame:
             self._track(frame, image)
         for s in seeds:
             scores, box = given[s.object_id]
-            self._impose(s.object_id, scores)
+            self._overwrite(s.object_id, scores)
             self._targets[s.object_id] = (
                 self._start(image, torch.sigmoid(scores), box, isinstance(s.prompt, Box))
                 if box
@@ -123,7 +156,7 @@ class ReferenceLwl(VideoSegmenter):
     @torch.inference_mode()
     def step(self, frame: Frame) -> Segmentation:
         check_size(self._shape if self._targets else None, frame)
-        self._track(frame, self._model.upload(frame.rgb))
+        self._track(frame, self.model.upload(frame.rgb))
         return self._merged()
 
     @torch.inference_mode()
@@ -131,13 +164,13 @@ class ReferenceLwl(VideoSegmenter):
         check_known(self._targets, (s.object_id for s in corrections))
         check_shapes(corrections, frame.shape)
         check_size(self._shape, frame)
-        image = self._model.upload(frame.rgb)
+        image = self.model.upload(frame.rgb)
         given = {s.object_id: self._given(s.prompt, frame, image) for s in corrections}
         if self._current is not frame:
             self._track(frame, image)
         for s in corrections:
             scores, box = given[s.object_id]
-            self._impose(s.object_id, scores)
+            self._overwrite(s.object_id, scores)
             if self._targets[s.object_id] is None and box:
                 self._targets[s.object_id] = self._start(
                     image, torch.sigmoid(scores), box, isinstance(s.prompt, Box)
@@ -155,10 +188,10 @@ class ReferenceLwl(VideoSegmenter):
             self._scores.pop(i, None)
         self._probs = self._probs[rows]
 
-    # -- the frame -------------------------------------------------------------------------------------------------------------
+    # -- the frame ---------------------------------------------------------------------------------
 
     def _track(self, frame: Frame, image: Float[torch.Tensor, "1 3 H W"]) -> None:
-        """Every object alone, from the merged probabilities of the frame before."""
+        """Track every object alone, from the merged probabilities of the previous frame."""
         self._shape, self._current = frame.shape, frame
         self._scores = {
             i: torch.full(frame.shape, -OUTSIDE, device=self._device)
@@ -173,7 +206,7 @@ class ReferenceLwl(VideoSegmenter):
         image: Float[torch.Tensor, "1 3 H W"],
         before: Float[torch.Tensor, "H W"],
     ) -> Float[torch.Tensor, "H W"]:
-        """Learns from the frame before, moves the window, and gives the image's logits."""
+        """Learn from the previous frame, move the window, and return the image's logits."""
         target.age += 1
         if target.age > 2:
             self._learn(target, before)
@@ -186,9 +219,9 @@ class ReferenceLwl(VideoSegmenter):
         patch, corners = sample_patch(image, at, self._side(target.scale), self._out, inside=True)
         target.window = (at, target.scale)
         maps = self._net.extract(patch)
-        target.seen = self._net.target_features(maps)
+        target.last_features = self._net.target_features(maps)
         logits = self._net.decode(
-            apply_filters(target.seen, target.filters), self._net.context(maps), self._out
+            apply_filters(target.last_features, target.filters), self._net.context(maps), self._out
         ).float()
         return paste(logits, corners, (image.shape[-2], image.shape[-1]))
 
@@ -197,7 +230,7 @@ class ReferenceLwl(VideoSegmenter):
         return h, w
 
     def _merged(self) -> Segmentation:
-        """Soft aggregation of the frame's scores; the next frame is tracked from it."""
+        """Merge the frame's scores by soft aggregation; the next frame is tracked from it."""
         if not self._targets:
             shape = self._shape or (0, 0)
             self._probs = torch.ones((1, *shape), device=self._device)
@@ -205,19 +238,21 @@ class ReferenceLwl(VideoSegmenter):
             self._probs = merge(torch.stack([self._scores[i] for i in self._targets]))
         return Segmentation(self.object_ids, self._probs)
 
-    def _impose(self, object_id: int, scores: Float[torch.Tensor, "H W"]) -> None:
-        """An object's scores of the frame as given; what was given to others before has to give way."""
+    def _overwrite(self, object_id: int, scores: Float[torch.Tensor, "H W"]) -> None:
+        """Set an object's scores of the frame; pixels given to others before go to it."""
         for other in self._scores.values():
             other[(scores >= OUTSIDE) & (other >= OUTSIDE)] = -OUTSIDE
         self._scores[object_id] = scores
 
-    # -- seeds and learning ----------------------------------------------------------------------------------------------------
+    # -- seeds and learning ------------------------------------------------------------------------
 
     def _given(
         self, prompt: Prompt, frame: Frame, image: Float[torch.Tensor, "1 3 H W"]
     ) -> tuple[Float[torch.Tensor, "H W"], tuple[float, float, float, float] | None]:
-        """The logits of a prompt, and its box x y w h; None of an empty mask. Boxes go through the box encoder where there is one, on the
-        whole image as it is (sec. 3.7)."""
+        """Return the logits of a prompt, and its box x y w h, None where it is an empty mask.
+
+        Boxes go through the box encoder where there is one, on the whole image (sec. 3.7).
+        """
         if isinstance(prompt, Box) and self._net.box_label_encoder is not None:
             check_prompt(prompt, frame.shape)
             x0, y0, x1, y1 = (float(v) for v in prompt.xyxy)
@@ -241,11 +276,11 @@ class ReferenceLwl(VideoSegmenter):
         box: tuple[float, float, float, float],
         from_box: bool,
     ) -> _Target:
-        """An object's first frame: its window, its first sample, its filters."""
+        """Start an object: its window, its first sample, its filters."""
         x, y, w, h = box
         sides = (max(h, 1.0), max(w, 1.0))
         whole = (image.shape[-2], image.shape[-1])
-        scale, shrunk = first_scale(sides, _FACTOR, self._out, whole)
+        scale, shrunk = first_scale(sides, _SEARCH_SCALE, self._out, whole)
         centre = (y + (sides[0] - 1) / 2, x + (sides[1] - 1) / 2)
         features = self._net.target_features(
             self._net.extract(first_patch(image, centre, shrunk, self._out))
@@ -262,21 +297,21 @@ class ReferenceLwl(VideoSegmenter):
             for t in (features, labels, weights)
         ]
         target = _Target(
-            _FROM_BOX if from_box else _FROM_MASK,
-            centre,
-            scale,
-            (sides[0] / scale, sides[1] / scale),
-            filters,
-            stores[0],
-            stores[1],
-            stores[2],
-            [1.0] + [0.0] * (self._slots - 1),
+            schedule=_FROM_BOX if from_box else _FROM_MASK,
+            centre=centre,
+            scale=scale,
+            base=(sides[0] / scale, sides[1] / scale),
+            filters=filters,
+            features=stores[0],
+            labels=stores[1],
+            weights=stores[2],
+            shares=[1.0] + [0.0] * (self._slots - 1),
         )
         target.filters = self._descend(target, _ITERATIONS_INIT)
         return target
 
     def _learn(self, target: _Target, before: Float[torch.Tensor, "H W"]) -> None:
-        """The frame before with its merged probabilities into the memory, whatever they are; and an update where it is time."""
+        """Remember the previous frame with its merged probabilities; update where it is due."""
         at, scale = target.window
         mask, _ = sample_patch(
             before[None, None], at, self._side(scale), self._out, inside=True, mask=True
@@ -287,7 +322,7 @@ class ReferenceLwl(VideoSegmenter):
         target.shares = rule.update(target.shares, slot, target.slot)
         target.slot, target.stored = slot, min(target.stored + 1, self._slots)
         target.features[slot], target.labels[slot], target.weights[slot] = (
-            target.seen[0],
+            target.last_features[0],
             labels[0],
             weights[0],
         )
@@ -295,7 +330,7 @@ class ReferenceLwl(VideoSegmenter):
             target.filters = self._descend(target, target.schedule.iterations)
 
     def _descend(self, target: _Target, iterations: int) -> Float[torch.Tensor, "1 D C K K"]:
-        """Eq. (4); a sample's share multiplies the residual, as W does."""
+        """Run iterations of eq. (4); a sample's share multiplies the residual, as W does."""
         n = target.stored
         shares = torch.tensor(target.shares[:n], device=self._device)[:, None, None, None, None]
         rows = torch.zeros(1, dtype=torch.long, device=self._device)
@@ -306,7 +341,10 @@ class ReferenceLwl(VideoSegmenter):
 
 
 def _box(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float, float, float] | None:
-    """x y w h of a mask's pixels, the last row and column not counted, as the program does; None where it has none."""
+    """Return the box x y w h of a mask's pixels, None where it has none.
+
+    The last row and column are not counted, as in the program.
+    """
     ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     if ys.size == 0:
         return None

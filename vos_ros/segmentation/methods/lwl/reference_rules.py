@@ -38,8 +38,11 @@ def sample_patch(
     inside: bool,
     mask: bool = False,
 ) -> tuple[Float[torch.Tensor, "1 C h w"], Patch]:
-    """A window about ``centre``, scaled to ``out``. With ``inside`` it is shrunk until one of its sides fits the image, and moved into it;
-    else it may hang over. Images repeat their border outside and are interpolated; masks are 0 there and keep their values.
+    """A window about ``centre``, scaled to ``out``.
+
+    With ``inside`` it is shrunk until one of its sides fits the image, and moved into it; else it
+    may hang over. Images repeat their border outside and are interpolated; masks are 0 there and
+    keep their values.
     """
     whole = (image.shape[-2], image.shape[-1])
     if inside:
@@ -87,8 +90,10 @@ def first_patch(
     *,
     mask: bool = False,
 ) -> Float[torch.Tensor, "1 C h w"]:
-    """The window of an object's first frame: cut with twice the sides, then about its centre, moved towards the image by whole px of the
-    window. ``scale`` is px of the image per px of the window, see ``first_scale``."""
+    """The window of an object's first frame: cut with twice the sides, then about its centre, moved
+    towards the image by whole px of the window. ``scale`` is px of the image per px of the
+    window, see ``first_scale``.
+    """
     at = (float(round(centre[0])), float(round(centre[1])))
     twice, _ = sample_patch(
         image,
@@ -110,7 +115,9 @@ def first_patch(
 def first_scale(
     target: Pair, factor: float, out: tuple[int, int], whole: tuple[int, int]
 ) -> tuple[float, float]:
-    """px of the image per px of a window of ``factor`` times the target's sides: as wanted, and shrunk until one side fits the image."""
+    """px of the image per px of a window of ``factor`` times the target's sides: as wanted, and
+    shrunk until one side fits the image.
+    """
     area = np.float32(target[0] * factor) * np.float32(target[1] * factor)
     scale = np.float32(math.sqrt(area)) * (
         1 / np.sqrt(np.float32(out[0] * out[1]))
@@ -125,7 +132,9 @@ def first_scale(
 def centred(
     centre: Pair, scale: float, out: tuple[int, int], cells: tuple[int, int], kernel: int
 ) -> Pair:
-    """Where the window is put for a target at ``centre``: half a cell on where cells and kernel are even and odd."""
+    """Where the window is put for a target at ``centre``: half a cell on where cells and kernel are
+    even and odd.
+    """
     y, x = (
         c + (n + kernel) % 2 * scale * o / (2 * n)
         for c, o, n in zip(centre, out, cells, strict=True)
@@ -148,7 +157,9 @@ def measure(probs: Float[torch.Tensor, "H W"]) -> tuple[Pair, Pair] | None:
 
 
 def new_scale(sides: Pair, base: Pair, before: float) -> float:
-    """Scale of a target of the measured sides, for one of ``base`` sides at scale 1; it changes by a little at most."""
+    """Scale of a target of the measured sides, for one of ``base`` sides at scale 1; it changes by
+    a little at most.
+    """
     scale = np.float32(math.sqrt(sides[0] * sides[1] / (base[0] * base[1])))
     low, high = (np.float32(change) * np.float32(before) for change in _SCALE_CHANGE)
     return float(min(max(scale, low), high))
@@ -157,7 +168,9 @@ def new_scale(sides: Pair, base: Pair, before: float) -> float:
 def paste(
     logits: Float[torch.Tensor, "1 1 h w"], patch: Patch, size: tuple[int, int]
 ) -> Float[torch.Tensor, "H W"]:
-    """A window's logits in the image, whatever its aspect ratio by one factor for both sides; far below zero outside."""
+    """A window's logits in the image, whatever its aspect ratio by one factor for both sides; far
+    below zero outside.
+    """
     (y0, x0), (y1, x1) = patch.top_left, patch.bottom_right
     scale = math.sqrt((y1 - y0) / logits.shape[-2] * (x1 - x0) / logits.shape[-1])
     scaled = F.interpolate(logits, scale_factor=scale, mode="bilinear")[0, 0]
@@ -183,8 +196,10 @@ def merge(scores: Float[torch.Tensor, "N H W"]) -> Float[torch.Tensor, "N1 H W"]
 
 @dataclass(frozen=True, slots=True)
 class WeightRule:
-    """How the memory's samples are weighted: a new one gets ``rate``, with ``even_start`` the second as much as the first; the first
-    keeps at least ``least_first``, and is replaced like any other where that is 0."""
+    """How the memory's samples are weighted: a new one gets ``rate``, with ``even_start`` the
+    second as much as the first; the first keeps at least ``least_first``, and is replaced like
+    any other where that is 0.
+    """
 
     rate: float = 0.1
     least_first: float = 0.25
@@ -198,8 +213,10 @@ class WeightRule:
         return min(range(first, len(weights)), key=lambda i: weights[i])
 
     def update(self, weights: list[float], slot: int, previous: int | None) -> list[float]:
-        """The weights with a sample in ``slot``; ``previous`` is the slot of the one before, None for the first after the start. The sum
-        comes out above 1 once the first sample's least share is in force, as in the program."""
+        """The weights with a sample in ``slot``; ``previous`` is the slot of the one before, None
+        for the first after the start. The sum comes out above 1 once the first sample's least
+        share is in force, as in the program.
+        """
         w = list(weights)
         if previous is None:
             if self.even_start:
@@ -220,7 +237,9 @@ class WeightRule:
 def box_mask(
     box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> Float[torch.Tensor, "H W"]:
-    """A box x y w h as a mask, cut to whole px; a negative corner counts from the far side, as an index does."""
+    """A box x y w h as a mask, cut to whole px; a negative corner counts from the far side, as an
+    index does.
+    """
     x, y, w, h = (int(v) for v in box)
     out = torch.zeros(size)
     out[y : y + h, x : x + w] = 1.0

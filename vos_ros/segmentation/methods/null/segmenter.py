@@ -1,5 +1,4 @@
-"""The null twin of every method: it follows nothing and repeats the last mask it was given. With it the pipeline's output is the
-projection alone, the baseline that a method must beat."""
+"""The null segmenter (see the package's docstring)."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from vos_ros.types import Frame, Seed, Segmentation
 
 
 class NullSegmenter(VideoSegmenter):
-    """Holds each object's last given mask."""
+    """Keeps each object's last given mask."""
 
     uses_image = False
 
@@ -37,31 +36,31 @@ class NullSegmenter(VideoSegmenter):
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         check_size(self._shape if self._masks else None, frame)
         check_new(self._masks, seeds, frame.shape)
-        return self._set(frame, seeds)
+        return self._replace_masks(frame, seeds)
 
     def step(self, frame: Frame) -> Segmentation:
         check_size(self._shape if self._masks else None, frame)
         self._shape = frame.shape
-        return self._result(frame)
+        return self._segmentation(frame)
 
     def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
         check_known(self._masks, (s.object_id for s in corrections))
         check_shapes(corrections, frame.shape)
         check_size(self._shape if self._masks else None, frame)
-        return self._set(frame, corrections)
+        return self._replace_masks(frame, corrections)
 
     def drop(self, object_ids: Collection[int]) -> None:
         check_known(self._masks, object_ids)
         for i in object_ids:
             self._masks.pop(i, None)
 
-    def _set(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
+    def _replace_masks(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         self._masks.update({s.object_id: to_mask(s.prompt, frame) for s in seeds})
         self._shape = frame.shape
-        return self._result(frame)
+        return self._segmentation(frame)
 
-    def _result(self, frame: Frame) -> Segmentation:
-        """One-hot; where masks overlap the newest object wins."""
+    def _segmentation(self, frame: Frame) -> Segmentation:
+        """Return one-hot probabilities; where masks overlap the newest object has the pixel."""
         owner = np.zeros(frame.shape, np.int64)
         for row, mask in enumerate(self._masks.values(), start=1):
             owner[mask] = row
