@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vos_ros.datasets.object_maps import point_radius
+from vos_ros.datasets.ours import read_recorded_folder
 from vos_ros.datasets.ply import ply_bytes
 from vos_ros.datasets.source import SequenceSource, open_recording
 from vos_ros.datasets.trajectories import read_trajectory
@@ -217,3 +218,68 @@ def test_the_kitchen(shared_data: Path) -> None:
     assert all(
         isinstance(f, Frame) and f.T_map_camera is not None and f.depth is not None for f in frames
     )
+
+
+def test_a_folder_of_ground_truth_alone(tmp_path: Path) -> None:
+    (tmp_path / "frames.csv").write_text("stamp,mask\n0.5,masks/7.png\n1.25,\n")
+    (tmp_path / "objects.json").write_text(
+        json.dumps(
+            [
+                {"id": 4, "name": "mug_1", "class": "mug", "alike_group": "mugs"},
+                {"id": 2, "name": "cup", "alike_group": None, "removed_s": 1.5},
+            ]
+        )
+    )
+    sequence = read_recorded_folder(tmp_path)
+    assert [(f.name, f.stamp_ns) for f in sequence.frames] == [("7", 500_000_000), ("", 1250000000)]
+    assert sequence.frames[0].mask == tmp_path / "masks/7.png" and sequence.frames[0].image is None
+    assert sequence.annotated == ("7",) and sequence.intrinsics is None
+    assert [(o.id, o.name, o.category, o.alike_group, o.removed_ns) for o in sequence.objects] == [
+        (4, "mug_1", "mug", "mugs", None),
+        (2, "cup", "", "", 1_500_000_000),
+    ]
+    with pytest.raises(ValueError, match="no camera; wanted a recording with intrinsics"):
+        SequenceSource(sequence)
+    (tmp_path / "objects.json").write_text('[{"name": "x"}]')
+    with pytest.raises(ValueError, match="an object has no id"):
+        read_recorded_folder(tmp_path)
+    (tmp_path / "frames.csv").write_text("stamp,depth\n0.5,x.png\n")
+    with pytest.raises(
+        ValueError, match="no column color or mask with file names; it has stamp, d"
+    ):
+        read_recorded_folder(tmp_path)
+
+
+def test_a_recording_without_stamps_cannot_be_replayed(tmp_path: Path) -> None:
+    ours(tmp_path)
+    (tmp_path / "frames.csv").write_text("color\ncolor/0.png\ncolor/1.png\n")
+    with pytest.raises(
+        ValueError, match="no stamps; wanted a recording with intrinsics and a stamp"
+    ):
+        open_recording(tmp_path)
+
+
+def test_frames_are_numbered_from_the_first_that_is_chosen(tmp_path: Path) -> None:
+    ours(tmp_path, frames=5)
+    image(tmp_path / "color/3.png", RGB // 2)
+    source = open_recording(tmp_path, frames=slice(1, None, 2))
+    update, *frames = list(source)
+    assert isinstance(update, MapUpdate) and update.stamp_ns == 100_000_000
+    assert [(f.index, f.stamp_ns) for f in frames if isinstance(f, Frame)] == [
+        (0, 100_000_000),
+        (1, 300_000_000),
+    ]
+    assert len(source) == 2 and (source.frame(1).rgb == RGB // 2).all()
+    kind, data = source.color_file(1)
+    assert kind == "png" and data == (tmp_path / "color/3.png").read_bytes()
+    (tmp_path / "color/0.png").rename(tmp_path / "color/0.JPG")
+    (tmp_path / "frames.csv").write_text("stamp,color\n0,color/0.JPG\n")
+    assert open_recording(tmp_path).color_file(0)[0] == "jpeg"
+
+
+def test_depth_of_tum_belongs_to_colour_within_20_ms(tmp_path: Path) -> None:
+    tum(tmp_path)
+    for seconds, together in (("0.155304", True), ("0.155303", False), ("0.195305", False)):
+        (tmp_path / "depth.txt").write_text(f"130503110{2 + float(seconds):.6f} depth/a.png\n")
+        frame = next(iter(frames_of(open_recording(tmp_path))))
+        assert (frame.depth is not None) == together, seconds

@@ -1,229 +1,57 @@
-"""Readers, each on a small tree in the layout as it is published."""
+"""The sources of a training run."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from support.moving_squares import draw, write_pair
 
-from vos_ros.datasets import synthetic
-from vos_ros.datasets.files import frame_numbers
-from vos_ros.datasets.interface import VideoSequence
 from vos_ros.training.config import SourceConfig
 from vos_ros.training.data import open_source
 
 
-def source(kind: str, root: Path, **fields: object) -> list[VideoSequence]:
-    return open_source(SourceConfig(kind=kind, root=root.name, **fields), root.parent)  # type: ignore[arg-type]
+def write_packed(root: Path) -> None:
+    """A manifest of two data sets, each with a licence, and a frame without a mask elsewhere."""
+    rows = ["image,mask,dataset,seq,frame,licence"]
+    for dataset, licence in (("duts", "CC BY"), ("davis", "CC BY-NC")):
+        write_pair(root / f"{dataset}.jpg", root / f"{dataset}.png", *draw(0, 1))
+        rows.append(f"{dataset}.jpg,{dataset}.png,{dataset},,,{licence}")
+    (root / "manifest.csv").write_text("\n".join(rows) + "\n")
 
 
-def names(found: list[VideoSequence]) -> list[str]:
-    return [f.name for f in found]
+def test_the_licence_is_the_files_own_unless_one_is_configured(tmp_path: Path) -> None:
+    write_packed(tmp_path / "pack")
+    own = open_source(SourceConfig(root="pack"), tmp_path)
+    assert {s.name: s.licence for s in own} == {"davis": "CC BY-NC", "duts": "CC BY"}
+    configured = open_source(SourceConfig(root="pack", licence="mine"), tmp_path)
+    assert {s.licence for s in configured} == {"mine"}
 
 
-def test_davis_2017(tmp_path: Path, picture: Callable, write: Callable) -> None:
-    for name in ("bear", "judo", "other"):
+def test_frames_without_a_mask_are_left_out_and_so_are_sequences(tmp_path: Path) -> None:
+    for name, masks in (("some", (0, 2)), ("none", ())):
         for t in range(3):
-            write(
-                tmp_path / f"JPEGImages/480p/{name}/{t:05d}.jpg",
-                tmp_path / f"Annotations/480p/{name}/{t:05d}.png",
-                *picture(t, 2),
-            )
-    (tmp_path / "ImageSets/2017").mkdir(parents=True)
-    (tmp_path / "ImageSets/2017/train.txt").write_text("bear\njudo\n")
-    found = source("davis", tmp_path)
-    assert (
-        names(found) == ["bear", "judo"]
-        and found[0].times == (0, 1, 2)
-        and found[0].dataset == "davis2017"
-    )
-    rgb, ids = found[1].read(2)
-    assert rgb.shape == (48, 64, 3) and np.array_equal(ids, picture(2, 2)[1])
-    assert names(source("davis", tmp_path, exclude=("bear",))) == ["judo"]
-    assert names(source("davis", tmp_path, only=("davis2017/bear",))) == ["bear"]
-    with pytest.raises(ValueError, match="no annotated sequence of kind 'davis' after only"):
-        source("davis", tmp_path, only=("nobody",))
-    with pytest.raises(ValueError, match="wanted YEAR/SUBSET"):
-        source("davis", tmp_path, split="train")
+            mask = f"masks/{name}/{t}.png" if t in masks else "elsewhere.png"
+            write_pair(tmp_path / f"images/{name}/{t}.jpg", tmp_path / mask, *draw(t, 1))
+    (only,) = open_source(SourceConfig(kind="folder"), tmp_path)
+    assert only.name == "some" and only.times == (0, 2)
+    assert np.array_equal(only.read(1)[1], draw(2, 1)[1])
 
 
-def test_davis_2016_has_one_object(tmp_path: Path, picture: Callable, write: Callable) -> None:
-    lines = []
-    for t in range(2):
-        rgb, ids = picture(t, 1)
-        write(
-            tmp_path / f"JPEGImages/480p/bear/{t:05d}.jpg",
-            tmp_path / f"Annotations/480p/bear/{t:05d}.png",
-            rgb,
-            ids * 255,
-        )
-        lines.append(f"/JPEGImages/480p/bear/{t:05d}.jpg /Annotations/480p/bear/{t:05d}.png")
-    (tmp_path / "ImageSets/480p").mkdir(parents=True)
-    (tmp_path / "ImageSets/480p/train.txt").write_text("\n".join(lines) + "\n")
-    (bear,) = source("davis", tmp_path, split="2016/train")
-    assert np.array_equal(bear.read(1)[1], picture(1, 1)[1])
-
-
-def test_youtube_vos_is_annotated_sparsely(
-    tmp_path: Path, picture: Callable, write: Callable
-) -> None:
-    base = tmp_path / "train"
-    for t in range(0, 25, 5):
-        mask = base / f"Annotations/0a1b/{t:05d}.png" if t % 10 == 0 else tmp_path / "elsewhere.png"
-        write(base / f"JPEGImages/0a1b/{t:05d}.jpg", mask, *picture(t // 5, 2))
-    (base / "meta.json").write_text(
-        json.dumps(
-            {"videos": {"0a1b": {"objects": {"1": {"category": "box", "frames": ["00000"]}}}}}
-        )
-    )
-    (video,) = source("youtube_vos", tmp_path)
-    assert video.times == (0, 10, 20) and set(np.unique(video.read(2)[1])) == {0, 1, 2}
-
-
-def test_voc(tmp_path: Path, picture: Callable, write: Callable) -> None:
-    rgb, ids = picture(0, 2)
-    ids[0] = 255
-    for name in ("2007_01", "2007_02", "2007_03"):
-        write(
-            tmp_path / f"JPEGImages/{name}.jpg",
-            tmp_path / f"SegmentationObject/{name}.png",
-            rgb,
-            ids,
-        )
-    (tmp_path / "ImageSets/Segmentation").mkdir(parents=True)
-    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("2007_01\n2007_03\n")
-    found = source("voc", tmp_path)
-    assert names(found) == ["2007_01", "2007_03"] and len(found[0]) == 1 and found[0].ignore == 255
-    assert set(np.unique(found[0].read(0)[1])) == {0, 1, 2, 255}
-
-
-def test_coco_panoptic(tmp_path: Path, picture: Callable, write: Callable) -> None:
-    rgb, ids = picture(0, 3)
-    segments = np.array([7, 300, 70000, 5])[ids]  # stuff, two things, a crowd
-    coded = np.stack([segments % 256, segments // 256 % 256, segments // 65536], -1).astype(
-        np.uint8
-    )
-    write(
-        tmp_path / "train2017/000000000009.jpg",
-        tmp_path / "annotations/panoptic_train2017/000000000009.png",
-        rgb,
-        coded,
-    )
-    info = [
-        {"id": 7, "category_id": 200, "iscrowd": 0},
-        {"id": 300, "category_id": 1, "iscrowd": 0},
-        {"id": 70000, "category_id": 2, "iscrowd": 0},
-        {"id": 5, "category_id": 1, "iscrowd": 1},
-    ]
-    tree = {
-        "categories": [{"id": 1, "isthing": 1}, {"id": 2, "isthing": 1}, {"id": 200, "isthing": 0}],
-        "annotations": [
-            {"file_name": "000000000009.png", "image_id": 9, "segments_info": info},
-            {"file_name": "000000000010.png", "image_id": 10, "segments_info": info[:1]},
-        ],
-    }
-    (tmp_path / "annotations/panoptic_train2017.json").write_text(json.dumps(tree))
-    (image,) = source("coco_panoptic", tmp_path)  # the second has nothing but stuff
-    found = image.read(0)[1]
-    assert image.name == "000000000009" and image.ignore == -1
-    assert np.array_equal(found, np.array([0, 1, 2, -1])[ids])
-
-
-def test_folders_of_anybody(clips_folder: Path) -> None:
-    found = source("folder", clips_folder)
-    assert [(f.name, len(f)) for f in found] == [
-        ("still0", 1),
-        ("still1", 1),
-        ("still2", 1),
-        ("a", 8),
-        ("b", 8),
-    ]
-
-
-def test_scenenet(tmp_path: Path, picture: Callable, write: Callable) -> None:
-    for t in (0, 25, 100):
-        rgb, ids = picture(t // 25, 2)
-        wide = ids.astype(np.uint16) * 400 + 3  # 3: a wall, most of the image
-        write(
-            tmp_path / f"train/0/17/photo/{t}.jpg",
-            tmp_path / f"train/0/17/instance/{t}.png",
-            rgb,
-            wide,
-        )
-    (trajectory,) = source("scenenet", tmp_path)
-    assert trajectory.name == "0/17" and trajectory.times == (0, 25, 100)  # by number, not by name
-    assert set(np.unique(trajectory.read(1)[1])) == {0, 403, 803}
-
-
-@pytest.mark.parametrize("columns", [("image", "mask"), ("path_img", "path_mask")])
-def test_packed(
-    tmp_path: Path, picture: Callable, write: Callable, columns: tuple[str, str]
-) -> None:
-    rows = []
-    for i, (dataset, seq, frame) in enumerate(
-        [("duts", "", ""), ("davis", "bear", "00004"), ("davis", "bear", "00000"), ("duts", "", "")]
+def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
+    write_packed(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"no annotated sequence of kind 'packed' after only=.*'x'"
     ):
-        write(tmp_path / f"i/{i}.jpg", tmp_path / f"m/{i}.png", *picture(i, 1))
-        rows.append(
-            {
-                columns[0]: f"i/{i}.jpg",
-                columns[1]: f"m/{i}.png",
-                "dataset": dataset,
-                "seq": seq,
-                "frame": frame,
-                "licence": "CC",
-            }
-        )
-    with open(tmp_path / "manifest.csv", "w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    found = source("packed", tmp_path)
-    assert [(f.dataset, len(f)) for f in found] == [("davis", 2), ("duts", 1), ("duts", 1)] and {
-        f.licence for f in found
-    } == {"CC"}
-    assert found[0].times == (0, 4) and np.array_equal(
-        found[0].read(1)[1], picture(1, 1)[1]
-    )  # in order of the frames
-    assert names(source("packed", tmp_path, only=("duts",))) == ["0", "3"]
-    assert names(source("packed", tmp_path, exclude=("duts",))) == ["bear"]
-    (tmp_path / "manifest.csv").write_text("image,where\na,b\n")
-    with pytest.raises(ValueError, match="no column dataset, mask; it has image, where"):
-        source("packed", tmp_path)
-
-
-def test_synthetic_worlds_are_rendered_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable, write: Callable
-) -> None:
-    rendered = []
-
-    class Source:
-        def __init__(self, spec: object) -> None:
-            self.spec = spec
-
-    def render(world: Source, path: Path, *, progress: bool) -> None:
-        rendered.append(world.spec.seed)  # type: ignore[attr-defined]
-        lines = ["index,stamp,color,depth,mask"]
-        for t in range(2):
-            write(path / f"color/{t}.jpg", path / f"masks/{t}.png", *picture(t, 2))
-            lines.append(f"{t},{t},color/{t}.jpg,depth/{t}.png,masks/{t}.png")
-        (path / "frames.csv").write_text("\n".join(lines) + "\n")
-
-    monkeypatch.setattr(synthetic, "SyntheticSource", Source)
-    monkeypatch.setattr(synthetic, "write_folder", render)
-    for _ in range(2):
-        found = source("synthetic", tmp_path / "w", options=synthetic.SyntheticOptions(2, 5, 2))
-    assert (
-        rendered == [5, 6]
-        and names(found) == ["world-00005-2", "world-00006-2"]
-        and found[0].read(1)[1].max() == 2
-    )
-    assert sorted(p.name for p in (tmp_path / "w").iterdir()) == names(found)  # nothing half done
+        open_source(SourceConfig(only=("x",)), tmp_path)
+    with pytest.raises(ValueError, match=r"of kind 'packed' after .*exclude=\('duts', 'davis'\)"):
+        open_source(SourceConfig(exclude=("duts", "davis")), tmp_path)
+    (tmp_path / "manifest.csv").write_text("image,mask,dataset\n")
+    with pytest.raises(ValueError, match=r"no annotated sequence of kind 'packed'$"):
+        open_source(SourceConfig(), tmp_path)
+    with pytest.raises(ValueError, match="unknown data set 'imagenet': known are 7scenes, coco"):
+        open_source(SourceConfig(kind="imagenet"), tmp_path)
 
 
 def test_the_real_ones(shared_data: Path) -> None:
@@ -235,30 +63,3 @@ def test_the_real_ones(shared_data: Path) -> None:
     assert bear.times[:3] == (0, 2, 4) and "CC BY" in bear.licence
     rgb, ids = bear.read(0)
     assert rgb.shape == (270, 480, 3) and set(np.unique(ids)) == {0, 1}
-
-
-def test_frame_numbers() -> None:
-    assert frame_numbers(["in000600", "in000606"]) == (0, 6)
-    assert frame_numbers(["5117-8_70161", "5117-8_70162"]) == (0, 1)
-    assert frame_numbers(["b", "a"]) == (0, 1) and frame_numbers(["2", "1", "7"]) == (0, 1, 2)
-
-
-def test_files_that_dont_fit(
-    tmp_path: Path, clips_folder: Path, picture: Callable, write: Callable
-) -> None:
-    with pytest.raises(
-        FileNotFoundError, match="no such folder; wanted folders images/ and masks/"
-    ):
-        source("folder", tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"manifest\.csv: no such file"):
-        source("packed", tmp_path)
-    rgb, ids = picture()
-    write(tmp_path / "images/x.jpg", tmp_path / "masks/x.png", rgb, ids[:-1])
-    with pytest.raises(ValueError, match="got a mask of 64x47 px, its image has 64x48"):
-        source("folder", tmp_path)[0].read(0)
-    Image.fromarray(rgb).save(tmp_path / "masks/x.png")
-    with pytest.raises(ValueError, match="mode RGB, wanted a palette or grey image"):
-        source("folder", tmp_path)[0].read(0)
-    (tmp_path / "masks/x.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="missing, or no image"):
-        source("folder", tmp_path)[0].read(0)
