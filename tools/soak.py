@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
+from vos_ros.cli.processes import free_domain
 from vos_ros.messages.stamps import ns_from_stamp
 from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.ros.common import fastdds
 from vos_ros.ros.tools.player import Player, open_source
-from vos_ros.types import Frame, MapUpdate
+from vos_ros.types import MapUpdate
 
 SETTLED = 100
 """Answered frames after which memory should not grow any more."""
@@ -131,16 +132,7 @@ def play(options: argparse.Namespace, player: Player, listener: Listener) -> lis
                     start = time.monotonic()
                 continue
             stamp_ns = item.stamp_ns + shift_ns
-            frame = Frame(
-                item.index,
-                stamp_ns,
-                item.rgb,
-                item.depth,
-                item.intrinsics,
-                item.T_map_camera,
-                item.pose_cov,
-                item.frame_id,
-            )
+            frame = replace(item, stamp_ns=stamp_ns)
             messages = player.prepare(frame)
             time.sleep(max(0.0, start + len(sent) / options.rate - time.monotonic()))
             player.send(messages)
@@ -159,7 +151,8 @@ def play(options: argparse.Namespace, player: Player, listener: Listener) -> lis
                 start += time.monotonic() - (start + len(sent) / options.rate)
             if len(sent) % 50 == 0:
                 print(
-                    f"sent {len(sent)}, answered {len(listener.latency_ms)}, RSS {listener.rss():.0f} MiB",
+                    f"sent {len(sent)}, answered {len(listener.latency_ms)},"
+                    f" RSS {listener.rss():.0f} MiB",
                     flush=True,
                 )
         shift_ns += last_ns + int(1e9 / options.rate)
@@ -200,13 +193,15 @@ def judge(sent: list[tuple[int, str]], listener: Listener) -> tuple[dict[str, An
     part = max(len(latency) // 5, 1)
     if np.median(latency[-part:]) > 3 * np.median(latency[:part]) + 100:
         faults.append(
-            f"the latency grew from {np.median(latency[:part]):.0f} to {np.median(latency[-part:]):.0f} ms: something queues"
+            f"the latency grew from {np.median(latency[:part]):.0f} to"
+            f" {np.median(latency[-part:]):.0f} ms: something queues"
         )
     settled, end = listener.settled, listener.memory()
     growth = 100 * (end["rss"] / settled["rss"] - 1) if settled else float("nan")
     if abs(growth) > 5:
         faults.append(
-            f"RSS changed by {growth:+.1f} % after {SETTLED} frames: from {settled['rss']:.0f} to {end['rss']:.0f} MiB"
+            f"RSS changed by {growth:+.1f} % after {SETTLED} frames:"
+            f" from {settled['rss']:.0f} to {end['rss']:.0f} MiB"
         )
     return {
         "frames_sent": len(sent),
@@ -255,9 +250,7 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
-    os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID") or str(
-        random.SystemRandom().randrange(100, 200)
-    )
+    os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID") or str(free_domain())
     fastdds.prepare()
     reliability = "best_effort" if options.best_effort else "reliable"
     given = [

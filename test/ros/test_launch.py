@@ -1,4 +1,4 @@
-"""The launch files, with the real launch and launch_ros where there are any (see CONTRIBUTING.md)."""
+"""The launch files, with the real launch and launch_ros where they are (see CONTRIBUTING.md)."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
 
 @pytest.mark.parametrize("map_comes", ["before the poses", "after the poses"])
 def test_a_loop_closure_that_moves_everything_breaks_no_track(start, map_comes):
-    """The whole map and the camera in it move by 30 cm and 20 degrees at once. One of both is known a frame earlier."""
+    """Map and camera move by 30 cm and 20 degrees at once; one of both arrives a frame earlier."""
     robot = start(**{"node.diagnostics_period_s": 0.1, "segmentation.method": "lwl"})
     robot.ready()
     objects = squares.map_objects()

@@ -1,4 +1,4 @@
-"""The node as people run it: a process, real Fast DDS, a tiny RGB-D scene with three map objects."""
+"""The node in a process of its own, over DDS: a tiny RGB-D scene with three map objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from std_srvs.srv import Trigger
 from support import squares
 
 from vos_ros.messages.images import image_message
-from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE
+from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, NAMES
 from vos_ros.messages.stamps import header_message, time_message
 from vos_ros.msg import Association, Instance, Prompt
 from vos_ros.ros.common.message_factory import make
@@ -178,7 +178,8 @@ def test_a_publisher_of_another_type_or_qos_is_named(start):
     robot.node.create_publisher(Image, "camera_info", 1)
     for key, text in {
         "image": "but /image/compressed is published: set node.image_transport to 'compressed'",
-        "camera_info": "it is published as sensor_msgs/msg/Image, and this node wants sensor_msgs/msg/CameraInfo",
+        "camera_info": "it is published as sensor_msgs/msg/Image, and this node wants"
+        " sensor_msgs/msg/CameraInfo",
         "depth": "Best effort publisher and reliable subscription",
     }.items():
         robot.wait(
@@ -501,10 +502,7 @@ def test_wrong_parameters_keep_the_node_up_and_can_be_set_right(start):
     assert (
         described[0].floating_point_range[0].to_value == 1.0 and "[s]" in described[0].description
     )
-    assert (
-        "one of: tf, pose, pose_with_covariance, odometry, none"
-        in described[1].additional_constraints
-    )
+    assert f"one of: {', '.join(NAMES)}, none" in described[1].additional_constraints
     assert described[2].read_only
 
 

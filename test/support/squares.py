@@ -9,7 +9,7 @@ from vos_ros.types import Frame, Intrinsics, MapObject
 W, H = 128, 96
 CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, W, H)
 BOXES = {1: (12, 36, 36, 60), 2: (52, 36, 76, 60), 3: (92, 36, 116, 60)}
-"""Place of the objects in the image, x0 y0 x1 y1 (px): squares of 24 cm at 1 m, the wall is at 2 m."""
+"""Place of the objects in the image, x0 y0 x1 y1 (px): squares of 24 cm at 1 m, a wall at 2 m."""
 COLORS = {1: (220, 40, 40), 2: (40, 200, 60), 3: (50, 70, 230)}
 SECOND = 1_000_000_000
 START = 1_000 * SECOND

@@ -1,4 +1,4 @@
-"""From messages to a frame: rectified, with its pose, or refused with the input that is to blame."""
+"""Messages make a frame, rectified and with its pose, or an error that names the input to blame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pose at a stamp: waiting is bounded, odometry goes through TF, the covariance goes to the camera."""
+"""The pose at a stamp: bounded waits, odometry through TF, the covariance at the camera."""
 
 from __future__ import annotations
 

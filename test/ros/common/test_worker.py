@@ -1,4 +1,4 @@
-"""The worker: latest frame wins, jobs are never lost, an exception ends nothing, stopping is bounded."""
+"""The worker: the newest frame replaces others, jobs are never lost, stopping is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What belongs together is handed on together, in order; what is missing is counted, and never waited for without end."""
+"""Messages of one image are handed on together and in order; the wait for missing ones is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference mapper as people run it: a process beside the perception node's, real Fast DDS between them and a robot."""
+"""The reference mapper in a process of its own, with the perception node and a robot over DDS."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from support import squares
 from support.robot import Robot, end_process, start_process
+from support.saved_maps import saved_map
 from tf2_msgs.msg import TFMessage
 
 from vos_ros.cli.processes import free_domain
@@ -38,10 +39,8 @@ from vos_ros.msg import (
     MapObjectArray,
     Prompt,
 )
-from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
 from vos_ros.reference_mapper.store import MapFileError, load, save
-from vos_ros.reference_mapper.voxels import grid_from_means
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.mapper.object_mapper import ObjectMapperNode
 from vos_ros.sinks.mcap import McapFile
@@ -241,36 +240,13 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
 
 def saved_squares() -> SavedMap:
     """Return the three squares as a saved map."""
-    objects = []
-    for o in squares.map_objects():
-        ones = np.ones(len(o.points))
-        grid = grid_from_means(
-            0.01,
-            o.T_map_object[:3, 3],
-            o.points,
-            ones,
-            5 * ones.astype(np.int32),
-            0 * ones.astype(np.int32),
-        )
-        objects.append(
-            ObjectModel(
-                id=o.id,
-                grid=grid,
-                first_ns=squares.START,
-                last_ns=squares.START,
-                observations=5,
-                votes={o.class_id: 5},
-                log_odds=2.0,
-            )
-        )
-    return SavedMap(
+    objects = squares.map_objects()
+    return saved_map(
+        {o.id: o.points for o in objects},
+        stamp_ns=squares.START,
+        class_ids={o.id: o.class_id for o in objects},
         session_id="kept",
         revision=7,
-        stamp_ns=squares.START,
-        frame_id="map",
-        next_id=4,
-        merged={},
-        objects=tuple(objects),
     )
 
 

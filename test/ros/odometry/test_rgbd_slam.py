@@ -172,7 +172,8 @@ def test_images_become_odometry_and_tf_and_bad_input_is_said_and_survived(start_
     )
     tracker.robot.wait(lambda: tracker.robot.diagnostics["rgbd_slam: tracking"][0] == 0, "all well")
     assert float(tracker.values()["track_ms_p50"]) > 0
-    # A bag that loops. Depth that comes before the first image of the new time is still taken for the old time's.
+    # A bag that loops. Depth that arrives before the first image of the new time still counts as
+    # the old time's.
     tracker.robot.send(replace(captures[0].frame, stamp_ns=5 * 10**9), skip=("/tf",))
     tracker.robot.wait(lambda: tracker.robot.logged("time went back"), "the jump")
     again = tracker.step(captures[0], 51 * 10**8)

@@ -34,7 +34,7 @@ def run(
 ) -> NoReturn:
     """Run a node until SIGINT or SIGTERM and end the process.
 
-    The exit status is 0 after a signal, and 1 where the node could not start or its executor failed.
+    The exit status is 0 after a signal, 1 where the node could not start or its executor failed.
     From the signal to the end of the process it takes ``exit_s`` at most, whatever hangs.
 
     Args:

@@ -69,7 +69,7 @@ class MapFile:
         return ObjectMapper(self._config, saved), message
 
     def is_due(self) -> bool:
-        """Return whether ``node.autosave_s`` has passed since it was last due; the time starts anew."""
+        """Return whether ``node.autosave_s`` has passed, and if so start it anew."""
         period_s = self._config.node.autosave_s
         if self.path is None or not period_s or time.monotonic() - self._saved_at <= period_s:
             return False

@@ -32,7 +32,7 @@ except ImportError:
 
 
 class Bridges:
-    """Hold the publishers of the bridges that are on; they are silent while the node is not active."""
+    """Hold the publishers of the bridges that are on; silent while the node is not active."""
 
     def __init__(self, node: Any, config: BridgesConfig, profile: QoSProfile) -> None:
         self._node, self._config = node, config

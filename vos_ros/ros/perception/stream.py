@@ -100,7 +100,7 @@ class Stream:
         self.inputs.activate()
 
     def deactivate(self) -> None:
-        """Ignore frames from now on, and wait a moment for the present one; map updates still count."""
+        """Ignore frames from now on and wait a moment for the present one; still apply maps."""
         self.inputs.deactivate()
         self._active = False
         self.worker.discard()
@@ -163,7 +163,8 @@ class Stream:
         self._log.begin(
             "map content",
             "snapshot",
-            f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is needed.",
+            f"revision {msg.revision} is not applied: {reason}. A snapshot (full = true) is"
+            " needed.",
             Level.WARN if first else Level.ERROR,
         )
 

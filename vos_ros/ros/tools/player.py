@@ -1,13 +1,14 @@
 """Play a recorded folder or bag to the node over DDS.
 
-The player stands in for the camera driver, the localisation and the mapper. It is a process of its own.
+The player takes the place of the camera driver, the localisation and the mapper. It is a process of
+its own.
 
     python -m vos_ros.ros.tools.player FOLDER --rate 5
     python -m vos_ros.ros.tools.player run.mcap --ros-args -r image:=/camera/color/image_raw
 
-Colour, camera_info, depth, the camera's pose (TF or a topic) and the object map keep the stamps of the
-recording; the wall clock alone decides when they are published. The player starts when every topic
-has a subscriber, and never skips a frame.
+Colour, camera_info, depth, the camera's pose (TF or a topic) and the object map keep the stamps of
+the recording; the wall clock alone decides when they are published. The player starts when every
+topic has a subscriber, and never skips a frame.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ class Player:
             )
 
     def unmatched(self, wanted: Sequence[str], listeners: int = 1) -> list[str]:
-        """Return the wanted topics without a subscriber; colour images need ``listeners`` of them."""
+        """Return the wanted topics that lack a subscriber; images need ``listeners`` of them."""
         return [
             str(self._publishers[k].topic_name)
             for k in wanted

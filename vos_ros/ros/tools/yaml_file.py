@@ -93,7 +93,7 @@ FILES = {
 
 
 def text(file: ParameterFile) -> str:
-    """Return a ROS 2 parameter file with each parameter at its default and its help above it."""
+    """Return a parameter file with each parameter at its default and its help above it."""
     lines = [
         *file.head,
         "# QoS of a single topic: `qos_overrides./topic/name.subscription.reliability: reliable`",
