@@ -1,55 +1,32 @@
-"""Messages of one image are handed on together and in order; the wait for missing ones is bounded."""
+"""Messages of one image are handed on together, in order; missing ones are waited for a while."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from vos_ros.messages.stamps import time_message
+from support.fake_node import FakeNode
+
 from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.ros.common.logging import ConditionLog
-from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.mapper.mapper_inputs import RESULTS, MapperInputs
 
 MS = 1_000_000
 
 
-class FakeNode:
-    """Subscriptions without a middleware."""
-
-    def __init__(self) -> None:
-        self.callbacks: dict[str, Any] = {}
-
-    def resolve_topic_name(self, name: str) -> str:
-        return f"/{name}"
-
-    def create_subscription(
-        self, kind: Any, topic: str, callback: Any, profile: Any, **kwargs: Any
-    ) -> Any:
-        self.callbacks[topic] = callback
-        return SimpleNamespace(topic_name=topic, qos_profile=profile)
-
-    def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
-        return []
-
-    def send(self, topic: str, stamp_ns: int) -> None:
-        head = SimpleNamespace(stamp=time_message(make, stamp_ns))
-        self.callbacks[topic](SimpleNamespace(header=head, topic=topic))
-
-    def parts(self, stamp_ns: int, *names: str) -> None:
+class Node(FakeNode):
+    def publish_results(self, stamp_ns: int, *names: str) -> None:
         for name in names or RESULTS:
-            self.send(f"vos_ros/{name}", stamp_ns)
+            self.publish(f"vos_ros/{name}", stamp_ns)
 
 
 @pytest.fixture
 def rig():
-    node, got, said = FakeNode(), [], []
+    node, got, said = Node(), [], []
     config = replace(MapperConfig().node, sync_wait_s=0.2, input_timeout_s=0.5, depth_queue=5)
     return (
         node,
@@ -67,11 +44,11 @@ def rig():
 
 def test_the_parts_of_a_stamp_and_the_nearest_depth(rig):
     node, inputs, got, _ = rig
-    node.send("camera_info", 0)
+    node.publish("camera_info", 0)
     for t in (0, 33, 66, 100):
-        node.send("depth", t * MS)
-    node.parts(67 * MS)
-    node.parts(100 * MS, "associations", "instances", "labels")
+        node.publish("depth", t * MS)
+    node.publish_results(67 * MS)
+    node.publish_results(100 * MS, "associations", "instances", "labels")
     assert [p.stamp_ns // MS for p in got] == [67, 100]
     assert [p.depth.header.stamp.nanosec // MS for p in got] == [66, 100]
     assert (
@@ -84,26 +61,26 @@ def test_the_parts_of_a_stamp_and_the_nearest_depth(rig):
 
 def test_the_first_camera_info_is_waited_for(rig):
     node, _, got, _ = rig
-    node.send("depth", 0)
-    node.parts(0)
-    node.send("depth", 33 * MS)
+    node.publish("depth", 0)
+    node.publish_results(0)
+    node.publish("depth", 33 * MS)
     assert not got
-    node.send("camera_info", 0)
+    node.publish("camera_info", 0)
     assert len(got) == 1 and got[0].camera_info is not None and got[0].depth is not None
 
 
 def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(rig):
     node, inputs, got, _ = rig
-    node.send("camera_info", 0)
-    node.parts(100 * MS)
+    node.publish("camera_info", 0)
+    node.publish_results(100 * MS)
     assert not got
-    node.send("depth", 100 * MS)
+    node.publish("depth", 100 * MS)
     assert [p.depth is not None for p in got] == [True]
-    node.parts(200 * MS)
-    node.parts(300 * MS)
-    node.send("depth", 300 * MS)  # newer than 200: nothing comes for that any more
+    node.publish_results(200 * MS)
+    node.publish_results(300 * MS)
+    node.publish("depth", 300 * MS)  # newer than 200: nothing comes for that any more
     assert [(p.stamp_ns // MS, p.depth is not None) for p in got[1:]] == [(200, False), (300, True)]
-    node.parts(400 * MS)
+    node.publish_results(400 * MS)
     time.sleep(0.25)
     inputs.flush()
     assert got[-1].stamp_ns == 400 * MS and inputs.without_depth == 2
@@ -111,11 +88,11 @@ def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(r
 
 def test_a_part_that_never_comes_is_counted(rig):
     node, inputs, got, _ = rig
-    node.send("camera_info", 0)
-    node.send("depth", 0)
-    node.parts(0, "labels", "associations")
-    node.send("depth", 100 * MS)
-    node.parts(100 * MS)
+    node.publish("camera_info", 0)
+    node.publish("depth", 0)
+    node.publish_results(0, "labels", "associations")
+    node.publish("depth", 100 * MS)
+    node.publish_results(100 * MS)
     assert [p.stamp_ns // MS for p in got] == [100]
     time.sleep(0.25)
     inputs.flush()
@@ -124,13 +101,13 @@ def test_a_part_that_never_comes_is_counted(rig):
 
 def test_a_bag_that_loops(rig):
     node, inputs, got, _ = rig
-    node.send("camera_info", 0)
+    node.publish("camera_info", 0)
     for t in (5000, 5100):
-        node.send("depth", t * MS)
-        node.parts(t * MS)
-    node.parts(5200 * MS, "labels")
-    node.send("depth", 0)
-    node.parts(0)
+        node.publish("depth", t * MS)
+        node.publish_results(t * MS)
+    node.publish_results(5200 * MS, "labels")
+    node.publish("depth", 0)
+    node.publish_results(0)
     assert [p.stamp_ns // MS for p in got] == [5000, 5100, 0] and all(
         p.depth is not None for p in got
     )
@@ -145,7 +122,7 @@ def test_silence_is_said_once_and_its_end(rig):
     assert len(said) == 5 and any(
         "labels: nothing on vos_ros/labels yet" in t and "it has no publisher" in t for t in said
     )
-    node.send("depth", 0)
-    node.send("camera_info", 0)
+    node.publish("depth", 0)
+    node.publish("camera_info", 0)
     inputs.check()
     assert [t.split()[0] for t in said[5:]] == ["depth", "camera_info"]

@@ -57,8 +57,8 @@ FILES = {
     "vos_ros.yaml": ParameterFile(
         Config,
         (
-            "# The parameters of vos_ros that most users need, with their defaults. The others are in",
-            "# vos_ros_advanced.yaml.",
+            "# The parameters of vos_ros that most users need, with their defaults. The others are",
+            "# in vos_ros_advanced.yaml.",
             _MADE,
             _COPY.format(_NODE),
         ),
