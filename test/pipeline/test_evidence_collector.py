@@ -132,7 +132,7 @@ def test_an_uncertain_pose_reaches_farther() -> None:
 
 
 def test_the_lever_arm_is_that_of_the_track() -> None:
-    """A rotation moves what is far more than what is near; the camera is not at the map's origin."""
+    """A rotation moves far points more than near ones; the camera is not at the map's origin."""
     cov = np.diag([0.0, 0, 0, 0.04, 0.04, 0.04])
     far = replace(VIEW, T_map_camera=pose(100.0), pose_cov=cov)
     depth = np.where(A, 0.5, 2.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The map moves under the tracks: a loop closure, objects that grow and merge, revisions that the results name."""
+"""The map changes under the tracks: a loop closure, objects that merge, revisions in results."""
 
 from __future__ import annotations
 

@@ -164,8 +164,8 @@ def test_depth_aligns_the_pose_where_it_may(correction: str) -> None:
 
 
 def test_the_depth_test_allows_for_an_uncertain_pose() -> None:
-    """The plate is measured 6 cm in front of where the map has it: outside the tolerance of 3 cm, and
-    inside it where the position is uncertain by 3 cm."""
+    """The plate is measured 6 cm in front of where the map has it: more than the tolerance of 3 cm,
+    and less where the position is uncertain by 3 cm."""
     f, mapping = scene(z=0.94), MappingConfig(depth_tolerance_m=0.03, depth_tolerance_per_m2=0.0)
     certain = render_view([map_object(1, PLATE)], f, pose(), covariance(0.001, 0.0), mapping)
     assert certain.projections[1].visible == 0.0

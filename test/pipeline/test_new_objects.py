@@ -1,4 +1,4 @@
-"""An empty map starts: what stands in view becomes NEW tracks, the mapper makes objects of them, and the tracks become those."""
+"""An empty map starts: objects in view become NEW tracks, and then the objects of the mapper."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def world() -> World:
 
 
 class Perfect(VideoSegmenter):
-    """The ground-truth segmenter: follows the object that a seed covers most, background included."""
+    """Follows the true object that a seed covers most, background included."""
 
     def __init__(self, truth: Callable[[Frame], np.ndarray]) -> None:
         self.truth = truth
@@ -246,7 +246,7 @@ def test_a_proposed_track_unseen_for_long_ends_unless_it_is_of_the_map(world: Wo
 def test_a_track_that_lost_its_object_is_not_segmented_until_the_object_is_back(
     world: World,
 ) -> None:
-    said = iter([Proposals(), Proposals(drifted_tracks=(1,))])
+    proposals = iter([Proposals(), Proposals(drifted_tracks=(1,))])
     asked: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
 
     def proposer(inputs: ProposerInput, reserve_id: Callable[[], int], max_seeds: int) -> Proposals:
@@ -255,7 +255,7 @@ def test_a_track_that_lost_its_object_is_not_segmented_until_the_object_is_back(
             return Proposals(
                 (Seed(reserve_id() if len(asked) == 1 else 1, Mask(world.truth(inputs.frame) > 0)),)
             )
-        return next(said, Proposals())
+        return next(proposals, Proposals())
 
     pipeline = Pipeline(
         configuration.from_flat({}), segmenter=Perfect(world.truth), proposer=proposer
@@ -277,7 +277,7 @@ def test_a_session_starts_its_proposals_over(world: World) -> None:
         assert pipeline.step(f).tracks == ()
     pipeline.reset()
     for f in world.frames[2:4]:
-        assert pipeline.step(f).tracks == (), "two looks before the reset don't count"
+        assert pipeline.step(f).tracks == (), "what was detected before the reset doesn't count"
     assert (
         pipeline.step(world.frames[5]).tracks == ()
         and len(pipeline.step(world.frames[6]).tracks) > 3

@@ -1,22 +1,18 @@
-"""The algorithm of a frame, end to end: on a rendered sequence with everything known, and on a drawn one for all that may go wrong."""
+"""The whole pipeline with real segmenters, on a rendered sequence and on a drawn one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from vos_ros import config as configuration
-from vos_ros.association.assignment import SeedAssociator
-from vos_ros.config import Config, SegmentationConfig
+from vos_ros.config import Config
 from vos_ros.pipeline import Pipeline
-from vos_ros.segmentation.methods.null.segmenter import NullSegmenter
-from vos_ros.segmentation.registry import create
 from vos_ros.sources.noise import PoseNoise
 from vos_ros.types import (
     AssociationStatus,
@@ -30,8 +26,6 @@ from vos_ros.types import (
     Points,
     Prompt,
     Scribble,
-    Seed,
-    Segmentation,
     TrackSource,
     TrackState,
 )
@@ -50,7 +44,7 @@ def config(**changes: object) -> Config:
     )
 
 
-# -- a drawn world: textured squares that face the camera, before a wall -------------------------------------------------------------
+# -- a drawn world: textured squares that face the camera, before a wall
 
 H, W, F = 96, 128, 100.0
 CAMERA = Intrinsics(F, F, (W - 1) / 2, (H - 1) / 2, W, H)
@@ -88,7 +82,7 @@ def frame(
     shown: Iterable[int] = tuple(SQUARES),
     **fields: object,
 ) -> Frame:
-    """Frame ``index`` at 10 Hz from a camera ``shift`` m to the right (a centimetre per frame where not said)."""
+    """Frame ``index`` at 10 Hz from a camera ``shift`` m to the right, 1 cm per frame if None."""
     shift = 0.01 * index if shift is None else shift
     rng = np.random.default_rng(index)
     rgb = rng.integers(90, 125, (H, W, 3), np.uint8)
@@ -148,7 +142,7 @@ def object_of(result: FrameResult) -> dict[int, int]:
 
 
 def mask_of(result: FrameResult, object_id: int) -> np.ndarray:
-    """All pixels that are said to be a map object."""
+    """All pixels that are reported to be a map object."""
     named = object_of(result)
     values = [t.label_value for t in result.tracks if named[t.track_id] == object_id]
     return np.isin(result.labels(), values)
@@ -186,8 +180,8 @@ def consistent(pipeline: Pipeline, f: Frame, result: FrameResult) -> None:
             (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) if len(xs) else (0, 0, 0, 0)
         )
         assert (t.misses == 0) == (t.area_px >= pipeline.config.tracking.min_px)
-    said = [a.track_id for a in result.associations if a.track_id]
-    assert said == list(ids)  # one statement per track, in order
+    reported = [a.track_id for a in result.associations if a.track_id]
+    assert reported == list(ids)  # one association per track, in order
     alone = [a.map_object_id for a in result.associations if not a.track_id]
     assert len(set(alone)) == len(alone) and not set(alone) & {
         a.map_object_id for a in result.associations if a.track_id
@@ -218,7 +212,7 @@ def step(pipeline: Pipeline, f: Frame) -> FrameResult:
     return result
 
 
-# -- a rendered world ----------------------------------------------------------------------------------------------------------------
+# -- a rendered world
 
 
 class Rendered:
@@ -314,24 +308,6 @@ def test_without_depth_the_image_carries_what_the_pose_cannot(rendered: Rendered
     assert run() > run(segmentation__method="null") + 0.03
 
 
-def test_a_segmenter_of_exact_outlines_can_correct_the_pose(rendered: Rendered) -> None:
-    """The ground-truth twin says boundary_px 0."""
-
-    class Exact(NullSegmenter):
-        uses_image = True  # else it is never asked for the pose
-
-        def step(self, frame: Frame) -> Segmentation:
-            return replace(super().step(frame), boundary_px=0.0)
-
-    pipeline = Pipeline(
-        config(pose__correction="image", **RENDERED), segmenter=Exact(SegmentationConfig())
-    )
-    results = follow(pipeline, PoseNoise(rendered, 0.05, 2.0, seed=1))
-    assert len(results) == len(rendered) and all(
-        np.isfinite(r.T_map_camera).all() for r in results if r.T_map_camera is not None
-    )
-
-
 def test_two_runs_agree_to_the_bit(rendered: Rendered) -> None:
     runs = [follow(Pipeline(config(**RENDERED)), PoseNoise(rendered, 0.05, 2.0)) for _ in range(2)]
     for a, b in zip(*runs, strict=True):
@@ -364,53 +340,7 @@ def test_the_rest_of_an_object_joins_its_mask() -> None:
     ) == len(moved.points)
 
 
-def test_a_result_is_handed_out_before_anything_is_learned_from_it() -> None:
-    done: list[str] = []
-
-    class Noting:
-        def __init__(self, inner: Any) -> None:
-            self.inner = inner
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.inner, name)
-
-        def step(self, frame: Frame) -> Segmentation:
-            done.append("step")
-            return self.inner.step(frame)  # type: ignore[no-any-return]
-
-        def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
-            done.append("update")
-            return self.inner.update(frame, corrections)  # type: ignore[no-any-return]
-
-        def learn_pending(self) -> None:
-            done.append("learn")
-            self.inner.learn_pending()
-
-    settings = config(tracking__segmenter_update_interval=1, proposals__mode="depth")
-    noting: Any = Noting(create(settings.segmentation))
-    pipelines = [Pipeline(settings, segmenter=s) for s in (noting, None)]
-    for pipeline in pipelines:
-        pipeline.update_map(snapshot([square(i) for i in SQUARES]))
-    for k in range(6):
-        published: list[FrameResult] = []
-        done.clear()
-
-        def publish(result: FrameResult, published: list[FrameResult] = published) -> None:
-            published.append(result)
-            done.append("published")
-
-        given, alone = pipelines[0].step(frame(k), publish), pipelines[1].step(frame(k))
-        assert done == ["step", "published", "update", "learn"]
-        assert (
-            published[0].tracks is given.tracks and published[0].associations is given.associations
-        )
-        assert published[0].timings_ms["total"] < given.timings_ms["total"]
-        assert np.array_equal(given.labels(), alone.labels()) and repr(given.associations) == repr(
-            alone.associations
-        )
-
-
-# -- the life of a stream --------------------------------------------------------------------------------------------------------------
+# -- the life of a stream
 
 
 @pytest.mark.parametrize("method", ["lwl", "null"])
@@ -441,17 +371,17 @@ def test_objects_of_the_map_are_seeded_followed_and_named(method: str) -> None:
     assert result.T_map_camera is not None and result.pose_cov is not None
 
 
-def test_looks_are_compared_with_what_was_sure_before() -> None:
+def test_appearance_is_compared_with_what_was_certain_before() -> None:
     pipeline = started(segmentation__lwl__model="plain")
-    looks = []
+    similarities = []
     for i in range(8):
         result = step(pipeline, frame(i))
-        looks.append([a.appearance_similarity for a in result.associations])
-    assert np.isnan(looks[0]).all(), "nothing was seen before"
-    assert min(looks[-1]) > 0.8
+        similarities.append([a.appearance_similarity for a in result.associations])
+    assert np.isnan(similarities[0]).all(), "nothing was learned before"
+    assert min(similarities[-1]) > 0.8
     away = [step(pipeline, frame(i, shift=5.0)) for i in range(8, 10)]
     assert all(math.isnan(a.appearance_similarity) for a in away[-1].associations), (
-        "no pixels, no looks"
+        "no pixels, no appearance"
     )
     off = started(segmentation__lwl__model="plain", association__appearance_views=0)
     assert all(
@@ -461,34 +391,10 @@ def test_looks_are_compared_with_what_was_sure_before() -> None:
     )
 
 
-def test_a_mapper_that_starts_over_means_other_objects_by_its_ids() -> None:
-    pipeline = started(segmentation__lwl__model="plain")
-    for i in range(8):
-        step(pipeline, frame(i))
-    assert pipeline.update_map(snapshot([square(i) for i in SQUARES], session="another")) == ""
-    assert np.isnan([a.appearance_similarity for a in step(pipeline, frame(8)).associations]).all()
-
-
-def test_a_class_that_differs_speaks_against_an_object() -> None:
-    """A prompt says what it is; the map has something else at the same place. Where the pair would match, it is said with less certainty,
-    and not at all where classes are trusted fully."""
-    scores = {}
-    for conflict in (0.0, 2.0, 100.0):
-        pipeline = started(
-            [replace(square(1), class_id=3)], association__terms__class_conflict__weight=-conflict
-        )
-        (track,) = pipeline.add_objects([(prompts()["Mask"], 42)], frame(0, shift=0.0))
-        for i in range(2):  # then the track is held to be the object, and so of its class
-            result = step(pipeline, frame(i, shift=0.0))
-        (said,) = [a for a in result.associations if a.track_id == track]
-        scores[conflict] = said.score if said.map_object_id else said.runner_up_score
-    assert scores[0.0] > scores[2.0] > scores[100.0] and scores[100.0] < 1e-6
-
-
 def test_a_track_is_tentative_before_it_is_matched() -> None:
     pipeline = started()
-    said = [status_of(step(pipeline, frame(i)), 1) for i in range(5)]
-    assert said == [S.TENTATIVE] * 3 + [S.MATCHED] * 2  # confirm_s = 0.3 at 10 Hz
+    status = [status_of(step(pipeline, frame(i)), 1) for i in range(5)]
+    assert status == [S.TENTATIVE] * 3 + [S.MATCHED] * 2  # confirm_s = 0.3 at 10 Hz
 
 
 def test_label_values_and_ids_stay_while_objects_come_and_go() -> None:
@@ -543,23 +449,23 @@ def test_an_object_that_should_be_seen_and_is_not_gets_lost_and_is_recognised() 
     assert {t.state for t in result.tracks if object_of(result)[t.track_id] == 1} == {
         TrackState.LOST
     }
-    said = []
+    status = []
     for i in range(12, 15):
         result = step(pipeline, frame(i, shift=0.0))
-        said.append(status_of(result, 1))
-    assert said == [S.REIDENTIFIED, S.MATCHED, S.MATCHED] and object_of(result) == before
+        status.append(status_of(result, 1))
+    assert status == [S.REIDENTIFIED, S.MATCHED, S.MATCHED] and object_of(result) == before
 
 
-def test_an_object_whose_place_is_seen_to_be_empty_is_absent_and_welcome_back() -> None:
+def test_an_object_whose_place_is_empty_is_absent_until_it_is_back() -> None:
     pipeline = started(association__absent_s=0.3)
     before = object_of([step(pipeline, frame(i)) for i in range(5)][-1])
-    said = []
+    status = []
     for i in range(5, 16):
         result = step(pipeline, frame(i, shown=(2,)))
-        said.append(status_of(result, 1))
+        status.append(status_of(result, 1))
         assert status_of(result, 2) == S.MATCHED
-    assert S.ABSENT not in said[:3] and said[4:] == [S.ABSENT] * len(said[4:]), said
-    assert S.LOST not in said
+    assert S.ABSENT not in status[:3] and status[4:] == [S.ABSENT] * len(status[4:]), status
+    assert S.LOST not in status
     hidden = frame(16, shown=(2,))
     assert hidden.depth is not None
     result = step(pipeline, replace(hidden, depth=np.minimum(hidden.depth, 0.5)))
@@ -588,7 +494,7 @@ def test_an_object_that_the_map_invents_is_absent() -> None:
         result = step(pipeline, frame(i))
     assert (status_of(result, 9), status_of(result, 1)) == (S.ABSENT, S.MATCHED)
     assert pipeline.update_map(snapshot([square(1), square(2), replace(invented)], 2)) == ""
-    assert status_of(step(pipeline, frame(10)), 9) == S.ABSENT, "told again, the same place"
+    assert status_of(step(pipeline, frame(10)), 9) == S.ABSENT, "reported again, the same place"
     elsewhere = plate(9, -0.3, -0.4, side=0.25)
     assert pipeline.update_map(snapshot([square(1), square(2), elsewhere], 3)) == ""
     assert status_of(step(pipeline, frame(11)), 9) != S.ABSENT, (
@@ -596,21 +502,21 @@ def test_an_object_that_the_map_invents_is_absent() -> None:
     )
 
 
-def test_an_object_that_the_map_has_twice_is_told_as_a_merge() -> None:
+def test_an_object_that_the_map_has_twice_is_reported_as_a_merge() -> None:
     twin = replace(square(1), id=3)
     pipeline = started([square(1), square(2), twin], association__identity_s=0.3)
-    said = [step(pipeline, frame(i)) for i in range(12)]
-    told = {
+    results = [step(pipeline, frame(i)) for i in range(12)]
+    merges = {
         (a.map_object_id, a.status, a.related_ids)
-        for a in said[-1].associations
+        for a in results[-1].associations
         if a.track_id and a.status == S.MERGE
     }
-    assert told in ({(1, S.MERGE, (3,))}, {(3, S.MERGE, (1,))})
-    assert status_of(said[-1], 2) == S.MATCHED
-    assert not any(a.status == S.MERGE for r in said[:3] for a in r.associations)
+    assert merges in ({(1, S.MERGE, (3,))}, {(3, S.MERGE, (1,))})
+    assert status_of(results[-1], 2) == S.MATCHED
+    assert not any(a.status == S.MERGE for r in results[:3] for a in r.associations)
 
 
-def test_an_object_of_which_people_show_a_part_is_told_as_a_split() -> None:
+def test_an_object_of_which_a_part_is_prompted_is_reported_as_a_split() -> None:
     both = np.vstack([square(1).points, square(2).points])
     pipeline = started([replace(square(1), points=both)], association__identity_s=0.3)
     for i in range(5):
@@ -626,7 +532,7 @@ def test_an_object_of_which_people_show_a_part_is_told_as_a_split() -> None:
     assert whole.map_object_id == 1 and whole.related_ids == (part,)
 
 
-# -- input that is missing or wrong ------------------------------------------------------------------------------------------------------
+# -- input that is missing or wrong
 
 
 def test_without_pose_depth_and_map_nothing_happens() -> None:
@@ -643,11 +549,6 @@ def test_without_pose_depth_and_map_nothing_happens() -> None:
         )
 
 
-def test_an_empty_map_is_a_map() -> None:
-    result = step(started([]), frame(0))
-    assert result.tracks == () == result.associations and result.map_revision == 1
-
-
 @pytest.mark.parametrize("method", ["lwl", "null"])
 def test_frames_without_a_pose_are_followed_by_the_image(method: str) -> None:
     pipeline = started(segmentation__method=method)
@@ -655,16 +556,12 @@ def test_frames_without_a_pose_are_followed_by_the_image(method: str) -> None:
         step(pipeline, frame(i, shift=0.0))
     for i in range(5, 9):
         result = step(pipeline, frame(i, shift=0.0, T_map_camera=None))
-    assert sorted(object_of(result).values()) == [1, 2]  # what they were held to be
+    assert sorted(object_of(result).values()) == [1, 2]  # as before
     assert {a.status for a in result.associations} == {S.TENTATIVE}
     assert all(math.isnan(a.predicted_visible_fraction) for a in result.associations)
     assert result.projections == result.observations == () and result.T_map_camera is None
     assert iou(mask_of(result, 1), truth(1)) > 0.5
     assert {a.status for a in step(pipeline, frame(9, shift=0.0)).associations} == {S.MATCHED}
-
-
-def test_a_map_and_no_pose_says_nothing_of_where_objects_are() -> None:
-    assert step(started(), frame(0, T_map_camera=None)).associations == ()
 
 
 def test_frames_without_depth_are_no_problem() -> None:
@@ -692,68 +589,28 @@ def test_depth_that_is_not_a_number_is_unknown_depth() -> None:
     step(pipeline, frame(5, depth=np.full((H, W), np.nan, np.float32)))
 
 
-def test_depth_of_another_size_is_told_and_left_out() -> None:
-    pipeline = started()
-    result = step(pipeline, frame(0, depth=np.ones((H // 2, W // 2), np.float32)))
-    assert (
-        len(result.warnings) == 1
-        and "64x48" in result.warnings[0]
-        and "register" in result.warnings[0]
-    )
-    assert result.observations == () and len(result.tracks) == 2
-
-
-def test_a_camera_info_of_another_size_is_told_and_the_map_is_not_projected() -> None:
-    result = step(started(), frame(0, intrinsics=Intrinsics(F, F, 160.0, 120.0, 320, 240)))
-    assert len(result.warnings) == 1 and "320x240" in result.warnings[0]
-    assert result.projections == result.tracks == ()
+def test_a_covariance_of_zero_is_an_exact_pose() -> None:
+    result = step(started(), frame(0, pose_cov=np.zeros((6, 6))))
+    assert result.warnings == () and iou(mask_of(result, 1), truth(1)) > 0.9
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        np.full((4, 4), np.nan),
-        np.diag([2.0, 1.0, 1.0, 1.0]),
-        np.zeros((4, 4)),
-        np.diag([1.0, 1.0, -1.0, 1.0]),
+        {"depth": np.ones((H // 2, W // 2), np.float32)},
+        {"intrinsics": Intrinsics(F, F, 160.0, 120.0, 320, 240)},
+        {"T_map_camera": np.full((4, 4), np.nan)},
+        {"pose_cov": np.full((6, 6), np.nan)},
+        {"stamp_ns": 0},
     ],
-    ids=["nan", "scaled", "zero", "mirrored"],
+    ids=["depth", "camera_info", "pose", "covariance", "stamp"],
 )
-def test_a_pose_that_is_none_is_told_and_treated_as_none(bad: np.ndarray) -> None:
+def test_a_stream_goes_on_after_a_frame_that_is_wrong(bad: dict) -> None:
     pipeline = started()
     step(pipeline, frame(0))
-    result = step(pipeline, frame(1, T_map_camera=bad))
-    assert (
-        len(result.warnings) == 1 and "pose" in result.warnings[0] and result.T_map_camera is None
-    )
-    assert len(result.tracks) == 2
-    assert step(pipeline, frame(2)).warnings == ()
-
-
-def not_definite() -> np.ndarray:
-    cov = np.eye(6) * 1e-4
-    cov[0, 1] = cov[1, 0] = 1.0
-    return cov
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [np.full((6, 6), np.nan), np.diag([1.0, 1, 1, -1, 1, 1]), not_definite()],
-    ids=["nan", "negative", "indefinite"],
-)
-def test_a_covariance_that_is_none_is_told_and_replaced(bad: np.ndarray) -> None:
-    result = step(started(), frame(0, pose_cov=bad))
-    assert len(result.warnings) == 1 and "covariance" in result.warnings[0]
-    assert (
-        len(result.tracks) == 2
-        and result.pose_cov is not None
-        and np.isfinite(result.pose_cov).all()
-    )
-
-
-def test_a_covariance_of_zero_is_an_exact_pose() -> None:
-    result = step(started(), frame(0, pose_cov=np.zeros((6, 6))))
-    assert result.warnings == () and iou(mask_of(result, 1), truth(1)) > 0.9
+    assert len(step(pipeline, frame(1, **bad)).warnings) == 1
+    result = step(pipeline, frame(2))
+    assert result.warnings == () and sorted(object_of(result).values()) == [1, 2]
 
 
 @pytest.mark.parametrize("method", ["lwl", "null"])
@@ -777,24 +634,7 @@ def test_a_change_of_the_image_size_starts_the_masks_over(method: str) -> None:
     assert {k: v for k, v in object_of(before).items() if v} == object_of(again)
 
 
-def test_time_that_goes_backwards_starts_a_new_session() -> None:
-    pipeline = started()
-    for i in range(3, 8):
-        step(pipeline, frame(i))
-    result = step(pipeline, frame(0))
-    assert "backwards by 0.7" in result.warnings[0] and pipeline.session_id != "test"
-    assert len(pipeline.map) == 2 and sorted(object_of(result).values()) == [1, 2]
-    assert {t.age_frames for t in result.tracks} == {1}
-    assert step(pipeline, frame(1)).warnings == ()
-
-
-def test_the_same_stamp_twice_is_no_step_back() -> None:
-    pipeline = started()
-    step(pipeline, frame(3))
-    assert step(pipeline, frame(3)).warnings == () and pipeline.session_id == "test"
-
-
-def test_a_pose_that_jumps_is_told_and_the_masks_follow_it() -> None:
+def test_masks_follow_a_pose_that_jumps() -> None:
     pipeline = started(pose__correction="off")
     for i in range(5):
         step(pipeline, frame(i, shift=-0.3))
@@ -858,7 +698,7 @@ def test_three_hundred_objects(method: str) -> None:
 
 
 def test_objects_that_left_the_view_make_room_for_those_that_come() -> None:
-    """A walk past more objects than may be followed at once: the latest are followed, and old ones again where they come back."""
+    """The camera passes more objects than may be followed at once, and comes back."""
     row = [plate(i + 1, 0.5 * i - 0.15, -0.15) for i in range(8)]
     pipeline = started(row, tracking__max_objects=3, pose__correction="off")
     firsts: dict[int, int] = {}
@@ -872,53 +712,7 @@ def test_objects_that_left_the_view_make_room_for_those_that_come() -> None:
         assert firsts.setdefault(place + 1, seen[place + 1]) == seen[place + 1]
 
 
-# -- the map changes ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_deleted_objects_end_their_tracks() -> None:
-    pipeline = started()
-    before = object_of(step(pipeline, frame(0)))
-    assert pipeline.update_map(MapUpdate(600, "map", 2, False, (), deleted_ids=(1,))) == ""
-    result = step(pipeline, frame(1))
-    assert object_of(result) == {t: o for t, o in before.items() if o == 2}
-    assert result.map_revision == 2
-
-
-def test_merged_objects_keep_the_older_track_under_the_new_name() -> None:
-    pipeline = started([square(1), square(2)])
-    before = {o: t for t, o in object_of(step(pipeline, frame(0))).items()}
-    merged = MapUpdate(600, "map", 2, False, (replace(square(2), id=7),), merged=((2, 7),))
-    assert pipeline.update_map(merged) == ""
-    result = step(pipeline, frame(1))
-    assert object_of(result) == {before[1]: 1, before[2]: 7}
-    both = MapUpdate(600, "map", 3, False, (), merged=((7, 1),))
-    assert pipeline.update_map(both) == ""
-    assert set(object_of(step(pipeline, frame(2)))) == {min(before.values())}
-
-
-def test_an_update_that_cannot_be_applied_changes_nothing() -> None:
-    pipeline = started()
-    step(pipeline, frame(0))
-    reason = pipeline.update_map(MapUpdate(600, "map", 5, False, (), deleted_ids=(1, 2)))
-    assert "snapshot" in reason
-    result = step(pipeline, frame(1))
-    assert len(result.tracks) == 2 and result.map_revision == 1
-
-
-def test_a_new_session_of_the_mapper_ends_the_tracks_of_the_old_one() -> None:
-    pipeline = started()
-    old = object_of(step(pipeline, frame(0)))
-    floor = np.zeros((H, W), bool)
-    floor[80:94, 20:50] = True
-    (prompted,) = pipeline.add_objects([(Mask(floor), 3)])
-    assert prompted in object_of(step(pipeline, frame(1)))
-    assert pipeline.update_map(snapshot([replace(square(2), id=1)], session="another")) == ""
-    result = step(pipeline, frame(2))
-    assert not set(old) & set(object_of(result)) and prompted in object_of(result)
-    assert iou(mask_of(result, 1), truth(2, 0.02)) > 0.8
-
-
-# -- what people ask for -------------------------------------------------------------------------------------------------------------------
+# -- what people ask for
 
 
 def prompts(shift: float = 0.0) -> dict[str, Prompt]:
@@ -969,84 +763,6 @@ def test_a_prompted_track_becomes_the_map_object_that_the_mapper_makes_of_it() -
     assert status_of(result, 1) == S.MATCHED and iou(mask_of(result, 1), truth(1)) > 0.85
 
 
-def test_nothing_is_added_where_one_prompt_is_wrong() -> None:
-    pipeline = started()
-    step(pipeline, frame(0))
-    for given in (None, frame(1)):
-        with pytest.raises(ValueError, match="2x2"):
-            pipeline.add_objects(
-                [(prompts()["Mask"], 1), (Box(np.array([5, 5, 5, 9], np.float32)), 1)], given
-            )
-        with pytest.raises(ValueError, match="shape"):
-            pipeline.add_objects([(Mask(np.ones((3, 3), bool)), 1)], given)
-    assert len(step(pipeline, frame(1)).tracks) == 2
-
-
-def test_nothing_to_add_is_no_error() -> None:
-    pipeline = Pipeline(config())
-    assert pipeline.add_objects([]) == () == pipeline.add_objects([], frame(0))
-
-
-def test_a_prompt_that_turns_out_not_to_fit_is_told_and_left_out() -> None:
-    """Asked for before the first frame, when the image's size was not known."""
-    pipeline = Pipeline(config())
-    bad, good = pipeline.add_objects(
-        [(Box(np.array([500, 500, 600, 600], np.float32)), 1), (prompts()["Mask"], 1)]
-    )
-    result = step(pipeline, frame(0))
-    assert [t.track_id for t in result.tracks] == [good]
-    assert (
-        len(result.warnings) == 1
-        and f"track {bad}" in result.warnings[0]
-        and "128x96" in result.warnings[0]
-    )
-    assert step(pipeline, frame(1)).warnings == ()
-    with pytest.raises(KeyError):
-        pipeline.remove([bad])
-
-
-def test_tracks_are_removed() -> None:
-    pipeline = Pipeline(config())
-    a, b = pipeline.add_objects([(prompts()["Mask"], 1), (Mask(truth(2)), 2)], frame(0, shift=0.0))
-    (waiting,) = pipeline.add_objects([(prompts()["Box"], 3)])
-    with pytest.raises(KeyError, match="99"):
-        pipeline.remove([a, 99])
-    assert len(step(pipeline, frame(0, shift=0.0)).tracks) == 3
-    pipeline.remove([a, a, waiting])
-    assert [t.track_id for t in step(pipeline, frame(1, shift=0.0)).tracks] == [b]
-    with pytest.raises(KeyError, match=str(a)):
-        pipeline.remove([a])
-    (later,) = pipeline.add_objects([(prompts()["Mask"], 1)])
-    pipeline.remove([later])  # before it ever was on a frame
-    assert [t.track_id for t in step(pipeline, frame(2, shift=0.0)).tracks] == [
-        b
-    ] and later > waiting
-
-
-def test_reset_forgets_everything() -> None:
-    pipeline = started()
-    pipeline.add_objects([(prompts()["Mask"], 1)])
-    step(pipeline, frame(5))
-    pipeline.add_objects([(prompts()["Mask"], 1)])
-    pipeline.reset()
-    assert pipeline.session_id not in ("", "test") and len(pipeline.map) == 0
-    result = step(pipeline, frame(0))
-    assert result.tracks == result.associations == result.warnings == ()
-    assert pipeline.update_map(snapshot([square(1)], session="later")) == ""
-    assert [t.track_id for t in step(pipeline, frame(1)).tracks] == [1]
-
-
-def test_the_twins_replace_the_stages() -> None:
-    segmenter = NullSegmenter(SegmentationConfig())
-    pipeline = Pipeline(config(), segmenter=segmenter, associator=SeedAssociator())
-    pipeline.update_map(snapshot([square(1)]))
-    for i in range(5):
-        result = step(pipeline, frame(i))
-    assert segmenter.object_ids == (1,) and status_of(result, 1) == S.MATCHED
-    pipeline.reset()
-    assert segmenter.object_ids == ()
-
-
 def test_the_frame_given_is_left_as_it_was() -> None:
     pipeline = started()
     for i in range(5):
@@ -1059,7 +775,7 @@ def test_the_frame_given_is_left_as_it_was() -> None:
         )
 
 
-def test_results_stay_as_they_were_told() -> None:
+def test_results_stay_as_they_were() -> None:
     pipeline = started()
     results = [step(pipeline, frame(i)) for i in range(3)]
     before = [(r.labels(), repr(r.associations), repr(r.tracks)) for r in results]
@@ -1072,7 +788,7 @@ def test_results_stay_as_they_were_told() -> None:
     )
 
 
-def test_an_object_for_which_there_is_no_room_is_not_said_to_be_hidden() -> None:
+def test_an_object_for_which_there_is_no_room_is_not_reported_as_hidden() -> None:
     pipeline = started(tracking__max_objects=1, pose__correction="off")
     for i in range(3):
         result = step(pipeline, frame(i, shift=0.0))

@@ -129,7 +129,7 @@ def test_half_of_the_followed_objects_must_be_reliable() -> None:
 
 
 def test_one_frame_moves_the_camera_less_than_several() -> None:
-    """The segmenter was seeded under a pose as uncertain: it is believed more, the more poses its places
+    """The segmenter was seeded under a pose as uncertain. It counts more, the more poses its places
     rest on, up to where chained errors outweigh them."""
     view, r = predicted(FRAME), refiner()
     moved = []
@@ -161,3 +161,15 @@ def test_the_view_of_a_pose_is_that_of_render_view() -> None:
     again = render_view(OBJECTS, f, after.T_map_camera, after.pose_cov, config().mapping)
     assert np.array_equal(again.projections[1].mask, after.projections[1].mask)
     assert not np.array_equal(after.T_map_camera, pose())
+
+
+def test_exact_outlines_correct_the_pose() -> None:
+    """The ground-truth twin of segmenters has boundary_px 0: its outlines count as one pixel."""
+    view = predicted(FRAME)
+    results = []
+    for boundary_px in (0.0, 1.0):
+        s = replace(in_image(4), boundary_px=boundary_px)
+        after = refiner().refine(FRAME, view, s, TRACKS, OBJECTS, OBJECTS)
+        assert after.T_map_camera is not None and after.T_map_camera[0, 3] < -0.01
+        results.append(after.T_map_camera)
+    assert np.array_equal(*results)

@@ -66,7 +66,7 @@ def test_a_match_agrees_from_the_match_score_on() -> None:
 
 def test_a_match_with_another_object_is_remembered() -> None:
     track = advance(confirmed(), map_view(VISIBLE), MASK, match(1, 5))[1]
-    assert (track.map_object_id, track.other_object) == (1, 5)
+    assert (track.map_object_id, track.other_object_id) == (1, 5)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def best(rows: PixelRows) -> np.ndarray:
     return rows.prob.numpy()
 
 
-# -- the prior -------------------------------------------------------------------------------------------------------------------
+# -- the prior
 
 
 def test_a_sure_prior_is_the_projection() -> None:
@@ -154,11 +154,11 @@ def test_a_prior_reaches_three_sigma_and_not_out_of_the_image() -> None:
     assert outer.roi == (0, 0, W, H) and outer.prob.shape == (H, W)
 
 
-# -- the fusion ------------------------------------------------------------------------------------------------------------------
+# -- the fusion
 
 
 def oracle(s: Segmentation, priors: Mapping[int, Prior]) -> np.ndarray:
-    """posterior_n ~ prior_n (p_n / p_0)^beta_n, posterior_0 ~ 1 - sum_n prior_n, with the floors that the module states."""
+    """posterior_n ~ prior_n (p_n / p_0)^beta_n, posterior_0 ~ 1 - sum prior_n, with the minima."""
     p = s.probs.numpy().astype(float)
     out = np.zeros_like(p)
     out[0] = np.clip(1 - sum(whole(q) for q in priors.values()), MIN_BACKGROUND_PRIOR, 1)
@@ -311,7 +311,7 @@ def test_outlines_that_are_exact_and_a_prior_that_is_sure_or_worthless(sigma: fl
         assert np.isfinite(best(got)).all() and best(got).min() >= 0.5 - 1e-6
 
 
-# -- masks that burst ------------------------------------------------------------------------------------------------------------
+# -- runaway masks
 
 
 def test_a_mask_that_becomes_the_whole_image_keeps_what_is_about_its_last_place() -> None:

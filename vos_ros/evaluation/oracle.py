@@ -1,4 +1,4 @@
-"""The ground-truth twin of the segmenters: with perfect masks, what is wrong in the end is the rest of the pipeline's."""
+"""The ground-truth twin of segmenters: with true masks, errors are the rest of the pipeline's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ from vos_ros.types import Frame, Seed, Segmentation
 
 
 class OracleSegmenter(VideoSegmenter):
-    """A ``VideoSegmenter`` that looks its masks up. An object is the true one that its seed covers most, found again at every seed and
-    correction; one whose seed lies on background is never found. ValueError where a frame has no ground truth."""
+    """Return the true masks of the objects that were seeded.
+
+    An object is the true one that its seed covers most. One whose seed lies on background
+    has no pixels.
+
+    Raises ValueError: a frame has no ground truth.
+    """
 
     def __init__(self, truth: Truth) -> None:
         self._truth, self._stamps = truth, np.array(truth.stamps_ns)
@@ -61,6 +66,7 @@ class OracleSegmenter(VideoSegmenter):
             self._true_id.pop(i, None)
 
     def _mask(self, frame: Frame) -> UInt8[np.ndarray, "H W"]:
+        """Read the true ids at the frame's stamp."""
         near = int(np.abs(self._stamps - frame.stamp_ns).argmin())
         if abs(int(self._stamps[near]) - frame.stamp_ns) > STAMP_TOLERANCE_NS:
             raise ValueError(
@@ -70,13 +76,17 @@ class OracleSegmenter(VideoSegmenter):
         mask = read_mask(self._truth.masks[near])
         if mask.shape != frame.shape:
             raise ValueError(
-                f"the ground truth at {frame.stamp_ns / 1e9:.6f} s has shape {mask.shape}, the frame {frame.shape}"
+                f"the ground truth at {frame.stamp_ns / 1e9:.6f} s has shape {mask.shape}, the"
+                f" frame {frame.shape}"
             )
         return mask
 
     def _result(self, mask: UInt8[np.ndarray, "H W"]) -> Segmentation:
-        """One-hot rows; pixels that the truth leaves open are background. Two tracks of one true object share its pixels."""
+        """Return the objects' true masks; tracks of one true object share its pixels.
+
+        Pixels that the truth leaves open are background.
+        """
         planes = [mask == i if i else np.zeros(mask.shape, bool) for i in self._true_id.values()]
-        nobody = ~np.logical_or.reduce([np.zeros(mask.shape, bool), *planes])
-        probs = torch.from_numpy(np.stack([nobody, *planes])).float()
+        background = ~np.logical_or.reduce([np.zeros(mask.shape, bool), *planes])
+        probs = torch.from_numpy(np.stack([background, *planes])).float()
         return Segmentation(self.object_ids, probs / probs.sum(0, keepdim=True), boundary_px=0.0)
