@@ -48,7 +48,7 @@ REST_S = 12.0
 
 
 class Listener:
-    """What the node says. Callbacks come on the executor's thread."""
+    """Keep what the node publishes. Callbacks run on the executor's thread."""
 
     def __init__(self, node: Any, process: psutil.Process) -> None:
         self.process = process

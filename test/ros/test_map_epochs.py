@@ -15,10 +15,10 @@ from vos_ros.msg import Association
 from vos_ros.types import MapUpdate
 
 
-def matched(said) -> dict[int, int]:
+def matched(answer) -> dict[int, int]:
     """track -> object."""
     return {
-        a.track_id: a.map_object_id for a in said.associations if a.status == Association.MATCHED
+        a.track_id: a.map_object_id for a in answer.associations if a.status == Association.MATCHED
     }
 
 
@@ -35,11 +35,15 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
     assert set(before.values()) == {1, 2}
 
     robot.send_map(update(squares.START, "mapper", 4, False, objects[2:]))
-    robot.wait(lambda: robot.values("map").get("snapshot_needed") == "True", "the gap to be said")
+    robot.wait(
+        lambda: robot.values("map").get("snapshot_needed") == "True", "the gap to be reported"
+    )
     assert "revisions 2 to 3 are missing" in robot.values("map")["problem.map content"]
     robot.step(6)
-    said = robot.got["associations"][-1]
-    assert said.map_revision == 1 and matched(said) == before, "what is known of the map goes on"
+    answer = robot.got["associations"][-1]
+    assert answer.map_revision == 1 and matched(answer) == before, (
+        "what is known of the map goes on"
+    )
     robot.send_map(update(squares.START, "mapper", 2, False, ()))
     robot.wait(lambda: robot.values("map").get("map_revision") == "2", "the one that came late")
     assert robot.values("map")["snapshot_needed"] == "True", "one is still missing"
@@ -59,11 +63,12 @@ def test_a_lost_change_is_named_until_a_snapshot_comes_and_breaks_no_track(start
     ] == "False" and "problem.map content" not in robot.values("map")
     for index in range(7, 12):
         robot.step(index)
-    said = robot.got["associations"][-1]
+    answer = robot.got["associations"][-1]
     assert (
-        said.map_revision == 5 and {t: o for t, o in matched(said).items() if t in before} == before
+        answer.map_revision == 5
+        and {t: o for t, o in matched(answer).items() if t in before} == before
     )
-    assert set(matched(said).values()) == {1, 2, 3}
+    assert set(matched(answer).values()) == {1, 2, 3}
 
 
 @pytest.mark.parametrize("map_comes", ["before the poses", "after the poses"])
@@ -111,13 +116,13 @@ def test_a_loop_closure_that_moves_everything_breaks_no_track(start, map_comes):
         index += 1
     for later in range(index, index + 8):
         step(later, True)
-    for said in robot.got["associations"][8:]:
-        assert {a.track_id: a.map_object_id for a in said.associations if a.track_id} == before, (
+    for answer in robot.got["associations"][8:]:
+        assert {a.track_id: a.map_object_id for a in answer.associations if a.track_id} == before, (
             "every track stays with its object"
         )
         assert not [
             a
-            for a in said.associations
+            for a in answer.associations
             if a.status in (Association.ABSENT, Association.LOST, Association.NEW)
         ]
     assert matched(robot.got["associations"][-1]) == before

@@ -98,7 +98,7 @@ def test_labels_instances_and_associations_of_each_image(start):
     assert float(counts["overhead_ms_p50"]) > 0 and float(counts["learning_ms_p50"]) > 0
 
 
-def test_overlay_markers_and_cloud_only_while_somebody_listens(start):
+def test_overlay_markers_and_cloud_only_while_there_are_subscribers(start):
     robot = start()
     robot.ready()
     robot.send_map()
@@ -155,7 +155,7 @@ def test_missing_depth_is_named_and_images_go_on_without_it(start):
     assert values["without_depth"] == "True" and float(values["depth.last_seen_s"]) > 1.0
     instances = robot.step(index, skip=("depth",))
     assert len(instances.instances) == 3
-    assert robot.log.read_text().count("depth: nothing on /depth for") == 1, "said once"
+    assert robot.log.read_text().count("depth: nothing on /depth for") == 1, "reported once"
     for later in range(1, 4):
         robot.step(index + later)
         robot.spin(0.2)
@@ -282,7 +282,7 @@ def test_a_bag_that_loops(start):
     assert robot.values("frames")["frames_failed"] == "0"
 
 
-def test_no_pose_is_said_with_its_reason_and_frames_go_on(start):
+def test_a_missing_pose_is_reported_with_its_reason_and_frames_go_on(start):
     robot = start(**{"node.tf_wait_s": 0.05})
     robot.ready()
     robot.send_map()
@@ -298,14 +298,14 @@ def test_no_pose_is_said_with_its_reason_and_frames_go_on(start):
     assert robot.logged("camera pose is back")
 
 
-def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start):
+def test_a_gap_in_the_map_and_a_wrong_frame_are_reported(start):
     robot = start()
     robot.ready()
     robot.send_map()
     robot.wait(lambda: robot.values("map").get("map_revision") == "1", "the snapshot")
     robot.send_map(MapUpdate(squares.START, "mapper", 5, False, ()))
     robot.wait(
-        lambda: "revision 5 is not applied" in robot.diagnostics["map"][1], "the gap to be said"
+        lambda: "revision 5 is not applied" in robot.diagnostics["map"][1], "the gap to be reported"
     )
     robot.send_map(
         MapUpdate(squares.START, "mapper", 6, True, squares.map_objects(), frame_id="odom")
@@ -314,7 +314,7 @@ def test_a_gap_in_the_map_and_a_wrong_frame_are_said(start):
         lambda: (
             "header.frame_id is 'odom', and node.map_frame is 'map'" in robot.diagnostics["map"][1]
         ),
-        "the frame to be said",
+        "the frame to be reported",
     )
     robot.send_map(MapUpdate(squares.START, "mapper", 6, True, squares.map_objects()))
     robot.wait(

@@ -381,9 +381,9 @@ class NodeConfig:
     autostart: bool = option(
         True, "configure and activate by itself; false = wait for a lifecycle manager"
     )
-    publish_overlay: bool = option(True, "publish ~/overlay while somebody subscribes")
-    publish_cloud: bool = option(True, "publish ~/cloud while somebody subscribes")
-    publish_markers: bool = option(True, "publish ~/markers while somebody subscribes")
+    publish_overlay: bool = option(True, "publish ~/overlay while it has a subscriber")
+    publish_cloud: bool = option(True, "publish ~/cloud while it has a subscriber")
+    publish_markers: bool = option(True, "publish ~/markers while it has a subscriber")
     diagnostics_period_s: float = option(
         1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
     )

@@ -22,13 +22,13 @@ from vos_ros.types import Frame, Intrinsics
 
 
 @pytest.fixture
-def said():
+def reports():
     return []
 
 
 @pytest.fixture
-def builder(said):
-    return FrameBuilder(ConditionLog(lambda level, text: said.append(text)), "/camera/image_raw")
+def builder(reports):
+    return FrameBuilder(ConditionLog(lambda level, text: reports.append(text)), "/camera/image_raw")
 
 
 def messages(camera, make=make):
@@ -66,7 +66,7 @@ def test_a_frame_of_a_pinhole_camera(builder):
     )
 
 
-def test_distortion_is_taken_out_and_the_camera_says_so(builder):
+def test_distortion_is_taken_out_and_the_intrinsics_are_the_rectified_ones(builder):
     image, info, depth = messages(
         Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.05, 0.0, 0.0, 0.0))
     )
@@ -93,7 +93,7 @@ def test_distortion_is_taken_out_and_the_camera_says_so(builder):
         (lambda image, info: setattr(image, "height", 4000), "image content", "wanted a step"),
     ],
 )
-def test_what_is_no_frame_is_refused_with_the_input_to_blame(builder, spoil, key, text):
+def test_unusable_messages_are_refused_with_the_input_to_blame(builder, spoil, key, text):
     image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
     spoil(image, info)
     with pytest.raises(Rejected, match=text) as caught:
@@ -105,7 +105,7 @@ def test_what_is_no_frame_is_refused_with_the_input_to_blame(builder, spoil, key
     assert caught.value.key == key
 
 
-def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
+def test_depth_that_cannot_be_used_is_left_out_and_reported_once(builder, reports):
     image, info, depth = messages(Intrinsics(50.0, 51.0, 31.5, 23.5, 64, 48))
     small = image_message(make, image.header, "16UC1", np.ones((24, 32), np.uint16))
     for _ in range(3):
@@ -113,7 +113,7 @@ def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
             Bundle(image=image, depth=small, arrival_s=0.0), info, lambda: PoseAnswer(None)
         )
         assert frame.depth is None
-    assert len(said) == 1 and "depth is 32x24 px, the image 64x48 px" in said[0]
+    assert len(reports) == 1 and "depth is 32x24 px, the image 64x48 px" in reports[0]
     depth.encoding = "rgb8"
     assert (
         builder.build(
@@ -121,7 +121,7 @@ def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
         )[0].depth
         is None
     )
-    assert len(said) == 2 and "rgb8" in said[1]
+    assert len(reports) == 2 and "rgb8" in reports[1]
     depth.encoding = "16UC1"
     assert (
         builder.build(
@@ -129,7 +129,7 @@ def test_depth_that_cannot_be_used_is_left_out_and_said_once(builder, said):
         )[0].depth
         is not None
     )
-    assert "depth content is right again" in said[2]
+    assert "depth content is right again" in reports[2]
 
 
 def test_an_image_of_another_size_than_its_calibration_still_makes_a_frame(builder):
@@ -141,7 +141,7 @@ def test_an_image_of_another_size_than_its_calibration_still_makes_a_frame(build
         Bundle(image=image, depth=depth, arrival_s=0.0), other, lambda: PoseAnswer(None)
     )
     assert frame.shape == (48, 64) and frame.intrinsics.width == 128, (
-        "the pipeline sees the contradiction and says so"
+        "the pipeline reports the contradiction"
     )
 
 

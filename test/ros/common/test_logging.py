@@ -1,4 +1,4 @@
-"""Conditions are said once per change, events not too often."""
+"""Conditions are reported once per change, events not too often."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ def clock():
 
 
 @pytest.fixture
-def said():
+def reports():
     return []
 
 
-def test_a_condition_is_said_when_it_begins_when_it_changes_and_when_it_ends(clock, said):
-    log = ConditionLog(lambda level, text: said.append((level, text)), clock)
+def test_a_condition_is_reported_when_it_begins_when_it_changes_and_when_it_ends(clock, reports):
+    log = ConditionLog(lambda level, text: reports.append((level, text)), clock)
     log.begin("depth", "silent", "nothing for 2 s")
     clock.now += 3
     log.begin("depth", "silent", "nothing for 5 s")
-    assert said == [(Level.WARN, "depth: nothing for 2 s")]
+    assert reports == [(Level.WARN, "depth: nothing for 2 s")]
     assert log.active()["depth"].text == "nothing for 5 s"
     assert log.active()["depth"].since == 100.0
     log.begin("depth", "unpublished", "the publisher has gone", Level.ERROR)
-    assert said[1] == (Level.ERROR, "depth: the publisher has gone")
+    assert reports[1] == (Level.ERROR, "depth: the publisher has gone")
     clock.now += 4
     log.end("depth")
-    assert said[2] == (Level.OK, "depth is back (after 4.0 s: the publisher has gone)")
+    assert reports[2] == (Level.OK, "depth is back (after 4.0 s: the publisher has gone)")
     log.end("depth")
-    assert len(said) == 3 and log.active() == {}
+    assert len(reports) == 3 and log.active() == {}
 
 
-def test_an_event_is_said_once_then_with_how_often_it_was_held_back(clock, said):
-    log = EventLog(lambda level, text: said.append(text), quiet_s=10.0, clock=clock)
+def test_an_event_is_reported_once_then_with_how_often_it_was_held_back(clock, reports):
+    log = EventLog(lambda level, text: reports.append(text), quiet_s=10.0, clock=clock)
     for i in range(5):
         log.report(f"frame {i} is late by 0.{i} s")
         clock.now += 1
-    assert said == ["frame 0 is late by 0.0 s"]
+    assert reports == ["frame 0 is late by 0.0 s"]
     log.report("something else")
-    assert said[-1] == "something else"
+    assert reports[-1] == "something else"
     clock.now += 10
     log.report("frame 9 is late by 0.9 s")
-    assert said[-1] == "frame 9 is late by 0.9 s (4 more like this since the last report)"
+    assert reports[-1] == "frame 9 is late by 0.9 s (4 more like this since the last report)"

@@ -51,7 +51,7 @@ def test_a_slow_frame_makes_no_queue_and_the_latest_wins(recorder):
     assert (counts.offered, counts.processed, counts.superseded, counts.failed) == (4, 2, 2, 0)
 
 
-def test_jobs_are_kept_in_order_and_come_before_the_waiting_frame(recorder):
+def test_jobs_are_kept_in_order_and_precede_the_waiting_frame(recorder):
     recorder.worker.offer("first")
     assert recorder.started.wait(5)
     recorder.worker.offer("second")
@@ -62,7 +62,7 @@ def test_jobs_are_kept_in_order_and_come_before_the_waiting_frame(recorder):
     assert recorder.done == ["first", *range(20), "second"]
 
 
-def test_a_failing_frame_is_told_and_the_next_one_is_done(recorder):
+def test_a_failing_frame_is_reported_and_the_next_one_is_processed(recorder):
     recorder.gate.set()
     recorder.worker.offer("bad")
     assert recorder.worker.wait_idle(5)

@@ -101,7 +101,7 @@ def test_points_are_placed_by_the_pose_of_the_slam() -> None:
 
 
 @pytest.mark.parametrize(("sigma_m", "expected"), [(0.0299, SLAM), (0.0301, USED)])
-def test_an_uncertain_pose_of_the_slam_gives_way_to_the_used_one(
+def test_an_uncertain_pose_of_the_slam_is_replaced_by_the_used_one(
     sigma_m: float, expected: np.ndarray
 ) -> None:
     cov = np.diag([*[sigma_m**2] * 3, 1e-4, 1e-4, 1e-4])
@@ -110,15 +110,15 @@ def test_an_uncertain_pose_of_the_slam_gives_way_to_the_used_one(
     assert frame.pose_cov[0, 0] == pytest.approx(cov[0, 0] if expected is SLAM else 1e-4)
 
 
-def test_an_uncertain_pose_serves_where_there_is_no_other() -> None:
+def test_an_uncertain_pose_is_used_where_there_is_no_other() -> None:
     frame, _, _ = build(PoseAnswer(SLAM, np.eye(6)), results(used=None))
     np.testing.assert_array_equal(frame.T_map_camera, SLAM)
 
 
-def test_a_missing_pose_is_reported_and_the_used_one_serves() -> None:
+def test_a_missing_pose_is_reported_and_the_used_one_is_taken() -> None:
     frame, log, _ = build(PoseAnswer(None, reason="TF has no map <- camera"))
     np.testing.assert_allclose(frame.T_map_camera, USED, atol=1e-12)
-    assert len(log) == 1 and "TF has no map <- camera" in log[0] and "serves meanwhile" in log[0]
+    assert len(log) == 1 and "TF has no map <- camera" in log[0] and "is used meanwhile" in log[0]
 
 
 def test_without_any_pose_nothing_is_lifted() -> None:

@@ -26,23 +26,23 @@ class Node(FakeNode):
 
 @pytest.fixture
 def rig():
-    node, got, said = Node(), [], []
+    node, got, reports = Node(), [], []
     config = replace(MapperConfig().node, sync_wait_s=0.2, input_timeout_s=0.5, depth_queue=5)
     return (
         node,
         MapperInputs(
             node,
             config,
-            ConditionLog(lambda level, text: said.append(text)),
+            ConditionLog(lambda level, text: reports.append(text)),
             got.append,
-            said.append,
+            reports.append,
         ),
         got,
-        said,
+        reports,
     )
 
 
-def test_the_parts_of_a_stamp_and_the_nearest_depth(rig):
+def test_the_results_of_a_stamp_and_the_nearest_depth(rig):
     node, inputs, got, _ = rig
     node.publish("camera_info", 0)
     for t in (0, 33, 66, 100):
@@ -69,7 +69,7 @@ def test_the_first_camera_info_is_waited_for(rig):
     assert len(got) == 1 and got[0].camera_info is not None and got[0].depth is not None
 
 
-def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(rig):
+def test_the_wait_for_late_depth_is_bounded(rig):
     node, inputs, got, _ = rig
     node.publish("camera_info", 0)
     node.publish_results(100 * MS)
@@ -86,7 +86,7 @@ def test_depth_that_comes_late_is_waited_for_and_depth_that_never_comes_is_not(r
     assert got[-1].stamp_ns == 400 * MS and inputs.without_depth == 2
 
 
-def test_a_part_that_never_comes_is_counted(rig):
+def test_a_missing_result_is_counted(rig):
     node, inputs, got, _ = rig
     node.publish("camera_info", 0)
     node.publish("depth", 0)
@@ -114,15 +114,15 @@ def test_a_bag_that_loops(rig):
     assert inputs.incomplete == 1
 
 
-def test_silence_is_said_once_and_its_end(rig):
-    node, inputs, _, said = rig
+def test_silence_is_reported_once_and_its_end(rig):
+    node, inputs, _, reports = rig
     time.sleep(0.6)
     inputs.check()
     inputs.check()
-    assert len(said) == 5 and any(
-        "labels: nothing on vos_ros/labels yet" in t and "it has no publisher" in t for t in said
+    assert len(reports) == 5 and any(
+        "labels: nothing on vos_ros/labels yet" in t and "it has no publisher" in t for t in reports
     )
     node.publish("depth", 0)
     node.publish("camera_info", 0)
     inputs.check()
-    assert [t.split()[0] for t in said[5:]] == ["depth", "camera_info"]
+    assert [t.split()[0] for t in reports[5:]] == ["depth", "camera_info"]

@@ -64,11 +64,11 @@ def launch(
 
 
 class Mapper:
-    """An object_mapper process in a robot's domain, and the map as the robot hears it."""
+    """An object_mapper process in a robot's domain, and the map as the robot receives it."""
 
     def __init__(self, robot: Any, process: subprocess.Popen[str], log: Path) -> None:
         self.robot, self.process, self.log = robot, process, log
-        self.map, self.heard = ObjectMap(), []
+        self.map, self.received = ObjectMap(), []
         self.subscription = robot.node.create_subscription(
             MapObjectArray,
             "map_objects",
@@ -77,7 +77,7 @@ class Mapper:
         )
 
     def _on_map(self, msg: Any) -> None:
-        self.heard.append(msg)
+        self.received.append(msg)
         refused = self.map.apply(map_update_from_message(msg)).reason
         assert refused == "", refused
 
@@ -91,11 +91,11 @@ class Mapper:
         try:
             self.robot.wait(alive, what, seconds)
         except AssertionError as e:
-            raise AssertionError(f"{e}\nthe mapper said:\n{self.log.read_text()}") from None
+            raise AssertionError(f"{e}\nthe log of the mapper:\n{self.log.read_text()}") from None
 
     def ready(self) -> None:
         """Waits until it gets what the node publishes."""
-        self.wait(lambda: self.heard, "the first map", 40)
+        self.wait(lambda: self.received, "the first map", 40)
         names = [f"/vos_ros/{n}" for n in ("labels", "instances", "associations")]
         self.wait(
             lambda: all(self.robot.node.count_subscribers(n) == 2 for n in names),
@@ -148,7 +148,7 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
     mapper = start_mapper(robot, **{"node.map_file": file})
     robot.ready()
     mapper.ready()
-    assert len(mapper.map) == 0 and mapper.heard[0].full
+    assert len(mapper.map) == 0 and mapper.received[0].full
     robot.wait(
         lambda: robot.values("map").get("map_session_id") == mapper.map.session_id, "the empty map"
     )
@@ -180,13 +180,15 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
         )
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the node to know them")
     for _ in range(12):
-        said = robot.answered(
+        answer_to_frame = robot.answered(
             robot.send(squares.frame_at(squares.START + index * squares.STEP, index)),
             "associations",
         )
         index += 1
     matched = {
-        a.track_id: a.map_object_id for a in said.associations if a.status == Association.MATCHED
+        a.track_id: a.map_object_id
+        for a in answer_to_frame.associations
+        if a.status == Association.MATCHED
     }
     assert set(matched) == set(answer.track_ids) and set(matched.values()) == {
         o.id for o in mapper.map
@@ -201,7 +203,7 @@ def test_from_an_empty_map_prompts_become_objects_that_are_matched_saved_and_con
         and mapper.value("failed") == "0"
         and mapper.value("frames_left_out") == "0"
     )
-    message = next(m for m in reversed(mapper.heard) if m.objects).objects[0]
+    message = next(m for m in reversed(mapper.received) if m.objects).objects[0]
     assert (
         message.observations >= 5
         and message.existence_probability > 0.8
@@ -341,9 +343,9 @@ class Perception:
             ),
             "those of depth",
         )
-        robot.spin(0.5)  # the mapper's side of the match, which nothing tells us of
+        robot.spin(0.5)  # the mapper's side of the match, which can't be seen from here
 
-    def say(
+    def publish(
         self, map_object_id: int, status: int, skip: tuple[str, ...] = (), **changes: Any
     ) -> None:
         """One frame."""
@@ -395,47 +397,46 @@ class Perception:
         self.mapper.robot.spin(0.02)
 
 
-def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_late(
-    alone, tmp_path
-):
+def test_missing_and_refused_inputs_are_reported_and_late_readers_get_a_snapshot(alone, tmp_path):
     save(saved_squares(), tmp_path / "map.json")
     mapper = alone(**{"node.map_file": tmp_path / "map.json", "node.sync_wait_s": 0.3})
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
     mapper.wait(
         lambda: "it has no publisher" in mapper.value("problem.labels", "inputs"),
-        "the missing labels to be said",
+        "the missing labels to be reported",
     )
     assert "The map stays as it is meanwhile" in mapper.value("problem.associations", "inputs")
     mapper.wait(
         lambda: "No surface can be measured" in mapper.value("problem.depth", "inputs"),
-        "the missing depth to be said",
+        "the missing depth to be reported",
     )
     perception = Perception(mapper)
-    perception.say(1, Association.MATCHED)
+    perception.publish(1, Association.MATCHED)
     mapper.wait(lambda: mapper.value("associations.integrated") == "1", "the first frame")
     mapper.wait(lambda: not mapper.value("problem.labels", "inputs"), "the end of the problem")
     assert mapper.log.read_text().count("labels: nothing on /vos_ros/labels yet, ") <= 2, (
-        "each reason is said once"
+        "each reason is reported once"
     )
 
-    perception.say(1, Association.MATCHED, skip=("depth",))
+    perception.publish(1, Association.MATCHED, skip=("depth",))
     mapper.wait(
         lambda: mapper.value("associations.match without usable points") == "1",
         "the frame without depth",
     )
-    perception.say(1, Association.MATCHED, skip=("instances",))
+    perception.publish(1, Association.MATCHED, skip=("instances",))
     mapper.wait(
         lambda: mapper.value("frames_incomplete", "inputs") == "1", "the frame without instances"
     )
-    perception.say(1, Association.MATCHED, map_session_id="theirs")
+    perception.publish(1, Association.MATCHED, map_session_id="theirs")
     mapper.wait(
-        lambda: "'theirs'" in mapper.value("problem.map session"), "the other map to be said"
+        lambda: "'theirs'" in mapper.value("problem.map session"), "the other map to be reported"
     )
-    perception.say(1, 77)
+    perception.publish(1, 77)
     mapper.wait(
-        lambda: "status 77" in mapper.value("problem.frame content"), "the wrong status to be said"
+        lambda: "status 77" in mapper.value("problem.frame content"),
+        "the wrong status to be reported",
     )
-    perception.say(1, Association.MATCHED)
+    perception.publish(1, Association.MATCHED)
     mapper.wait(
         lambda: (
             mapper.value("associations.integrated") == "2"
@@ -453,7 +454,7 @@ def test_it_says_what_is_missing_and_what_it_refuses_and_serves_those_who_come_l
         late.append,
         QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
     )
-    mapper.wait(lambda: late and late[-1].revision > before, "a snapshot for the latecomer")
+    mapper.wait(lambda: late and late[-1].revision > before, "a snapshot for the late reader")
     assert late[-1].full and len(late[-1].objects) == 3
 
 
@@ -468,10 +469,10 @@ def test_statuses_over_dds_change_the_map(alone, tmp_path):
         track_id=1, map_object_id=2, status=Association.MERGE, score=0.9, related_ids=[3]
     )
     for _ in range(5):
-        perception.say(2, Association.MERGE, associations=[merge])
+        perception.publish(2, Association.MERGE, associations=[merge])
     mapper.wait(lambda: 3 not in mapper.map and mapper.map.resolve(3) == 2, "the merge")
     for _ in range(30):
-        perception.say(1, Association.ABSENT)
+        perception.publish(1, Association.ABSENT)
     mapper.wait(lambda: 1 not in mapper.map, "the deletion")
     assert [o.id for o in mapper.map] == [2]
     mapper.wait(
@@ -480,7 +481,7 @@ def test_statuses_over_dds_change_the_map(alone, tmp_path):
     assert [o.id for o in load(tmp_path / "map.json").objects] == [2]
 
 
-def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(alone, tmp_path):
+def test_points_are_placed_by_the_poses_of_the_slam_not_by_corrected_ones(alone, tmp_path):
     save(saved_squares(), tmp_path / "map.json")
     mapper = alone(
         **{
@@ -494,7 +495,7 @@ def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(al
     crept = np.eye(4)
     crept[2, 3] = -0.04  # what the perception node made of its pose: 4 cm nearer
     for _ in range(12):
-        perception.say(
+        perception.publish(
             1,
             Association.MATCHED,
             map_from_camera=pose_with_covariance_message(make, crept, np.eye(6) * 1e-6),
@@ -509,16 +510,16 @@ def test_points_lie_where_the_slam_says_not_where_the_corrected_pose_has_them(al
         abs(float(np.median(one.grid.means()[:, 2])) - 1.0) < 0.005
         and one.grid.means()[:, 2].min() > 0.97
     )
-    # Without TF the corrected pose serves, and that is said.
+    # Without TF the corrected pose is used, and that is reported.
     for _ in range(3):
-        perception.say(1, Association.MATCHED, skip=("/tf",))
+        perception.publish(1, Association.MATCHED, skip=("/tf",))
     mapper.wait(
-        lambda: "serves meanwhile" in mapper.value("problem.camera pose"),
-        "the missing pose to be said",
+        lambda: "is used meanwhile" in mapper.value("problem.camera pose"),
+        "the missing pose to be reported",
     )
 
 
-def test_who_lost_a_change_is_sent_the_whole_map(alone, tmp_path):
+def test_the_whole_map_is_repeated_where_a_change_was_lost(alone, tmp_path):
     save(saved_squares(), tmp_path / "map.json")
     mapper = alone(
         **{"node.map_file": tmp_path / "map.json", "node.behind_s": 0.5, "rules.refresh_s": 0.1}
@@ -527,13 +528,13 @@ def test_who_lost_a_change_is_sent_the_whole_map(alone, tmp_path):
     perception = Perception(mapper)
     held = mapper.map.revision
     for _ in range(5):
-        perception.say(1, Association.MATCHED)
+        perception.publish(1, Association.MATCHED)
     mapper.wait(lambda: mapper.map.revision > held, "a change")
     mapper.robot.spin(1.0)
     assert mapper.value("snapshots_repeated") == "0"
-    whole = [m.full for m in mapper.heard].count(True)
-    perception.say(1, Association.MATCHED, map_revision=held)  # it never got the change
-    mapper.wait(lambda: [m.full for m in mapper.heard].count(True) > whole, "the whole map")
+    whole = [m.full for m in mapper.received].count(True)
+    perception.publish(1, Association.MATCHED, map_revision=held)  # it never got the change
+    mapper.wait(lambda: [m.full for m in mapper.received].count(True) > whole, "the whole map")
     mapper.wait(lambda: mapper.value("snapshots_repeated") == "1", "it to be counted")
     assert f"uses revision {held} of this map" in mapper.log.read_text()
 
@@ -549,7 +550,7 @@ def test_reset_starts_an_empty_map(alone, tmp_path):
         and "map.json is overwritten" in answer.message
     )
     mapper.wait(lambda: len(mapper.map) == 0 and mapper.map.session_id != "kept", "the empty map")
-    assert mapper.heard[-1].full and mapper.heard[-1].revision == 1
+    assert mapper.received[-1].full and mapper.received[-1].revision == 1
     assert len(load(tmp_path / "map.json").objects) == 3, "until it is saved"
     assert mapper.robot.call(Trigger, "/object_mapper/save", Trigger.Request()).success
     assert (
@@ -570,17 +571,17 @@ def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):
     finally:
         process.kill()
         process.wait(5)
-    said = log.read_text()
+    text = log.read_text()
     assert (
-        "object_mapper: the map" in said
-        and "cut short or damaged" in said
-        and "Traceback" not in said
+        "object_mapper: the map" in text
+        and "cut short or damaged" in text
+        and "Traceback" not in text
     )
     assert (tmp_path / "map.json").read_text() == "{"
 
 
 @pytest.mark.parametrize(
-    ("parameters", "error", "said"),
+    ("parameters", "error", "reason"),
     [
         ({"node.map_file": "{}/nowhere/map.json"}, MapFileError, "there is no folder"),
         (
@@ -591,7 +592,7 @@ def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):
         ({"model.voxel_m": 5.0}, ConfigError, "model.voxel_m: got 5.0 m, wanted 0.001..1"),
     ],
 )
-def test_what_it_refuses_to_start_with(tmp_path, parameters, error, said):
+def test_what_it_refuses_to_start_with(tmp_path, parameters, error, reason):
     save(saved_squares(), tmp_path / "map.json")
     context = rclpy.Context()
     rclpy.init(context=context, args=[], domain_id=free_domain())
@@ -600,7 +601,7 @@ def test_what_it_refuses_to_start_with(tmp_path, parameters, error, said):
         for k, v in parameters.items()
     ]
     try:
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=reason):
             ObjectMapperNode(context=context, parameter_overrides=given)
     finally:
         rclpy.shutdown(context=context)

@@ -47,7 +47,7 @@ def captures() -> list[Capture]:
 
 
 class Tracker:
-    """An rgbd_slam process, and what a robot hears of it."""
+    """An rgbd_slam process, and what a robot receives from it."""
 
     def __init__(self, folder: Path, **parameters: Any) -> None:
         domain = free_domain()
@@ -115,7 +115,9 @@ def initial(T: np.ndarray) -> dict[str, float]:
     }
 
 
-def test_images_become_odometry_and_tf_and_bad_input_is_said_and_survived(start_tracker, captures):
+def test_images_become_odometry_and_tf_and_bad_input_is_reported_and_survived(
+    start_tracker, captures
+):
     tracker = start_tracker(**initial(captures[0].T_map_camera))
     for capture in captures[:4]:
         odometry = tracker.step(capture)
@@ -145,7 +147,7 @@ def test_images_become_odometry_and_tf_and_bad_input_is_said_and_survived(start_
     )
     lost = tracker.step(blind, stamp + 10**8)
     assert covariance_from_message(lost.pose.covariance)[0, 0] > 50 * cov[0, 0]
-    assert stamp + 10**8 not in tracker.transforms, "TF can't say that it is unsure"
+    assert stamp + 10**8 not in tracker.transforms, "TF can't carry the uncertainty"
     tracker.robot.wait(
         lambda: tracker.robot.diagnostics["rgbd_slam: tracking"][0] == 2,
         "the error on /diagnostics",
@@ -221,7 +223,7 @@ def test_the_pose_of_the_base_that_carries_the_camera(start_tracker, captures):
     assert not tracker.transforms
 
 
-def test_what_is_missing_is_said(start_tracker, captures):
+def test_missing_inputs_are_reported(start_tracker, captures):
     tracker = start_tracker()
     tracker.robot.wait(
         lambda: tracker.robot.diagnostics["rgbd_slam: inputs"][0] > 0, "that nothing comes"
@@ -231,7 +233,7 @@ def test_what_is_missing_is_said(start_tracker, captures):
     assert tracker.values()["state"] == "WAITING"
 
 
-def test_a_wrong_parameter_ends_it_with_a_sentence(tmp_path):
+def test_a_wrong_parameter_ends_it_with_one_line(tmp_path):
     zero = [word for k in "xyzw" for word in ("-p", f"node.initial_q{k}:=0.0")]
     done = subprocess.run(
         [sys.executable, "-m", "vos_ros.ros.odometry.rgbd_slam", "--ros-args", *zero],

@@ -1,4 +1,4 @@
-"""The bridges over DDS, and what their messages say."""
+"""The bridges over DDS, and the content of their messages."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def test_a_label_image_of_persistent_ids_and_landmarks_of_static_objects(start):
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "the third object")
     for index in range(9, 25):
         robot.step(index)
-        said = robot.got["associations"][-1].associations
-        if any(a.track_id == nameless and a.status == Association.MATCHED for a in said):
+        answer = robot.got["associations"][-1].associations
+        if any(a.track_id == nameless and a.status == Association.MATCHED for a in answer):
             break
     else:
-        raise AssertionError(f"the track was never matched: {said}")
+        raise AssertionError(f"the track was never matched: {answer}")
     robot.wait(
         lambda: images[-1].header.stamp == robot.got["instances"][-1].header.stamp,
         "its label image",

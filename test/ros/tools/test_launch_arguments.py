@@ -150,5 +150,5 @@ def test_help_and_choices_are_those_of_the_configuration() -> None:
     assert arguments["proposals"].choices == ("", "off", "depth")
     assert arguments["autostart"].choices == ("", "true", "false")
     assert arguments["pose_wait_s"].help == (
-        "longest wait for the pose at the image's stamp, s; empty = as the config says"
+        "longest wait for the pose at the image's stamp, s; empty = as in the parameter file"
     )

@@ -210,14 +210,14 @@ def test_waits_for_the_answer_to_the_last_frame(node: Any) -> None:
         thread.join(5)
 
 
-def test_waits_for_a_node_in_vain_for_so_long_only(node: Any) -> None:
+def test_the_wait_for_a_node_is_bounded(node: Any) -> None:
     start = time.monotonic()
-    with pytest.raises(TimeoutError, match=r"/nobody was not active after 0.5 s"):
-        wait_until_active(node, "/nobody", 0.5)
+    with pytest.raises(TimeoutError, match=r"/absent was not active after 0.5 s"):
+        wait_until_active(node, "/absent", 0.5)
     assert time.monotonic() - start < 3
 
 
-def test_tells_the_topics_that_nobody_listens_to(node: Any) -> None:
+def test_topics_without_a_subscriber_are_named(node: Any) -> None:
     played = Played()
     with pytest.raises(TimeoutError, match=r"/camera_info.*ROS_DOMAIN_ID"):
         play(Player(node), Sequence(), wait_s=0.2, played=played)
@@ -232,7 +232,7 @@ def test_depth_in_metres(node: Any) -> None:
 
 
 @pytest.mark.parametrize("source", BY_MESSAGE_TYPE.values(), ids=lambda s: s.name)
-def test_poses_go_out_on_the_topic_of_every_source(node: Any, source: PoseSource) -> None:
+def test_poses_are_published_as_every_source(node: Any, source: PoseSource) -> None:
     frame = replace(Sequence().frames[1], pose_cov=np.eye(6) * 1e-4, frame_id="camera")
     messages = dict(Player(node, map_frame="world", pose=source.name).prepare(frame))
     assert isinstance(messages["pose"], message_class(source.message_type))
@@ -255,7 +255,7 @@ def test_an_unknown_pose_is_left_out(node: Any, pose: str) -> None:
     ]
 
 
-def test_player_process_says_what_is_wrong_with_its_source(
+def test_player_process_reports_an_unusable_source(
     domain: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
@@ -269,7 +269,7 @@ def test_player_process_says_what_is_wrong_with_its_source(
         open_source(tmp_path / "nothing.mcap")
 
 
-def test_recorder_writes_what_came(node: Any, tmp_path: Path) -> None:
+def test_recorder_writes_what_arrived(node: Any, tmp_path: Path) -> None:
     bag, ready, report = tmp_path / "out.mcap", tmp_path / "ready", tmp_path / "counts.json"
     labels = node.create_publisher(Image, "/vos_ros/labels", 10)
     instances = node.create_publisher(InstanceArray, "/vos_ros/instances", 10)

@@ -46,12 +46,14 @@ def test_a_changed_value_in_a_copy_reaches_the_tree(tmp_path: Path) -> None:
     assert load(copy) == changed(Config(), {"tracking.lost_s": 4.5})
 
 
-def test_help_unit_and_bounds_stand_above_a_parameter() -> None:
+def test_help_unit_and_bounds_are_above_a_parameter() -> None:
     lines = (FOLDER / "vos_ros_advanced.yaml").read_text().splitlines()
     at = lines.index("      sync_slop_s: 0.02")
     above = []
     while lines[at - 1].lstrip().startswith("#"):
         at -= 1
         above.insert(0, lines[at].lstrip(" #"))
-    said = "images, depth and camera_info whose stamps differ by less belong together [s] (0..1)"
-    assert " ".join(above) == said
+    help_text = (
+        "images, depth and camera_info whose stamps differ by less belong together [s] (0..1)"
+    )
+    assert " ".join(above) == help_text

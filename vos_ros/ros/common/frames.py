@@ -35,7 +35,7 @@ class FrameBuilder:
 
     Args:
         log: conditions of messages that can't be used.
-        image_topic: full name of the image topic, after remapping. It tells whether the images are
+        image_topic: full name of the image topic, after remapping. It shows whether the images are
             rectified already (``messages.camera.is_rectified``).
     """
 

@@ -29,7 +29,7 @@ from vos_ros.ros.common.subscriptions import (
 MAP_QUEUE = 100
 """Map updates that the middleware keeps while the node is busy: a lost change costs a snapshot."""
 POSE_QUEUE = 50
-"""Least number of poses that the middleware keeps: they come more often than images."""
+"""Least number of poses that the middleware keeps: they are more frequent than images."""
 _MIN_SLOP_S = 1e-9
 """Smallest slop: message_filters' own is exclusive, so 0 would match nothing."""
 _EFFECTS = {
@@ -101,7 +101,7 @@ def describe_time_jump(from_ns: int, to_ns: int) -> str:
 class CameraInputs:
     """Subscribe to images, depth, camera_info and, where wanted, to map and poses.
 
-    Callbacks come on the executor's thread and must not block. ``camera_info`` is the most recent
+    Callbacks run on the executor's thread and must not block. ``camera_info`` is the most recent
     one. ``unsynchronised`` counts the images that found no depth.
 
     Args:

@@ -43,7 +43,7 @@ class NodeSupport(Generic[Tree]):
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
     def steady_timer(self, period_s: float, callback: Callable[[], None]) -> Any:
-        """Make a timer that doesn't depend on a simulated clock, which may stand still."""
+        """Make a timer that doesn't depend on a simulated clock, which may be paused."""
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         return self._node.create_timer(period_s, callback, clock=clock)
 

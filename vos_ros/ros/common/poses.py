@@ -87,7 +87,7 @@ def make_pose_input(
 
     Args:
         source: a name of the table of pose sources; any other name (``none``, the mapper's
-            ``used``) stands for no poses.
+            ``used``) means no poses.
         node: the node that subscribes.
         map_frame: frame that the poses are wanted in.
         subscribe: subscribes to the source's topic.
@@ -138,7 +138,7 @@ class TfPose:
         Returns:
             The transform and an empty text, or None and the reason.
         """
-        # To TF, stamp 0 stands for "the latest"; 1 ns later is the same pose without that meaning.
+        # To TF, stamp 0 means "the latest"; 1 ns later is the same pose without that meaning.
         when = Time(nanoseconds=max(stamp_ns, 1))
         while True:
             try:

@@ -36,7 +36,7 @@ class AssociatedFrameBuilder:
         lifting: the mapper's settings of ``lift_tracks``.
         poses: camera poses of the SLAM.
         log: condition of a missing pose.
-        image_topics: full names of the image and the depth topic. They tell whether the images are
+        image_topics: full names of the image and the depth topic. They show whether the images are
             rectified already (``messages.camera.is_rectified``).
     """
 
@@ -105,7 +105,7 @@ class AssociatedFrameBuilder:
                 "camera pose",
                 "none",
                 f"{given.reason}. The pose that the perception node has corrected against this map"
-                " serves meanwhile (node.pose_source)",
+                " is used meanwhile (node.pose_source)",
             )
         else:
             self._log.end("camera pose")
@@ -141,7 +141,7 @@ class AssociatedFrameBuilder:
 
 
 def used_pose(pose: Any) -> tuple[Pose4 | None, Cov6 | None]:
-    """Read the camera pose that the perception node used; NaN positions stand for none."""
+    """Read the camera pose that the perception node used; a NaN position means none."""
     position = pose.pose.position
     if not np.isfinite([position.x, position.y, position.z]).all():
         return None, None

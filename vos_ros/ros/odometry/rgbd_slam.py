@@ -207,7 +207,7 @@ class RgbdSlamNode(Node):
         answer = poses.at(
             tracked.stamp_ns, camera_frame, _BASE_WAIT_S, lambda: self._worker.stopping
         )
-        T_base_camera = answer.T_map_camera  # the base stands in for the map
+        T_base_camera = answer.T_map_camera  # TfPose was made with the base as its map frame
         if T_base_camera is None:
             text = f"{answer.reason}: no pose is published meanwhile (node.base_frame)"
             self._conditions.begin("base frame", "none", text, Level.ERROR)

@@ -25,7 +25,7 @@ from vos_ros.sinks.landmarks import Landmark, landmarks
 from vos_ros.sinks.persistent_ids import PersistentIds, id_image
 from vos_ros.types import Frame, FrameResult
 
-try:  # rtabmap's messages come with rtabmap
+try:  # part of rtabmap
     from rtabmap_msgs.msg import LandmarkDetection, LandmarkDetections
 except ImportError:
     LandmarkDetection = LandmarkDetections = None

@@ -1,4 +1,4 @@
-"""Say what the launch files declare, and what they pass on to the nodes.
+"""Define what the launch files declare, and what they pass on to the nodes.
 
 Plain values, without an import of ``launch``: ``launch_actions`` makes launch's objects of them.
 """
@@ -17,7 +17,7 @@ from vos_ros.reference_mapper.config import MapperNodeConfig
 Given = Mapping[str, str]
 """Values of launch arguments by name."""
 
-_AS_CONFIGURED = "empty = as the config says"
+_AS_CONFIGURED = "empty = as in the parameter file"
 _BOOLEANS = ("true", "false")
 _PLAYER_WAIT_S = 60
 """Longest wait of the player for the node and its subscriptions, s."""

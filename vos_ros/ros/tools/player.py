@@ -192,7 +192,7 @@ class Player:
 class Answers:
     """Measure the time from the publication of each frame to its InstanceArray.
 
-    Callbacks come on the executor's thread.
+    Callbacks run on the executor's thread.
 
     Args:
         node: the node that subscribes.
