@@ -8,10 +8,14 @@ import pytest
 from vos_ros.config import changed
 from vos_ros.geometry import se3
 from vos_ros.rgbd_odometry.config import FollowConfig, ImageConfig, SlamConfig
-from vos_ros.rgbd_odometry.features import describe, motion, place
-from vos_ros.rgbd_odometry.keyframes import Keyframe, Keyframes
-from vos_ros.rgbd_odometry.uncertainty import carried, plane_information, point_covariance
-from vos_ros.rgbd_odometry.views import view_of
+from vos_ros.rgbd_odometry.features import describe, follow_corners, match_landmarks
+from vos_ros.rgbd_odometry.keyframes import Keyframe, Keyframes, make_keyframe
+from vos_ros.rgbd_odometry.scaled_frames import scale_frame
+from vos_ros.rgbd_odometry.uncertainty import (
+    compose_covariance,
+    plane_information,
+    point_covariance,
+)
 from vos_ros.types import Intrinsics
 
 CAMERA = Intrinsics(200.0, 200.0, 159.5, 119.5, 320, 240)
@@ -19,7 +23,7 @@ CAMERA = Intrinsics(200.0, 200.0, 159.5, 119.5, 320, 240)
 
 def wall(z: float = 2.0):
     rng = np.random.default_rng(0)
-    return view_of(
+    return scale_frame(
         1,
         rng.integers(0, 255, (240, 320, 3), np.uint8),
         np.full((240, 320), z, np.float32),
@@ -33,7 +37,9 @@ def test_a_view_is_smaller_by_whole_steps_and_whole_blocks():
     depth[:, 165:] = 2.0  # the edge lies within a pixel of the view
     depth[0, 0], depth[2, 2], depth[4, 4] = np.nan, 9.0, 0.1
     camera = Intrinsics(200.0, 200.0, 164.5, 122.5, 330, 246)
-    view = view_of(5, np.full((246, 330, 3), 7, np.uint8), depth, camera, ImageConfig(width_px=170))
+    view = scale_frame(
+        5, np.full((246, 330, 3), 7, np.uint8), depth, camera, ImageConfig(width_px=170)
+    )
     assert view.gray.shape == view.depth_mm.shape == (120, 160)
     assert (view.intrinsics.fx, view.intrinsics.cx, view.intrinsics.cy) == (100.0, 82.0, 61.0)
     assert view.depth_mm[0, 0] == view.depth_mm[1, 1] == view.depth_mm[2, 2] == 0, (
@@ -50,14 +56,17 @@ def test_a_view_is_smaller_by_whole_steps_and_whole_blocks():
 def test_corners_give_the_shift_of_a_wall():
     a = wall()
     shifted = np.ascontiguousarray(np.roll(a.rgb, -5, 1))
-    b = view_of(2, shifted, np.full((240, 320), 2.0, np.float32), CAMERA, ImageConfig())
-    for found in (motion(a, b), place(describe(a), describe(b), b)):
+    b = scale_frame(2, shifted, np.full((240, 320), 2.0, np.float32), CAMERA, ImageConfig())
+    for found in (follow_corners(a, b), match_landmarks(describe(a), describe(b), b)):
         assert found is not None and found.inliers >= 20
         np.testing.assert_allclose(found.T_a_b @ [0, 0, 2, 1], [0.05, 0, 2, 1], atol=0.01)
-    blank = view_of(
+    blank = scale_frame(
         3, np.zeros_like(a.rgb), np.full((240, 320), 2.0, np.float32), CAMERA, ImageConfig()
     )
-    assert motion(blank, a) is None and place(describe(blank), describe(a), a) is None
+    assert (
+        follow_corners(blank, a) is None
+        and match_landmarks(describe(blank), describe(a), a) is None
+    )
 
 
 def test_the_covariance_of_an_alignment_knows_what_is_seen():
@@ -87,7 +96,9 @@ def test_the_covariance_is_carried_with_the_lever():
     )
     poses = se3.perturb(T_ref, a) @ se3.perturb(T_rel, b)
     sampled = np.cov(se3.difference(poses, T_ref @ T_rel).T)
-    np.testing.assert_allclose(carried(ref, rel, T_ref[:3, :3], T_rel[:3, 3]), sampled, atol=6e-6)
+    np.testing.assert_allclose(
+        compose_covariance(ref, rel, T_ref[:3, :3], T_rel[:3, 3]), sampled, atol=6e-6
+    )
 
 
 def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
@@ -97,7 +108,7 @@ def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
     def at(x: float, run: int = 0) -> Keyframe:
         T = np.eye(4)
         T[0, 3] = x
-        return Keyframe(view, None, T, np.eye(6), run, describe(view), view.thumbnail())
+        return make_keyframe(view, None, T, np.eye(6), run)
 
     for x in (0.0, 1.0, 1.1, 2.0, 3.0):
         frames.add(at(x))
@@ -110,11 +121,11 @@ def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
     frames.add(at(0.0, run=1))
     assert frames.reference(at(0.0).T_map_camera, 1).run == 1
     assert (
-        frames.near(at(2.1).T_map_camera, 0)
-        and not frames.near(at(2.1).T_map_camera, 1)
-        and not frames.near(at(2.5).T_map_camera, 0)
+        frames.has_near(at(2.1).T_map_camera, 0)
+        and not frames.has_near(at(2.1).T_map_camera, 1)
+        and not frames.has_near(at(2.5).T_map_camera, 0)
     )
-    frames.drop(1)
+    frames.remove_run(1)
     assert len(frames) == 4
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vos_ros.geometry import se3
-from vos_ros.rgbd_odometry.trajectory import NS_PER_S, aligning, trajectory_error
+from vos_ros.rgbd_odometry.trajectory import NS_PER_S, align_points, trajectory_error
 
 
 def path(n: int = 40) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_a_moved_trajectory_is_right_once_aligned():
         and e.rpe_m < 1e-9
         and e.rotation_deg == pytest.approx(np.degrees(0.4))
     )
-    np.testing.assert_allclose(aligning(path()[:, :3, 3], (T @ path())[:, :3, 3]), T, atol=1e-9)
+    np.testing.assert_allclose(align_points(path()[:, :3, 3], (T @ path())[:, :3, 3]), T, atol=1e-9)
     assert e.nees == pytest.approx(np.mean(np.sum(se3.difference(T @ path(), path()) ** 2, 1)))
 
 

@@ -1,4 +1,4 @@
-"""``vos-ros eval map``: what became of a saved map, beside annotated objects."""
+"""``vos-ros eval map``: compare a saved map with annotated objects."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from vos_ros.types import MapObject
 
 _RULES = """\
-figures (boxes are the upright ones around the points; their IoU is of volumes, sides shorter than 1 cm count as 1 cm):
-  found              annotated objects that some map object's box overlaps with IoU >= 0.3, paired one-to-one
+figures (boxes are the upright ones around the points; their IoU is of volumes, sides shorter than
+1 cm count as 1 cm):
+  found              annotated objects whose box a map object's overlaps with IoU >= 0.3, one-to-one
   found_once         those of them without a duplicate
-  duplicates         map objects beyond the first that claim the same annotated object: by the box, or with most of their surface
+  duplicates         map objects beyond the first that claim the same annotated object: by the box,
+                     or with most of their surface
   duplicates_by_box  those of them that claim it by the box
   others             map objects that claim none: not annotated, or nothing
 
@@ -25,7 +27,7 @@ example:
 
 
 def add_parser(kinds: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = kinds.add_parser(
         "map",
         help="a map that object_mapper saved",
@@ -48,7 +50,7 @@ def add_parser(kinds: Any) -> None:
 
 
 def run_map(args: argparse.Namespace) -> int:
-    """Scores; ValueError or OSError with a message for people."""
+    """Score a map. Raises ValueError or OSError: with a message for people."""
     from vos_ros.cli.report import finish
     from vos_ros.evaluation.map_score import score_map
     from vos_ros.reference_mapper.config import ModelConfig
@@ -58,7 +60,8 @@ def run_map(args: argparse.Namespace) -> int:
     truth, names, frame = annotated(Path(args.truth))
     if frame != saved.frame_id:
         raise ValueError(
-            f"{args.map} is in frame {saved.frame_id!r}, {args.truth} in {frame!r}: wanted both in one frame"
+            f"{args.map} is in frame {saved.frame_id!r}, {args.truth} in {frame!r}: wanted both in"
+            " one frame"
         )
     objects = [o.map_object(saved.revision, ModelConfig()) for o in saved.objects]
     score = score_map(objects, truth)
@@ -70,7 +73,10 @@ def run_map(args: argparse.Namespace) -> int:
 
 
 def annotated(path: Path) -> tuple[tuple[MapObject, ...], dict[int, str], str]:
-    """Objects, names where there are some, and the frame, of a folder or a bag. ValueError: it holds no objects."""
+    """Read the objects, names where there are some, and the frame, of a folder or a bag.
+
+    Raises ValueError: it holds no objects.
+    """
     from vos_ros.datasets.source import open_recording
     from vos_ros.sources.bag import BagSource
     from vos_ros.types import MapUpdate
@@ -85,13 +91,14 @@ def annotated(path: Path) -> tuple[tuple[MapObject, ...], dict[int, str], str]:
         )
     if update is None or not update.objects:
         raise ValueError(
-            f"{path} holds no annotated objects: wanted a folder with objects.json, or a bag with map_objects"
+            f"{path} holds no annotated objects: wanted a folder with objects.json, or a bag with"
+            " map_objects"
         )
     return update.objects, names, update.frame_id
 
 
 def table(score: MapScore, objects: Sequence[MapObject], names: Mapping[int, str]) -> str:
-    """A line per annotated object, then one per map object that is none of them."""
+    """Format a line per annotated object, then one per map object that is none of them."""
     by_id = {c.object_id: c for c in score.claims}
     lines = [f"{'annotated':24s} {'IoU':>5s}  map object, duplicates"]
     for truth_id, best in score.best.items():
@@ -101,17 +108,19 @@ def table(score: MapScore, objects: Sequence[MapObject], names: Mapping[int, str
             for c in score.claims
             if c.truth_id == truth_id and c.object_id not in (own, *rivals)
         ]
-        said = f"{own}" if own else f"({', '.join(map(str, unpaired))})" if unpaired else "-"
-        said += "".join(f" +{r}" for r in rivals)
+        claims = f"{own}" if own else f"({', '.join(map(str, unpaired))})" if unpaired else "-"
+        claims += "".join(f" +{r}" for r in rivals)
         lines.append(
-            f"{f'{truth_id} {names.get(truth_id, str())}':24s} {by_id[own].iou if own else best:5.2f}  {said}"
+            f"{f'{truth_id} {names.get(truth_id, str())}':24s}"
+            f" {by_id[own].iou if own else best:5.2f}  {claims}"
         )
     others = [o for o in objects if not by_id[o.id].truth_id]
     for o in others:
         x, y, z = o.T_map_object[:3, 3]
         w, d, h = o.size
         lines.append(
-            f"{'(not annotated)':24s} {'':5s}  {o.id} at {x:.2f} {y:.2f} {z:.2f}, {w:.2f} x {d:.2f} x {h:.2f} m"
+            f"{'(not annotated)':24s} {'':5s}  {o.id} at {x:.2f} {y:.2f} {z:.2f},"
+            f" {w:.2f} x {d:.2f} x {h:.2f} m"
         )
     return "\n".join(lines)
 
@@ -123,8 +132,18 @@ def plot(
     names: Mapping[int, str],
     path: str,
 ) -> None:
-    """From above, x right and y up: annotated boxes grey; map objects green (found), red (duplicates), orange (the first piece of what was
-    not found), blue (others)."""
+    """Draw the boxes from above, x to the right and y up.
+
+    Annotated boxes are grey; map objects green (found), red (duplicates), orange (the first piece
+    of an object that was not found) or blue (others).
+
+    Args:
+        score: which map object is which annotated one.
+        objects: the map.
+        truth: annotated objects.
+        names: their names.
+        path: the picture.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""``vos-ros slam``: a recording of colour and depth, tracked frame by frame, as a bag with the poses that came of it."""
+"""``vos-ros slam``: track the camera of a recording, and write a bag with the poses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from vos_ros.types import Frame
 
 _EPILOG = """\
-The bag is as that of vos-ros convert, with the tracked poses in /tf and (with their covariance) in /pose; frames in which the camera
-was lost have no pose. Where the recording has poses, they are only compared with: see the figures ate_* (RMS distance), rpe_* (error
-of a second's motion), nees (6 where the covariances are right, less where they are cautious).
+The bag is as that of vos-ros convert, with the tracked poses in /tf and (with their covariance) in
+/pose; frames in which the camera was lost have no pose. Where the recording has poses, they are
+only compared with: see the figures ate_* (RMS distance), rpe_* (error of a second's motion), nees
+(6 where the covariances are right, less where they are too large).
 
 examples:
   vos-ros slam run.mcap --out tracked.mcap --plot tracked.png
-  vos-ros replay tracked.mcap out.mcap --pose /pose           masks and associations with these poses
+  vos-ros replay tracked.mcap out.mcap --pose /pose     masks and associations with these poses
   vos-ros slam kitchen --set follow.keyframe_m=0.3            a folder works too; no bag is written
 
 All keys for --set, with defaults: config/rgbd_slam.yaml
@@ -31,7 +32,7 @@ All keys for --set, with defaults: config/rgbd_slam.yaml
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     p = subparsers.add_parser(
         "slam",
         help="track the camera of a recording by its colour and depth",
@@ -53,8 +54,8 @@ def add_parser(subparsers: Any) -> None:
         "--initial-pose",
         choices=("truth", "identity"),
         default="truth",
-        help="the first pose: the recording's, so that its"
-        " objects lie where they are seen, or the map's origin (default: truth; identity where there is none)",
+        help="the first pose: the recording's, so that its objects lie where the camera shows them,"
+        " or the map's origin (default: truth; identity where there is none)",
     )
     p.add_argument(
         "--set",
@@ -67,13 +68,13 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument(
         "--plot",
         metavar="FILE.png",
-        help="draw the trajectory, the true one beside it, and the error with what is said of it",
+        help="draw the trajectory and the true one, and the error with its standard deviation",
     )
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tracks; ValueError or OSError with a message for people."""
+    """Track the recording. Raises ValueError or OSError: with a message for people."""
     from contextlib import nullcontext
     from pathlib import Path
 
@@ -119,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
             bar.update()
     if not tracker.results:
         raise ValueError(
-            f"no frame to track: the recording has {len(source)}, asked for were {args.start} to {args.stop}"
+            f"no frame to track: the recording has {len(source)}, wanted were {args.start} to"
+            f" {args.stop}"
         )
     figures = tracker.figures()
     if args.plot:
@@ -129,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Tracker:
-    """The tracker with a record of what it said, and of the truth where there is one."""
+    """The tracker with a record of its poses, and of the true ones where there are some."""
 
     def __init__(self, config: SlamConfig, initial: str) -> None:
         self._config, self._initial = config, initial
@@ -139,7 +141,7 @@ class _Tracker:
         self.times_ms: list[float] = []
 
     def step(self, frame: Frame) -> Frame:
-        """The frame with its tracked pose; without one where the camera is lost."""
+        """Return the frame with its tracked pose; without one where the camera is lost."""
         from dataclasses import replace
 
         from vos_ros.rgbd_odometry.rgbd import RgbdSlam, TrackingState
@@ -160,8 +162,8 @@ class _Tracker:
             pose_cov=None if lost else tracked.cov,
         )
 
-    def followed(self) -> list[int]:
-        """Indices of the frames that were tracked and have a true pose."""
+    def tracked_with_truth(self) -> list[int]:
+        """Return the indices of the frames that were tracked and have a true pose."""
         from vos_ros.rgbd_odometry.rgbd import TrackingState
 
         return [
@@ -171,12 +173,12 @@ class _Tracker:
         ]
 
     def figures(self) -> dict[str, Figure]:
-        """Flat figures, units in their names."""
+        """Compute the figures, with their units in their names."""
         from dataclasses import asdict
 
         import numpy as np
 
-        from vos_ros.rgbd_odometry.rgbd import TrackingState
+        from vos_ros.rgbd_odometry.rgbd import FOUND_AGAIN, TrackingState
         from vos_ros.rgbd_odometry.trajectory import trajectory_error
 
         states = [r.state for r in self.results]
@@ -186,7 +188,7 @@ class _Tracker:
             "frames": len(states),
             "frames_lost": states.count(TrackingState.LOST),
             "frames_by_corners": states.count(TrackingState.CORNERS),
-            "times_found_again": sum(r.why == "found again" for r in self.results),
+            "times_found_again": sum(r.why == FOUND_AGAIN for r in self.results),
             "new_starts": self._slam.run,
             "keyframes": len(self._slam.keyframes),
             "way_m": float(np.linalg.norm(way, axis=1).sum()),
@@ -194,7 +196,7 @@ class _Tracker:
             "track_ms_p95": float(p95),
             "fps": 1e3 * len(states) / sum(self.times_ms),
         }
-        chosen = self.followed()
+        chosen = self.tracked_with_truth()
         if chosen:
             error = trajectory_error(
                 [self.results[i].stamp_ns for i in chosen],
@@ -207,7 +209,7 @@ class _Tracker:
 
 
 def _plot(tracker: _Tracker, path: Path) -> None:
-    """Both trajectories from above; the error over time with two standard deviations of what was said."""
+    """Draw both trajectories from above, and the error over time with two standard deviations."""
     import matplotlib
     import numpy as np
 
@@ -218,7 +220,7 @@ def _plot(tracker: _Tracker, path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.5))
     way = np.array([r.T_map_camera[:3, 3] for r in tracker.results])
-    chosen = tracker.followed()
+    chosen = tracker.tracked_with_truth()
     if chosen:
         true = np.array([tracker.truth[i][:3, 3] for i in chosen])
         left.plot(true[:, 0], true[:, 1], color="0.6", linewidth=3, label="true")
@@ -231,7 +233,7 @@ def _plot(tracker: _Tracker, path: Path) -> None:
             t, np.linalg.norm(way[chosen] - true, axis=1), color="C0", label="error of the position"
         )
         right.plot(
-            t, 2 * sigma, color="C1", linestyle="--", label="two standard deviations, as said"
+            t, 2 * sigma, color="C1", linestyle="--", label="two standard deviations, as stated"
         )
         right.set(xlabel="s", ylabel="m")
         right.legend()

@@ -1,4 +1,7 @@
-"""Parameters of the RGB-D tracker, from which ``config/rgbd_slam.yaml`` and the node's ROS parameters are made."""
+"""Parameters of the RGB-D tracker.
+
+``config/rgbd_slam.yaml`` and the node's ROS parameters are made from these classes.
+"""
 
 from __future__ import annotations
 
@@ -9,114 +12,146 @@ from vos_ros.config import option
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What of an image is used."""
+    """Which part of an image is used."""
 
     width_px: int = option(
         320,
-        "images are made smaller by whole steps until they are no wider than this",
+        "images are shrunk by a whole number until they are no wider than this",
         unit="px",
         low=80,
         high=4096,
     )
-    min_depth_m: float = option(0.3, "nearer readings are left out", unit="m", low=0.0, high=10.0)
-    max_depth_m: float = option(4.0, "farther readings are left out", unit="m", low=0.5, high=60.0)
+    min_depth_m: float = option(
+        0.3, "nearer measurements are left out", unit="m", low=0.0, high=10.0
+    )
+    max_depth_m: float = option(
+        4.0, "farther measurements are left out", unit="m", low=0.5, high=60.0
+    )
     min_depth_share: float = option(
-        0.1, "an image in which fewer of the pixels have depth can't be tracked", low=0.0, high=1.0
+        0.1,
+        "an image with depth on a smaller share of its pixels can't be tracked",
+        low=0.0,
+        high=1.0,
     )
 
 
 @dataclass(frozen=True)
 class FollowConfig:
-    """When a motion is believed, and when a frame becomes a keyframe."""
+    """When a motion is accepted, and when a frame becomes a keyframe."""
 
     keyframe_m: float = option(
         0.15,
-        "a frame becomes a keyframe when it is this far from each other one ...",
+        "a frame becomes a keyframe when its distance from each other one is at least 1: metres"
+        " over this, plus degrees over keyframe_deg",
         unit="m",
         low=0.01,
         high=10.0,
     )
     keyframe_deg: float = option(
-        10.0, "... or turned by this, or by a share of both", unit="deg", low=0.5, high=90.0
+        10.0,
+        "rotation from the nearest keyframe at which a frame becomes one (see keyframe_m)",
+        unit="deg",
+        low=0.5,
+        high=90.0,
     )
     max_keyframes: int = option(
         250,
-        "most keyframes kept (about 0.9 MB each); then the one with the nearest neighbour goes",
+        "largest number of keyframes (about 0.9 MB each); with more, one of the two that are"
+        " nearest to each other is removed",
         low=4,
         high=10000,
     )
     min_inliers: float = option(
         0.4,
-        "least share of the pixels with depth that must fit the keyframe's ...",
+        "smallest share of the pixels with depth that must fit the keyframe's",
         low=0.05,
         high=1.0,
     )
     min_inliers_alone: float = option(
-        0.6, "... and where there are no corners to bear witness", low=0.05, high=1.0
+        0.6, "the same where no corners confirm the motion", low=0.05, high=1.0
     )
     min_features: int = option(
         10,
-        "least number of followed corners that agree on a motion, for it to count, ...",
+        "smallest number of followed corners that must agree on a motion",
         low=6,
         high=1000,
     )
     min_feature_share: float = option(
-        0.4, "... and least share of all that could be followed", low=0.0, high=1.0
+        0.4, "smallest share of the followed corners that must agree on a motion", low=0.0, high=1.0
     )
     agree_m: float = option(
         0.03,
-        "the images' motion and that of the corners may differ by this, ...",
+        "largest distance between the motion by the images and that by the corners",
         unit="m",
         low=0.001,
         high=1.0,
     )
-    agree_deg: float = option(2.0, "... and by this", unit="deg", low=0.05, high=45.0)
-    max_speed_m_s: float = option(
-        2.0, "no camera moves faster ...", unit="m/s", low=0.05, high=100.0
+    agree_deg: float = option(
+        2.0,
+        "largest rotation between the motion by the images and that by the corners",
+        unit="deg",
+        low=0.05,
+        high=45.0,
     )
-    max_turn_deg_s: float = option(180.0, "... or turns faster", unit="deg/s", low=1.0, high=3600.0)
+    max_speed_m_s: float = option(
+        2.0,
+        "largest speed of a camera; faster motions are not accepted",
+        unit="m/s",
+        low=0.05,
+        high=100.0,
+    )
+    max_turn_deg_s: float = option(
+        180.0, "largest turning speed of a camera", unit="deg/s", low=1.0, high=3600.0
+    )
 
 
 @dataclass(frozen=True)
 class LostConfig:
-    """What is done when the camera's motion can't be told."""
+    """What is done when the camera is lost."""
 
     candidates: int = option(
-        4, "keyframes that are compared with an image to find the place again", low=1, high=100
+        4,
+        "number of keyframes that are compared with an image to find a lost camera",
+        low=1,
+        high=100,
     )
     min_matches: int = option(
-        20, "least number of matched corners that agree on a place", low=6, high=1000
+        20, "smallest number of matched corners that must agree on a pose", low=6, high=1000
     )
     restart_s: float = option(
         3.0,
-        "after being lost for this long it starts anew, from the last pose; it comes back to the old keyframes"
-        " where it sees them again",
+        "after being lost for this long it starts anew from the last pose; it comes back to the old"
+        " keyframes where it recognizes them",
         unit="s",
         low=0.1,
         high=3600.0,
     )
     retry_s: float = option(
         1.0,
-        "after a new start the old keyframes are looked for this often",
+        "period at which the old keyframes are compared with the image after a new start",
         unit="s",
         low=0.1,
         high=600.0,
     )
     speed_m_s: float = option(
         0.3,
-        "while lost, the standard deviation of the position grows by this ...",
+        "growth of the position's standard deviation while the camera is lost",
         unit="m/s",
         low=0.0,
         high=100.0,
     )
     turn_deg_s: float = option(
-        30.0, "... and that of the rotation by this", unit="deg/s", low=0.0, high=3600.0
+        30.0,
+        "growth of the rotation's standard deviation while the camera is lost",
+        unit="deg/s",
+        low=0.0,
+        high=3600.0,
     )
 
 
 @dataclass(frozen=True)
 class CovarianceConfig:
-    """How sure a pose is."""
+    """How certain a pose is."""
 
     start_m: float = option(
         0.001, "standard deviation per axis of the first position", unit="m", low=0.0, high=10.0
@@ -126,7 +161,7 @@ class CovarianceConfig:
     )
     relative: float = option(
         0.001,
-        "error of aligning two images: that of the seen surface, per metre of its distance",
+        "error of aligning two images: distance of the surfaces per metre of their depth",
         low=0.0,
         high=1.0,
     )
@@ -138,19 +173,19 @@ class ModelConfig:
 
     enabled: bool = option(
         False,
-        "align each new keyframe with the model of those before, too: costs as much as all the rest, and did not"
-        " lower the drift where it was measured",
+        "also align each new keyframe with the model of the older ones; it costs as much as all the"
+        " rest, and did not lower the drift where it was measured",
     )
     voxel_m: float = option(0.015, "side of a voxel", unit="m", low=0.002, high=0.2)
     max_blocks: int = option(
         20000,
-        "most blocks of 16^3 voxels (about 80 kB each); the model starts anew where more are wanted",
+        "largest number of blocks of 16^3 voxels (about 80 kB each); with more it starts anew",
         low=100,
         high=10000000,
     )
     relative: float = option(
         0.002,
-        "error of aligning an image with the model, per metre of the surface's distance",
+        "error of aligning an image with the model, per metre of the surface's depth",
         low=0.0001,
         high=1.0,
     )
@@ -163,11 +198,11 @@ class SlamNodeConfig:
     map_frame: str = option("map", "frame of the poses")
     base_frame: str = option(
         "",
-        "frame whose pose is published; it must carry the camera in TF; empty = the camera's own frame",
+        "frame whose pose is published, above the camera in TF; empty = the camera's own frame",
     )
     publish_tf: bool = option(True, "publish the pose to TF, besides the odometry")
     publish_lost: bool = option(
-        True, "publish the last pose, with its growing covariance, while lost; false = nothing"
+        True, "publish the last pose with a growing covariance while lost; false = nothing"
     )
     initial_x: float = option(
         0.0, "first position of the camera in the map", unit="m", low=-1e6, high=1e6
@@ -180,8 +215,8 @@ class SlamNodeConfig:
     )
     initial_qx: float = option(
         -0.5,
-        "first rotation of the camera's optical frame in the map, a quaternion x y z w; the default is that"
-        " of a level camera that looks along the map's x, z up",
+        "first rotation of the camera's optical frame in the map, a quaternion x y z w; the default"
+        " is that of a level camera that looks along the map's x, z up",
         low=-1.0,
         high=1.0,
     )
@@ -212,11 +247,17 @@ class SlamNodeConfig:
 
 @dataclass(frozen=True)
 class SlamConfig:
-    """The whole tree."""
+    """The parameters of the tracker."""
 
     image: ImageConfig = field(default_factory=ImageConfig)
+    """Images."""
     follow: FollowConfig = field(default_factory=FollowConfig)
+    """Tracking from frame to frame."""
     lost: LostConfig = field(default_factory=LostConfig)
+    """Lost cameras."""
     covariance: CovarianceConfig = field(default_factory=CovarianceConfig)
+    """Covariances of the poses."""
     model: ModelConfig = field(default_factory=ModelConfig)
+    """Volumetric model."""
     node: SlamNodeConfig = field(default_factory=SlamNodeConfig)
+    """The ROS node."""

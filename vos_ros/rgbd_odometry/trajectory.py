@@ -1,4 +1,4 @@
-"""How far an estimated trajectory lies from the true one (Sturm et al. 2012, section VI)."""
+"""Errors of an estimated trajectory against the true one (Sturm et al. 2012, section VI)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ from vos_ros.geometry import se3
 NS_PER_S = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectoryError:
-    """``ate_m``: RMS distance of the positions as they are, ``ate_aligned_m``: after the rigid motion that fits them best.
-    ``rpe``: RMS error of the motion over a second; NaN where no two poses are a second apart. ``nees``: mean of e^T cov^-1 e, 6 where the
-    covariances are right, less where they are cautious; NaN without covariances."""
+    """Errors of a trajectory, without alignment where not stated otherwise."""
 
     ate_m: float
+    """Absolute trajectory error: RMS distance of the positions, m."""
     ate_aligned_m: float
+    """RMS distance of the positions after the rigid motion that fits them best, m."""
     max_m: float
+    """Largest distance of a position, m."""
     rotation_deg: float
+    """RMS error of the rotation, deg."""
     rotation_max_deg: float
+    """Largest error of a rotation, deg."""
     rpe_m: float
+    """Relative pose error: RMS error of the motion over a second, m; NaN without two such poses."""
     rpe_deg: float
+    """RMS error of the rotation over a second, deg."""
     nees: float
+    """Normalized estimation error squared: mean of e^T C^-1 e. 6 where the covariances C are right,
+    less where they are too large; NaN without covariances."""
 
 
 def trajectory_error(
@@ -35,35 +42,49 @@ def trajectory_error(
     truth: Float64[np.ndarray, "N 4 4"],
     covs: Float64[np.ndarray, "N 6 6"] | None = None,
 ) -> TrajectoryError:
-    """Errors of poses against the true ones of the same stamps (in order). ValueError without poses."""
+    """Compute the errors of poses against the true ones of the same stamps.
+
+    Args:
+        stamps_ns: stamps, increasing.
+        poses: estimated T_map_camera.
+        truth: true T_map_camera.
+        covs: covariances of the estimates (m, rad; axes of the map).
+
+    Raises ValueError: there are no poses.
+    """
     if not len(poses):
         raise ValueError("a trajectory without poses has no error")
     e = se3.difference(poses, truth)
-    away, turned = np.linalg.norm(e[:, :3], axis=1), np.degrees(np.linalg.norm(e[:, 3:], axis=1))
-    T = aligning(poses[:, :3, 3], truth[:, :3, 3])
-    aligned = np.linalg.norm(se3.transform(T, poses[:, :3, 3]) - truth[:, :3, 3], axis=1)
-    ways, turns = _relative(np.asarray(stamps_ns, np.int64), poses, truth)
+    distances_m = np.linalg.norm(e[:, :3], axis=1)
+    angles_deg = np.degrees(np.linalg.norm(e[:, 3:], axis=1))
+    T = align_points(poses[:, :3, 3], truth[:, :3, 3])
+    aligned_m = np.linalg.norm(se3.transform(T, poses[:, :3, 3]) - truth[:, :3, 3], axis=1)
+    relative_m, relative_deg = _relative_errors(np.asarray(stamps_ns, np.int64), poses, truth)
     nees = (
         np.mean([d @ np.linalg.solve(c, d) for d, c in zip(e, covs, strict=True)])
         if covs is not None
         else np.nan
     )
     return TrajectoryError(
-        _rms(away),
-        _rms(aligned),
-        float(away.max()),
-        _rms(turned),
-        float(turned.max()),
-        _rms(ways),
-        _rms(turns),
-        float(nees),
+        ate_m=_rms(distances_m),
+        ate_aligned_m=_rms(aligned_m),
+        max_m=float(distances_m.max()),
+        rotation_deg=_rms(angles_deg),
+        rotation_max_deg=float(angles_deg.max()),
+        rpe_m=_rms(relative_m),
+        rpe_deg=_rms(relative_deg),
+        nees=float(nees),
     )
 
 
-def aligning(
+def align_points(
     points: Float64[np.ndarray, "N 3"], onto: Float64[np.ndarray, "N 3"]
 ) -> Float64[np.ndarray, "4 4"]:
-    """The rigid motion of points that brings them nearest, in the least-squares sense, to others (Umeyama 1991, without scale)."""
+    """Compute the rigid motion of points that minimizes the squared distances to others.
+
+    Umeyama 1991, eqs. (40) to (42), without scale: with U D V^T the singular value decomposition of
+    the cross-covariance, R = U diag(1, 1, det(U V^T)) V^T and t = b - R a.
+    """
     a, b = points.mean(0), onto.mean(0)
     U, _, Vt = np.linalg.svd((onto - b).T @ (points - a))
     R = U @ np.diag([1.0, 1.0, np.linalg.det(U @ Vt)]) @ Vt
@@ -74,12 +95,12 @@ def _rms(values: Float64[np.ndarray, "N"]) -> float:
     return float(np.sqrt(np.mean(np.square(values)))) if len(values) else float("nan")
 
 
-def _relative(
+def _relative_errors(
     stamps: np.ndarray, poses: Float64[np.ndarray, "N 4 4"], truth: Float64[np.ndarray, "N 4 4"]
 ) -> tuple[Float64[np.ndarray, "M"], Float64[np.ndarray, "M"]]:
-    """Errors (m, degrees) of the motions between poses that are a second apart, give or take a tenth."""
+    """Compute errors (m, deg) of the motions between poses that are 0.9 to 1.1 s apart."""
     later = np.searchsorted(stamps, stamps + NS_PER_S)
-    ways, turns = [], []
+    errors_m, errors_deg = [], []
     for i, j in enumerate(later):
         near = [
             k
@@ -89,6 +110,6 @@ def _relative(
         if near:
             k = min(near, key=lambda k: abs(int(stamps[k] - stamps[i]) - NS_PER_S))
             e = se3.difference(se3.inverse(poses[i]) @ poses[k], se3.inverse(truth[i]) @ truth[k])
-            ways.append(float(np.linalg.norm(e[:3])))
-            turns.append(float(np.degrees(np.linalg.norm(e[3:]))))
-    return np.array(ways), np.array(turns)
+            errors_m.append(float(np.linalg.norm(e[:3])))
+            errors_deg.append(float(np.degrees(np.linalg.norm(e[3:]))))
+    return np.array(errors_m), np.array(errors_deg)
