@@ -1,4 +1,4 @@
-"""Makes messages of rclpy's classes for the builders of ``vos_ros.messages``."""
+"""Make messages of rclpy's classes for the builders of ``vos_ros.messages``."""
 
 from __future__ import annotations
 
