@@ -122,7 +122,11 @@ def test_without_depth(frames: list[Frame | MapUpdate]) -> None:
     "make",
     [
         lambda s: PoseDrift(s, -1, 0),
+        lambda s: PoseDrift(s, 0, -1),
         lambda s: FaultyMap(s, missing=2),
+        lambda s: FaultyMap(s, invented=1.1),
+        lambda s: FaultyMap(s, missing=-0.1),
+        lambda s: LostFrames(s, -0.1),
         lambda s: LostFrames(s, 1.0),
     ],
 )
@@ -135,3 +139,35 @@ def test_a_given_map_comes_first_and_alone(frames: list[Frame | MapUpdate]) -> N
     items = list(GivenMap(Source([snapshot(), *frames, snapshot(2)]), snapshot(7, ids=(3,))))
     assert isinstance(items[0], MapUpdate) and items[0].revision == 7 and len(items) == 12
     assert all(a is b for a, b in zip(items[1:], frames, strict=True))
+
+
+def test_drift_adds_to_the_covariance_of_the_source(make_frame: Callable[..., Frame]) -> None:
+    known = [make_frame(i, 2, 2, pose_cov=np.eye(6)) for i in range(3)]
+    unknown = make_frame(0, 2, 2, T_map_camera=None)
+    source = PoseDrift(Source([unknown, *known]), 0.3, 0.0)
+    first, *rest = source
+    assert first is unknown and len(source) == 4
+    for i, frame in enumerate(rest):
+        assert isinstance(frame, Frame)
+        expected = np.eye(6) + np.diag([(i / 3 * 0.3) ** 2 / 3] * 3 + [0.0] * 3)
+        np.testing.assert_allclose(frame.pose_cov, expected)
+
+
+def test_copies_come_and_objects_stay_away_in_a_change_of_the_map() -> None:
+    delta = snapshot(2, ids=(1, 2))
+    source = FaultyMap(Source([snapshot(), delta]), missing=0.5, invented=0.5, seed=1)
+    assert source.invented_ids == frozenset()
+    whole, change = (u for u in source if isinstance(u, MapUpdate))
+    kept = {o.id for o in whole.objects if o.id <= 10}
+    originals = {o.id: round(float(o.T_map_object[0, 3])) for o in whole.objects if o.id > 10}
+    assert len(kept) == 5 and len(originals) == 5 and not kept & {0}
+    wanted = {i for i in (1, 2) if i in kept} | {n for n, o in originals.items() if o in (1, 2)}
+    assert {o.id for o in change.objects} == wanted
+
+
+def test_the_board_passes_from_left_to_right_and_comes_again() -> None:
+    left = [np.nonzero(board_mask(i, (40, 60)))[1].min() for i in (10, 40, 70)]
+    assert left == sorted(left) and left[0] < left[-1]
+    assert np.array_equal(board_mask(90, (40, 60)), board_mask(10, (40, 60)))
+    rows = np.nonzero(board_mask(40, (40, 60)))[0]
+    assert (rows.min(), rows.max()) == (10, 29)

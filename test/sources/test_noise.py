@@ -73,5 +73,16 @@ def test_stated_covariance_adds_up_and_nothing_stays_nothing(
     assert first is update and third is unknown and isinstance(second, Frame)
     np.testing.assert_allclose(second.pose_cov, np.eye(6) + np.diag([0.03] * 3 + [0.0] * 3))
     assert list(PoseNoise(Source([known]), 0.0, 0.0)) == [known]
+
+
+def test_noise_of_one_kind_leaves_the_other_alone(frames: list[Frame]) -> None:
+    moved = deltas(PoseNoise(Source(list(frames[:20])), 0.05, 0.0))
+    turned = deltas(PoseNoise(Source(list(frames[:20])), 0.0, 2.0))
+    assert (np.abs(moved[:, :3]) > 0).all() and np.allclose(moved[:, 3:], 0.0, atol=1e-12)
+    assert (np.abs(turned[:, 3:]) > 0).all() and np.allclose(turned[:, :3], 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(-0.1, 0.0, 0), (0.0, -0.1, 0), (0.0, 0.0, -1)])
+def test_negative_sizes_are_refused(sizes: tuple[float, float, int]) -> None:
     with pytest.raises(ValueError, match="wanted all of them >= 0"):
-        PoseNoise(Source([]), -0.1, 0.0)
+        PoseNoise(Source([]), *sizes)

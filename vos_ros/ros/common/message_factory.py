@@ -24,6 +24,10 @@ _TYPECODES = {
 """array.array's typecode of each primitive type that a sequence can have."""
 
 
+_MAX_SMALL_BYTES = 4096
+"""Largest array for which copying it twice is faster than making a view of it."""
+
+
 class _Layout(NamedTuple):
     kind: Any
     """rclpy's class."""
@@ -54,6 +58,14 @@ def _layout(name: str) -> _Layout:
     )
 
 
+def _sequence(code: str, values: Any) -> array.array[Any]:
+    """Copy numbers as memory to the array type that rclpy has for sequences."""
+    out, numbers = array.array(code), np.ascontiguousarray(values, code)
+    small = numbers.nbytes <= _MAX_SMALL_BYTES
+    out.frombytes(numbers.tobytes() if small else numbers.view(np.uint8).data)
+    return out
+
+
 def make(name: str, /, **fields: Any) -> Any:
     """Make a message of type ``name`` (package/msg/Type) of rclpy's classes from all of its fields.
 
@@ -61,13 +73,11 @@ def make(name: str, /, **fields: Any) -> Any:
     through the elements in Python. Raises TypeError where a field is missing or unknown.
     """
     kind, names, sequences, octets, check_fields = _layout(name)
-    if fields.keys() != names:
+    if len(fields) != len(names):  # an unknown one in place of another fails when it is set
         wrong = ", ".join(sorted(names ^ fields.keys()))
         raise TypeError(f"{name}: missing or unknown fields: {wrong}")
     for field, code in sequences:
-        values = array.array(code)
-        values.frombytes(np.ascontiguousarray(fields[field], code).view(np.uint8).data)
-        fields[field] = values
+        fields[field] = _sequence(code, fields[field])
     for field in octets:
         fields[field] = bytes([fields[field]])
     # The constructor would make the default of every field first, and copy the numbers once more: a
