@@ -16,8 +16,9 @@ demo: ## synthetic sequence -> node over DDS -> out/demo (METHOD=lwl|null|..., D
 test: ## the test suite (minutes); TESTS="-k name" picks, TESTS="-m slow" runs the long ones
 	tools/env python -m pytest $(TESTS)
 
-lint: ## ruff, mypy --strict, import-linter
+lint: ## ruff (rules and format), mypy --strict, import-linter
 	tools/env ruff check .
+	tools/env ruff format --check .
 	tools/env mypy
 	tools/env lint-imports
 

@@ -22,7 +22,7 @@ from vos_ros.types import Association, AssociationStatus
 
 
 def test_in_a_loop_with_the_pose_correction_the_map_stays_where_the_poses_have_it() -> None:
-    """Masks from the truth, right poses, a depth camera with 1 % of noise; the perception node corrects its pose against the map."""
+    """True masks and poses, depth with 1 % of noise; the node corrects its pose by the map."""
     pytest.importorskip("open3d", reason="the synthetic world is rendered by Open3D")
     from vos_ros.synthetic.source import SyntheticSource, SyntheticSpec
 

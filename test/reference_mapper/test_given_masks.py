@@ -1,4 +1,4 @@
-"""A map made of known masks: the surface where it is, the ids and classes as told, nothing of what wasn't measured."""
+"""A map made of annotated masks: surfaces, ids and classes, and nothing that wasn't measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAMERA = Intrinsics(200.0, 200.0, 79.5, 59.5, 160, 120)
 def views(
     make_frame: Callable[..., Frame], count: int = 6, noise_m: float = 0.002
 ) -> Iterator[tuple[Frame, np.ndarray]]:
-    """A wall 2 m away, on it object 4 left and 9 right; the camera moves along it, the map frame lies elsewhere."""
+    """A wall 2 m away with object 4 left and 9 right; the camera moves along it."""
     for k in range(count):
         rng = np.random.default_rng(k)
         T = se3.from_rt(np.eye(3), np.array([1.0 + 0.05 * k, 2.0, 3.0]))

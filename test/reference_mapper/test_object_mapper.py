@@ -228,7 +228,7 @@ def test_a_new_object_in_the_place_of_a_known_one_is_that(run):
 
 
 def test_a_card_that_is_laid_on_a_known_box_stays_a_card(run):
-    """All of its points are within noise of the box's top, but frames showed both beside one another."""
+    """Its points are within noise of the box's top, but frames matched both next to each other."""
     box = run.make_object(1, (0, 0, 1), size=(0.3, 0.3, 0.1), count=4000)
     for k in range(8):
         run.integrate(
@@ -249,7 +249,7 @@ def test_two_tracks_that_share_one_thing_give_one_object(run):
 
 
 def test_a_part_of_a_known_body_is_that_body(run):
-    """One end of a bar; frames show both masks beside one another, and the boxes are not alike. The bar's own mask has lost that end."""
+    """One end of a bar, whose own mask has lost that end: the boxes are not similar."""
     size = (0.4, 0.1, 0.1)
     bar = run.make_object(1, (0, 0, 1), size=size, count=4000)
     end = run.surface((0.15, 0, 1), (0.1, 0.1, 0.1), count=1500)
@@ -281,7 +281,7 @@ def test_two_objects_that_grow_to_be_one_are_joined(run):
 
 
 def test_an_object_whose_surface_is_measured_as_something_else_goes(run):
-    """A mask that leaked onto the wall, and then shows a thing in front of it: nothing is left of what leaked."""
+    """A mask that leaked onto the wall and then shows an object in front of it."""
     camera = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
     depth, labels = np.full((48, 64), 2.0, np.float32), np.zeros((48, 64), np.uint16)
     labels[10:40, 10:30] = 7
@@ -301,7 +301,7 @@ def test_an_object_whose_surface_is_measured_as_something_else_goes(run):
         labelled_depth=LabelledDepth(labels, {1: 7}, depth, camera),
     )
     assert run.mapper.tidy() == ()
-    # the points are still associations to be there, and the label image says that they are not
+    # The points are still reported there, and the label image contradicts them.
     run.integrate(
         (1, i, S.MATCHED, wall[:20]),
         times=80,
@@ -428,3 +428,107 @@ def test_what_leaked_into_free_space_goes_when_it_is_seen_through(run):
     run.integrate((1, thing, S.MATCHED, run.surface((0, 0, 1))), times=20, labelled_depth=image)
     low, high = run.mapper.objects[thing].extent(model)
     assert low[2] > 0.93 and high[2] > 1.0, "what lies at the measured depth stays"
+
+
+def new_session(run) -> str:
+    """Let a reader know a later revision than the map's: the map was loaded from an old file."""
+    former = run.mapper.session_id
+    refused = run.integrate(map_revision=run.mapper.revision + 1).refused
+    assert "its ids begin a new session" in refused and run.mapper.session_id != former
+    return former
+
+
+def test_merges_of_the_former_session_are_not_reported_in_a_new_one(run):
+    a, b = run.make_object(1, (0, 0, 1)), run.make_object(2, (0.12, 0, 1))
+    both = run.surface((0.06, 0, 1), (0.22, 0.1, 0.1))
+    run.integrate((1, b, S.MERGE, both, [a]), times=5)
+    assert run.mapper.resolve(b) == a and run.mapper.update().merged == ((b, a),)
+    former = new_session(run)
+    update = run.mapper.update()
+    assert update.full and update.merged == () and update.revision == 1
+    assert [o.id for o in update.objects] == [a]
+    assert run.mapper.resolve(b) == b, "the id may be another object's for the reader"
+    assert run.integrate(map_session_id=former).refused.startswith("associations refer to the map")
+    assert not run.integrate().refused
+
+
+@pytest.mark.parametrize("the_break", ["none", "map session", "track session", "time"])
+def test_evidence_is_forgotten_on_a_break(run, the_break):
+    a, b = run.make_object(1, (0, 0, 1)), run.make_object(2, (0.12, 0, 1))
+    c = run.make_object(3, (0.1, 5, 1), size=(0.3, 0.1, 0.1), count=3000)
+    left, right = run.surface((0, 5, 1)), run.surface((0.19, 5, 1), (0.12, 0.1, 0.1), count=1000)
+    shown = (
+        (1, b, S.MERGE, run.surface((0.06, 0, 1)), [a]),
+        (5, c, S.SPLIT, left, [6]),
+        (6, c, S.SPLIT, right, [5]),
+        (9, 0, S.NEW, run.surface((3, 0, 1))),
+    )
+    run.integrate(*shown[1:3], times=4)
+    run.integrate(*shown[1:], times=1)
+    run.integrate(*shown, times=4 if the_break != "none" else 3)
+    if the_break == "map session":
+        new_session(run)
+    elif the_break == "track session":
+        run.session = "restarted"
+    elif the_break == "time":
+        run.index -= 7
+    count = len(run.mapper.objects)
+    run.integrate(*shown)
+    assert count == 3
+    if the_break != "none":
+        assert set(run.mapper.objects) == {a, b, c}
+    run.integrate(*shown)
+    assert (len(run.mapper.objects) == 4) == (the_break == "none"), (
+        "a and b are one, c is two, and track 9 is an object"
+    )
+
+
+def test_a_stamp_a_little_earlier_is_no_break(run):
+    run.make_object(1, (0, 0, 1))
+    run.integrate((9, 0, S.NEW, run.surface((3, 0, 1))), times=5)
+    run.index -= 5
+    run.integrate((9, 0, S.NEW, run.surface((3, 0, 1))))
+    run.index += 5
+    run.integrate((9, 0, S.NEW, run.surface((3, 0, 1))))
+    assert len(run.mapper.objects) == 2
+
+
+def test_a_break_interrupts_an_absence(run):
+    i = run.make_object(1, (0, 0, 1))
+    run.integrate((0, i, S.ABSENT, None), times=12)
+    run.session = "restarted"
+    run.integrate((0, i, S.ABSENT, None), times=9)
+    assert i in run.mapper.objects, "0.8 s since the break"
+    run.integrate((0, i, S.ABSENT, None), times=3)
+    assert i not in run.mapper.objects
+
+
+def test_frames_of_another_frame_or_map_are_refused(run):
+    i = run.make_object(1, (0, 0, 1))
+    before = run.mapper.objects[i]
+    match = (1, i, S.MATCHED, run.surface((0, 0, 1)))
+    assert "'odom'" in run.integrate(match, map_frame="odom").refused
+    assert "another mapper" in run.integrate(match, map_session_id="other").refused
+    assert run.mapper.objects[i] is before
+    assert not run.integrate(match, map_session_id="").refused, "the node has no map yet"
+
+
+def test_a_joined_object_is_joined_with_what_became_of_the_other(run):
+    """Two merges in one frame: 3 into 2 and 2 into 1."""
+    a, b, c = (run.make_object(k, (0.12 * k, 0, 1)) for k in (1, 2, 3))
+    pieces = [run.surface((0.12 * k, 0, 1)) for k in (1, 2, 3)]
+    merges = (1, a, S.MERGE, pieces[0], [b]), (2, a, S.MERGE, pieces[1], [c])
+    run.integrate(*merges, times=5)
+    assert set(run.mapper.objects) == {a} and run.mapper.resolve(c) == run.mapper.resolve(b) == a
+    assert run.mapper.saved().merged == {b: a, c: a} and run.mapper.saved().next_id == c + 1
+
+
+def test_an_absence_of_a_merged_object_counts_for_what_it_became(run):
+    a, b = run.make_object(1, (0, 0, 1)), run.make_object(2, (0.12, 0, 1))
+    run.integrate((1, b, S.MERGE, run.surface((0.06, 0, 1)), [a]), times=5)
+    before = run.mapper.objects[a].log_odds
+    assert run.integrate((0, b, S.ABSENT, None)).counts == {"ABSENT counted": 1}
+    assert run.mapper.objects[a].log_odds < before
+    both = run.integrate((1, a, S.MATCHED, run.surface((0, 0, 1))), (0, b, S.ABSENT, None))
+    assert both.counts == {"integrated": 1, "ABSENT noted": 1}
+    assert run.integrate((0, 0, S.ABSENT, None)).counts == {"ABSENT noted": 1}

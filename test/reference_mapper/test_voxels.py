@@ -89,7 +89,8 @@ def test_what_is_too_far_or_not_finite_is_left_out() -> None:
 def test_a_grid_is_made_again_of_its_points() -> None:
     grid = empty_grid(0.01, ORIGIN).with_points(cloud(3), 10_000).with_points(cloud(4), 10_000)
     again = grid_from_means(0.01, ORIGIN, grid.means(), grid.weights, grid.hits, grid.misses)
-    # float32 a hundred metres from the map's origin is good to 8 um: a mean on the side of its cube may change sides
+    # float32 a hundred metres from the map's origin is good to 8 um: a mean on the side of its
+    # cube may change sides.
     assert abs(len(again) - len(grid)) <= 2
     assert again.weights.sum() == grid.weights.sum() and again.hits.max() == grid.hits.max()
 

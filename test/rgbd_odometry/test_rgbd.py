@@ -1,4 +1,4 @@
-"""The tracker on a rendered world: how far it goes astray, what it says of it, how it gets lost and is found."""
+"""The tracker on a rendered world: its errors, what it reports of them, lost and found."""
 
 from __future__ import annotations
 
