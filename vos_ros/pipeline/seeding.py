@@ -11,6 +11,7 @@ from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.seeds import seed_of
 from vos_ros.pipeline.map_view import MapView
 from vos_ros.pipeline.plan import SegmenterPlan, TrackStart
+from vos_ros.segmentation.fusion import most_probable_rows
 from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.tracking.track_manager import TrackManager
 from vos_ros.types import Mask, Projection, Seed, Segmentation, TrackSource
@@ -147,8 +148,8 @@ def _without_prompted(
     ]
     if not rows:
         return list(wanted)
-    owner = segmentation.probs.max(0).indices.cpu().numpy()
-    masks = [owner == row for row in rows]
+    index = most_probable_rows(segmentation).row.cpu().numpy()
+    masks = [index == row for row in rows]
     return [
         p
         for p in wanted
