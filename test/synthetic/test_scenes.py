@@ -1,4 +1,4 @@
-"""Scenes beyond the table: look-alikes that pass each other unseen, objects that are taken away. The table's frames stay as they were."""
+"""Scenes of the synthetic world: what stands where, what is hidden, and what is taken away."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_two_objects_are_alike_and_the_others_are_not(source: SyntheticSource) -
     groups = [i.group for i in items if i.group]
     assert groups == ["mug", "mug"] and len(items) >= 8
     a, b = (i for i in items if i.group)
-    assert a.shape is b.shape and a.gloss == b.gloss
+    assert a.shape is b.shape and a.highlight == b.highlight
     alike = [o for o in source.objects if o.alike_group == "mug"]
     assert (
         len(alike) == 2

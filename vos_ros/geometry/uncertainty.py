@@ -20,7 +20,7 @@ def depth_tolerance(z: Range, base_m: float, per_m2: float) -> Range:
     """Compute how far (m) a measurement at range ``z`` (m) may be off: base + per_m2 z^2.
 
     The noise of structured light and of stereo grows with the square of the range: a disparity is
-    read with a constant error (Khoshelham and Elberink 2012, eq. 8). The dtype of ``z`` is kept.
+    read with a constant error (Khoshelham and Elberink 2012). The dtype of ``z`` is kept.
 
     >>> round(depth_tolerance(2.0, 0.03, 0.01), 9)
     0.07

@@ -1,5 +1,7 @@
-"""What stands in the synthetic world: the room's fixed parts and the objects on the table, with shapes, colours and prints drawn
-from a random generator. Pure functions of the generator; lengths in m."""
+"""What stands in the synthetic world: the room's fixed parts and the objects on the table.
+
+Shapes, colours and prints are drawn from a random generator: pure functions of it. Lengths in m.
+"""
 
 from __future__ import annotations
 
@@ -11,51 +13,66 @@ from vos_ros.synthetic import shapes as sh
 from vos_ros.synthetic import textures as tx
 
 TABLE_Z_M = 0.74
+"""Height of the table top."""
 TABLE_SIZE_M = (1.5, 0.95)
+"""Width and depth of the table top."""
 ROOM_SIZE_M = (6.4, 5.4, 2.6)
+"""Width, depth and height of the room."""
 WINDOW_CENTRE_M = (-3.18, 0.5, 1.6)
+"""Centre of the window, map frame."""
 CELL_M = 0.009
-UP = np.pi / 2
+"""Side of an object's faces: light is baked per vertex."""
+QUARTER_TURN = np.pi / 2
 CREAM: tx.Color = (0.93, 0.90, 0.82)
 INK: tx.Color = (0.12, 0.12, 0.16)
+GOLDEN_SECTION = 0.6180339887
+"""Distance of successive hues: they are well spread, however many there are."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Item:
-    """A kind of object. ``gloss`` is the strength of its highlight, 0..1; ``group`` is not "" for items that look alike."""
+class CatalogueItem:
+    """Describe an object before it is placed."""
 
     name: str
+    """Its name, unique in the catalogue."""
     class_name: str
-    gloss: float
+    """Its class."""
+    highlight: float
+    """Strength of its highlight, 0..1: how glossy it is."""
     shape: sh.Shape
-    group: str = ""
+    """Its mesh, standing on z = 0."""
+    alike_group: str = ""
+    """Shared by items of equal appearance; "" for others."""
 
     @property
     def radius_m(self) -> float:
-        """Radius of its footprint."""
+        """Return the radius of its footprint, m."""
         return float(np.linalg.norm(self.shape.vertices[:, :2], axis=1).max())
 
 
 class Palette:
-    """Collects textures; ``add`` returns the number that shapes refer to, ``hue`` the next of a row of well spread hues."""
+    """Collect the textures that shapes refer to by number, and choose hues."""
 
     def __init__(self, rng: tx.Rng) -> None:
         self.images: list[tx.Image] = []
         self._hue = float(rng.random())
 
     def hue(self) -> float:
-        """A hue, 0..1, a golden section away from the one before it."""
-        self._hue = (self._hue + 0.6180339887) % 1.0
+        """Choose a hue, 0..1, a golden section away from the one before it."""
+        self._hue = (self._hue + GOLDEN_SECTION) % 1.0
         return self._hue
 
     def add(self, image: tx.Image) -> int:
-        """The texture's number."""
+        """Add a texture; returns its number."""
         self.images.append(image)
         return len(self.images) - 1
 
 
 def room(rng: tx.Rng, palette: Palette) -> list[sh.Shape]:
-    """Floor, ceiling, walls with a window, pictures and a door, shelves, rug, table and chairs, in the map frame."""
+    """Make the room in the map frame.
+
+    Floor, ceiling, walls with a window, pictures and a door, shelves, rug, table and chairs.
+    """
     w, d, h = ROOM_SIZE_M
     t = palette.add
     floor = t(tx.wood(rng, (0.62, 0.45, 0.30), (0.45, 0.30, 0.18), planks=6))
@@ -71,13 +88,13 @@ def room(rng: tx.Rng, palette: Palette) -> list[sh.Shape]:
     ]
     for yaw, across, away, texture in (
         (0, w, d, wall),
-        (UP, d, w, accent),
+        (QUARTER_TURN, d, w, accent),
         (np.pi, w, d, wall),
-        (-UP, d, w, wall),
+        (-QUARTER_TURN, d, w, wall),
     ):
         face = sh.move(
             sh.rectangle(across, h, texture, cell_m=0.1, repeat_m=1.2),
-            sh.pose(0, away / 2, h / 2, 0, UP),
+            sh.pose(0, away / 2, h / 2, 0, QUARTER_TURN),
         )
         skirting = sh.move(
             sh.box((across, 0.02, 0.09), white, cell_m=0.2, repeat_m=1.0),
@@ -109,7 +126,12 @@ def _openings(rng: tx.Rng, palette: Palette, white: int) -> list[sh.Shape]:
     d = ROOM_SIZE_M[1]
     x0, y0, z0 = WINDOW_CENTRE_M
     pane = palette.add(tx.mix((0.95, 0.98, 1.0), (0.62, 0.78, 1.0), tx.noise(rng, (3, 3))))
-    parts = [sh.move(sh.rectangle(1.6, 1.1, pane, cell_m=0.2), sh.pose(x0, y0, z0, UP, UP))]
+    parts = [
+        sh.move(
+            sh.rectangle(1.6, 1.1, pane, cell_m=0.2),
+            sh.pose(x0, y0, z0, QUARTER_TURN, QUARTER_TURN),
+        )
+    ]
     for dy, dz, size in (
         (0.0, 0.55, (0.05, 1.7, 0.06)),
         (0.0, -0.61, (0.12, 1.8, 0.06)),
@@ -136,7 +158,9 @@ def _openings(rng: tx.Rng, palette: Palette, white: int) -> list[sh.Shape]:
             )
         )
         parts.append(
-            sh.move(sh.rectangle(*extent, picture, cell_m=0.1), sh.pose(x, y, 1.55, yaw, UP))
+            sh.move(
+                sh.rectangle(*extent, picture, cell_m=0.1), sh.pose(x, y, 1.55, yaw, QUARTER_TURN)
+            )
         )
     door = [sh.box((0.9, 0.06, 2.05), white, cell_m=0.15, repeat_m=1.5)]
     door += [
@@ -187,8 +211,11 @@ def _chair(wood: int) -> sh.Shape:
     return sh.merge([*legs, block((0.42, 0.42, 0.03), 0, 0, 0.44), *back, *slats])
 
 
-def items(rng: tx.Rng, palette: Palette) -> list[Item]:
-    """The objects of the table: fourteen, two of them (``mug_a``, ``mug_b``) identical. The last two are a pile of books."""
+def items(rng: tx.Rng, palette: Palette) -> list[CatalogueItem]:
+    """Make the fourteen objects of the table; two (``mug_a``, ``mug_b``) are identical.
+
+    The last two are a pile of books.
+    """
     mug = _mug(rng, palette)
     return [
         _cereal_box(rng, palette),
@@ -208,13 +235,13 @@ def items(rng: tx.Rng, palette: Palette) -> list[Item]:
     ]
 
 
-def _cereal_box(rng: tx.Rng, palette: Palette) -> Item:
+def _cereal_box(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     ground, other = tx.hsv(hue := palette.hue(), 0.5, 0.85), tx.hsv(hue + 0.45, 0.6, 0.45)
     front = palette.add(tx.printed(rng, ground, CREAM, other, "CRUNCH"))
     side = palette.add(tx.printed(rng, ground, CREAM, other, "oats", picture=False))
     lid = palette.add(tx.plain(rng, other))
     extent = (float(rng.uniform(0.18, 0.21)), 0.065, float(rng.uniform(0.25, 0.29)))
-    return Item(
+    return CatalogueItem(
         "cereal_box",
         "box",
         0.05,
@@ -222,7 +249,7 @@ def _cereal_box(rng: tx.Rng, palette: Palette) -> Item:
     )
 
 
-def _mug(rng: tx.Rng, palette: Palette) -> Item:
+def _mug(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     color = tx.hsv(palette.hue(), 0.75, 0.62)
     glaze, handle = (
         palette.add(tx.stripes(rng, [color, CREAM, CREAM], 9)),
@@ -239,14 +266,18 @@ def _mug(rng: tx.Rng, palette: Palette) -> Item:
     ]
     grip = sh.move(
         sh.torus(0.041, 0.0095, handle, cell_m=0.006, arc=(-1.75, 1.75)),
-        sh.pose(0.055, 0, 0.064, 0, UP),
+        sh.pose(0.055, 0, 0.064, 0, QUARTER_TURN),
     )
-    return Item(
-        "mug_a", "mug", 0.35, sh.merge([sh.revolve(cup, glaze, cell_m=CELL_M), grip]), group="mug"
+    return CatalogueItem(
+        "mug_a",
+        "mug",
+        0.35,
+        sh.merge([sh.revolve(cup, glaze, cell_m=CELL_M), grip]),
+        alike_group="mug",
     )
 
 
-def _bottle(rng: tx.Rng, palette: Palette) -> Item:
+def _bottle(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     glass = palette.add(tx.plain(rng, tx.hsv(float(rng.uniform(0.25, 0.45)), 0.7, 0.34), 0.2))
     paper = palette.add(tx.printed(rng, CREAM, INK, tx.hsv(palette.hue(), 0.65, 0.7), "VINO 26"))
     cap = palette.add(tx.plain(rng, tx.hsv(palette.hue(), 0.8, 0.55)))
@@ -260,7 +291,7 @@ def _bottle(rng: tx.Rng, palette: Palette) -> Item:
         (0.0155, 0.25),
         (0.0155, 0.285),
     ]
-    return Item(
+    return CatalogueItem(
         "bottle",
         "bottle",
         0.6,
@@ -277,13 +308,13 @@ def _bottle(rng: tx.Rng, palette: Palette) -> Item:
     )
 
 
-def _can(rng: tx.Rng, palette: Palette) -> Item:
+def _can(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     paper = palette.add(
         tx.printed(rng, tx.hsv(palette.hue(), 0.8, 0.75), CREAM, (0.95, 0.85, 0.3), "TOMATO")
     )
     tin = palette.add(tx.stripes(rng, [(0.72, 0.73, 0.75), (0.60, 0.61, 0.63)], 24))
     body = [(0, 0), (0.048, 0), (0.048, 0.125), (0.046, 0.128), (0.044, 0.124), (0, 0.124)]
-    return Item(
+    return CatalogueItem(
         "can",
         "can",
         0.3,
@@ -296,19 +327,22 @@ def _can(rng: tx.Rng, palette: Palette) -> Item:
     )
 
 
-def _ball(rng: tx.Rng, palette: Palette) -> Item:
+def _ball(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     colors = [tx.hsv(hue := palette.hue(), 0.7, 0.8), CREAM, tx.hsv(hue + 0.33, 0.6, 0.55)]
     r = float(rng.uniform(0.07, 0.085))
     skin = palette.add(tx.patches(rng, colors, 4))
-    return Item(
-        "ball", "ball", 0.1, sh.revolve(sh.arc_profile(r, r, -UP, UP, 24), skin, cell_m=CELL_M)
+    return CatalogueItem(
+        "ball",
+        "ball",
+        0.1,
+        sh.revolve(sh.arc_profile(r, r, -QUARTER_TURN, QUARTER_TURN, 24), skin, cell_m=CELL_M),
     )
 
 
-def _ring(rng: tx.Rng, palette: Palette) -> Item:
+def _ring(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     colors = [tx.hsv(hue := palette.hue(), 0.7, 0.85), CREAM, tx.hsv(hue + 0.4, 0.6, 0.6)]
     skin = palette.add(tx.stripes(rng, colors, 3, slant=6))
-    return Item(
+    return CatalogueItem(
         "ring",
         "toy",
         0.15,
@@ -316,16 +350,16 @@ def _ring(rng: tx.Rng, palette: Palette) -> Item:
     )
 
 
-def _cone(rng: tx.Rng, palette: Palette) -> Item:
+def _cone(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     skin = palette.add(
         tx.checker(rng, tx.hsv(hue := palette.hue(), 0.75, 0.9), tx.hsv(hue + 0.5, 0.45, 0.95), 12)
     )
     z = float(rng.uniform(0.2, 0.24))
     profile = [(0.0, 0.0), (0.075, 0.0), (0.075, 0.008), (0.066, 0.009), (0.004, z), (0.0, z)]
-    return Item("cone", "toy", 0.05, sh.revolve(profile, skin, cell_m=CELL_M))
+    return CatalogueItem("cone", "toy", 0.05, sh.revolve(profile, skin, cell_m=CELL_M))
 
 
-def _vase(rng: tx.Rng, palette: Palette) -> Item:
+def _vase(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     stone = palette.add(
         tx.marble(rng, tx.hsv(hue := palette.hue(), 0.25, 0.85), tx.hsv(hue + 0.05, 0.5, 0.3))
     )
@@ -344,24 +378,24 @@ def _vase(rng: tx.Rng, palette: Palette) -> Item:
         (0.022, 0.2),
         (0, 0.2),
     ]
-    return Item("vase", "vase", 0.4, sh.revolve(profile, stone, cell_m=CELL_M))
+    return CatalogueItem("vase", "vase", 0.4, sh.revolve(profile, stone, cell_m=CELL_M))
 
 
 def _book(
     rng: tx.Rng, palette: Palette, name: str, title: str, extent: tuple[float, float, float]
-) -> Item:
+) -> CatalogueItem:
     hue = palette.hue()
     pages = palette.add(tx.stripes(rng, [CREAM, (0.84, 0.80, 0.70)], 40))
     cover = palette.add(
         tx.printed(rng, tx.hsv(hue, 0.7, 0.45), CREAM, tx.hsv(hue + 0.12, 0.6, 0.7), title)
     )
     back = palette.add(tx.plain(rng, tx.hsv(hue, 0.7, 0.42)))
-    return Item(
+    return CatalogueItem(
         name, "book", 0.08, sh.box(extent, [pages, pages, pages, back, cover, back], cell_m=CELL_M)
     )
 
 
-def _block(rng: tx.Rng, palette: Palette) -> Item:
+def _block(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     faces = [
         palette.add(
             tx.letter(
@@ -370,10 +404,10 @@ def _block(rng: tx.Rng, palette: Palette) -> Item:
         )
         for k, text in enumerate("VOS")
     ]
-    return Item("block", "toy", 0.03, sh.box((0.1, 0.1, 0.1), faces * 2, cell_m=CELL_M))
+    return CatalogueItem("block", "toy", 0.03, sh.box((0.1, 0.1, 0.1), faces * 2, cell_m=CELL_M))
 
 
-def _bowl(rng: tx.Rng, palette: Palette) -> Item:
+def _bowl(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     colors = [(0.96, 0.95, 0.9), tx.hsv((hue := palette.hue()) + 0.15, 0.5, 0.95)]
     skin = palette.add(tx.dots(rng, tx.hsv(hue, 0.6, 0.75), colors, 10))
     peel = palette.add(tx.plain(rng, tx.hsv(float(rng.uniform(0.02, 0.1)), 0.9, 0.9), 0.3))
@@ -389,8 +423,10 @@ def _bowl(rng: tx.Rng, palette: Palette) -> Item:
         (0.068, 0.034),
         (0, 0.022),
     ]
-    fruit = sh.revolve(sh.arc_profile(0.035, 0.035, -UP, UP, 12), peel, cell_m=CELL_M)
-    return Item(
+    fruit = sh.revolve(
+        sh.arc_profile(0.035, 0.035, -QUARTER_TURN, QUARTER_TURN, 12), peel, cell_m=CELL_M
+    )
+    return CatalogueItem(
         "bowl",
         "bowl",
         0.3,
@@ -406,7 +442,7 @@ def _bowl(rng: tx.Rng, palette: Palette) -> Item:
     )
 
 
-def _teapot(rng: tx.Rng, palette: Palette) -> Item:
+def _teapot(rng: tx.Rng, palette: Palette) -> CatalogueItem:
     enamel = palette.add(
         tx.dots(rng, tx.hsv(hue := palette.hue(), 0.65, 0.5), [(0.92, 0.92, 0.88)], 14)
     )
@@ -422,15 +458,18 @@ def _teapot(rng: tx.Rng, palette: Palette) -> Item:
         (0, 0.137),
     ]
     knob = sh.move(
-        sh.revolve(sh.arc_profile(0.014, 0.014, -UP, UP, 8), trim, cell_m=0.005),
+        sh.revolve(
+            sh.arc_profile(0.014, 0.014, -QUARTER_TURN, QUARTER_TURN, 8), trim, cell_m=0.005
+        ),
         sh.pose(0, 0, 0.134),
     )
     handle = sh.move(
-        sh.torus(0.042, 0.009, trim, cell_m=0.006, arc=(-1.6, 1.6)), sh.pose(0.072, 0, 0.07, 0, UP)
+        sh.torus(0.042, 0.009, trim, cell_m=0.006, arc=(-1.6, 1.6)),
+        sh.pose(0.072, 0, 0.07, 0, QUARTER_TURN),
     )
     tube = sh.revolve([(0.02, 0), (0.010, 0.10), (0.006, 0.10), (0.006, 0.06)], trim, cell_m=0.006)
-    spout = sh.move(tube, sh.pose(-0.066, 0, 0.05, -UP, 0.7))
-    return Item(
+    spout = sh.move(tube, sh.pose(-0.066, 0, 0.05, -QUARTER_TURN, 0.7))
+    return CatalogueItem(
         "teapot",
         "pot",
         0.4,

@@ -1,7 +1,7 @@
-"""Triangle meshes of the synthetic world, each vertex with normal and texture coordinates: pure functions.
+"""Triangle meshes of the synthetic world, each vertex with normal and texture coordinates.
 
-Shapes stand on z = 0 of their own frame, centred on its z axis, in metres. Faces are cut into cells of about ``cell_m``, fine
-enough for light that is baked per vertex.
+Pure functions. Shapes stand on z = 0 of their own frame, centred on its z axis, in metres. Faces
+are cut into cells of about ``cell_m``, fine enough for light that is baked per vertex.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ from jaxtyping import Float32, Float64, Int32
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shape:
-    """A triangle mesh. ``uv`` repeats beyond 0..1; ``repeat_m`` is the length on the surface that one repeat covers, m;
-    ``texture`` is the row of each vertex in the caller's list of textures."""
+    """Hold a triangle mesh."""
 
     vertices: Float64[np.ndarray, "V 3"]
+    """Corners, m."""
     normals: Float64[np.ndarray, "V 3"]
+    """Unit normals."""
     uv: Float64[np.ndarray, "V 2"]
+    """Texture coordinates; the texture repeats beyond 0..1."""
     triangles: Int32[np.ndarray, "F 3"]
+    """Rows of ``vertices``, three per triangle."""
     texture: Int32[np.ndarray, "V"]
+    """Number of each vertex's texture in the caller's list."""
     repeat_m: Float32[np.ndarray, "V"]
+    """Length on the surface that one repeat of the texture covers, m."""
 
 
 def merge(shapes: Sequence[Shape]) -> Shape:
-    """One shape that holds all the given ones."""
+    """Join shapes to one."""
     offsets = np.cumsum([0, *(len(s.vertices) for s in shapes[:-1])])
     return Shape(
         np.concatenate([s.vertices for s in shapes]),
@@ -43,7 +48,7 @@ def merge(shapes: Sequence[Shape]) -> Shape:
 
 
 def move(shape: Shape, T: Float64[np.ndarray, "4 4"]) -> Shape:
-    """The shape in frame a, given in frame b, by the rigid motion ``T_a_b``."""
+    """Move a shape of frame b to frame a by the rigid motion ``T_a_b``."""
     return Shape(
         shape.vertices @ T[:3, :3].T + T[:3, 3],
         shape.normals @ T[:3, :3].T,
@@ -57,7 +62,7 @@ def move(shape: Shape, T: Float64[np.ndarray, "4 4"]) -> Shape:
 def pose(
     x: float, y: float, z: float, yaw: float = 0.0, tilt: float = 0.0
 ) -> Float64[np.ndarray, "4 4"]:
-    """Position in m, then a turn by ``yaw`` about z after a ``tilt`` about x, both in rad."""
+    """Make the motion to a position (m), turned by ``yaw`` about z after ``tilt`` about x (rad)."""
     c, s, ct, st = np.cos(yaw), np.sin(yaw), np.cos(tilt), np.sin(tilt)
     T = np.eye(4)
     T[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array(
@@ -93,7 +98,10 @@ def _grid(
 def rectangle(
     width: float, height: float, texture: int, *, cell_m: float, repeat_m: float | None = None
 ) -> Shape:
-    """A rectangle in the xy plane around the origin, normal up. Without ``repeat_m`` the texture is stretched over it once."""
+    """Make a rectangle in the xy plane around the origin, normal up.
+
+    Without ``repeat_m`` the texture is stretched over it once.
+    """
     a, b = (max(2, int(np.ceil(e / cell_m)) + 1) for e in (width, height))
     x, y = np.meshgrid(
         np.linspace(-width / 2, width / 2, a), np.linspace(height / 2, -height / 2, b)
@@ -113,7 +121,10 @@ def box(
     cell_m: float,
     repeat_m: float | None = None,
 ) -> Shape:
-    """A box that stands on z = 0, full extents ``size``. Textures: one for all faces, or six: -y +x +y -x top bottom."""
+    """Make a box that stands on z = 0, of full extents ``size``.
+
+    Textures: one for all faces, or six: -y +x +y -x top bottom.
+    """
     w, d, h = size
     rows = [textures] * 6 if isinstance(textures, int) else list(textures)
     faces = []
@@ -137,8 +148,11 @@ def revolve(
     cell_m: float,
     repeat_m: float | None = None,
 ) -> Shape:
-    """A surface of revolution about z. ``profile`` is (radius, z) in m, the outside on its right as it is walked; corners sharper
-    than 35 degrees stay sharp. Without ``repeat_m`` the texture goes round once, and once along the profile."""
+    """Make a surface of revolution about z.
+
+    ``profile`` is (radius, z) in m, with the outside on its right; corners sharper than 35 degrees
+    stay sharp. Without ``repeat_m`` the texture goes round once, and once along the profile.
+    """
     p = np.asarray(profile, float)
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(p, axis=0), axis=1))])
     direction = np.diff(p, axis=0) / np.maximum(np.diff(length), 1e-12)[:, None]
@@ -159,7 +173,8 @@ def revolve(
         steps = max(2, int(np.ceil((length[last] - length[first]) / cell_m)) + 1, last - first + 1)
         at = np.linspace(length[first], length[last], steps)
         r, z = (np.interp(at, length, p[:, k]) for k in (0, 1))
-        # Normals follow the corners of the profile, averaged there and interpolated between, so that a smooth run looks round.
+        # Normals are averaged at the corners of the profile and interpolated between: a smooth run
+        # looks round.
         tangents = np.stack(
             [
                 direction[max(k - 1, first)] + direction[min(k, last - 1)]
@@ -194,7 +209,10 @@ def torus(
     arc: tuple[float, float] = (0.0, 2 * np.pi),
     repeats: float = 1.0,
 ) -> Shape:
-    """A ring (or an arc of one, from and to in rad) around z, centred on the origin; the texture goes round ``repeats`` times."""
+    """Make a ring, or an arc of one (from and to in rad), around z, centred on the origin.
+
+    The texture goes round ``repeats`` times.
+    """
     a = np.linspace(*arc, max(12, int(np.ceil((arc[1] - arc[0]) * ring_radius / cell_m)) + 1))
     b = np.linspace(0, 2 * np.pi, max(12, int(np.ceil(2 * np.pi * tube_radius / cell_m)) + 1))
     a2, b2 = np.meshgrid(a, b, indexing="ij")
@@ -209,6 +227,9 @@ def torus(
 def arc_profile(
     radius: float, z: float, first: float, last: float, steps: int = 16
 ) -> list[tuple[float, float]]:
-    """Points of a circle around (0, z) from angle ``first`` to ``last`` (rad, 0 = outwards, pi/2 = up), for ``revolve``."""
+    """List points of a circle around (0, z), for ``revolve``.
+
+    They go from angle ``first`` to ``last`` (rad, 0 = outwards, pi/2 = up).
+    """
     angles = np.linspace(first, last, steps)
     return [(max(float(radius * np.cos(a)), 0.0), float(z + radius * np.sin(a))) for a in angles]

@@ -1,7 +1,8 @@
-"""A synthetic RGB-D sequence with everything known: frames, instance ids, poses, and the object map a mapper would hold.
+"""A synthetic RGB-D sequence with everything known: frames, instance ids, poses, object map.
 
-A seed names a sequence exactly: the same ``SyntheticSpec`` gives the same bytes, and a longer sequence begins with the frames of
-a shorter one. The world itself is in ``synthetic_world``, camera motion and sensor in ``synthetic_sensor``.
+A seed names a sequence exactly: the same ``SyntheticSpec`` gives the same bytes, and a longer
+sequence begins with the frames of a shorter one. The world itself is in ``world``, camera motion
+and sensor in ``sensor``, the mapper's points in ``map_points``.
 """
 
 from __future__ import annotations
@@ -15,53 +16,66 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float64, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from vos_ros.geometry.camera import unproject
-from vos_ros.geometry.voxels import first_in_each_voxel
 from vos_ros.synthetic import scenes
+from vos_ros.synthetic.catalogue import GOLDEN_SECTION
+from vos_ros.synthetic.map_points import MapPoints
 from vos_ros.synthetic.sensor import camera_pose, sense_color, sense_depth, sweep_pose
 from vos_ros.synthetic.world import View, World, WorldObject
 from vos_ros.types import Frame, Intrinsics, MapObject, MapUpdate
 
 START_NS = 100_000_000_000
+"""Stamp of the first frame."""
 MAP_MODES = ("full", "incremental")
 DRIFTS = ("none", "random_walk", "constant")
-_VOXEL_M, _POINT_SIGMA_M, _POINT_RADIUS_M = 0.008, 0.003, 0.006
-_MIN_POINTS = 30
 _MAPPING_VIEWS, _MAPPING_SPAN_S = 9, 9.0
-_KEYFRAME_EVERY = 5
+"""Views of which the full map is made, and the time over which they are spread."""
+_KEYFRAME_INTERVAL = 5
+"""Frames between two that the incremental map is extended with."""
 _EXPOSURE_S = 0.02
-_SEEN_PX = 60  # in a view of 160x120
+"""Time over which the instants of a blurred image are spread."""
+_MIN_SEEN_PX = 60
+"""Least pixels, in a view of 160x120, of an object that was well visible before it is removed."""
+_MIN_VISIBLE_PX = 50
+"""Least pixels of an object in a frame that counts for ``frames_visible``."""
 
 
 @dataclass(frozen=True)
 class SyntheticSpec:
-    """Names a sequence. Size in px, rate of the stamps in Hz.
-
-    ``scene``: "table", a table full of things that stand still; "crossing", two that look alike pass each other in the image behind a
-    third; "removed", some are taken away after they were seen, and stay in the map. The last two are set out in ``synthetic_scenes``.
-    ``map_mode``: "full" gives one snapshot before the first frame, from an earlier look at part of the orbit; "incremental"
-    begins with an empty map and adds objects and points as the camera discovers them. ``drift`` moves the reported poses (never
-    the images): "random_walk" by ``drift_m`` and ``drift_deg`` per square root of a second and axis, "constant" by that much
-    per second along one random direction and axis; the covariance stated with the poses grows with it. ``motion_blur`` is the
-    number of instants averaged over the exposure, 1 = none.
-    """
+    """Name a sequence."""
 
     seed: int = 0
+    """Of all that is drawn."""
     frames: int = 120
+    """Number of frames."""
     width: int = 480
+    """Of the images, px."""
     height: int = 360
+    """Of the images, px."""
     rate_hz: float = 10.0
+    """Of the stamps."""
     map_mode: str = "full"
+    """"full" gives one snapshot before the first frame, from an earlier orbit around a part of the
+    table. "incremental" begins with an empty map and adds objects and points as the camera
+    discovers them."""
     drift: str = "none"
+    """Error of the reported poses (never of the images). "random_walk" is by ``drift_m`` and
+    ``drift_deg`` per square root of a second and axis, "constant" by that much per second along one
+    random direction and axis. The covariance of the poses grows with it."""
     drift_m: float = 0.02
+    """Drift of the position."""
     drift_deg: float = 0.5
+    """Drift of the rotation."""
     motion_blur: int = 1
+    """Number of instants averaged over the exposure; 1 = none."""
     scene: str = "table"
+    """"table": a table full of things that stand still. "crossing": two that look alike pass each
+    other in the image behind a third. "removed": some are taken away after they were visible, and
+    stay in the map. See ``scenes``."""
 
     def __post_init__(self) -> None:
         words = (
@@ -90,12 +104,16 @@ class SyntheticSpec:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Capture:
-    """A frame with its truth: object ids per pixel (0 = room), the camera's true pose, and the view before the sensor."""
+    """Hold a frame with its truth."""
 
     frame: Frame
+    """The frame, with the reported pose."""
     ids: UInt8[np.ndarray, "H W"]
+    """Object of each pixel; 0 for the room."""
     T_map_camera: Float64[np.ndarray, "4 4"]
+    """The camera's true pose."""
     view: View
+    """The image before the sensor."""
 
 
 @lru_cache(maxsize=2)
@@ -104,7 +122,10 @@ def _world(seed: int, scene: str, without: frozenset[int] = frozenset()) -> Worl
 
 
 class SyntheticSource:
-    """A ``FrameSource``; also random access to its frames with their truth. Raises ImportError where Open3D is missing."""
+    """Give frames in order, as a ``FrameSource``, and any frame with its truth.
+
+    Raises ImportError: Open3D is missing.
+    """
 
     map_frame = "map"
 
@@ -120,13 +141,15 @@ class SyntheticSource:
 
     @property
     def objects(self) -> tuple[WorldObject, ...]:
-        """All objects of the world; the map may lack some that it has not seen yet."""
+        """Return all objects of the world; the map may lack some."""
         return self._world.objects
 
     @property
     def removed_ns(self) -> dict[int, int]:
-        """The objects that are taken away, and since when they are gone: only in the scene "removed", and where the sequence lasts so
-        long."""
+        """Return the stamps (ns) from which on objects are removed, by id.
+
+        There are some only in the scene "removed", and where the sequence lasts so long.
+        """
         gone_ns = START_NS + round(scenes.removal_s(self.spec.seed) * 1e9)
         return (
             {i: gone_ns for i in sorted(self._removed)}
@@ -143,7 +166,7 @@ class SyntheticSource:
         for index in range(len(self)):
             capture = self.capture(index)
             yield capture.frame
-            if self.spec.map_mode == "incremental" and index % _KEYFRAME_EVERY == 0:
+            if self.spec.map_mode == "incremental" and index % _KEYFRAME_INTERVAL == 0:
                 mapper.integrate(capture.view, self.intrinsics, capture.T_map_camera)
                 changed = mapper.changed()
                 if changed:
@@ -156,11 +179,14 @@ class SyntheticSource:
                     )
 
     def stamp_ns(self, index: int) -> int:
-        """Stamp of a frame."""
+        """Compute the stamp of a frame."""
         return START_NS + round(index * 1e9 / self.spec.rate_hz)
 
     def capture(self, index: int) -> Capture:
-        """Frame ``index`` with its truth. IndexError outside 0..len-1."""
+        """Render frame ``index`` with its truth.
+
+        Raises IndexError: it is outside 0..len-1.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"frame {index} of a sequence of {len(self)} frames")
         spec, stamp = self.spec, self.stamp_ns(index)
@@ -190,7 +216,7 @@ class SyntheticSource:
         return Capture(frame, view.ids.astype(np.uint8), T, view)
 
     def map_snapshot(self) -> MapUpdate:
-        """The map that the mapper holds from an earlier look at part of the orbit, whatever ``map_mode`` says: revision 1."""
+        """Return the full map, whatever ``map_mode`` is: revision 1."""
         mapper = self._mapped(full=True)
         return self._update(1, START_NS, mapper.objects(mapper.changed(), 1), full=True)
 
@@ -206,26 +232,26 @@ class SyntheticSource:
             frame_id=self.map_frame,
         )
 
-    def _mapped(self, full: bool | None = None) -> _Mapper:
-        mapper = _Mapper(self._world.objects, self.spec.seed)
+    def _mapped(self, full: bool | None = None) -> MapPoints:
+        mapper = MapPoints(self._world.objects, self.spec.seed)
         if full if full is not None else self.spec.map_mode == "full":
             camera = Intrinsics(288.0, 288.0, 159.5, 119.5, 320, 240)
             for time_s in np.linspace(0.0, _MAPPING_SPAN_S, _MAPPING_VIEWS):
-                T = self._pose(float(time_s), look_away=False)
+                T = self._pose(float(time_s), turn_away=False)
                 mapper.integrate(self._world.render(T, camera, smooth=False), camera, T)
         return mapper
 
-    def _pose(self, time_s: float, *, look_away: bool = True) -> Float64[np.ndarray, "4 4"]:
+    def _pose(self, time_s: float, *, turn_away: bool = True) -> Float64[np.ndarray, "4 4"]:
         if self.spec.scene == "crossing":
             return sweep_pose(self.spec.seed, time_s)
-        return camera_pose(self.spec.seed, time_s, look_away=look_away)
+        return camera_pose(self.spec.seed, time_s, turn_away=turn_away)
 
     def _world_at(self, time_s: float) -> World:
         gone = self._removed and time_s >= scenes.removal_s(self.spec.seed)
         return _world(self.spec.seed, self.spec.scene, self._removed) if gone else self._world
 
     def _taken_away(self) -> frozenset[int]:
-        """Some of the objects that the camera saw well before; nothing that something else lies on."""
+        """Choose objects that were well visible before, and on which nothing else lies."""
         camera = Intrinsics(144.0, 144.0, 79.5, 59.5, 160, 120)
         times_s = np.linspace(0.0, scenes.removal_s(self.spec.seed), 6)
         views = [
@@ -235,7 +261,7 @@ class SyntheticSource:
             np.max(
                 [np.bincount(ids.ravel(), minlength=len(self.objects) + 1) for ids in views], axis=0
             )
-            >= _SEEN_PX
+            >= _MIN_SEEN_PX
         )
         return scenes.removed(
             self.spec.seed, [o.id for o in self.objects if seen[o.id] and o.name != "book_large"]
@@ -244,7 +270,7 @@ class SyntheticSource:
     def _reported(
         self, T: Float64[np.ndarray, "4 4"], index: int
     ) -> tuple[Float64[np.ndarray, "4 4"], Float64[np.ndarray, "6 6"] | None]:
-        """The pose as odometry would tell it, with its covariance in the map frame's axes."""
+        """Compute the pose as odometry would report it, with its covariance (map axes)."""
         spec = self.spec
         if spec.drift == "none":
             return T, None
@@ -264,75 +290,14 @@ class SyntheticSource:
         return reported, cov
 
 
-class _Mapper:
-    """The points a mapper has of each object: surfaces seen so far, one noisy point per voxel."""
-
-    def __init__(self, objects: Sequence[WorldObject], seed: int) -> None:
-        self._objects = objects
-        self._rng = np.random.default_rng((seed, 3))
-        self._voxels: dict[int, set[tuple[int, int, int]]] = {o.id: set() for o in objects}
-        self._points: dict[int, Float32[np.ndarray, "M 3"]] = {
-            o.id: np.zeros((0, 3), np.float32) for o in objects
-        }
-        self._published: dict[int, int] = {}
-
-    def integrate(
-        self, view: View, intrinsics: Intrinsics, T_map_camera: Float64[np.ndarray, "4 4"]
-    ) -> None:
-        """Adds the surfaces of a view."""
-        rows, columns = np.nonzero(view.ids)
-        z = view.depth[rows, columns].astype(float)
-        camera = unproject(np.stack([columns, rows], 1), z, intrinsics)
-        points = camera @ T_map_camera[:3, :3].T + T_map_camera[:3, 3]
-        owner = view.ids[rows, columns]
-        for number in np.unique(owner):
-            mine = points[owner == number]
-            mine = mine[self._rng.permutation(len(mine))]
-            cells, first = first_in_each_voxel(mine, _VOXEL_M)
-            known = self._voxels[int(number)]
-            new = [
-                k
-                for k, cell in zip(first, map(tuple, cells.tolist()), strict=True)
-                if cell not in known
-            ]
-            known.update(map(tuple, cells.tolist()))
-            noisy = mine[new] + self._rng.normal(0, _POINT_SIGMA_M, (len(new), 3))
-            self._points[int(number)] = np.concatenate(
-                [self._points[int(number)], noisy.astype(np.float32)]
-            )
-
-    def changed(self) -> tuple[int, ...]:
-        """Ids of objects that are new or have grown by a quarter since they were last asked for."""
-        grown = {
-            i: len(p)
-            for i, p in self._points.items()
-            if len(p) >= max(_MIN_POINTS, 1.25 * self._published.get(i, 0))
-        }
-        self._published.update(grown)
-        return tuple(grown)
-
-    def objects(self, ids: Sequence[int], revision: int) -> tuple[MapObject, ...]:
-        """The map's entries of these objects: box and pose from their points, axes parallel to the map's."""
-        out = []
-        for o in self._objects:
-            if o.id in ids:
-                points = self._points[o.id]
-                low, high = points.min(0), points.max(0)
-                T = np.eye(4)
-                T[:3, 3] = (low + high) / 2
-                size = (high - low).astype(float)
-                out.append(
-                    MapObject(o.id, o.class_id, T, size, points, _POINT_RADIUS_M, revision=revision)
-                )
-        return tuple(out)
-
-
 def write_folder(source: SyntheticSource, directory: Path | str, *, progress: bool = False) -> None:
-    """Writes the sequence as a folder: color/, depth/, masks/, poses.txt, camera.json, frames.csv, objects.json, objects/*.ply.
+    """Write the sequence as a folder.
 
-    Poses are the reported ones (with drift, where asked for); masks are the truth; the PLYs are ``map_snapshot``. ``removed_s`` in
-    objects.json is the stamp (s) from which on an object is gone. The folder is made where it is missing; files of the same names
-    are overwritten.
+    It holds color/, depth/, masks/, poses.txt, camera.json, frames.csv, objects.json and
+    objects/*.ply. Poses are the reported ones (with drift, where asked for); masks are the truth;
+    the PLYs are ``map_snapshot``. ``removed_s`` in objects.json is the stamp (s) from which on an
+    object is removed. The folder is made where it is missing; files of the same names are
+    overwritten.
     """
     root = Path(directory)
     for name in ("color", "depth", "masks", "objects"):
@@ -362,7 +327,7 @@ def write_folder(source: SyntheticSource, directory: Path | str, *, progress: bo
         rows.append([index, stamp, f"color/{name}.jpg", f"depth/{name}.png", f"masks/{name}.png"])
         count = np.bincount(capture.ids.ravel(), minlength=256)
         for number in visible:
-            visible[number] += int(count[number] >= 50)
+            visible[number] += int(count[number] >= _MIN_VISIBLE_PX)
     (root / "poses.txt").write_text("\n".join(poses) + "\n")
     k = source.intrinsics
     camera = {
@@ -419,8 +384,8 @@ def _imwrite(path: Path, image: np.ndarray, options: Sequence[int]) -> None:
 
 
 def _palette() -> list[int]:
-    """RGB of the 256 mask values: black for 0, then well spread hues."""
-    hue = (np.arange(256) * 0.6180339887 % 1.0)[None, :, None]
+    """Choose the RGB of the 256 mask values: black for 0, then well spread hues."""
+    hue = (np.arange(256) * GOLDEN_SECTION % 1.0)[None, :, None]
     hsv = np.concatenate([hue * 179, np.full_like(hue, 190), np.full_like(hue, 235)], -1).astype(
         np.uint8
     )

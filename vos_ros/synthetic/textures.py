@@ -1,5 +1,8 @@
-"""Procedural textures of the synthetic world: square sRGB images that repeat seamlessly, drawn from a random generator, and
-their lookup with a level of detail, so that far patterns don't alias."""
+"""Procedural textures of the synthetic world, and their lookup with a level of detail.
+
+Textures are square sRGB images that repeat seamlessly, drawn from a random generator. With levels
+of detail, far patterns don't alias.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 SIZE = 512
+"""Side of a texture, px."""
 LEVELS = 8
+"""Levels of detail, each half as large as the one before."""
 
 Rng = np.random.Generator
 Color = tuple[float, float, float]
@@ -19,7 +24,7 @@ Image = Float[np.ndarray, "S S 3"]
 
 
 def hsv(hue: float, saturation: float, value: float) -> Color:
-    """sRGB 0..1 of a hue (0..1, repeats), a saturation and a value."""
+    """Convert a hue (0..1, repeats), a saturation and a value to sRGB 0..1."""
     k = (np.array([5.0, 3.0, 1.0]) + hue % 1.0 * 6.0) % 6.0
     r, g, b = value - value * saturation * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0)
     return float(r), float(g), float(b)
@@ -28,7 +33,10 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
 def noise(
     rng: Rng, cells: tuple[int, int], octaves: int = 4, gain: float = 0.5
 ) -> Float[np.ndarray, "S S"]:
-    """Fractal value noise 0..1 that repeats; ``cells`` are those of the first octave across x and y."""
+    """Draw fractal value noise 0..1 that repeats.
+
+    ``cells`` are those of the first octave across x and y.
+    """
     total, weight, amplitude = np.zeros((SIZE, SIZE), np.float32), 0.0, 1.0
     for octave in range(octaves):
         nx, ny = min(cells[0] << octave, SIZE), min(cells[1] << octave, SIZE)
@@ -43,7 +51,7 @@ def noise(
 
 
 def mix(a: Color, b: Color, t: Float[np.ndarray, "S S"]) -> Image:
-    """From colour ``a`` (t = 0) to ``b`` (t = 1)."""
+    """Blend colour ``a`` (t = 0) into ``b`` (t = 1)."""
     return np.asarray(np.asarray(a) * (1 - t[..., None]) + np.asarray(b) * t[..., None])
 
 
@@ -53,12 +61,15 @@ def _xy() -> tuple[Float[np.ndarray, "S S"], Float[np.ndarray, "S S"]]:
 
 
 def plain(rng: Rng, color: Color, grain: float = 0.12) -> Image:
-    """One colour with a little unevenness."""
+    """Draw one colour with a little unevenness."""
     return np.asarray(color) * (1 - grain / 2 + grain * noise(rng, (8, 8)))[..., None]
 
 
 def wood(rng: Rng, light: Color, dark: Color, planks: int = 0) -> Image:
-    """Grain along x; with ``planks`` > 0 as that many boards, each of its own tone, with joints between."""
+    """Draw wood with its grain along x.
+
+    With ``planks`` > 0 it is that many boards, each of its own tone, with joints between.
+    """
     x, y = _xy()
     warp = noise(rng, (2, 6), 3)
     image = mix(light, dark, 0.5 + 0.5 * np.sin(2 * np.pi * (9 * y + 2.2 * warp)))
@@ -75,7 +86,7 @@ def wood(rng: Rng, light: Color, dark: Color, planks: int = 0) -> Image:
 
 
 def checker(rng: Rng, a: Color, b: Color, cells: int) -> Image:
-    """Squares of two colours."""
+    """Draw squares of two colours."""
     x, y = _xy()
     return (
         mix(a, b, ((np.floor(x * cells) + np.floor(y * cells)) % 2))
@@ -84,14 +95,14 @@ def checker(rng: Rng, a: Color, b: Color, cells: int) -> Image:
 
 
 def stripes(rng: Rng, colors: Sequence[Color], count: int, slant: int = 0) -> Image:
-    """Bands along x (``slant`` = how many bands the pattern climbs over one repeat)."""
+    """Draw bands along x (``slant`` = how many bands the pattern climbs over one repeat)."""
     x, y = _xy()
     band = np.floor(y * count + x * slant).astype(int) % len(colors)
     return np.asarray(np.asarray(colors)[band] * (0.92 + 0.16 * noise(rng, (8, 8)))[..., None])
 
 
 def dots(rng: Rng, ground: Color, colors: Sequence[Color], cells: int) -> Image:
-    """Round dots of several colours, staggered."""
+    """Draw round dots of several colours, staggered."""
     x, y = _xy()
     row = np.floor(y * cells).astype(int)
     fx, fy = (x * cells + 0.5 * (row % 2)) % 1.0 - 0.5, (y * cells) % 1.0 - 0.5
@@ -104,7 +115,7 @@ def dots(rng: Rng, ground: Color, colors: Sequence[Color], cells: int) -> Image:
 
 
 def marble(rng: Rng, ground: Color, vein: Color) -> Image:
-    """Veins that wander through a stone."""
+    """Draw veins that wander through a stone."""
     x, y = _xy()
     flow = noise(rng, (4, 4), 5, 0.6)
     line = np.abs(np.sin(np.pi * (2 * x + 3 * y + 5 * flow)))
@@ -114,7 +125,7 @@ def marble(rng: Rng, ground: Color, vein: Color) -> Image:
 
 
 def patches(rng: Rng, colors: Sequence[Color], cells: int) -> Image:
-    """Irregular cells (Voronoi) of several colours with dark seams."""
+    """Draw irregular cells (Voronoi) of several colours with dark seams."""
     corners = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), -1)
     sites = (corners + rng.uniform(0.15, 0.85, (cells, cells, 2))).reshape(-1, 2) / cells
     kind = rng.integers(0, len(colors), len(sites))
@@ -137,7 +148,7 @@ def patches(rng: Rng, colors: Sequence[Color], cells: int) -> Image:
 def printed(
     rng: Rng, ground: Color, ink: Color, accent: Color, title: str, picture: bool = True
 ) -> Image:
-    """A printed face: title, a round picture, bands and lines of small print."""
+    """Draw a printed face: title, a round picture, bands and lines of small print."""
     image = np.ascontiguousarray(np.clip(plain(rng, ground, 0.06) * 255, 0, 255).astype(np.uint8))
     tone, second = (tuple(255.0 * c for c in color) for color in (ink, accent))
     cv2.rectangle(image, (0, 0), (SIZE, 118), second, -1)
@@ -167,7 +178,7 @@ def printed(
 
 
 def letter(rng: Rng, light: Color, dark: Color, ink: Color, text: str) -> Image:
-    """A big letter in a frame on wood."""
+    """Draw a big letter in a frame on wood."""
     image = np.ascontiguousarray(np.clip(wood(rng, light, dark) * 255, 0, 255).astype(np.uint8))
     tone = tuple(255.0 * c for c in ink)
     cv2.rectangle(image, (28, 28), (SIZE - 28, SIZE - 28), tone, 26)
@@ -186,7 +197,7 @@ def letter(rng: Rng, light: Color, dark: Color, ink: Color, text: str) -> Image:
 
 
 def landscape(rng: Rng, sky: Color, ground: Color, sun: Color) -> Image:
-    """A picture to hang on a wall: ridges under a sky, in a dark frame."""
+    """Draw a picture for a wall: ridges under a sky, in a dark frame."""
     x, y = _xy()
     image = mix(sky, (1.0, 0.95, 0.85), np.clip(y * 1.2, 0, 1))
     image = np.where(
@@ -202,7 +213,7 @@ def landscape(rng: Rng, sky: Color, ground: Color, sun: Color) -> Image:
 
 
 def spines(rng: Rng, count: int) -> Image:
-    """A row of book backs."""
+    """Draw a row of book spines."""
     image = np.zeros((SIZE, SIZE, 3))
     cuts = np.sort(rng.choice(np.arange(1, 2 * count), count - 1, replace=False))
     edges = np.concatenate([[0], cuts, [2 * count]]) * SIZE // (2 * count)
@@ -218,7 +229,7 @@ def spines(rng: Rng, count: int) -> Image:
 
 
 class Atlas:
-    """All textures with their smaller levels, in linear light, and their lookup."""
+    """Hold all textures with their smaller levels, in linear light, and look them up."""
 
     def __init__(self, images: Sequence[Image]) -> None:
         linear = (np.arange(256, dtype=np.float32) / 255) ** np.float32(2.2)
@@ -241,7 +252,10 @@ class Atlas:
         uv: Float32[np.ndarray, "P 2"],
         footprint: Float32[np.ndarray, "P"],
     ) -> Float32[np.ndarray, "P 3"]:
-        """Linear albedo at ``uv`` (repeats); ``footprint`` is the size of a pixel in repeats."""
+        """Look up the linear albedo at ``uv``, which repeats.
+
+        ``footprint`` is the size of a pixel in repeats.
+        """
         out = np.empty((len(uv), 3), np.float32)
         lod = np.clip(np.log2(np.maximum(footprint * SIZE, 1e-6)), 0, LEVELS - 1).astype(np.int32)
         for k, image in enumerate(self._levels):
@@ -265,7 +279,10 @@ class Atlas:
 
 
 def to_srgb8(linear: Float32[np.ndarray, "... 3"]) -> UInt8[np.ndarray, "... 3"]:
-    """Linear light (1 = white) to 8-bit sRGB through a soft shoulder, so that highlights don't clip hard."""
+    """Convert linear light (1 = white) to 8-bit sRGB.
+
+    A soft shoulder keeps highlights from clipping hard.
+    """
     x = np.maximum(linear, 0.0)
     soft = np.where(x < 0.8, x, 0.8 + 0.2 * (1 - np.exp(-(x - 0.8) / 0.2)))
     return np.asarray((np.clip(soft, 0, 1) ** (1 / 2.2) * 255.0 + 0.5).astype(np.uint8))

@@ -1,8 +1,9 @@
-"""The synthetic world as a whole: objects placed in the room, lit, and rendered by Open3D ray casting on the CPU.
+"""The synthetic world: objects placed in the room, lit, and rendered by Open3D on the CPU.
 
-The world stands still, so light that does not depend on the viewer (lamp, window, ambient occlusion; soft shadows) is baked per
-vertex once. A frame then costs one batch of rays, table lookups, and a second small batch along edges.
-Map frame: metres, z up, floor at z = 0, the table around the z axis.
+The world stands still, so light that does not depend on the viewer (lamp, window, ambient
+occlusion; soft shadows) is baked per vertex once. A frame then costs one batch of rays, table
+lookups, and a second small batch along edges. Map frame: metres, z up, floor at z = 0, the table
+around the z axis.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vos_ros.synthetic import textures as tx
 from vos_ros.types import Intrinsics
 
 MAX_RANGE_M = 12.0
+"""Longest ray that hits anything."""
 _LAMP_CENTRE, _LAMP_HALF_M, _LAMP_COLOR = (
     np.array([0.35, -0.25, 2.45]),
     (0.35, 0.35, 0.0),
@@ -30,38 +32,52 @@ _WINDOW_CENTRE = np.array(catalogue.WINDOW_CENTRE_M) + np.array([0.08, 0.0, 0.0]
 _WINDOW_HALF_M, _WINDOW_COLOR = (0.0, 0.75, 0.5), np.array([0.78, 0.89, 1.0]) * 3.2
 _AMBIENT = np.array([0.36, 0.35, 0.345])
 _AMBIENT_REACH_M = 0.5
+"""Longest distance at which a surface hides ambient light from another."""
 _SAMPLES = 36
+"""Rays per vertex and light: 6 x 6 over the light's area."""
 _EDGE_CONTRAST = 0.05
+"""Change of tone between neighbouring pixels from which more rays are cast."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WorldObject:
-    """One object of the world. ``alike_group`` is shared by objects that cannot be told apart by their looks, "" for others."""
+    """Describe one object of the world."""
 
     id: int
+    """Its id, 1..N."""
     name: str
+    """Its name in the catalogue."""
     class_name: str
+    """Its class."""
     class_id: int
+    """Number of the class, >= 1."""
     alike_group: str
+    """Shared by objects of equal appearance; "" for others."""
     T_map_object: Float64[np.ndarray, "4 4"]
+    """Its pose."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class View:
-    """What a perfect camera sees: colour in linear light, z in m (0 = nothing), object ids (0 = room), cosine of the angle
-    between ray and surface normal."""
+    """Hold the image of a perfect camera."""
 
     color: Float32[np.ndarray, "H W 3"]
+    """Colour in linear light."""
     depth: Float32[np.ndarray, "H W"]
+    """z, m; 0 where no ray hits."""
     ids: UInt16[np.ndarray, "H W"]
+    """Object of each pixel; 0 for the room."""
     cosine: Float32[np.ndarray, "H W"]
+    """Cosine of the angle between ray and surface normal."""
 
 
 class World:
-    """The scene that a seed names, as ``synthetic_scenes`` sets it out. ``objects`` are in the order of their ids, 1..N; they never move.
-    Those whose ids are in ``without`` are not there to be seen; the others keep their ids.
+    """Build the scene that a seed names, as ``scenes`` places it.
 
-    Raises ImportError, with the way out, where Open3D is missing.
+    ``objects`` are in the order of their ids, 1..N; they never move. Those whose ids are in
+    ``without`` are invisible; the others keep their ids.
+
+    Raises ImportError: Open3D is missing.
     """
 
     def __init__(
@@ -71,7 +87,8 @@ class World:
             import open3d
         except ImportError as e:
             raise ImportError(
-                "the synthetic world needs Open3D to render, which is not installed: pip install open3d-cpu"
+                "the synthetic world needs Open3D to render, which is not installed:"
+                " pip install open3d-cpu"
             ) from e
         rng = np.random.default_rng((seed, 1))
         palette = catalogue.Palette(rng)
@@ -80,7 +97,12 @@ class World:
         classes = sorted({item.class_name for item in items})
         self.objects = tuple(
             WorldObject(
-                n, item.name, item.class_name, classes.index(item.class_name) + 1, item.group, T
+                n,
+                item.name,
+                item.class_name,
+                classes.index(item.class_name) + 1,
+                item.alike_group,
+                T,
             )
             for n, (item, T) in enumerate(zip(items, poses, strict=True), start=1)
         )
@@ -91,7 +113,7 @@ class World:
         self._triangles = whole.triangles
         self._texture = whole.texture
         self._ids = np.repeat([0, *shown], [len(p.triangles) for p in parts]).astype(np.uint16)
-        self._gloss = np.array([0.04, *(item.gloss for item in items)], np.float32)
+        self._highlight = np.array([0.04, *(item.highlight for item in items)], np.float32)
         self._o3d: Any = open3d
         self._scene = open3d.t.geometry.RaycastingScene()
         self._scene.add_triangles(
@@ -109,12 +131,12 @@ class World:
         directions: Float64[np.ndarray, "P 3"],
         far: float,
     ) -> Bool[np.ndarray, "P"]:
-        """Whether anything is hit within ``far`` times the direction's length."""
+        """Test whether anything is hit within ``far`` times the direction's length."""
         rays = self._o3d.core.Tensor(np.concatenate([origins, directions], 1).astype(np.float32))
         return np.asarray(self._scene.test_occlusions(rays, tnear=0.0, tfar=far).numpy())
 
     def _bake(self, whole: sh.Shape) -> tuple[Float64[np.ndarray, "V 3"], Float64[np.ndarray, "V"]]:
-        """Irradiance (linear) and the share of the lamp that is seen, per vertex."""
+        """Compute irradiance (linear) and the visible share of the lamp, per vertex."""
         rng = np.random.default_rng(7)
         origins = whole.vertices + 2e-3 * whole.normals
         light = np.zeros_like(origins)
@@ -165,7 +187,7 @@ class World:
         UInt16[np.ndarray, "P"],
         Float32[np.ndarray, "P"],
     ]:
-        """Colour, ray parameter (0 = nothing hit), id and cosine of rays from one origin."""
+        """Cast rays from one origin: colour, ray parameter (0 = no hit), id and cosine of each."""
         start = np.broadcast_to(origin.astype(np.float32), directions.shape)
         hit = self._scene.cast_rays(self._o3d.core.Tensor(np.concatenate([start, directions], 1)))
         t = hit["t_hit"].numpy()
@@ -198,7 +220,7 @@ class World:
         shine = (
             np.maximum((normal * half).sum(1) * np.sign(signed), 0) ** 60
             * v[:, 9]
-            * self._gloss[self._ids[face]]
+            * self._highlight[self._ids[face]]
         )
         color = (albedo * v[:, 6:9] + shine[:, None]) * valid[:, None]
         ids = np.where(valid, self._ids[face], 0)
@@ -216,7 +238,10 @@ class World:
         *,
         smooth: bool = True,
     ) -> View:
-        """The view of a rectified pinhole camera. ``smooth`` averages five rays per pixel along edges (colour only)."""
+        """Render the view of a rectified pinhole camera.
+
+        ``smooth`` averages five rays per pixel along edges (colour only).
+        """
         R, origin = T_map_camera[:3, :3].astype(np.float32), T_map_camera[:3, 3]
         rays = _pixel_rays(
             intrinsics.fx,
@@ -256,6 +281,6 @@ class World:
 def _pixel_rays(
     fx: float, fy: float, cx: float, cy: float, width: int, height: int
 ) -> Float32[np.ndarray, "P 3"]:
-    """Direction of every pixel in the camera frame, z = 1, row by row."""
+    """Compute the direction of every pixel in the camera frame, z = 1, row by row."""
     x, y = np.meshgrid((np.arange(width) - cx) / fx, (np.arange(height) - cy) / fy)
     return np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3).astype(np.float32)
