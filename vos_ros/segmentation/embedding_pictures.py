@@ -1,4 +1,4 @@
-"""The pixel embedding of paper 000 by itself: the network of a weights file, and what it says of images."""
+"""The pixel embedding of paper 000 alone: read from a weights file, applied to images."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from vos_ros.segmentation.checkpoints import EMBEDDING_FORMAT, META_FORMAT, Chec
 from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaSpec
 
-_IN_META = "embedding."  # where the embedding stands in the weights of the whole method
+_META_PREFIX = "embedding."
+"""Prefix of the embedding's tensors in the weights of the whole method."""
 
 
 def read_embedding(path: Path | str) -> EmbeddingNet:
-    """The embedding of a weights file, in eval mode: of ``vos-ros train embedding`` or ``vos-ros
-    train meta``. CheckpointError: no such file, a damaged one, or one without an embedding.
+    """Read the embedding of a weights file of ``vos-ros train embedding`` or ``train meta``.
+
+    It is in eval mode. Raises CheckpointError: no such file, a damaged one, or no embedding in it.
     """
     weights = load(path)
     kind, text = weights.header.get("format"), weights.header.get("spec", "")
     try:
         if kind == META_FORMAT:
-            spec, prefix = MetaSpec.from_json(text).embedding, _IN_META
+            spec, prefix = MetaSpec.from_json(text).embedding, _META_PREFIX
         elif kind == EMBEDDING_FORMAT:
             spec, prefix = EmbeddingSpec.from_json(text), ""
         else:
             raise ValueError(
-                f"its header names no network with an embedding (format {kind!r}, wanted {EMBEDDING_FORMAT!r} or"
-                f" {META_FORMAT!r})"
+                f"its header names no network with an embedding (format {kind!r}, wanted"
+                f" {EMBEDDING_FORMAT!r} or {META_FORMAT!r})"
             )
         net = EmbeddingNet(spec)
         net.load_state_dict(
@@ -46,12 +48,14 @@ def read_embedding(path: Path | str) -> EmbeddingNet:
 def embed_images(
     net: EmbeddingNet, images: Sequence[UInt8[np.ndarray, "H W 3"]], long_side: int
 ) -> Float32[np.ndarray, "Q h w d"]:
-    """The embeddings of RGB images of one size, scaled so that the longer side has about
-    ``long_side`` px. ValueError: no images, or of different sizes.
+    """Return the embeddings of RGB images, scaled to a longer side of about ``long_side`` px.
+
+    Raises ValueError: no images, or images of different sizes.
     """
     if len({i.shape for i in images}) != 1:
         raise ValueError(
-            f"images of {len({i.shape for i in images})} different sizes: wanted one or more, all of one size"
+            f"images of {len({i.shape for i in images})} different sizes: wanted one or more, all"
+            " of one size"
         )
     shape = images[0].shape
     h, w = net.fits(*(round(n * long_side / max(shape[:2])) for n in shape[:2]))

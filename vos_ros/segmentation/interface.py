@@ -1,4 +1,4 @@
-"""What a video segmenter is, and the checks at its door that every method shares."""
+"""The interface of a video segmenter, and the checks of its input that every method shares."""
 
 from __future__ import annotations
 
@@ -28,29 +28,33 @@ class VideoSegmenter(Protocol):
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """Ids of the followed objects, in the order of the rows of ``Segmentation.probs``."""
+        """Return the ids of the followed objects, in the order of ``Segmentation.probs``."""
         ...
 
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
-        """Starts new objects.
+        """Start new objects.
 
-        ValueError: an id is followed already, occurs twice, or the prompt doesn't fit the frame.
+        Raises ValueError: an id is followed already, occurs twice, or the prompt doesn't fit the
+        frame.
         """
         ...
 
     def step(self, frame: Frame) -> Segmentation:
-        """Segments the next frame; with no objects all is background.
+        """Segment the next frame; with no objects all is background.
 
-        ValueError: the image size changed while objects are followed.
+        Raises ValueError: the image size changed while objects are followed.
         """
         ...
 
     def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
-        """Re-anchors followed objects on a frame just stepped. KeyError: an unknown id."""
+        """Correct the masks of followed objects on a frame just stepped.
+
+        Raises KeyError: an unknown id.
+        """
         ...
 
     def drop(self, object_ids: Collection[int]) -> None:
-        """Stops following. KeyError: an unknown id; then nothing is dropped."""
+        """Stop following objects. Raises KeyError: an unknown id; then none is dropped."""
         ...
 
     def features(self, frame: Frame) -> Float[torch.Tensor, "C h w"] | None:
@@ -70,8 +74,9 @@ class VideoSegmenter(Protocol):
 
 
 def check_new(followed: Iterable[int], seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
-    """ValueError where a seed's id is followed already, occurs twice or is no id, or its arrays
-    don't fit the (H, W) frame.
+    """Check seeds of new objects against the ids that are followed and the (H, W) of the frame.
+
+    Raises ValueError: an id is followed already, occurs twice or is no id; another array size.
     """
     known = set(followed)
     for s in seeds:
@@ -79,14 +84,15 @@ def check_new(followed: Iterable[int], seeds: Sequence[Seed], shape: tuple[int, 
             raise ValueError(f"object id {s.object_id}: ids are >= 1, 0 means none")
         if s.object_id in known:
             raise ValueError(
-                f"object {s.object_id} is followed already: correct it with update(), or drop() it first"
+                f"object {s.object_id} is followed already: correct it with update(), or drop() it"
+                " first"
             )
         known.add(s.object_id)
     check_shapes(seeds, shape)
 
 
 def check_known(followed: Iterable[int], object_ids: Iterable[int]) -> None:
-    """KeyError naming the ids that aren't followed."""
+    """Raise KeyError, naming the ids that aren't followed, where there are any."""
     known = set(followed)
     unknown = sorted(set(object_ids) - known)
     if unknown:
@@ -94,7 +100,7 @@ def check_known(followed: Iterable[int], object_ids: Iterable[int]) -> None:
 
 
 def check_shapes(seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
-    """ValueError where a mask, stroke image or weight differs from the (H, W) of the frame."""
+    """Raise ValueError where a mask, stroke image or weight has not the frame's (H, W)."""
     for s in seeds:
         arrays = {"weight": s.weight}
         if isinstance(s.prompt, Mask):
@@ -104,14 +110,15 @@ def check_shapes(seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
         for name, a in arrays.items():
             if a is not None and a.shape != shape:
                 raise ValueError(
-                    f"object {s.object_id}: {name} has shape {a.shape}, wanted that of the frame {shape}"
+                    f"object {s.object_id}: {name} has shape {a.shape}, wanted that of the frame"
+                    f" {shape}"
                 )
 
 
 def check_size(expected: tuple[int, int] | None, frame: Frame) -> None:
-    """ValueError where the image size differs from the stream's."""
+    """Raise ValueError where a frame's size is not the stream's (H, W)."""
     if expected is not None and frame.shape != expected:
         raise ValueError(
-            f"frame {frame.index} is {frame.shape[1]}x{frame.shape[0]} px, the stream so far {expected[1]}x{expected[0]}: "
-            "start a new segmenter where the image size changes"
+            f"frame {frame.index} is {frame.shape[1]}x{frame.shape[0]} px, the stream so far"
+            f" {expected[1]}x{expected[0]}: start a new segmenter where the image size changes"
         )

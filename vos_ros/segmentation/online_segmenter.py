@@ -246,7 +246,7 @@ class OnlineSegmenter(VideoSegmenter, ABC, Generic[Encoded, Sample]):
             }
 
     def _result_of(self, frame: Frame) -> Segmentation:
-        """Return the frame's last result, computed now where there is none or objects were removed."""
+        """Return the frame's last result, or compute it where there is none."""
         if self._result is None or self._result[0] is not frame:
             self._result = (frame, self._segment(frame, is_next=False))
         return self._result[1]

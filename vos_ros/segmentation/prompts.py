@@ -1,4 +1,4 @@
-"""From what a person or a map points at to a first mask of the object."""
+"""First masks of objects from prompts: masks, boxes, clicks and strokes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from jaxtyping import Bool, UInt8
 
 from vos_ros.types import Box, Frame, Mask, Points, Prompt
 
-_POINT_RADIUS = 3  # px: what a click certainly covers
-_ITERATIONS = 5
+_CLICK_RADIUS_PX = 3
+"""Pixels within this distance of a click are the object."""
+_GRABCUT_ITERATIONS = 5
+_FILL_TOLERANCE = (12, 12, 12)
+"""Largest difference, per channel, from the colour of a stroke in the first guess of the object."""
 
 
 def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
-    """ValueError where a prompt is empty, or doesn't fit an (H, W) image (not checked where
-    ``shape`` is None).
+    """Raise ValueError where a prompt is empty, or doesn't fit an (H, W) image.
+
+    ``shape`` None: the size of the image is not known yet and not checked.
     """
     size = "" if shape is None else f"the {shape[1]}x{shape[0]} image"
     if isinstance(prompt, Mask):
@@ -32,7 +36,8 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
         x0, y0, x1, y1 = _clipped(prompt, shape)
         if x1 - x0 < 2 or y1 - y0 < 2:
             raise ValueError(
-                f"box {[float(v) for v in prompt.xyxy]} covers no 2x2 px of {size or 'any image'}: wanted x0 y0 x1 y1"
+                f"box {[float(v) for v in prompt.xyxy]} covers no 2x2 px of {size or 'any image'}:"
+                " wanted x0 y0 x1 y1"
             )
     elif isinstance(prompt, Points):
         if len(prompt.xy) == 0 or not prompt.positive.any():
@@ -59,16 +64,19 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
 
 
 def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
-    """The box in whole px, clipped to the image."""
+    """Return the box in whole px, clipped to the image."""
     h, w = shape if shape is not None else (2**31, 2**31)
     x0, y0, x1, y1 = (round(float(v)) for v in box.xyxy)
     return max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
 
 
 def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
-    """The object's pixels: the mask itself, or for box, points and scribble the GrabCut (Rother et
-    al. 2004) of the image that agrees with them; a mask may be empty (the object is not in
-    view). ValueError: another prompt is empty or lies outside the image.
+    """Return the pixels of the object that a prompt means.
+
+    A mask is returned as it is; it may be empty (the object is not in view). For a box, points and
+    scribble it is the GrabCut (Rother et al. 2004) of the image that agrees with them.
+
+    Raises ValueError: a prompt other than a mask is empty or lies outside the image.
     """
     h, w = frame.shape
     if isinstance(prompt, Mask):
@@ -89,25 +97,23 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
         for (x, y), positive in sorted(
             zip(xy, prompt.positive.tolist(), strict=True), key=lambda p: p[1]
         ):
-            cv2.circle(strokes, (x, y), _POINT_RADIUS, 1 if positive else 2, -1)
+            cv2.circle(strokes, (x, y), _CLICK_RADIUS_PX, 1 if positive else 2, -1)
     else:
         strokes = prompt.strokes
     certain = strokes == 1
     trimap = np.full((h, w), cv2.GC_PR_BGD, np.uint8)
-    trimap[_neighbourhood(frame, certain)] = cv2.GC_PR_FGD
+    trimap[_similar_pixels(frame, certain)] = cv2.GC_PR_FGD
     trimap[certain] = cv2.GC_FGD
     trimap[strokes == 2] = cv2.GC_BGD
     mask = _grabcut(frame, trimap, certain)
-    # what touches no stroke isn't what was pointed at
+    # a component without a stroke is another object
     _, components = cv2.connectedComponents(mask.astype(np.uint8))
     touched = np.unique(components[certain & mask])
     return np.asarray(np.isin(components, touched[touched > 0]) | certain)
 
 
-def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Pixels connected to the certain ones through small colour steps: a first guess at the
-    object's extent.
-    """
+def _similar_pixels(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Return pixels connected to the certain ones and of similar colour: a first guess."""
     h, w = frame.shape
     filled = np.zeros((h + 2, w + 2), np.uint8)
     smooth = cv2.bilateralFilter(frame.rgb, 5, 25, 5)
@@ -122,8 +128,8 @@ def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.nd
             filled,
             (int(xs[mid]), int(ys[mid])),
             0,
-            (12, 12, 12),
-            (12, 12, 12),
+            _FILL_TOLERANCE,
+            _FILL_TOLERANCE,
             4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8),
         )
     return np.asarray(filled[1:-1, 1:-1] > 0)
@@ -132,8 +138,9 @@ def _neighbourhood(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.nd
 def _grabcut(
     frame: Frame, trimap: UInt8[np.ndarray, "H W"], fallback: Bool[np.ndarray, "H W"]
 ) -> Bool[np.ndarray, "H W"]:
-    """GrabCut from a trimap; ``fallback`` where it leaves nothing, or has nothing to tell object
-    from background by.
+    """Run GrabCut from a trimap.
+
+    Returns ``fallback`` where nothing is left, or where the trimap is all object or all background.
     """
     foreground = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     if foreground.all() or not foreground.any():
@@ -141,7 +148,7 @@ def _grabcut(
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator; two runs must agree
     bgr, models = np.ascontiguousarray(frame.rgb[..., ::-1]), (np.zeros((1, 65)), np.zeros((1, 65)))
     out, _, _ = cv2.grabCut(
-        bgr, trimap.copy(), (0, 0, 1, 1), *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK
+        bgr, trimap.copy(), (0, 0, 1, 1), *models, _GRABCUT_ITERATIONS, cv2.GC_INIT_WITH_MASK
     )
     mask = np.asarray((out == cv2.GC_FGD) | (out == cv2.GC_PR_FGD))
     return mask if mask.any() else fallback

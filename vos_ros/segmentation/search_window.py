@@ -1,8 +1,8 @@
 """Search windows (paper 003 sec. 3.5): cut from the image, pasted back, moved with their objects.
 
 A window is (cx, cy, side): its centre, in coordinates in which the image spans -1..1 each way, and
-its side as a share of the image's. It has the image's aspect ratio and lies inside the image. All of
-it is tensor arithmetic without waiting for the device, but for ``contains_mask`` and
+its side as a share of the image's. It has the image's aspect ratio and lies inside the image. All
+of it is tensor arithmetic without waiting for the device, but for ``contains_mask`` and
 ``grid_ranges``.
 """
 

@@ -1,4 +1,7 @@
-"""Batch norm with fixed statistics, folded into the convolution before it. Tensors in, tensors out."""
+"""Fold batch norms with fixed statistics into the convolutions before them.
+
+Tensors in, tensors out.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def conv_bn(
     x: Float[torch.Tensor, "B c h w"], conv: nn.Conv2d, norm: nn.Module
 ) -> Float[torch.Tensor, "B C H W"]:
-    """``norm(conv(x))``.
+    """Compute ``norm(conv(x))``.
 
-    Where the batch norm has fixed statistics its scale and shift go into the convolution's weights:
-    the same function with the same gradients, and one pass over the map instead of two. ``norm`` is
-    an Identity where that was done for good.
+    Where the batch norm has fixed statistics, its scale and shift go into the convolution's
+    weights: the same function with the same gradients, and one pass over the map instead of two.
+    ``norm`` is an Identity where ``fold`` has done that.
     """
     if not isinstance(norm, nn.BatchNorm2d) or norm.training:
         y: torch.Tensor = norm(conv(x))
@@ -41,9 +44,10 @@ def conv_bn(
 
 
 def fold(module: nn.Module) -> None:
-    """Folds, for good, every batch norm of an eval-mode module into its convolution: the one before
-    it in a Sequential, or ``convN`` for ``bnN``. For inference: the same function, a third
-    faster on CPUs.
+    """Fold every batch norm of an eval-mode module into its convolution, in place.
+
+    The convolution is the one before it in a Sequential, or ``convN`` for ``bnN``. For inference:
+    the same function, a third faster on CPUs.
     """
     for child in module.children():
         fold(child)

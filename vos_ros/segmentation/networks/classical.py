@@ -1,4 +1,4 @@
-"""Features that need no training: colour, gradients and texture energy at several scales."""
+"""Features that need no training: colour and texture energy at several scales."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ SCALES = (1, 2, 4)
 
 
 class ClassicalFeatures(nn.Module):
-    """Per scale: luminance and two opponent colours, and rectified Gabor energies of the luminance
+    """Computes colours and texture energies at several scales, without any training.
+
+    Per scale: luminance and two opponent colours, and rectified Gabor energies of the luminance
     (Jain and Farrokhnia 1991) at four orientations.
     """
 
@@ -34,18 +36,19 @@ class ClassicalFeatures(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Number of feature channels."""
+        """Return the number of feature channels."""
         return len(SCALES) * (3 + ORIENTATIONS)
 
     def forward(
         self, image: Float[torch.Tensor, "B 3 H W"], size: tuple[int, int]
     ) -> Float[torch.Tensor, "B C h w"]:
-        """``image`` in -1..1 RGB, ``size`` the (h, w) of the feature map."""
+        """Return the features of an RGB image in -1..1 at (h, w) = ``size``."""
         r, g, b = image.unbind(1)
         planes = torch.stack([(r + g + b) / 3, (r - g) / 2, (r + g - 2 * b) / 4], 1)
         out = []
         for scale in SCALES:
-            # odd boxes about pixels 0, s, 2s, ... keep the grid of the image's corners, and with it that of the cells
+            # odd boxes around pixels 0, s, 2s, ... keep the grid of the image's corners, and so
+            # that of the cells
             x = (
                 F.avg_pool2d(planes, scale + 1, scale, scale // 2, count_include_pad=False)
                 if scale > 1
@@ -59,7 +62,7 @@ class ClassicalFeatures(nn.Module):
                 .add(1e-6)
                 .sqrt()
             )
-            # a box as wide as a cell about each cell's centre, so that no texture is skipped
+            # a box as wide as a cell around each cell's centre, so that no texture is skipped
             stride = max(1, round((x.shape[-1] - 1) / max(size[1] - 1, 1)))
             maps = F.avg_pool2d(
                 torch.cat([x, energy], 1),

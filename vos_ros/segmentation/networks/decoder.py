@@ -1,8 +1,12 @@
-"""The segmentation decoder D of LWL (paper 003 sec. 3.4; after Robinson et al. 2020, arXiv:2003.00908, fig. 2): mask encodings of
-many objects and the features of the frames they are in to masks. Parameter names as in the published checkpoints.
+"""The segmentation decoder D of LWL (paper 003 sec. 3.4).
 
-What depends on the image alone is computed once per frame (``context``) and shared by its objects. That includes the image's part
-of each level's first convolution: a convolution of concatenated maps is the sum of the convolutions of the parts.
+It makes masks of the mask encodings of many objects and the features of their frames (after
+Robinson et al. 2020, arXiv:2003.00908, fig. 2). Parameter names are those of the published
+checkpoints.
+
+What depends on the image alone is computed once per frame (``context``) and shared by its objects.
+That includes the image's part of each level's first convolution: a convolution of concatenated maps
+is the sum of the convolutions of the parts.
 """
 
 from __future__ import annotations
@@ -28,23 +32,28 @@ _NAMES = {32: "layer4", 16: "layer3", 8: "layer2", 4: "layer1"}
 
 
 class Context(NamedTuple):
-    """The image's part of the decoder's work for S frames: per stride the first convolution's
-    share, and the deepest level's features.
-    """
+    """The image's part of the decoder's work for S frames."""
 
     shares: dict[int, Float[torch.Tensor, "S n h w"]]
+    """Per stride, the image's share of the first convolution."""
     deepest: Float[torch.Tensor, "S c h w"]
+    """Features of the deepest level."""
 
     def of_frames(self, index: Int[torch.Tensor, "M"]) -> Context:
-        """Frames picked by position, also more than once."""
+        """Return the context of frames by position, which may repeat."""
         return Context(
             {s: x.index_select(0, index) for s, x in self.shares.items()},
             self.deepest.index_select(0, index),
         )
 
     def crop(self, y: tuple[int, int], x: tuple[int, int], more: int) -> Context:
-        """A window from y[0] to y[1] and x[0] to x[1], in units of the coarsest stride; ``more`` is
-        1 where maps have 32k+1 px's worth of cells, whose last one belongs to the window too.
+        """Return a window, in units of the coarsest stride.
+
+        Args:
+            y: first row and end.
+            x: first column and end.
+            more: 1 where maps belong to images of 32k+1 px, whose last cell belongs to the window
+                too, else 0.
         """
         return Context(
             {s: window(v, y, x, s, more) for s, v in self.shares.items()},
@@ -59,13 +68,13 @@ def window(
     stride: int,
     more: int,
 ) -> Float[torch.Tensor, "... h2 w2"]:
-    """The part of a map of the given stride that ``Context.crop`` means."""
+    """Return the part of a map of a stride for ``Context.crop``, whose arguments these are."""
     f = STRIDES[0] // stride
     return maps[..., y[0] * f : y[1] * f + more, x[0] * f : x[1] * f + more]
 
 
 class Encoding(nn.Module):
-    """TSE: the level's features and the mask encoding, joined."""
+    """TSE: joins the level's features and the mask encoding."""
 
     def __init__(self, c_in: int, c_out: int, c_scores: int, layers: int) -> None:
         super().__init__()
@@ -81,9 +90,7 @@ class Encoding(nn.Module):
         self.transform = nn.Sequential(*convolutions)
 
     def initialise(self) -> None:
-        """Gives the image's and the mask encoding's part of the first convolution the same
-        variance.
-        """
+        """Give the first convolution's parts for image and mask encoding the same variance."""
         first = self.transform[0]
         assert isinstance(first, nn.Conv2d)
         with torch.no_grad():
@@ -93,7 +100,7 @@ class Encoding(nn.Module):
     def image_part(
         self, features: Float[torch.Tensor, "S c h w"]
     ) -> tuple[Float[torch.Tensor, "S n h w"], Float[torch.Tensor, "S k h w"]]:
-        """The image's share of the first convolution, bias included; and the reduced features."""
+        """Return the image's share of the first convolution, and the reduced features."""
         h = self.reduce(features)
         first = self.transform[0]
         assert isinstance(first, nn.Conv2d)
@@ -102,7 +109,7 @@ class Encoding(nn.Module):
     def forward(
         self, share: Float[torch.Tensor, "S n h w"], scores: Float[torch.Tensor, "M d h w"]
     ) -> Float[torch.Tensor, "M k h w"]:
-        """``scores`` at this level's size, the objects of a frame together: M = S N."""
+        """Return this level's map from ``scores`` of its size; M = S N, frame after frame."""
         first = self.transform[0]
         assert isinstance(first, nn.Conv2d)
         x = F.conv2d(scores, first.weight[:, self.c_out :], padding=1)
@@ -132,7 +139,7 @@ class Refinement(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """CAB: the deeper level says which channels of the shallower one count, and is added to it."""
+    """CAB: the deeper level weights the channels of the shallower one, and is added to it."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -167,8 +174,8 @@ class Upsampler(nn.Module):
         less = 1 if align_corners else 0  # grids of 32k+1 px have 2n-1 cells at half the stride
         x = _bicubic(x, (2 * x.shape[-2] - less, 2 * x.shape[-1] - less), align_corners)
         x = torch.relu(self.conv1(x))
-        # a 3x3 convolution to one channel is the sum of nine shifted 1x1 ones, and those can go before the interpolation: 9 planes to
-        # interpolate instead of c/2
+        # a 3x3 convolution to one channel is the sum of nine shifted 1x1 ones, which can go before
+        # the interpolation: 9 planes to interpolate instead of c/2
         taps = F.conv2d(x, self.conv2.weight[0].flatten(1).t()[:, :, None, None])
         planes = F.pad(_bicubic(taps, size, align_corners), (1, 1, 1, 1))
         h, w = size
@@ -180,11 +187,10 @@ class Upsampler(nn.Module):
 def _bicubic(
     x: Float[torch.Tensor, "M c h w"], size: tuple[int, int], align_corners: bool
 ) -> Float[torch.Tensor, "M c H W"]:
-    """Bicubic interpolation (A = -0.75) as torch's, whose kernel for CPUs is several times slower
-    than the convolutions below.
+    """Interpolate as torch's bicubic (A = -0.75), whose CPU kernel is several times slower.
 
-    Twice as many samples, at a quarter before and a quarter after each old one, borders repeated:
-    each of the four kinds of new pixel is a 5x5 convolution per channel.
+    There are twice as many samples each way, a quarter before and a quarter after each old one,
+    with repeated borders: each of the four kinds of new pixel is a 5x5 convolution per channel.
     """
     m, c, h, w = x.shape
     if align_corners or size != (2 * h, 2 * w):
@@ -223,7 +229,7 @@ class LightUpsampler(nn.Module):
 def resize(
     x: Float[torch.Tensor, "M c h w"], size: tuple[int, int] | torch.Size, align_corners: bool
 ) -> Float[torch.Tensor, "M c H W"]:
-    """Bilinear, without antialiasing; the map itself where the size is right already."""
+    """Interpolate bilinearly, without antialiasing; return a map of the right size as it is."""
     return (
         x
         if x.shape[-2:] == size
@@ -271,9 +277,11 @@ class Decoder(nn.Module):
         self.project: nn.Module = LightUpsampler(c_out[4]) if light else Upsampler(c_out[4])
 
     def initialise(self) -> None:
-        """On top of He et al. 2015: image and mask encoding count alike where they meet, residual
-        branches start at nothing (Goyal et al. 2017, arXiv:1706.02677, sec. 5.1), and so nearly
-        do the logits. A mask encoding drowned by the image isn't found in training.
+        """Initialise the layers, after He et al. 2015 for the convolutions.
+
+        Image and mask encoding have the same variance where they are joined: training does not find
+        a mask encoding that the image outweighs. Residual branches start at zero (Goyal et al.
+        2017, arXiv:1706.02677, sec. 5.1), and nearly so do the logits.
         """
         for s in STRIDES:
             encoding = self.TSE[_NAMES[s]]
@@ -288,7 +296,7 @@ class Decoder(nn.Module):
             self.project.get_submodule("conv2").get_parameter("weight").mul_(0.1)
 
     def context(self, features: dict[int, torch.Tensor]) -> Context:
-        """The image's part, once per frame, from the features by stride, each (S, c, h, w)."""
+        """Compute the image's part, once per frame, from features (S, c, h, w) by stride."""
         shares = {}
         deepest = None
         for s in STRIDES:
@@ -306,7 +314,7 @@ class Decoder(nn.Module):
     def levels(
         self, scores: Float[torch.Tensor, "S N d h w"], context: Context
     ) -> list[Float[torch.Tensor, "SN c h w"]]:
-        """What leaves each level, coarse to fine; the last is at stride 4."""
+        """Return the output of each level, coarse to fine; the last is at stride 4."""
         n = scores.shape[1]
         flat = scores.flatten(0, 1)
         deeper = context.deepest.mean((2, 3), keepdim=True).repeat_interleave(n, 0)
@@ -325,6 +333,6 @@ class Decoder(nn.Module):
     def forward(
         self, scores: Float[torch.Tensor, "S N d h w"], context: Context, size: tuple[int, int]
     ) -> Float[torch.Tensor, "S N H W"]:
-        """Logits of N objects in each of S frames of ``size`` px from the target models' scores."""
+        """Return logits of N objects in S frames, (H, W) = ``size``, from target models' scores."""
         x: torch.Tensor = self.project(self.levels(scores, context)[-1], size, self.align_corners)
         return x.reshape(*scores.shape[:2], *size)

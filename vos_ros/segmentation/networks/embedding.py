@@ -1,11 +1,15 @@
-"""The metric pixel embedding of paper 000 (sec. 4.1): a fully convolutional network that gives every pixel a d-dimensional vector, such
-that pixels of one object lie close together and those of others far away.
+"""The metric pixel embedding of paper 000 (sec. 4.1).
 
-A backbone and a feature pyramid (Lin et al. 2017, arXiv:1612.03144, fig. 3): each stride's map through a 1x1 convolution, added to the
-coarser level's, from stride 32 down to the embedding's. Tensors in, tensors out.
+A fully convolutional network gives every pixel a d-dimensional vector: pixels of one object are
+close together, those of different objects far apart.
 
-Two kinds of grid, as in ``lwl``: ``aligned`` networks take images of 32k+1 px and cell (i, j) sits on pixel (s i, s j), the others take
-32k px.
+
+A backbone and a feature pyramid (Lin et al. 2017, arXiv:1612.03144, fig. 3): each stride's map
+through a 1x1 convolution, added to the coarser level's, from stride 32 down to the embedding's.
+Tensors in, tensors out.
+
+Two kinds of grid, as in ``lwl``: ``aligned`` networks take images of 32k+1 px and cell (i, j) sits
+on pixel (s i, s j), the others take 32k px.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ STRIDES = (32, 16, 8, 4)  # coarse to fine, the order of work
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
 _GRID = 32
 _EPS = 1e-5
-_SHRINK = 0.05  # of the last convolution's initial weights: squared distances are about 1 then, where eq. (1) is neither 0 nor 1
+_INITIAL_SCALE = 0.05
+"""Factor on the last convolution's initial weights: squared distances are about 1 then, where
+eq. (1) is neither 0 nor 1."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,13 @@ SPECS: Mapping[str, EmbeddingSpec] = {
 def squared_distance(
     a: Float[torch.Tensor, "*n P d"], b: Float[torch.Tensor, "*n K d"]
 ) -> Float[torch.Tensor, "*n P K"]:
-    """||f_a - f_b||^2 of all pairs, >= 0."""
+    """Return ||f_a - f_b||^2 of all pairs, >= 0."""
     squares = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
     return (squares - 2 * a @ b.transpose(-1, -2)).clamp_min(0)
 
 
 def similarity(distance: Float[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n"]:
-    """2 / (1 + exp(x)) of squared distances x: 1 for equal features, falling to 0.
+    """Return 2 / (1 + exp(x)) of squared distances x, eq. (1): 1 for equal features, else less.
 
     Eq. (1) of the paper as printed lacks the factor 2, and so would never exceed 0.5: equal
     features would cost log 2 in the loss, eq. (2), which takes it for the probability that two
@@ -126,7 +132,7 @@ class EmbeddingNet(nn.Module):
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
         with torch.no_grad():
-            self.project.weight.mul_(_SHRINK)
+            self.project.weight.mul_(_INITIAL_SCALE)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> EmbeddingNet:
@@ -138,33 +144,32 @@ class EmbeddingNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the convolutions; ``to`` changes it, what comes out is single precision
-        whatever it is.
-        """
+        """Return the precision of the convolutions, set by ``to``; the output is always fp32."""
         return self.project.weight.dtype
 
     def fits(self, height: int, width: int) -> tuple[int, int]:
-        """The nearest size, in px, that the network's grid takes: 32k, or 32k+1 of an aligned one."""
+        """Return the nearest (h, w), px, that the network takes: 32k, or 32k+1 if aligned."""
         more = 1 if self.spec.aligned else 0
         h, w = (max(1, round((n - more) / _GRID)) * _GRID + more for n in (height, width))
         return h, w
 
     def cells(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the embedding of an image of a size that fits."""
+        """Return the (h, w) of the embedding of an image of a size that fits."""
         return -(-height // self.spec.stride), -(-width // self.spec.stride)
 
     def extract(
         self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
     ) -> dict[int, torch.Tensor]:
-        """Backbone features by stride of RGB images of 0..255.
+        """Compute backbone features by stride of RGB images of 0..255.
 
-        ValueError: a size that doesn't fit the grid.
+        Raises ValueError: a size that doesn't fit the grid.
         """
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         if size != self.fits(*size):
             h, w = self.fits(*size)
             raise ValueError(
-                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}"
+                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to"
+                f" {w}x{h}"
             )
         image = normalise(rgb, self.spec.convention).to(
             self.dtype, memory_format=torch.channels_last
@@ -175,7 +180,7 @@ class EmbeddingNet(nn.Module):
     def embed(
         self, maps: Mapping[int, Float[torch.Tensor, "S c h w"]]
     ) -> Float[torch.Tensor, "S d h w"]:
-        """The pyramid alone: backbone features by stride to the embedding, in single precision."""
+        """Compute the embedding, in fp32, of backbone features by stride: the pyramid alone."""
         x: torch.Tensor | None = None
         for s in self.strides:
             own = self.lateral[f"stride{s}"](

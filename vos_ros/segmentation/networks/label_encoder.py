@@ -1,5 +1,8 @@
-"""What the target model shall learn: label generator E and weight predictor W (paper 003 sec. 3.2, 3.4), and the box encoder B (sec.
-3.7). Parameter names as in the published checkpoints. Tensors in, tensors out."""
+"""Labels of the target model: label generator E, weight predictor W, and box encoder B.
+
+Paper 003 sec. 3.2 and 3.4, for B sec. 3.7. Parameter names are those of the published checkpoints.
+Tensors in, tensors out.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions without bias, no batch norm; the shortcut is a 3x3 convolution with
-    bias.
-    """
+    """Two 3x3 convolutions without bias and batch norm; a 3x3 shortcut with bias."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -25,8 +26,10 @@ class ResidualBlock(nn.Module):
 
 
 class LabelEncoder(nn.Module):
-    """E and W on a shared trunk: a mask of the image's size in, D channels of labels (>= 0) and of
-    weights (any sign; they are squared in eq. (3)) at stride 16 out. W starts as 1 everywhere.
+    """E and W on a shared trunk.
+
+    The input is a mask of the image's size. The outputs, at stride 16, are D channels of labels
+    (>= 0) and of weights (of any sign; eq. (3) squares them). W is 1 everywhere at first.
     """
 
     def __init__(self, dims: tuple[int, int, int], num_filters: int) -> None:
@@ -39,7 +42,7 @@ class LabelEncoder(nn.Module):
         self.samp_w_pred = nn.Conv2d(dims[2], num_filters, 3, 1, 1)
 
     def initialise(self) -> None:
-        """Makes W 1 whatever the mask."""
+        """Make W 1 for every mask."""
         nn.init.zeros_(self.samp_w_pred.weight)
         assert self.samp_w_pred.bias is not None
         nn.init.ones_(self.samp_w_pred.bias)
@@ -47,13 +50,13 @@ class LabelEncoder(nn.Module):
     def forward(
         self, mask: Float[torch.Tensor, "M 1 H W"]
     ) -> tuple[Float[torch.Tensor, "M D h w"], Float[torch.Tensor, "M D h w"]]:
-        """Labels and weights of soft masks in 0..1."""
+        """Return labels and weights of soft masks in 0..1."""
         x = self.res2(self.res1(self.pool(self.conv_block(mask))))
         return self.label_pred(x), self.samp_w_pred(x)
 
 
 class BoxEncoder(nn.Module):
-    """B: target features and a box's mask, both at stride 16, to the mask's encoding there."""
+    """B: encodes the mask of the object in a box, at stride 16, from target features there."""
 
     def __init__(self, channels: int, num_filters: int, width: int = 64) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class BoxEncoder(nn.Module):
         box: Float[torch.Tensor, "M 1 H W"],
         align_corners: bool,
     ) -> Float[torch.Tensor, "M D h w"]:
-        """``box`` is 1 inside the box and 0 outside, of the image's size."""
+        """Return the encoding; ``box`` is 1 inside and 0 outside, of the image's size."""
         cells = F.interpolate(
             box, features.shape[-2:], mode="bilinear", align_corners=align_corners
         )

@@ -1,10 +1,13 @@
-"""The network of LWL (paper 003): backbone F, target features, label generator E, weight predictor W, box encoder B and decoder D.
+"""The network of LWL (paper 003).
 
-``LwlNet`` holds what is learned offline, under the parameter names of the published checkpoints (ResNet-50). It is stateless: what is
-learned of an object are filters, made by ``learner.steepest_descent`` and kept by the caller. Tensors in, tensors out.
+It has a backbone F, target features, label generator E, weight predictor W, box encoder B and
+decoder D. ``LwlNet`` holds what is learned offline, under the parameter names of the published
+checkpoints (ResNet-50). It is stateless: what is learned of an object are filters, made by
+``learner.steepest_descent`` and kept by the caller. Tensors in, tensors out.
 
-Two kinds of grid. ``aligned`` networks take images of 32k+1 px, cell (i, j) of the stride-s map sits on pixel (s i, s j) and every
-interpolation maps corners to corners; the others (the published one) take 32k px and interpolate between areas.
+Two kinds of grid. ``aligned`` networks take images of 32k+1 px, cell (i, j) of the stride-s map
+sits on pixel (s i, s j) and every interpolation maps corners to corners; the others (the published
+one) take 32k px and interpolate between areas.
 """
 
 from __future__ import annotations
@@ -32,25 +35,36 @@ _GRID = 32
 
 @dataclass(frozen=True)
 class LwlSpec:
-    """What a network looks like.
-
-    The defaults are the published one; ``decoder_channels`` go from stride 32 to 4.
-    """
+    """Architecture of a network. The defaults are the published one."""
 
     backbone: str = "resnet50"
+    """One of ``BACKBONES``."""
     stride_in_1x1: bool = True
+    """Whether a ResNet's bottlenecks stride in the first 1x1 convolution."""
     convention: str = "caffe"
+    """Input of the backbone, see ``images.normalise``."""
     aligned: bool = False
+    """Kind of grid, see above."""
     target_channels: int = 512
+    """C, channels of the target models' input."""
     num_filters: int = 16
+    """D, filters of a target model."""
     kernel_size: int = 3
+    """K, side of a filter, odd."""
     label_dims: tuple[int, int, int] = (16, 32, 64)
+    """Channels of the label encoder."""
     decoder_channels: tuple[int, int, int, int] = (256, 128, 128, 64)
+    """Channels of the decoder, from stride 32 to 4."""
     encoding_layers: int = 3
+    """Convolutions of each TSE."""
     refine_first: bool = True
+    """Whether there is a refinement before the channel attention."""
     light_tail: bool = False
+    """Whether the decoder ends with ``LightUpsampler``."""
     normalise_maps: bool = False
+    """Whether the backbone's maps are scaled to a mean square of 1."""
     box_encoder: bool = False
+    """Whether there is a box encoder."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -63,19 +77,20 @@ class LwlSpec:
             raise ValueError(f"kernel_size {self.kernel_size}: wanted an odd number")
 
     def to_json(self) -> str:
-        """One line that ``from_json`` reads back to an equal spec."""
+        """Return one line of JSON, which ``from_json`` reads back."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> LwlSpec:
-        """ValueError: not a spec, or one of another version (unknown or mistyped fields)."""
+        """Return the spec of ``to_json``. Raises ValueError: no spec, or one of another version."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as e:
             raise ValueError(f"not the specification of an LWL network: {e}") from e
         if not isinstance(values, Mapping):
             raise ValueError(
-                f"not the specification of an LWL network: got a {type(values).__name__}, wanted an object with fields"
+                f"not the specification of an LWL network: got a {type(values).__name__}, wanted an"
+                " object with fields"
             )
         defaults = dataclasses.asdict(cls())
         unknown = sorted(set(values) - set(defaults))
@@ -172,10 +187,9 @@ class LwlNet(nn.Module):
         return self
 
     def cast(self, dtype: torch.dtype) -> LwlNet:
-        """For inference: the convolutions in another precision.
+        """Convert the convolutions to another precision, for inference.
 
-        What the learner works with (target features, labels, weights, lambda) comes out in single
-        precision whatever this is.
+        The learner's input (target features, labels, weights, lambda) stays fp32.
         """
         parts = (
             self.feature_extractor,
@@ -191,17 +205,17 @@ class LwlNet(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the parts that work on images."""
+        """Return the precision of the parts that work on images."""
         return next(self.decoder.parameters()).dtype
 
     def fits(self, height: int, width: int) -> tuple[int, int]:
-        """The nearest size, in px, that the network's grid takes: 32k, or 32k+1 of an aligned one."""
+        """Return the nearest (h, w), px, that the network takes: 32k, or 32k+1 if aligned."""
         more = 1 if self.spec.aligned else 0
         h, w = (max(1, round((n - more) / _GRID)) * _GRID + more for n in (height, width))
         return h, w
 
     def cells(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the target model's map for an image of a size that fits."""
+        """Return the (h, w) of the target model's map for an image of a size that fits."""
         return -(-height // STRIDE), -(-width // STRIDE)
 
     def extract(
@@ -210,16 +224,17 @@ class LwlNet(nn.Module):
         *,
         any_size: bool = False,
     ) -> dict[int, torch.Tensor]:
-        """Backbone features by stride (4, 8, 16, 32) of RGB images of 0..255.
+        """Compute backbone features by stride (4, 8, 16, 32) of RGB images of 0..255.
 
-        ValueError: a size that doesn't fit the grid, unless ``any_size`` accepts cells that reach
-        over the border.
+        Raises ValueError: a size that doesn't fit the grid, unless ``any_size`` accepts cells that
+        extend over the border.
         """
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         if not any_size and size != self.fits(*size):
             h, w = self.fits(*size)
             raise ValueError(
-                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to {w}x{h}"
+                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to"
+                f" {w}x{h}"
             )
         image = normalise(rgb, self.spec.convention).to(
             self.dtype, memory_format=torch.channels_last
@@ -228,19 +243,19 @@ class LwlNet(nn.Module):
         return {s: maps[s] for s in STRIDES}
 
     def target_features(self, maps: Mapping[int, torch.Tensor]) -> Float[torch.Tensor, "S C h w"]:
-        """What the target models see of S frames, in single precision: the learner works in it."""
+        """Return the target models' input for S frames, in fp32, in which the learner works."""
         out: torch.Tensor = self.target_model(maps[STRIDE])
         return out.float()
 
     @property
     def ridge(self) -> Float[torch.Tensor, "1"]:
-        """lambda of eq. (3)."""
+        """Return lambda of eq. (3)."""
         return self.target_model.ridge
 
     def encode(
         self, masks: Float[torch.Tensor, "S N H W"]
     ) -> tuple[Float[torch.Tensor, "S N D h w"], Float[torch.Tensor, "S N D h w"]]:
-        """E(y) and W(y) of soft masks; eq. (3) weighs by W squared."""
+        """Return E(y) and W(y) of soft masks; eq. (3) weights by W squared."""
         labels, weights = (
             t.float() for t in self.label_encoder(masks.flatten(0, 1)[:, None].to(self.dtype))
         )
@@ -250,9 +265,9 @@ class LwlNet(nn.Module):
     def encode_boxes(
         self, features: Float[torch.Tensor, "S C h w"], boxes: Float[torch.Tensor, "S N H W"]
     ) -> Float[torch.Tensor, "S N D h w"]:
-        """B of N boxes in each of S frames, given as masks of the image's size.
+        """Return B of N boxes in each of S frames, given as masks of the image's size.
 
-        ValueError: the network has no box encoder.
+        Raises ValueError: the network has no box encoder.
         """
         if self.box_label_encoder is None:
             raise ValueError(
@@ -267,22 +282,20 @@ class LwlNet(nn.Module):
         return out.reshape(*boxes.shape[:2], *out.shape[1:])
 
     def context(self, maps: dict[int, torch.Tensor]) -> Context:
-        """The image's part of the decoder's work, once per frame."""
+        """Compute the image's part of the decoder's work, once per frame."""
         return self.decoder.context(maps)
 
     def decode(
         self, scores: Float[torch.Tensor, "S N D h w"], context: Context, size: tuple[int, int]
     ) -> Float[torch.Tensor, "S N H W"]:
-        """Mask logits of ``size`` px from scores of the target models, or from encodings of boxes."""
+        """Return mask logits, (H, W) = ``size``, from target models' scores or box encodings."""
         out: torch.Tensor = self.decoder(scores.to(self.dtype), context, size)
         return out
 
     def forward(
         self, rgb: UInt8[torch.Tensor, "S 3 H W"], filters: Float[torch.Tensor, "N D C K K"]
     ) -> Float[torch.Tensor, "S N H W"]:
-        """S frames and N target models to mask logits: the whole of a frame's work without the
-        learning.
-        """
+        """Return the mask logits of N target models in S frames: all but the learning."""
         maps = self.extract(rgb)
         scores = apply_filters(self.target_features(maps), filters)
         return self.decode(scores, self.context(maps), (int(rgb.shape[-2]), int(rgb.shape[-1])))

@@ -1,5 +1,8 @@
-"""The networks of paper 000 in one: the embedding, the start of the segmentation models, the optimizer that learns them, and the weight
-generator. What a weights file of the ``meta`` method holds. Tensors in, tensors out."""
+"""The networks of paper 000, which a weights file of the ``meta`` method holds.
+
+They are the embedding, the start of the segmentation models, the optimizer that learns them, and
+the weight generator. Tensors in, tensors out.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from vos_ros.segmentation.networks.meta_optimizer import (
 )
 from vos_ros.segmentation.networks.segmentation_head import Samples, SegmentationHead
 
-_MOST_PARAMETERS = 5000  # of an object: more is not for an optimizer to learn to update
+_MAX_PARAMETERS = 5000
+"""Maximum size of theta: a learned optimizer does not handle more."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +43,30 @@ class MetaSpec:
     generator: int = 64
 
     def __post_init__(self) -> None:
-        if (n := self.head().parameters) > _MOST_PARAMETERS:
+        if (n := self.head().parameters) > _MAX_PARAMETERS:
             raise ValueError(
-                f"a segmentation model of {n} parameters (hidden {self.hidden}): wanted at most {_MOST_PARAMETERS}"
+                f"a segmentation model of {n} parameters (hidden {self.hidden}): wanted at most"
+                f" {_MAX_PARAMETERS}"
             )
 
     def head(self) -> SegmentationHead:
-        """f."""
+        """Return f."""
         return SegmentationHead(self.embedding.dims + self.extra, self.hidden)
 
     def to_json(self) -> str:
-        """One line that ``from_json`` reads back to an equal spec."""
+        """Return one line of JSON, which ``from_json`` reads back."""
         return specs.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> MetaSpec:
-        """ValueError: not a spec, or one of another version (unknown or mistyped fields)."""
+        """Return the spec of ``to_json``. Raises ValueError: no spec, or one of another version."""
         return specs.from_json(cls, text, "networks of the meta method")
 
 
 class MetaNet(nn.Module):
-    """The networks of a spec, freshly initialised: theta starts at random, the optimizer descends,
-    the generator changes nothing.
+    """The networks of a spec, freshly initialised.
+
+    theta starts at random, the optimizer descends, the generator changes nothing.
     """
 
     def __init__(self, spec: MetaSpec) -> None:
@@ -74,16 +80,17 @@ class MetaNet(nn.Module):
     def start(
         self, samples: Samples, one_shot: bool | Float[torch.Tensor, "N 1"]
     ) -> Float[torch.Tensor, "N P"]:
-        """theta before the first iteration: the learnt start, and with ``one_shot`` (per object,
-        0..1) what the generator adds to it.
+        """Return theta before the first iteration.
+
+        It is the learned start, and ``one_shot`` (per object, 0..1) times what the generator adds.
         """
         theta = self.initial.expand(len(samples.inputs), -1)
         return theta if one_shot is False else theta + one_shot * self.generator(samples)
 
     def rule(self, name: str, rate: float = 0.0) -> Rule:
-        """An optimizer by name: the LSTM, or one that needs a learning rate.
+        """Return an optimizer by name: the LSTM, or one with a learning rate.
 
-        ValueError: another name.
+        Raises ValueError: another name.
         """
         return self.optimizer if name == "lstm" else baseline(name, rate)
 
@@ -95,7 +102,7 @@ class MetaNet(nn.Module):
         state: State,
         iterations: int,
     ) -> tuple[Float[torch.Tensor, "N P"], State]:
-        """theta and the optimizer's state after some iterations."""
+        """Return theta and the optimizer's state after some iterations of eq. (3)."""
         learned = (theta, state)
         for learned in iterate(rule, self.head, theta, samples, state, iterations):  # noqa: B007 (the last one is wanted)
             pass

@@ -1,8 +1,9 @@
-"""The learned optimizer of paper 000 (sec. 4.2), what it is compared with, and the weight generator of fig. 1 (a).
+"""The learned optimizer of paper 000 (sec. 4.2), its baselines, and the weight generator.
 
-Every rule answers the same question for N objects at once: given the gradient of the segmentation loss at theta (N, P), what is added to
-theta (eq. 3)? What a rule remembers from one iteration to the next is its state: tensors by name whose first dimension is the object, so
-that objects can come, go and be batched in any order. Tensors in, tensors out.
+Every rule answers the same question for N objects at once: given the gradient of the segmentation
+loss at theta (N, P), what is added to theta (eq. 3)? What a rule remembers from one iteration to
+the next is its state: tensors by name whose first dimension is the object, so that objects can
+come, go and be batched in any order. Tensors in, tensors out.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from torch import nn
 from vos_ros.segmentation.networks.segmentation_head import Samples, SegmentationHead
 
 State = dict[str, torch.Tensor]
-"""Of N objects: every tensor is (N, ...)."""
+"""State of an optimizer for N objects: every tensor is (N, ...)."""
 Theta: TypeAlias = Float[torch.Tensor, "N P"]
 Curvature: TypeAlias = Callable[[Theta], Float[torch.Tensor, "N"]]
 """d^T G d of every object along directions d, see ``SegmentationHead``."""
 BASELINES = ("adam", "rmsprop", "sgd", "steepest_descent")
 OPTIMIZERS = ("lstm", *BASELINES)
 RATES = {"lstm": 0.0, "adam": 0.001, "rmsprop": 0.0003, "sgd": 1.0, "steepest_descent": 0.0}
-"""Learning rates that serve best on held-out clips after some iterations (``vos-ros bench meta``
-sweeps them); 0 where there is none.
-"""
-_P = 7.0  # a gradient of e^-7 of the object's first one counts as small; Andrychowicz et al. have 10, for gradients of any unit
+"""Learning rates that were best on held-out clips after some iterations; 0 where there is none.
+
+``vos-ros bench meta`` sweeps them."""
+_P = 7.0
+"""A gradient below e^-7 of the object's first one is small; Andrychowicz et al. have 10, for
+gradients of any unit."""
 _INPUTS = 4  # two of the preprocessed gradient, the gradient squashed, the parameter
 _RATE = 0.02  # the initial length of a step, before anything is learned
 _TINY = 1e-12
@@ -39,13 +42,13 @@ class Rule(Protocol):
     """An optimizer."""
 
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
-        """The state before the first iteration."""
+        """Return the state before the first iteration."""
         ...
 
     def update(
         self, gradient: Theta, theta: Theta, state: State, curvature: Curvature
     ) -> tuple[Theta, State]:
-        """What is added to theta, and the next state.
+        """Return what is added to theta, and the next state.
 
         ``curvature`` gives d^T G d along directions.
         """
@@ -55,9 +58,9 @@ class Rule(Protocol):
 def preprocess(
     gradient: Float[torch.Tensor, "*n"], p: float = _P
 ) -> tuple[Float[torch.Tensor, "*n"], Float[torch.Tensor, "*n"]]:
-    """Andrychowicz et al. 2016 (arXiv:1606.04474), appendix A:
+    """Return (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g).
 
-    (log|g| / p, sign g) where |g| >= e^-p, else (-1, e^p g).
+    Andrychowicz et al. 2016 (arXiv:1606.04474), appendix A.
     """
     size = gradient.abs()
     large = size >= math.exp(-p)
@@ -168,12 +171,13 @@ class Adam:
 
 @dataclass(frozen=True)
 class SteepestDescent:
-    """The learner of paper 003 (sec. 3.3) on this loss: the step along the gradient at which the
-    loss's Gauss-Newton model is least. ``damping`` is added to the curvature, per unit of
-    length, where the cells are all but sure.
+    """The learner of paper 003 (sec. 3.3) on this loss.
+
+    Its step along the gradient minimises the Gauss-Newton model of the loss.
     """
 
     damping: float = 1e-3
+    """Curvature added per unit of length: the other vanishes where all cells are nearly certain."""
 
     def start(self, theta: Float[torch.Tensor, "N P"]) -> State:
         return {}
@@ -187,9 +191,9 @@ class SteepestDescent:
 
 
 def baseline(name: str, rate: float) -> Rule:
-    """An optimizer that isn't learned; steepest descent has no use for a rate.
+    """Return an optimizer that isn't learned; steepest descent ignores the rate.
 
-    ValueError: another name.
+    Raises ValueError: another name.
     """
     rules: dict[str, Rule] = {
         "adam": Adam(rate),
@@ -213,7 +217,7 @@ def iterate(
     second_order: bool = False,
     scale: float | torch.Tensor = 1.0,
 ) -> Iterator[tuple[Float[torch.Tensor, "N P"], State]]:
-    """Eq. (3), ``iterations`` times: theta and the state after each.
+    """Run eq. (3) ``iterations`` times; yield theta and the state after each.
 
     Without ``second_order`` a gradient is a number to the meta-gradient, as in Andrychowicz et al.;
     with it, its dependence on theta counts too. ``scale`` (a number, or (N, 1)) multiplies the
@@ -233,9 +237,10 @@ def iterate(
 
 
 class WeightGenerator(nn.Module):
-    """Fig. 1 (a): one look at the samples predicts where theta starts, as a change of the learnt
-    start that all objects share. It sees mean and spread of the inputs over the object and over
-    the background. Freshly initialised it changes nothing.
+    """Predicts the start of theta from the samples (fig. 1 a), as a change of the learned start.
+
+    Its inputs are mean and spread of f's inputs over the object and over the background. Freshly
+    initialised it changes nothing.
     """
 
     def __init__(self, inputs: int, width: int, parameters: int) -> None:

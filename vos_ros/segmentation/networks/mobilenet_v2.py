@@ -1,8 +1,10 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, Table 2) as a feature pyramid; parameter names as in torchvision.
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381, Table 2) as a feature pyramid.
 
-Written from the paper's table. Batch norm's epsilon is 1e-3, that of the TensorFlow models whose weights are in circulation under
-torchvision's names; input x/127.5 - 1, RGB. Where height and width are 32k+1, TensorFlow's "SAME" padding and
-the symmetric padding used here agree, and cell (i, j) of the stride-s map is centred on pixel (s i, s j).
+Parameter names are those of torchvision. Written from the paper's table. Batch norm's epsilon is
+1e-3, that of the TensorFlow models whose weights are in circulation under torchvision's names;
+input x/127.5 - 1, RGB. Where height and width are 32k+1, TensorFlow's "SAME" padding and the
+symmetric padding used here agree, and cell (i, j) of the stride-s map is centred on pixel (s i, s
+j).
 """
 
 from __future__ import annotations
@@ -88,10 +90,7 @@ class MobileNetV2(nn.Module):
         self.max_stride = max_stride
 
     def forward(self, image: Float[torch.Tensor, "B 3 H W"]) -> dict[int, torch.Tensor]:
-        """Features of an image in -1..1 by stride: {stride:
-
-        (B, c, H/stride, W/stride)} up to ``max_stride``.
-        """
+        """Return features by stride of an image in -1..1: {stride: (B, c, H/stride, W/stride)}."""
         out: dict[int, torch.Tensor] = {}
         ends = {index: stride for stride, index in LAST_BLOCK.items()}
         x = image

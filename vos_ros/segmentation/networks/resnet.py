@@ -1,7 +1,9 @@
-"""ResNet (He et al. 2016, arXiv:1512.03385, Table 1) as a feature pyramid; parameter names as in torchvision, without the classifier.
+"""ResNet (He et al. 2016, arXiv:1512.03385, Table 1) as a feature pyramid.
 
-Written from the paper. The stride of a bottleneck block sits in its 3x3 convolution (torchvision's weights) or in its first 1x1
-(the original MSRA and Caffe weights, and with them Mask R-CNN's).
+Parameter names are those of torchvision, without the classifier.
+
+Written from the paper. The stride of a bottleneck block sits in its 3x3 convolution (torchvision's
+weights) or in its first 1x1 (the original MSRA and Caffe weights, and with them Mask R-CNN's).
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ _STRIDES = (4, 8, 16, 32)
 
 
 def channels(depth: int) -> dict[int, int]:
-    """Channels of the map of each stride. ValueError: a depth that isn't in ``DEPTHS``."""
+    """Return the channels of the map of each stride.
+
+    Raises ValueError: a depth that isn't in ``DEPTHS``.
+    """
     if depth not in _TABLE:
         raise ValueError(f"ResNet-{depth}: known depths are {', '.join(map(str, DEPTHS))}")
     expansion = 4 if _TABLE[depth][1] else 1

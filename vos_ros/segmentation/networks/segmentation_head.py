@@ -1,12 +1,16 @@
-"""The segmentation model f(I; theta) of paper 000: what is learned of one object, as one flat vector of a few thousand numbers.
+"""The segmentation model f(I; theta) of paper 000.
 
-f is the same small perceptron for every cell of the image: from the embedding of the cell, and what is known of the cell without
-parameters (see ``segmentation.meta.inputs``), over two hidden layers to the logit of the object. All objects have the same shape, so theta
-of N objects is (N, P), and one batched matrix product per layer serves them all.
+theta is all that is learned of one object: a flat vector of a few thousand numbers.
 
-A cell's result depends on that cell's inputs alone, so f is learned from some hundred sampled cells and not from images. The gradient is
-written out: it needs no graph, works in inference mode, and is itself differentiable where gradients are on (the second-order terms of
-the meta-gradient). Tensors in, tensors out.
+f is the same small perceptron for every cell of the image: from the embedding of the cell, and what
+is known of the cell without parameters (see ``methods.meta.inputs``), over two hidden layers
+to the logit of the object. All objects have the same shape, so theta of N objects is (N, P), and
+one batched matrix product per layer serves them all.
+
+A cell's result depends on that cell's inputs alone, so f is learned from some hundred sampled cells
+and not from images. The gradient is written out: it needs no graph, works in inference mode, and is
+itself differentiable where gradients are on (the second-order terms of the meta-gradient). Tensors
+in, tensors out.
 """
 
 from __future__ import annotations
@@ -21,14 +25,14 @@ _SLOPE = 0.1  # of the rectifiers below zero: no unit dies
 
 
 class Samples(NamedTuple):
-    """What N objects are learned from:
-
-    S cells each, with soft labels 0..1. Weights sum to 1 per object, or are all 0.
-    """
+    """Training data of N objects: S cells each."""
 
     inputs: Float[torch.Tensor, "N C S"]
+    """Inputs of f."""
     labels: Float[torch.Tensor, "N S"]
+    """Share of each cell that is the object, 0..1."""
     weights: Float[torch.Tensor, "N S"]
+    """Weights in the loss; they sum to 1 per object, or are all 0."""
 
 
 class SegmentationHead:
@@ -46,9 +50,7 @@ class SegmentationHead:
         self.parameters = sum(n_out * (n_in + 1) for n_out, n_in in self.shapes)
 
     def initial(self) -> Float[torch.Tensor, "P"]:
-        """Random parameters: weights for rectifiers (He et al. 2015), no biases, a last layer near
-        zero.
-        """
+        """Return random parameters, after He et al. 2015; no biases, a last layer near zero."""
         parts = []
         for k, (n_out, n_in) in enumerate(self.shapes):
             gain = (2 / n_in) ** 0.5 if k < len(self.shapes) - 1 else 0.1 * n_in**-0.5
@@ -58,7 +60,7 @@ class SegmentationHead:
     def layers(
         self, theta: Float[torch.Tensor, "N P"]
     ) -> list[tuple[Float[torch.Tensor, "N o i"], Float[torch.Tensor, "N o 1"]]]:
-        """Weights and biases: views of theta."""
+        """Return weights and biases as views of theta."""
         out, at = [], 0
         for n_out, n_in in self.shapes:
             end = at + n_out * n_in
@@ -71,7 +73,7 @@ class SegmentationHead:
     def logits(
         self, theta: Float[torch.Tensor, "N P"], inputs: Float[torch.Tensor, "N C S"]
     ) -> Float[torch.Tensor, "N S"]:
-        """f of S cells for each object."""
+        """Return f of S cells for each object."""
         *hidden, last = self.layers(theta)
         x = inputs
         for weight, bias in hidden:
@@ -79,13 +81,13 @@ class SegmentationHead:
         return torch.baddbmm(last[1], last[0], x)[:, 0]
 
     def loss(self, theta: Float[torch.Tensor, "N P"], samples: Samples) -> Float[torch.Tensor, "N"]:
-        """L_s of every object: binary cross-entropy, the weighted mean over its cells."""
+        """Return L_s of every object: the weighted mean of its cells' binary cross-entropy."""
         return _cross_entropy(self.logits(theta, samples.inputs), samples)
 
     def gradient(
         self, theta: Float[torch.Tensor, "N P"], samples: Samples
     ) -> tuple[Float[torch.Tensor, "N P"], Float[torch.Tensor, "N"]]:
-        """dL_s/dtheta of every object, and L_s."""
+        """Return dL_s/dtheta of every object, and L_s."""
         layers = self.layers(theta)
         below, slopes = [samples.inputs], []
         for weight, bias in layers[:-1]:
@@ -109,9 +111,9 @@ class SegmentationHead:
         samples: Samples,
         direction: Float[torch.Tensor, "N P"],
     ) -> Float[torch.Tensor, "N"]:
-        """d^T G d of every object along a direction d, where G is the Gauss-Newton matrix of L_s:
+        """Return d^T G d of every object along a direction d.
 
-        J^T diag(w p (1-p)) J.
+        G is the Gauss-Newton matrix of L_s, J^T diag(w p (1-p)) J.
         """
         layers, along = self.layers(theta), self.layers(direction)
         x, dx = samples.inputs, None
@@ -127,7 +129,7 @@ class SegmentationHead:
 
 
 def _slope(z: Float[torch.Tensor, "*n"]) -> Float[torch.Tensor, "*n"]:
-    """Derivative of the rectifier."""
+    """Return the derivative of the rectifier."""
     return torch.where(z > 0, z.new_ones(()), z.new_full((), _SLOPE))
 
 

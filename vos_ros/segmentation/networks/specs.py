@@ -1,4 +1,7 @@
-"""The specification of a network as one line of JSON and back: what a weights file says of the network that its tensors belong to."""
+"""Specifications of networks as one line of JSON, and back.
+
+A weights file names with it the network that its tensors belong to.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,20 @@ S = TypeVar("S")
 
 
 def to_json(spec: Any) -> str:
-    """One line that ``from_json`` reads back to an equal spec; specs within specs are objects
-    within objects.
-    """
+    """Return one line of JSON, which ``from_json`` reads back; nested specs are nested objects."""
     return json.dumps(dataclasses.asdict(spec), sort_keys=True)
 
 
 def from_json(cls: type[S], text: str, what: str) -> S:
-    """A spec of a class all of whose fields have defaults: bools, integers and floats above 0,
-    texts, tuples of integers above 0, specs. ValueError, naming ``what`` it should have been:
-    not a spec, or one of another version (unknown or mistyped fields).
+    """Return the spec of ``to_json``.
+
+    Args:
+        cls: class of the spec. Its fields have defaults and are bools, integers and floats above 0,
+            texts, tuples of integers above 0, or specs.
+        text: the JSON.
+        what: name of the network for the error text.
+
+    Raises ValueError: no spec, or one of another version (unknown or mistyped fields).
     """
     try:
         values = json.loads(text)
@@ -32,12 +39,14 @@ def from_json(cls: type[S], text: str, what: str) -> S:
 def _build(default: S, values: Any, what: str) -> S:
     if not isinstance(values, Mapping):
         raise ValueError(
-            f"not the specification of {what}: got a {type(values).__name__}, wanted an object with fields"
+            f"not the specification of {what}: got a {type(values).__name__}, wanted an object with"
+            " fields"
         )
     defaults = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}  # type: ignore[arg-type]
     if unknown := sorted(set(values) - set(defaults)):
         raise ValueError(
-            f"the specification of {what} has unknown fields {unknown}; known are {sorted(defaults)}"
+            f"the specification of {what} has unknown fields {unknown}; known are"
+            f" {sorted(defaults)}"
         )
     fields: dict[str, Any] = {}
     for name, value in values.items():
@@ -48,7 +57,8 @@ def _build(default: S, values: Any, what: str) -> S:
         fields[name] = tuple(value) if isinstance(value, list) else value
         if not _fits(fields[name], like):
             raise ValueError(
-                f"the specification of {what} says {name} = {value!r}, wanted something like {like!r}"
+                f"the specification of {what} says {name} = {value!r}, wanted something like"
+                f" {like!r}"
             )
     return dataclasses.replace(default, **fields)  # type: ignore[type-var]
 

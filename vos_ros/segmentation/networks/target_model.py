@@ -1,5 +1,8 @@
-"""The layer before the target model (paper 003 sec. 3.4) and the learnt regularisation of eq. (3). Parameter names as in the published
-checkpoints. The target models themselves are filters that the learner makes: ``learner.py``."""
+"""The layer before the target model (paper 003 sec. 3.4) and the learnt regularisation of eq.
+
+(3). Parameter names as in the published checkpoints. The target models themselves are filters that
+the learner makes: ``learner.py``.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class LwlModel:
             self.run_decoder = torch.compile(self.net.decode, mode=mode, dynamic=False)
 
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
-        """Return the (h, w), px, of the network's input, an image of ``shape`` or a window of it."""
+        """Return the (h, w), px, of the network's input for an image of ``shape``."""
         return self.net.fits(*scaled_size(shape, self._long_side))
 
     def decoded_size(self, shape: tuple[int, int]) -> tuple[int, int]:
@@ -176,5 +176,5 @@ class LwlModel:
         return self.decode(scores, encoded, size)[0, 0]
 
     def boundary_px(self, shape: tuple[int, int]) -> float:
-        """Return the uncertainty of outlines in an image of ``shape``: a pixel of the decoder, px."""
+        """Return the uncertainty of outlines, px of an image of ``shape``: a decoded pixel."""
         return shape[1] / self.decoded_size(shape)[1]

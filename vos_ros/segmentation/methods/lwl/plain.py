@@ -92,7 +92,7 @@ class PlainLwl(OnlineSegmenter[Float[torch.Tensor, "C h w"], Sample]):
     def _window_masks(
         self, features: Float[torch.Tensor, "C h w"], shape: tuple[int, int]
     ) -> Float[torch.Tensor, "N h w"]:
-        """Return 1 in each object's search window, 0 outside; 1 everywhere where it was not found."""
+        """Return 1 in each object's search window, 0 outside; all 1 where it was not found."""
         h, w = features.shape[1:]
         sy, sx = h / shape[0], w / shape[1]
         out = np.ones((len(self.filters), h, w), np.float32)

@@ -63,7 +63,7 @@ class _Schedule:
 
 
 _FROM_MASK = _Schedule(WeightRule(), 1, 3)
-_FROM_BOX = _Schedule(WeightRule(rate=0.2, least_first=0.0, even_start=True), 5, 5)
+_FROM_BOX = _Schedule(WeightRule(rate=0.2, min_first=0.0, even_start=True), 5, 5)
 _ITERATIONS_INIT = 20
 """Iterations of eq. (4) on an object's first frame."""
 

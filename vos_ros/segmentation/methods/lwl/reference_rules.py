@@ -1,7 +1,9 @@
-"""The rules of the published LWL program that its paper doesn't say, as pure functions: how it cuts windows out of images, weighs its
-memory and merges objects. Found out from its inputs and outputs; half-pixel quirks included, they show in the numbers. Positions and
-sizes are (row, column) in px. Sizes that are cut to whole px are computed in single precision, as there: a side that fits exactly
-comes out a pixel smaller now and then.
+"""Rules of the published LWL program that its paper does not give, as pure functions.
+
+They are how it cuts windows from images, weights its memory and merges objects, found from its
+inputs and outputs. Offsets of half a pixel are kept: they change the numbers. Positions and sizes
+are (row, column) in px. Sizes that are truncated to whole px are computed in fp32, as there: a side
+that fits exactly is sometimes a pixel smaller.
 """
 
 from __future__ import annotations
@@ -15,18 +17,24 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 Pair = tuple[float, float]
-OUTSIDE = 100.0  # logit of what is given, and of what lies outside the window
-_MIN_AREA = 100.0  # px of probability under which an object's place is not measured
+OUTSIDE = 100.0
+"""Logit of given pixels, and, negative, of pixels outside the window."""
+_MIN_AREA = 100.0
+"""px: the position of an object of less probability mass is not measured."""
 _SCALE_CHANGE = (0.95, 1.1)
-_SPREAD = 4.0
+"""Smallest and largest change of an object's scale per frame."""
+_SIDES_PER_STD = 4.0
+"""Side of an object in standard deviations of its pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A window of an image: the corners that the program believes it has, in the image's px."""
+    """Corners of a window as the program computes them, in px of the image."""
 
     top_left: Pair
+    """First corner."""
     bottom_right: Pair
+    """Opposite corner."""
 
 
 def sample_patch(
@@ -38,7 +46,7 @@ def sample_patch(
     inside: bool,
     mask: bool = False,
 ) -> tuple[Float[torch.Tensor, "1 C h w"], Patch]:
-    """A window about ``centre``, scaled to ``out``.
+    """Cut a window around ``centre`` and scale it to ``out``.
 
     With ``inside`` it is shrunk until one of its sides fits the image, and moved into it; else it
     may hang over. Images repeat their border outside and are interpolated; masks are 0 there and
@@ -61,7 +69,7 @@ def sample_patch(
     low, high = [], []
     for c, s, n in zip(at, size, extent, strict=True):
         side = max(round(s / step), 2)
-        a, b = c - (side - 1) / 2, c + side / 2 + 1  # of an even side this is half a pixel too much
+        a, b = c - (side - 1) / 2, c + side / 2 + 1  # half a pixel too much where the side is even
         if inside:
             move = max(-a, 0.0) - max(b - n, 0.0)
             a, b = a + move, b + move
@@ -90,9 +98,17 @@ def first_patch(
     *,
     mask: bool = False,
 ) -> Float[torch.Tensor, "1 C h w"]:
-    """The window of an object's first frame: cut with twice the sides, then about its centre, moved
-    towards the image by whole px of the window. ``scale`` is px of the image per px of the
-    window, see ``first_scale``.
+    """Cut the window of an object's first frame.
+
+    It is cut with twice the sides, then around its centre, moved towards the image by whole px of
+    the window.
+
+    Args:
+        image: the image, or a mask.
+        centre: of the object.
+        scale: px of the image per px of the window, see ``first_scale``.
+        out: (h, w) of the window.
+        mask: whether it is a mask: 0 outside the image, and not interpolated.
     """
     at = (float(round(centre[0])), float(round(centre[1])))
     twice, _ = sample_patch(
@@ -115,8 +131,13 @@ def first_patch(
 def first_scale(
     target: Pair, factor: float, out: tuple[int, int], whole: tuple[int, int]
 ) -> tuple[float, float]:
-    """px of the image per px of a window of ``factor`` times the target's sides: as wanted, and
-    shrunk until one side fits the image.
+    """Return px of the image per px of an object's first window: as wanted, and so that it fits.
+
+    Args:
+        target: sides of the object.
+        factor: sides of the window in sides of the object.
+        out: (h, w) of the window, px of its own.
+        whole: (H, W) of the image; the second value is reduced until one side fits.
     """
     area = np.float32(target[0] * factor) * np.float32(target[1] * factor)
     scale = np.float32(math.sqrt(area)) * (
@@ -132,8 +153,16 @@ def first_scale(
 def centred(
     centre: Pair, scale: float, out: tuple[int, int], cells: tuple[int, int], kernel: int
 ) -> Pair:
-    """Where the window is put for a target at ``centre``: half a cell on where cells and kernel are
-    even and odd.
+    """Return the centre of the window for an object at ``centre``.
+
+    It is half a cell off where one of the number of cells and the kernel's side is even, one odd.
+
+    Args:
+        centre: of the object.
+        scale: px of the image per px of the window.
+        out: (h, w) of the window.
+        cells: (h, w) of its feature map.
+        kernel: side of the target model's filters.
     """
     y, x = (
         c + (n + kernel) % 2 * scale * o / (2 * n)
@@ -143,7 +172,7 @@ def centred(
 
 
 def measure(probs: Float[torch.Tensor, "H W"]) -> tuple[Pair, Pair] | None:
-    """Centre of mass, and sides as four standard deviations; None where there is too little."""
+    """Return the centre of mass and the sides, four standard deviations; None if too small."""
     total = float(probs.sum())
     if total < _MIN_AREA:
         return None
@@ -152,13 +181,14 @@ def measure(probs: Float[torch.Tensor, "H W"]) -> tuple[Pair, Pair] | None:
         at = torch.arange(len(sums), dtype=sums.dtype, device=sums.device)
         mean = float((sums * at).sum()) / total
         centre.append(mean)
-        sides.append(_SPREAD * math.sqrt(float((sums * (at - mean).square()).sum()) / total))
+        sides.append(_SIDES_PER_STD * math.sqrt(float((sums * (at - mean).square()).sum()) / total))
     return (centre[0], centre[1]), (sides[0], sides[1])
 
 
 def new_scale(sides: Pair, base: Pair, before: float) -> float:
-    """Scale of a target of the measured sides, for one of ``base`` sides at scale 1; it changes by
-    a little at most.
+    """Return the scale of an object of the measured sides, which has ``base`` sides at scale 1.
+
+    The scale changes by little from ``before``.
     """
     scale = np.float32(math.sqrt(sides[0] * sides[1] / (base[0] * base[1])))
     low, high = (np.float32(change) * np.float32(before) for change in _SCALE_CHANGE)
@@ -168,8 +198,9 @@ def new_scale(sides: Pair, base: Pair, before: float) -> float:
 def paste(
     logits: Float[torch.Tensor, "1 1 h w"], patch: Patch, size: tuple[int, int]
 ) -> Float[torch.Tensor, "H W"]:
-    """A window's logits in the image, whatever its aspect ratio by one factor for both sides; far
-    below zero outside.
+    """Scale a window's logits into an image of ``size``; far below zero outside.
+
+    One factor serves for both sides, whatever the window's aspect ratio.
     """
     (y0, x0), (y1, x1) = patch.top_left, patch.bottom_right
     scale = math.sqrt((y1 - y0) / logits.shape[-2] * (x1 - x0) / logits.shape[-1])
@@ -189,33 +220,34 @@ def paste(
 
 
 def merge(scores: Float[torch.Tensor, "N H W"]) -> Float[torch.Tensor, "N1 H W"]:
-    """Soft aggregation of logits; row 0 is the background."""
+    """Merge logits by soft aggregation; row 0 is the background."""
     background = (1 - torch.sigmoid(scores)).prod(0, keepdim=True).clamp(1e-7, 1 - 1e-7)
     return torch.softmax(torch.cat([torch.logit(background), scores]), 0)
 
 
 @dataclass(frozen=True, slots=True)
 class WeightRule:
-    """How the memory's samples are weighted: a new one gets ``rate``, with ``even_start`` the
-    second as much as the first; the first keeps at least ``least_first``, and is replaced like
-    any other where that is 0.
-    """
+    """Weights of the samples of an object's memory."""
 
     rate: float = 0.1
-    least_first: float = 0.25
+    """Weight of a new sample."""
+    min_first: float = 0.25
+    """Least weight of the first sample; 0: it is replaced like any other."""
     even_start: bool = False
+    """Whether the second sample weighs as much as the first."""
 
     def slot(self, weights: list[float], stored: int) -> int:
-        """Where the next sample goes: the next free slot, else the one of least weight."""
+        """Return the position of the next sample: the next free one, else that of least weight."""
         if stored < len(weights):
             return stored
-        first = 1 if self.least_first > 0 else 0
+        first = 1 if self.min_first > 0 else 0
         return min(range(first, len(weights)), key=lambda i: weights[i])
 
     def update(self, weights: list[float], slot: int, previous: int | None) -> list[float]:
-        """The weights with a sample in ``slot``; ``previous`` is the slot of the one before, None
-        for the first after the start. The sum comes out above 1 once the first sample's least
-        share is in force, as in the program.
+        """Return the weights with a new sample at ``slot``.
+
+        ``previous`` is the position of the sample before it, None for the first after the start.
+        The sum is above 1 once ``min_first`` applies, as in the program.
         """
         w = list(weights)
         if previous is None:
@@ -228,17 +260,18 @@ class WeightRule:
             w[slot] = w[previous] / (1 - self.rate)
         total = sum(w)
         w = [v / total for v in w]
-        if self.least_first > 0 and w[0] < self.least_first:
-            rest = self.least_first + sum(w[1:])
-            w = [self.least_first, *(v / rest for v in w[1:])]
+        if self.min_first > 0 and w[0] < self.min_first:
+            rest = self.min_first + sum(w[1:])
+            w = [self.min_first, *(v / rest for v in w[1:])]
         return w
 
 
 def box_mask(
     box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> Float[torch.Tensor, "H W"]:
-    """A box x y w h as a mask, cut to whole px; a negative corner counts from the far side, as an
-    index does.
+    """Return a box x y w h, truncated to whole px, as a mask.
+
+    A negative corner counts from the opposite side, as an index does.
     """
     x, y, w, h = (int(v) for v in box)
     out = torch.zeros(size)

@@ -1,14 +1,15 @@
 """LWL with trained networks (paper 003; see the package's docstring).
 
 A linear target model per object, T_tau(x) = x * tau (sec. 3.3), maps deep features to an encoding
-of the object's mask, from which a decoder makes the mask. It is learned from the seed, and then from
-the method's own masks, by steepest descent on eq. (3), with the labels E(y) and weights W(y) that
-trained networks make of a mask (sec. 3.2). A search window follows each object (sec. 3.5).
+of the object's mask, from which a decoder makes the mask. It is learned from the seed, and then
+from the method's own masks, by steepest descent on eq. (3), with the labels E(y) and weights W(y)
+that trained networks make of a mask (sec. 3.2). A search window follows each object (sec. 3.5).
 
 Differences from the published program (``segmentation.lwl.compat: reference`` is that one): many
 objects share one backbone pass; what of the decoder depends on the image alone is computed once;
 labels are encoded once and not on every frame; the learner carries its residual; learning is spent
-where the target model misses; a frame in which an object was not found with confidence is no sample.
+where the target model misses; a frame in which an object was not found with confidence is no
+sample.
 """
 
 from __future__ import annotations

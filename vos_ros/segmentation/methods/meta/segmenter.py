@@ -1,16 +1,16 @@
 """The streaming method of paper 000 (see the package's docstring).
 
-Every pixel has a learned embedding (sec. 4.1), computed once per frame for all objects. Every object
-has a small segmentation model f on it, a vector theta of some thousand numbers, which a learned
-optimizer (an LSTM, eq. 3-4) fits to the seeded frame in a few iterations, and goes on fitting during
-the stream. theta and the LSTM's state live as long as the object. All objects are updated in one
-batch.
+Every pixel has a learned embedding (sec. 4.1), computed once per frame for all objects. Every
+object has a small segmentation model f on it, a vector theta of some thousand numbers, which a
+learned optimizer (an LSTM, eq. 3-4) fits to the seeded frame in a few iterations, and goes on
+fitting during the stream. theta and the LSTM's state live as long as the object. All objects are
+updated in one batch.
 
-Additions to the paper: f also gets where the object was on the previous frame, and the similarity of
-a cell to some of the object's and of the background's cells (see ``inputs``); logits of similar
+Additions to the paper: f also gets where the object was on the previous frame, and the similarity
+of a cell to some of the object's and of the background's cells (see ``inputs``); logits of similar
 neighbours are averaged; what is not connected to where the object was is not the object; objects
-compete for a pixel by soft aggregation; a window follows each object; a frame in which an object was
-not found with confidence is no sample.
+compete for a pixel by soft aggregation; a window follows each object; a frame in which an object
+was not found with confidence is no sample.
 """
 
 from __future__ import annotations
