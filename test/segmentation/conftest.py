@@ -1,4 +1,6 @@
-"""Networks for tests: the published one with the weights of the golden numbers' recipe, and a stand-in that follows objects."""
+"""Networks for tests: the published one with the weights of the golden numbers' recipe, and a
+stand-in that follows objects.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,19 @@ from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.types import Frame
 
 
+@pytest.fixture(params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU, and the GPU where there is one."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def precision(request: pytest.FixtureRequest) -> str:
+    """The arithmetic of networks, by its name in options."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="session")
 def published() -> LwlNet:
     """The published network with its box encoder, in eval mode, for inference."""
@@ -27,8 +42,10 @@ def published() -> LwlNet:
 
 
 def stand_in(**fields: object) -> LwlNet:
-    """A network that needs no training: random features, the mask itself as the label, and a decoder that hands on the score. It follows
-    what differs from its surroundings in colour, at the resolution of the target model."""
+    """A network that needs no training: random features, the mask itself as the label, and a
+    decoder that hands on the score. It follows what differs from its surroundings in colour, at
+    the resolution of the target model.
+    """
     torch.manual_seed(0)
     small = {
         "target_channels": 32,

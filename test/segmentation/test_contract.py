@@ -1,4 +1,6 @@
-"""What every registered segmenter must do, whatever it is: a new method is tested because it is registered."""
+"""What every registered segmenter must do, whatever it is: a new method is tested because it is
+registered.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from support.segmenters import segmentation_config
 
+from vos_ros.config import Config, params
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.registry import create, names
 from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble, Seed, Segmentation
@@ -67,7 +70,8 @@ def prompt(kind: str, object_id: int) -> Prompt:
     return Scribble(strokes)
 
 
-# every registered method as it comes, and those that need weights with a network that needs no training
+# every registered method with its defaults, and more modes of some; those that need weights get a
+# network that needs no training
 KINDS: dict[str, dict[str, Any]] = {
     **{name: {} for name in names()},
     "lwl plain": {"model": "plain"},
@@ -77,22 +81,28 @@ KINDS: dict[str, dict[str, Any]] = {
     "meta adam": {"optimizer": "adam", "one_shot": False},
     "meta steepest descent": {"optimizer": "steepest_descent"},
 }
+KEYS = {p.key for p in params(Config)}
 Build = Callable[..., VideoSegmenter]
 
 
 @pytest.fixture(params=KINDS)
-def build(request: pytest.FixtureRequest, stand_in_file: Callable[..., Path]) -> Build:
-    """Makes segmenters of one kind, small and quick: the contract is about behaviour, not about quality. At 96 px networks see little."""
+def build(
+    request: pytest.FixtureRequest, device: torch.device, stand_in_file: Callable[..., Path]
+) -> Build:
+    """Makes segmenters of one kind, small and quick: the contract is about behaviour, not about
+    quality.
+    """
     method, fields = request.param.split()[0], dict(KINDS[request.param])
     if fields and method == "lwl":
         fields.setdefault("model", str(stand_in_file()))
 
     def make(**others: Any) -> VideoSegmenter:
-        given = {"update_every": 2, "memory_size": 3, "long_side": 288, **fields, **others}
+        small = {"update_every": 2, "memory_size": 3, "long_side": 288, **others}
+        known = {k: v for k, v in small.items() if f"segmentation.{method}.{k}" in KEYS}
         sections = {"features": {"long_side": 96, "channels": 16}}
-        if method in ("lwl", "meta"):
-            sections[method] = given
-        return create(segmentation_config(method, **sections))
+        if known or fields:
+            sections[method] = {**known, **fields}
+        return create(segmentation_config(method, str(device), **sections))
 
     return make
 
@@ -107,7 +117,7 @@ def check(result: Segmentation, ids: tuple[int, ...], shape: tuple[int, int] = (
     assert result.probs.shape == (len(ids) + 1, *shape)
     assert result.probs.dtype in (torch.float16, torch.float32)
     assert bool(torch.isfinite(result.probs).all()) and float(result.probs.min()) >= 0.0
-    assert torch.allclose(result.probs.float().sum(0), torch.ones(shape), atol=1e-3)
+    assert torch.allclose(result.probs.float().cpu().sum(0), torch.ones(shape), atol=1e-3)
     assert set(np.unique(result.labels())) <= {0, *ids}
 
 
@@ -407,6 +417,34 @@ def held_bytes(thing: object, seen: set[int]) -> int:
     slots = [s for c in type(thing).__mro__ for s in getattr(c, "__slots__", ())]
     values = [*getattr(thing, "__dict__", {}).values(), *(getattr(thing, s, None) for s in slots)]
     return sum(held_bytes(v, seen) for v in values)
+
+
+def mentions(thing: object, number: int, seen: set[int]) -> bool:
+    """Whether a number is reachable from an object, as a key or a member of a container."""
+    if isinstance(thing, int):
+        return thing == number and not isinstance(thing, bool)
+    if id(thing) in seen or isinstance(thing, torch.Tensor | np.ndarray | str | bytes):
+        return False
+    seen.add(id(thing))
+    if isinstance(thing, dict):
+        return any(mentions(v, number, seen) for v in (*thing.keys(), *thing.values()))
+    if isinstance(thing, list | tuple | set | frozenset):
+        return any(mentions(v, number, seen) for v in thing)
+    slots = [s for c in type(thing).__mro__ for s in getattr(c, "__slots__", ())]
+    values = [*getattr(thing, "__dict__", {}).values(), *(getattr(thing, s, None) for s in slots)]
+    return any(mentions(v, number, seen) for v in values)
+
+
+def test_dropped_objects_leave_nothing_behind(segmenter: VideoSegmenter, scene: Scene) -> None:
+    odd = 70_001
+    segmenter.seed(scene(0), [Seed(odd, prompt("Mask", 3)), Seed(8, prompt("Mask", 8))])
+    for index in range(1, 5):
+        segmenter.step(scene(index))
+    segmenter.update(scene(4), [Seed(odd, Mask(np.zeros((H, W), bool)))])
+    assert mentions(segmenter, odd, set())
+    segmenter.drop([odd])
+    segmenter.step(scene(5))
+    assert not mentions(segmenter, odd, set())
 
 
 def test_memory_is_bounded(build: Build, scene: Scene) -> None:

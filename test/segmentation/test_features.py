@@ -35,7 +35,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-# -- devices ---------------------------------------------------------------------------------------------------------------------
+# -- devices ---
 
 
 def test_devices() -> None:
@@ -47,7 +47,7 @@ def test_devices() -> None:
         resolve_device("warp")
 
 
-# -- the grid --------------------------------------------------------------------------------------------------------------------
+# -- the grid ---
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (72, 96), (37, 211), (400, 60)])
@@ -82,7 +82,7 @@ def test_a_cell_holds_the_mean_of_its_pixels() -> None:
     assert float(cells.mean()) == pytest.approx(0.5, abs=0.05)
 
 
-# -- features --------------------------------------------------------------------------------------------------------------------
+# -- features ---
 
 
 def test_features_of_the_first_frame_are_white_and_the_whitening_stays() -> None:
@@ -130,7 +130,7 @@ def test_strides_between_are_refused() -> None:
         extractor(stride=12)
 
 
-# -- weights ---------------------------------------------------------------------------------------------------------------------
+# -- weights ---
 
 
 def test_weights_load_from_both_formats_and_further_keys_are_ignored(

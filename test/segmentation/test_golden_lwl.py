@@ -1,5 +1,6 @@
-"""Every stage of the network, the learner and a training step against the reference's numbers, within ten times what float32 differs
-from float64 there (``stage_tolerances.txt``)."""
+"""Every stage of the network, the learner and a training step against the reference's numbers,
+within ten times what float32 differs from float64 there (``stage_tolerances.txt``).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def stages(golden: Callable[[str], Arrays]) -> Arrays:
 
 @pytest.fixture(scope="module")
 def near(stages: Arrays) -> Callable[[str, torch.Tensor], None]:
-    """``near(name, ours)``: fails where a stage is farther from the reference than ten times its line."""
+    """``near(name, ours)``: fails where a stage is farther from the reference than ten times its
+    line.
+    """
     tolerance = stage_tolerances()
 
     def check(name: str, ours: torch.Tensor) -> None:
@@ -48,7 +51,10 @@ def masks(stages: Arrays, *index: int) -> torch.Tensor:
 
 
 def mean_square(net: LwlNet, filters: torch.Tensor, block: Samples) -> float:
-    """The reference's figure for eq. (3): the mean over all residuals, of data and of regularisation."""
+    """The reference's figure for eq.
+
+    (3): the mean over all residuals, of data and of regularisation.
+    """
     return float(
         2 * loss(filters, [block], net.ridge)[0] / (block.labels.numel() + filters.numel())
     )
@@ -198,7 +204,9 @@ def test_golden_lovasz(golden: Callable[[str], Arrays], case: int) -> None:
 
 
 def test_golden_train_step(golden: Callable[[str], Arrays]) -> None:
-    """A whole step of the published training: frame 0 teaches by five iterations, three frames are predicted, all pixels in one loss."""
+    """A whole step of the published training: frame 0 teaches by five iterations, three frames are
+    predicted, all pixels in one loss.
+    """
     arrays = golden("lwl/train_step")
     task = LwlTask(LwlOptions(network="resnet50", pool="batch"))
     net = task.build().train()

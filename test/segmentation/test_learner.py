@@ -223,6 +223,19 @@ def test_it_stops_early_when_no_object_has_anything_to_gain() -> None:
     )
 
 
+def test_an_object_is_learned_on_while_another_one_has_converged() -> None:
+    blocks = [block(0, (0, 1), frames=2)]
+    far = steepest_descent(zeros(2), blocks, LAMBDA, 400)
+    for converged, other in ((0, 1), (1, 0)):
+        start = zeros(2)
+        start[converged] = far[converged]
+        learned = steepest_descent(start, blocks, LAMBDA, 40, tolerance=1e-3)
+        before, after = loss(start, blocks, LAMBDA), loss(learned, blocks, LAMBDA)
+        least = loss(far, blocks, LAMBDA)
+        assert float(after[other] - least[other]) < 0.05 * float(before[other] - least[other])
+        assert float(after[converged]) == pytest.approx(float(least[converged]), rel=1e-6)
+
+
 def test_the_result_is_differentiable_through_two_iterations() -> None:
     b = block(0)
     features, labels, weights = (

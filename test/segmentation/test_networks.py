@@ -50,7 +50,9 @@ def test_keys_and_shapes_are_those_of_the_stock_weights(stock: dict[str, torch.T
 def test_the_stock_weights_make_sense_of_an_image(
     stock: dict[str, torch.Tensor], shared_data: Path
 ) -> None:
-    """With the head put on, a frame's classes are few, and the same ones where the image is mirrored."""
+    """With the head put on, a frame's classes are few, and the same ones where the image is
+    mirrored.
+    """
     import cv2
 
     head = nn.Sequential(
@@ -98,7 +100,9 @@ def test_the_pyramid_has_its_strides_and_channels(max_stride: int) -> None:
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (2, 3), (4, 6)])
 def test_cell_i_j_is_centred_on_pixel_16i_16j(row: int, column: int) -> None:
-    """Symmetric kernels on an impulse see the mirror image where the grid is symmetric: sizes of 32k+1, centres on pixels 16i."""
+    """Symmetric kernels on an impulse see the mirror image where the grid is symmetric: sizes of
+    32k+1, centres on pixels 16i.
+    """
     net = randomised(16)
     for m in (
         net.modules()
@@ -148,7 +152,8 @@ def test_classical_features_of_a_mirrored_image_are_mirrored() -> None:
     net = ClassicalFeatures()
     image = torch.rand(1, 3, 65, 97, generator=torch.Generator().manual_seed(0)) * 2 - 1
     x, flipped = net(image, (9, 13)), net(image.flip(3), (9, 13)).flip(3)
-    # colours and upright orientations; the oblique ones swap with each other. Coarser scales pool from the left
+    # colours and upright orientations; the oblique ones swap with each other. Coarser scales
+    # pool from the left
     assert torch.allclose(x[:, :4], flipped[:, :4], atol=1e-5)
 
 

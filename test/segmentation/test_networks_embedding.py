@@ -65,7 +65,9 @@ def test_frames_are_embedded_apart_from_each_other() -> None:
 
 
 def test_a_mirrored_image_has_the_mirrored_embedding_of_a_mirrored_network() -> None:
-    """Cells of an aligned grid sit on pixels (s i, s j), symmetrically to the image's middle: no half-pixel shift anywhere."""
+    """Cells of an aligned grid sit on pixels (s i, s j), symmetrically to the image's middle: no
+    half-pixel shift anywhere.
+    """
     made, mirrored = net(), net()
     for m in mirrored.modules():
         if isinstance(m, nn.Conv2d):

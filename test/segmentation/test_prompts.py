@@ -82,6 +82,26 @@ def test_prompts_find_the_object_and_only_it(frame: Frame, prompt: Prompt) -> No
     assert iou(mask, square()) > 0.9
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [points((40, 30)), scribble((slice(30, 32), slice(33, 55), 1))],
+    ids=["click", "stroke"],
+)
+@pytest.mark.parametrize("side", [6, 12])
+def test_a_look_alike_that_is_not_connected_is_another_object(
+    make_frame: Callable[..., Frame], prompt: Prompt, side: int
+) -> None:
+    """GrabCut knows colours alone, and takes both."""
+    twin = np.zeros(SHAPE, bool)
+    twin[4 : 4 + side, 4 : 4 + side] = True
+    rgb = np.random.default_rng(0).integers(95, 125, (H, W, 3), np.uint8)
+    both = square() | twin
+    noise = np.random.default_rng(1).integers(0, 25, (int(both.sum()), 3), np.uint8)
+    rgb[both] = np.array((215, 40, 45), np.uint8) + noise
+    mask = to_mask(prompt, make_frame(0, H, W, rgb=rgb))
+    assert iou(mask, square()) > 0.95 and not (mask & twin).any()
+
+
 def test_what_was_pointed_at_is_in_the_mask_and_what_was_excluded_is_not(frame: Frame) -> None:
     mask = to_mask(points((31, 21), (5, 5), positive=(True, True)), frame)
     assert mask[21, 31] and mask[5, 5]

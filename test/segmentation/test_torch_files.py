@@ -1,4 +1,6 @@
-"""Files of torch.save, of today's and the older format: read without being run, refused where they are hostile."""
+"""Files of torch.save, of today's and the older format: read without being run, refused where they
+are hostile.
+"""
 
 from __future__ import annotations
 
@@ -214,7 +216,7 @@ def test_hostile_pickles_do_nothing_and_are_refused(
 
 @BOTH
 def test_unknown_callables_are_not_called(tmp_path: Path, zipped: bool) -> None:
-    """What is in nobody's list of bad names is harmless too: nothing is imported or called at all."""
+    """A name on no list of bad ones is harmless too: nothing is imported or called at all."""
     (tmp_path / "innocent_looking.py").write_text(
         f"open({str(tmp_path / 'imported')!r}, 'w').close()\n"
         f"def helper(*_): open({str(tmp_path / 'called')!r}, 'w').close()\n"

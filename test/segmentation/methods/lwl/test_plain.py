@@ -1,4 +1,6 @@
-"""What is particular to ``lwl`` without a network; what every segmenter must do is in ``test_contract``."""
+"""What is particular to ``lwl`` without a network; what every segmenter must do is in
+``test_contract``.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def test_a_moving_object_is_followed_beside_another(draw: Callable[..., Frame]) 
 
 
 def test_the_appearance_may_change_slowly(draw: Callable[..., Frame]) -> None:
-    """The memory learns: a colour that drifts from red to blue is followed, and is not without updates."""
+    """The memory learns: a colour that drifts from red to blue is followed, and is not without
+    updates.
+    """
 
     def last(iterations: int) -> float:
         lwl = build(iterations_update=iterations)
@@ -86,7 +90,9 @@ def test_an_object_that_comes_back_elsewhere_is_found_again(draw: Callable[..., 
 
 
 def test_what_has_weight_zero_teaches_nothing(draw: Callable[..., Frame]) -> None:
-    """A seed whose mask is 6 px too wide: with the rim as don't-care the object is found as it is, without as it was given."""
+    """A seed whose mask is 6 px too wide: with the rim as don't-care the object is found as it is,
+    without as it was given.
+    """
     frame = draw(0, [(square(40), RED)])
     wide = square(34, 24, 42)
     weight = np.where(wide & ~square(40), 0, 1).astype(np.float32)

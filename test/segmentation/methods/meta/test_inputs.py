@@ -33,7 +33,9 @@ def drawn(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def scene() -> tuple[torch.Tensor, torch.Tensor]:
-    """An embedding in which the object's cells are near (1, 0, 0) and the others near (0, 2, 0); and its mask."""
+    """An embedding in which the object's cells are near (1, 0, 0) and the others near (0, 2, 0);
+    and its mask.
+    """
     mask = disk(12, 16, 5)
     clean = torch.stack([mask, 2 * (1 - mask), torch.zeros_like(mask)])
     return (clean + 0.1 * torch.randn(clean.shape, generator=drawn()))[None], mask[None]

@@ -1,5 +1,7 @@
-"""The streaming method of paper 000 with small random networks: what is kept, what is learned from, what changes. That it follows objects
-is for the contract suite, with the weights that come with the package."""
+"""The streaming method of paper 000 with small random networks: what is kept, what is learned from,
+what changes. That it follows objects is for the contract suite, with the weights that come with
+the package.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,9 @@ def test_without_iterations_nothing_is_learned(make: Callable[..., Meta], frame:
 
 
 def test_what_is_remembered(make: Callable[..., Meta], frame: Callable) -> None:
-    """The seed for good, the last correction, of the stream the latest two; nothing of frames right after a correction."""
+    """The seed for good, the last correction, of the stream the latest two; nothing of frames right
+    after a correction.
+    """
     meta = make()
     meta.seed(frame(0), [Seed(4, Mask(box(10)))])
     memory = meta.models[4].memory
