@@ -63,7 +63,7 @@ def test_golden_merge(golden: Callable[[str], Arrays], n: int) -> None:
     [
         ("lwl_ytvos_32", WeightRule(), 32),
         ("lwl_ytvos_4", WeightRule(), 4),
-        ("lwl_boxinit_32", WeightRule(rate=0.2, least_first=0.0, even_start=True), 32),
+        ("lwl_boxinit_32", WeightRule(rate=0.2, min_first=0.0, even_start=True), 32),
     ],
 )
 def test_golden_memory_rule(
