@@ -149,7 +149,7 @@ def _add_common(p: argparse.ArgumentParser, out: str, root: str) -> None:
 
 
 def run_davis(args: argparse.Namespace) -> int:
-    """Predict and score. ValueError or OSError with a message for people."""
+    """Predict and score. Raises ValueError or OSError with a message for people."""
     from vos_ros.datasets.davis import DavisOptions
     from vos_ros.datasets.interface import Selection
     from vos_ros.evaluation.video import davis_frames, rows, score, totals
@@ -170,7 +170,7 @@ def run_davis(args: argparse.Namespace) -> int:
 
 
 def run_ytvos(args: argparse.Namespace) -> int:
-    """Predict and score. ValueError or OSError with a message for people."""
+    """Predict and score. Raises ValueError or OSError with a message for people."""
     from vos_ros.datasets.interface import Selection
     from vos_ros.datasets.youtube_vos import categories
     from vos_ros.evaluation.video import overall, rows, score, totals, youtube_vos_frames
@@ -203,7 +203,7 @@ def _sequences(
         own: what is chosen of that.
         split: the split of another data set; empty = its default.
 
-    ValueError: nothing to score, or an object that can't start.
+    Raises ValueError: nothing to score, or an object that can't start.
     """
     from dataclasses import replace
     from pathlib import Path

@@ -11,7 +11,7 @@ from vos_ros.types import Intrinsics
 def read_camera(path: Path) -> tuple[Intrinsics, float]:
     """Read intrinsics (px) and the units of depth images per metre (default: 1000).
 
-    ValueError names the missing keys.
+    Raises ValueError: names the missing keys.
     """
     values = json.loads(path.read_text())
     missing = [k for k in ("fx", "fy", "cx", "cy", "width", "height") if k not in values]

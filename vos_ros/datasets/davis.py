@@ -45,7 +45,7 @@ def sequences(root: Path, selection: Selection) -> list[VideoSequence]:
     ``split``: YEAR/SUBSET, default 2017/train. 2016: all that is annotated is one object. 2017:
     the objects are the ids. No year: 2016 where no first mask holds anything but 0 and 255, as
     that year's do, else 2017. No subset: val.
-    ValueError: another split, no such folders or, for a ``complete`` selection, no such list.
+    Raises ValueError: another split, no such folders or, for a ``complete`` selection, no list.
     """
     year, subset = _parse(selection.split or _TRAINING_SPLIT)
     resolution = selection.options_as(DavisOptions).resolution
@@ -82,7 +82,7 @@ def sequences(root: Path, selection: Selection) -> list[VideoSequence]:
 
 
 def _parse(split: str) -> tuple[str, str]:
-    """Return year and subset, either may be empty. ValueError: no such year."""
+    """Return year and subset, either may be empty. Raises ValueError: no such year."""
     year, slash, subset = split.partition("/")
     if year not in _LIST_FOLDERS or not slash:
         raise ValueError(
@@ -108,7 +108,7 @@ def _listed(root: Path, year: str, subset: str, complete: bool) -> Sequence[str]
     """Return the names in the list of a subset; none where there is no such list.
 
     A list has one name per line or, in 2016, an image and a mask per line.
-    ValueError: a ``complete`` selection names a subset that has no list.
+    Raises ValueError: a ``complete`` selection names a subset that has no list.
     """
     places = [root / "ImageSets" / f / f"{subset or 'val'}.txt" for f in _LIST_FOLDERS[year]]
     found = next((p for p in places if p.is_file()), None)

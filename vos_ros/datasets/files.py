@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def require_folder(path: Path, wanted: str) -> Path:
-    """Return the path. FileNotFoundError: no such folder, saying what was wanted of it."""
+    """Return the path. Raises FileNotFoundError: no such folder, saying what was wanted of it."""
     if not path.is_dir():
         raise FileNotFoundError(
             f"{path}: no such folder; wanted {wanted} (is this the right root?)"
@@ -102,7 +102,7 @@ def list_frames(name: str, images: Path, masks: Path, *, complete: bool) -> tupl
 def image_and_mask_folders(root: Path, resolutions: Iterable[str]) -> tuple[Path, Path]:
     """Return the first ``JPEGImages/X`` and ``Annotations/X`` that are there, of the given X.
 
-    ValueError: none of them, saying what was looked for and what the root holds.
+    Raises ValueError: none of them, saying what was looked for and what the root holds.
     """
     tried = tuple(resolutions)
     for name in tried:

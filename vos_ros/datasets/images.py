@@ -12,7 +12,7 @@ _NO_DEPTH = 65535  # written by sensors for a pixel without measurement, beside 
 
 
 def read_color(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """Read an image file as RGB, its pixels as stored. ValueError: no image that OpenCV reads.
+    """Read an image file as RGB, its pixels as stored. Raises ValueError: no such image.
 
     An EXIF orientation is not applied: it would break the calibration.
     """
@@ -25,7 +25,7 @@ def read_color(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 def read_depth(path: Path, depth_scale: float) -> Float32[np.ndarray, "H W"]:
     """Read a 16-bit depth image in metres; 0 and 65535 (no measurement) become 0.
 
-    ``depth_scale`` is units per metre. ValueError: no such image.
+    ``depth_scale`` is units per metre. Raises ValueError: no such image.
     """
     raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.ndim != 2 or raw.dtype != np.uint16:

@@ -110,7 +110,7 @@ class VideoSequence:
         """Ids of the objects whose mask is given to a segmenter, by the name of the frame.
 
         Without ``first_frames`` these are all objects of the first frame.
-        ValueError: the first frame isn't annotated, or shows no object.
+        Raises ValueError: the first frame isn't annotated, or shows no object.
         """
         if self.first_frames is not None:
             return self.first_frames
@@ -131,7 +131,7 @@ class VideoSequence:
         return tuple(sorted(i for ids in self.starts.values() for i in ids))
 
     def index(self, name: str) -> int:
-        """Return the position of a frame in ``frames``. KeyError: no frame of this name."""
+        """Return the position of a frame in ``frames``. Raises KeyError: no frame of this name."""
         return self._positions[name]
 
     @cached_property
@@ -150,7 +150,7 @@ class VideoSequence:
         return self.read_image(path)
 
     def ids(self, index: int) -> Ids:
-        """Read the object ids of a frame. ValueError: no mask, or one that can't be read."""
+        """Read the object ids of a frame. Raises ValueError: no mask, or one that can't be read."""
         path = self.frames[index].mask
         if path is None:
             raise ValueError(
@@ -162,7 +162,7 @@ class VideoSequence:
     def mask(self, name: str) -> UInt8[np.ndarray, "H W"]:
         """Read the object ids of a frame, by its name, as 8 bits: predictions are stored so.
 
-        ValueError: no mask, or one of more bits.
+        Raises ValueError: no mask, or one of more bits.
         """
         index = self.index(name)
         ids = self.ids(index)
@@ -179,7 +179,7 @@ class VideoSequence:
         return None if path is None else read_depth(path, self.depth_scale)
 
     def read(self, index: int) -> tuple[UInt8[np.ndarray, "H W 3"], Ids]:
-        """Read image and ids of an annotated frame. ValueError: they differ in size."""
+        """Read image and ids of an annotated frame. Raises ValueError: they differ in size."""
         rgb, ids = self.image(index), self.ids(index)
         if ids.shape != rgb.shape[:2]:
             raise ValueError(
@@ -238,7 +238,7 @@ class DataSet:
     matches: Callable[[Path], bool]
     """Tells whether a folder is a root of this data set; looks at names of files alone."""
     sequences: Callable[[Path, Selection], Iterable[VideoSequence]]
-    """Lists the chosen sequences below a root. FileNotFoundError, ValueError: what is missing."""
+    """Lists the chosen sequences below a root. Raises ValueError or OSError: what is missing."""
     has_camera: bool = False
     """Whether its frames have intrinsics and stamps: it can be replayed."""
     has_masks: bool = True

@@ -20,7 +20,7 @@ _ID_MODES = ("P", "L", "I;16", "I", "1")
 def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
     """Read a mask image (grey, palette or one bit) as its stored values.
 
-    ValueError: no such image, or one with colours.
+    Raises ValueError: no such image, or one with colours.
     """
     mask = _read(path)
     if mask.dtype == bool:
@@ -36,7 +36,7 @@ def read_mask(path: Path) -> UInt8[np.ndarray, "H W"]:
 def read_ids(path: Path) -> Ids:
     """Read a mask image: palette index or grey value, 8 or 16 bits.
 
-    ValueError: no such image, or one with colours.
+    Raises ValueError: no such image, or one with colours.
     """
     try:
         with Image.open(path) as image:
@@ -54,7 +54,7 @@ def read_ids(path: Path) -> Ids:
 def read_foreground(path: Path) -> Bool[np.ndarray, "H W"]:
     """Read a binary mask: pixels that aren't 0, or not black where the file stores colours.
 
-    Some copies of DAVIS 2016 store colours. ValueError: no such image.
+    Some copies of DAVIS 2016 store colours. Raises ValueError: no such image.
     """
     mask = _read(path)
     return np.asarray(mask[:, :, :3].any(2) if mask.ndim == 3 else mask > 0)

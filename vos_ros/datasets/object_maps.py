@@ -23,7 +23,7 @@ _MAX_MEASURED_POINTS = 2000  # of an object, whose spacing is measured
 def read_object_infos(path: Path) -> tuple[ObjectInfo, ...]:
     """Read id, name, class, alike_group and removed_s (s) of every object of an ``objects.json``.
 
-    ValueError: an object without id.
+    Raises ValueError: an object without id.
     """
     entries = _entries(path)
     if any("id" not in e for e in entries):
@@ -48,7 +48,7 @@ def read_map_objects(path: Path) -> tuple[MapObject, ...]:
     ``ply`` is relative to the file. ``T_map_object`` is the box's centre with identity rotation,
     ``size`` the box's extents. ``class_id`` is the entry's own where it has one, else 1 + the
     position of its class in the alphabet of the file's classes.
-    ValueError: a missing key, or a PLY file that can't be read.
+    Raises ValueError: a missing key, or a PLY file that can't be read.
     """
     entries = _entries(path)
     classes = sorted({e["class"] for e in entries})

@@ -35,7 +35,7 @@ def read_recorded_folder(root: Path) -> VideoSequence:
     """Read the tables of a folder; all but ``frames.csv`` may be missing.
 
     Of its columns, color or mask must be there: a folder may hold ground truth alone.
-    FileNotFoundError: no ``frames.csv``. ValueError: a table that can't be read.
+    Raises FileNotFoundError: no ``frames.csv``. Raises ValueError: a table that can't be read.
     """
     with open(root / "frames.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))

@@ -24,7 +24,7 @@ def matches(root: Path) -> bool:
 def sequences(root: Path, selection: Selection) -> list[VideoSequence]:
     """Return sequences and stills by data set and name; there are no splits.
 
-    FileNotFoundError: no manifest. ValueError: a column that is missing.
+    Raises FileNotFoundError: no manifest. Raises ValueError: a column that is missing.
     """
     manifest = root / "manifest.csv"
     if not manifest.is_file():

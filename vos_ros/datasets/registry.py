@@ -15,7 +15,7 @@ _MAX_LISTED_FILES = 12
 
 
 def register(data_set: DataSet) -> None:
-    """Add a data set. ValueError: the name is taken."""
+    """Add a data set. Raises ValueError: the name is taken."""
     if data_set.name in _DATA_SETS:
         raise ValueError(f"data set {data_set.name!r} is registered twice")
     _DATA_SETS[data_set.name] = data_set
@@ -32,7 +32,7 @@ def data_sets(*, has_camera: bool = False, has_masks: bool = False) -> tuple[Dat
 
 
 def get(name: str) -> DataSet:
-    """Return a data set by name. ValueError: unknown name, listing the known ones."""
+    """Return a data set by name. Raises ValueError: unknown name, listing the known ones."""
     known = {d.name: d for d in data_sets()}
     if name not in known:
         raise ValueError(f"unknown data set {name!r}: known are {', '.join(known)}")
@@ -42,7 +42,8 @@ def get(name: str) -> DataSet:
 def recognise(root: Path, among: Sequence[DataSet]) -> DataSet:
     """Return the data set whose layout the root has.
 
-    FileNotFoundError: no such folder. ValueError lists what each data set needs and what is there.
+    Raises FileNotFoundError: no such folder. Raises ValueError: lists what each data set needs, and
+    what is there.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
@@ -62,7 +63,7 @@ def open_one(root: Path | str, among: Sequence[DataSet], *, layout: str = "auto"
     """Open a folder that holds one sequence of one of the data sets.
 
     ``layout``: name of the data set; auto = recognise it by its files.
-    FileNotFoundError: no folder. ValueError: no known layout, or several sequences.
+    Raises FileNotFoundError: no folder. Raises ValueError: no known layout, or several sequences.
     """
     root = Path(root)
     if layout == "auto":
@@ -90,7 +91,7 @@ def open_sequences(
 ) -> tuple[VideoSequence, ...]:
     """List the chosen sequences of a data set, in its order or in that of ``selection.names``.
 
-    FileNotFoundError, ValueError: files that are missing, or a name that isn't there.
+    Raises FileNotFoundError, ValueError: files that are missing, or a name that isn't there.
     """
     selection, root = selection or Selection(), Path(root)
     found = tuple(

@@ -14,7 +14,7 @@ class SequenceSource:
     """Give the frames of a sequence, and its object map (where it has one) before the first.
 
     ``frames``: which of the frames to give, e.g. ``slice(0, 100)``; they are numbered from 0.
-    ValueError: no camera, no stamps, or no frames left.
+    Raises ValueError: no camera, no stamps, or no frames left.
     """
 
     map_frame = "map"
@@ -67,7 +67,7 @@ class SequenceSource:
         return {"jpg": "jpeg"}.get(suffix, suffix), path.read_bytes()
 
     def frame(self, index: int) -> Frame:
-        """Read one of the chosen frames. ValueError: image or depth of another size."""
+        """Read one of the chosen frames. Raises ValueError: image or depth of another size."""
         at, k = self._chosen[index], self.intrinsics
         files = self.sequence.frames[at]
         rgb = self.sequence.image(at)
@@ -103,6 +103,6 @@ def open_recording(
     """Open a folder that holds one recorded sequence.
 
     ``layout``: name of a data set with a camera; auto = recognise it by its files.
-    FileNotFoundError: no folder. ValueError: no known layout, or several sequences.
+    Raises FileNotFoundError: no folder. Raises ValueError: no known layout, or several sequences.
     """
     return SequenceSource(open_one(root, data_sets(has_camera=True), layout=layout), frames)

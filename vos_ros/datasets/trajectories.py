@@ -16,7 +16,7 @@ from vos_ros.messages.stamps import NS_PER_S
 def read_trajectory(path: Path) -> PoseTrack:
     """Read a TUM trajectory, ``stamp tx ty tz qx qy qz qw`` per line: T_map_camera over time.
 
-    ValueError: another number of columns.
+    Raises ValueError: another number of columns.
     """
     table = np.loadtxt(path, comments="#", ndmin=2)
     if table.shape[1] != 8:
@@ -35,7 +35,7 @@ def read_trajectory(path: Path) -> PoseTrack:
 def read_pose_matrix(path: Path) -> Float64[np.ndarray, "4 4"] | None:
     """Read a 4x4 pose as text; None where it isn't finite, as trackers write where they are lost.
 
-    ValueError: another shape.
+    Raises ValueError: another shape.
     """
     pose = np.loadtxt(path)
     if pose.shape != (4, 4):

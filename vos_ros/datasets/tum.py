@@ -31,7 +31,7 @@ def matches(root: Path) -> bool:
 
 
 def sequences(root: Path, selection: Selection) -> list[VideoSequence]:
-    """Return the one sequence of the folder. FileNotFoundError: no lists."""
+    """Return the one sequence of the folder. Raises FileNotFoundError: no lists."""
     camera, poses = root / "camera.json", root / "groundtruth.txt"
     intrinsics, scale = read_camera(camera) if camera.is_file() else (_CAMERA, _DEPTH_SCALE)
     track = read_trajectory(poses) if poses.is_file() else PoseTrack()

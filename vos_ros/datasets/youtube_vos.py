@@ -32,7 +32,7 @@ def sequences(root: Path, selection: Selection) -> list[VideoSequence]:
 
     ``split``: folder below the root, default train; "." = the root itself is the split. An object
     starts at the first of its frames. A ``complete`` selection needs ``meta.json``, else the
-    folders of images serve. FileNotFoundError, ValueError: files that are missing.
+    folders of images serve. Raises FileNotFoundError, ValueError: files that are missing.
     """
     base = root / (selection.split or "train")
     meta = base / "meta.json"
@@ -81,7 +81,7 @@ def _sequence(
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
-    """Return the videos of a ``meta.json``. ValueError: no such file, or another content."""
+    """Return the videos of a ``meta.json``. Raises ValueError: no such file, or another content."""
     try:
         videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
     except OSError as e:
@@ -98,7 +98,7 @@ def categories(meta: Path | str) -> frozenset[str]:
     """Return the categories in a ``meta.json``.
 
     Those of the training split are the ones that YouTube-VOS calls seen.
-    ValueError: no such file, or objects without category.
+    Raises ValueError: no such file, or objects without category.
     """
     try:
         videos = json.loads(Path(meta).read_text(encoding="utf-8"))["videos"]

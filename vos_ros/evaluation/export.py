@@ -47,7 +47,7 @@ def export(
     """Predict every sequence with a segmenter of its own, and return the timing by sequence.
 
     Masks of an earlier run of the same sequences are replaced; the timing is written, too.
-    ValueError: an object that its first mask doesn't show.
+    Raises ValueError: an object that its first mask doesn't show.
     """
     folder, timings = Path(folder), {}
     sequences = tuple(sequences)
@@ -68,7 +68,7 @@ def export(
 def read_timing(folder: Path | str) -> dict[str, Timing]:
     """Read the timing next to predictions; empty where something else made them.
 
-    ValueError: a file of another content.
+    Raises ValueError: a file of another content.
     """
     path = Path(folder) / TIMING
     if not path.is_file():

@@ -22,7 +22,7 @@ def strip(sequence: VideoSequence, predictions: Path | str) -> UInt8[np.ndarray,
     """Draw the first, middle and last predicted frame side by side.
 
     Predicted objects are tinted and outlined in their colours. The annotated outlines are white.
-    ValueError: no prediction.
+    Raises ValueError: no prediction.
     """
     folder = Path(predictions) / sequence.name
     frames = [f.name for f in sequence.frames if (folder / f"{f.name}.png").is_file()]

@@ -85,7 +85,7 @@ def score(
         counted: names the frames in which an object counts.
         void_is_background: count open pixels as background in place of leaving them out.
 
-    ValueError names the files: missing frames, another size, an id that is no object.
+    Raises ValueError: names the files: missing frames, another size, an id that is no object.
     """
     todo = [(s, _wanted(s, counted)) for s in sequences]
     for sequence, wanted in todo:
@@ -114,7 +114,7 @@ def score(
 
 
 def _wanted(sequence: VideoSequence, counted: Counted) -> dict[str, list[int]]:
-    """Return the ids that count in each frame, by its name. ValueError: no frame counts."""
+    """Return the ids that count in each frame, by its name. Raises ValueError: no frame counts."""
     wanted: dict[str, list[int]] = {}
     for i in sequence.object_ids:
         for frame in counted(sequence, i):
@@ -153,7 +153,7 @@ def _score_frame(
 
 
 def read_prediction(sequence: VideoSequence, path: Path) -> UInt8[np.ndarray, "H W"]:
-    """Read the ids of a predicted mask. ValueError: one that is no object of the sequence."""
+    """Read the ids of a predicted mask. Raises ValueError: one is no object of the sequence."""
     mask = read_mask(path)
     if sequence.single_object:
         return (mask > 0).view(np.uint8)

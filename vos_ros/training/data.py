@@ -14,7 +14,7 @@ def open_source(config: SourceConfig, data_root: Path | str) -> list[VideoSequen
     """List the sequences of a source, each with its annotated frames alone.
 
     The configuration's licence, where it states one, replaces that of the files.
-    FileNotFoundError, ValueError: files that are missing, or no sequence is left.
+    Raises FileNotFoundError, ValueError: files that are missing, or no sequence is left.
     """
     root = Path(data_root) / config.root
     selection = Selection(
