@@ -34,7 +34,7 @@ from vos_ros.types import Frame, Mask, Seed, Segmentation
 
 
 def shifted(root: Path, out: Path, dx: int = 3) -> Path:
-    """Predictions that lie ``dx`` px beside the truth, more so later."""
+    """Predictions shifted from the truth by ``dx`` px every two frames."""
     for path in sorted((root / "Annotations/480p").rglob("*.png")):
         target = out / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-_NO_DEPTH = 65535  # written by sensors for a pixel without measurement, beside 0
+_NO_DEPTH = 65535  # written by sensors for a pixel without measurement; so is 0
 
 
 def read_color(path: Path) -> UInt8[np.ndarray, "H W 3"]:
