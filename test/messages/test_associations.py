@@ -113,8 +113,8 @@ def test_values_stand_under_their_terms_in_whatever_order_they_came(
     assert math.isnan(two.terms["overlap"])
 
 
-def test_the_state_of_the_map_and_the_pose_are_told(make: Make, header: Any) -> None:
-    told = result(
+def test_the_state_of_the_map_and_the_pose_are_written(make: Make, header: Any) -> None:
+    frame_result = result(
         map_session_id="m",
         map_revision=4,
         map_stamp_ns=5 * 10**9 + 1,
@@ -122,7 +122,7 @@ def test_the_state_of_the_map_and_the_pose_are_told(make: Make, header: Any) -> 
         T_map_camera=T,
         pose_cov=np.eye(6),
     )
-    msg = association_array_message(make, header, told, session_id="s")
+    msg = association_array_message(make, header, frame_result, session_id="s")
     assert (msg.session_id, msg.map_session_id, msg.map_revision, msg.map_frame) == (
         "s",
         "m",
@@ -146,12 +146,12 @@ def test_a_status_or_terms_that_are_not_known_are_refused(make: Make) -> None:
 
 
 def test_instances_of_a_result(make: Make, header: Any, transport: Callable[[Any], Any]) -> None:
-    told = result(map_revision=4)
+    frame_result = result(map_revision=4)
     msg = transport(
         instance_array_message(
             make,
             header,
-            told,
+            frame_result,
             session_id="s",
             method="lwl",
             shape=(48, 64),

@@ -112,13 +112,19 @@ def test_a_reader_that_is_not_ours_decodes_every_topic(bag: Path, labels: np.nda
     )
     assert np.isnan(second.centroid.x) and np.isnan(second.covariance).all()
     assert instances.latency_ms == 3.0
-    said = got["/vos_ros/associations"][0][1]
-    assert (said.map_session_id, said.map_revision, said.map_frame) == ("kitchen", 7, "map")
-    assert [(a.track_id, a.map_object_id, list(a.related_ids)) for a in said.associations] == [
+    got_associations = got["/vos_ros/associations"][0][1]
+    assert (
+        got_associations.map_session_id,
+        got_associations.map_revision,
+        got_associations.map_frame,
+    ) == ("kitchen", 7, "map")
+    assert [
+        (a.track_id, a.map_object_id, list(a.related_ids)) for a in got_associations.associations
+    ] == [
         (40, 12, [40, 77]),
         (41, 0, [41, 77]),
     ]
-    assert said.map_from_camera.pose.orientation.w == 1.0
+    assert got_associations.map_from_camera.pose.orientation.w == 1.0
     assert np.isnan(got["/vos_ros/associations"][2][1].map_from_camera.pose.position.x)
     assert got["/vos_ros/overlay"][0][1].encoding == "bgr8"
     assert {v.key: v.value for v in got["/diagnostics"][0][1].status[0].values} == {

@@ -60,7 +60,7 @@ class TopicRectifier:
     """Gives the rectification of an image topic's camera, made anew when the calibration changes.
 
     ``topics`` are the full names of the topics whose images share the camera: the image, and depth
-    that is registered to it. One that is rectified tells it of all.
+    that is registered to it. All are rectified where one of them is.
     """
 
     def __init__(self, *topics: str) -> None:

@@ -103,8 +103,8 @@ def map_objects_message(
 ) -> Any:
     """Build vos_ros/MapObjectArray.
 
-    ``records`` holds what the mapper knows beside, by object id. An object without a record is
-    written as certain, and as seen once at the stamp of the update.
+    ``records`` holds the further fields that the mapper knows, by object id. An object without a
+    record is written as certain, and as seen once at the stamp of the update.
     """
     objects, offset = [], 0
     for o in update.objects:
