@@ -74,15 +74,12 @@ def test_groups_are_counted_apart() -> None:
     )
 
 
-def test_in_a_crowd_the_marginals_are_near_those_of_a_crowd_that_can_be_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_in_large_groups_propagation_is_near_the_exact_marginals() -> None:
     """All pairs are candidates; propagation alone must tell the probable ones from the others."""
     rng = np.random.default_rng(0)
     odds = np.exp(rng.normal(-2, 1, (6, 6)) + 6 * np.eye(6))
     counted = marginals(odds)
-    monkeypatch.setattr("vos_ros.association.likelihood._MAX_COUNTED", 0)
-    propagated = marginals(odds)
+    propagated = marginals(odds, max_counted=5)
     assert np.abs(counted - propagated).max() < 0.05 and not np.allclose(
         counted, propagated, atol=1e-6
     )

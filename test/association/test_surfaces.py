@@ -23,9 +23,9 @@ def samples(points: dict[int, np.ndarray]) -> Samples:
 
 def test_the_share_of_points_that_lie_on_the_surface() -> None:
     two = [plate(1, 0.0), plate(2, 1.0)]
-    on, beside = two[0].points, two[0].points + np.array([0.1, 0, 0], np.float32)
+    on, next_to = two[0].points, two[0].points + np.array([0.1, 0, 0], np.float32)
     got = Surfaces().overlaps(
-        samples({5: on, 6: beside, 7: on + np.array([0, 0, 0.3], np.float32)}),
+        samples({5: on, 6: next_to, 7: on + np.array([0, 0, 0.3], np.float32)}),
         two,
         np.full(3, 0.01),
     )

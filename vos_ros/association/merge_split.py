@@ -65,7 +65,7 @@ class MergeSplitDetector:
     ``identity_share`` of the measured pixels of a track without object lie on an object that
     another track is matched to. Both are reported after ``identity_s`` and ``identity_frames``; a
     frame that shows otherwise starts the count again. Both need depth: in the image alone, what is
-    in front of an object looks like a part of it.
+    in front of an object appears as a part of it.
     """
 
     def __init__(self, config: AssociationConfig) -> None:
