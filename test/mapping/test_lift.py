@@ -214,3 +214,12 @@ def test_liftable_pixels_that_are_given_are_used_where_they_belong(camera, view)
     u = points[:, 0] / points[:, 2] * camera.fx + camera.cx
     v = points[:, 1] / points[:, 2] * camera.fy + camera.cy
     assert u.min() > 129.5 and u.max() < 149.5 and v.min() > 99.5 and v.max() < 139.5
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_step_is_measured_against_the_focal_length_of_its_own_axis(axis):
+    """6 lateral distances are 6 cm along y (fy 100), and 12 cm along x (fx 50), at 1 m."""
+    camera = Intrinsics(50.0, 100.0, 15.0, 15.0, 32, 32)
+    depth = np.full((32, 32), 1.0, np.float32)
+    depth[16:] += np.float32(0.1)
+    assert liftable_pixels(depth if axis == 0 else depth.T, camera).all() == (axis == 1)

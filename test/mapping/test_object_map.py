@@ -236,3 +236,21 @@ def test_an_update_that_is_refused_changes_nothing(held: ObjectMap) -> None:
     change = held.apply(update(9, thing(2, z=3.0), session="t"))
     assert change.reason and not change.new_session
     assert change.added == change.changed == change.deleted == () == tuple(change.merged)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_point_that_is_not_finite_along_any_axis_is_dropped(axis):
+    points = np.zeros((3, 3), np.float32)
+    points[1, axis] = np.nan
+    m = ObjectMap()
+    assert not m.apply(update(1, thing(1, points=points), full=True)).reason
+    np.testing.assert_array_equal(m[1].points, points[[0, 2]])
+
+
+@pytest.mark.parametrize("corner", [-1, 3])
+def test_triangles_of_vertices_that_there_are_not_are_refused(corner):
+    mesh = Mesh(np.zeros((3, 3), np.float32), np.array([[0, 1, corner]], np.int32))
+    assert (
+        "triangles of vertices"
+        in ObjectMap().apply(update(1, thing(1, mesh=mesh), full=True)).reason
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,9 +117,12 @@ def test_objects_without_an_area_or_evidence_are_not_measured() -> None:
     one = register(objects, projections, {1: seen[1]}, CELL, wrong, COV, CAMERA, n_poses=30)
     assert both is not None and one is not None
     assert np.trace(both[1]) < np.trace(one[1]), "more landmarks, less uncertainty"
-    small = perturb(truth, np.array([0, 0, -30.0, 0, 0, 0]))  # plates of a few pixels
-    far = {p.object_id: p for p in render(objects, small, CAMERA)}
-    assert register(objects, far, seen, CELL, small, COV, CAMERA, n_poses=30) is None
+    for rows, measured in ((9, False), (11, True)):  # 90 and 110 px: 1.4 and 1.7 cells
+        mask = np.zeros_like(projections[1].mask_roi)
+        mask[20 : 20 + rows, 20:30] = True
+        part = {1: replace(projections[1], mask_roi=mask)}
+        found = register(objects, part, seen, CELL, wrong, COV, CAMERA, n_poses=30)
+        assert (found is not None) == measured
 
 
 @pytest.mark.parametrize("axis", [3, 4])
@@ -149,3 +154,26 @@ def test_the_correction_does_not_depend_on_the_number_of_poses_when_they_are_man
         assert found is not None
         turned.append(angle_deg(found[0], wrong))
     assert turned == pytest.approx([1.0, 1.5, 2.0], abs=0.2), "n / (n + 1) of the way"
+
+
+def test_the_common_shift_is_that_of_all_objects() -> None:
+    """The first object has no evidence of its place; the shift is larger than its own search."""
+    objects, truth = plates(), np.eye(4)
+    wrong = perturb(truth, np.array([0, 0, 0, 0.0, np.deg2rad(3.0), 0.0]))
+    seen = evidence(objects, truth)
+    seen[1] = np.zeros_like(seen[1])
+    projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
+    found = register(objects, projections, seen, CELL, wrong, COV, CAMERA, n_poses=30)
+    assert found is not None and angle_deg(found[0], truth) < 0.4
+
+
+def test_a_roll_is_corrected_by_where_the_objects_are_in_the_image() -> None:
+    objects, truth = plates(), np.eye(4)
+    cov = np.diag([1e-10] * 5 + [np.deg2rad(3.0) ** 2])
+    wrong = perturb(truth, np.array([0, 0, 0, 0, 0, np.deg2rad(3.0)]))
+    projections = {p.object_id: p for p in render(objects, wrong, CAMERA)}
+    found = register(
+        objects, projections, evidence(objects, truth), CELL, wrong, cov, CAMERA, n_poses=100
+    )
+    assert found is not None
+    assert abs(np.rad2deg(difference(found[0], truth)[5])) < 0.5

@@ -61,6 +61,13 @@ def test_the_band_is_two_sigma_wide_on_both_sides(sigma):
     assert seed.weight.shape == (240, 320) and seed.weight.dtype == np.float32
 
 
+def test_even_under_an_exact_pose_the_outline_itself_is_ignored():
+    projection = square(20)
+    weight, distance = seed_of(9, projection, 0.0).weight, distance_to_outline(projection)
+    assert (weight[distance <= 1.0] == 0).all() and (weight[distance > 1.0] == 1).all()
+    assert (weight == 0).sum() == 76 + 80
+
+
 @pytest.mark.parametrize("side", [1, 2, 5, 12])
 def test_an_object_that_the_band_swallows_keeps_its_middle(side):
     projection = square(side)

@@ -19,7 +19,7 @@ SMALL = {"width": 160, "height": 120}
 
 
 def test_the_table_is_set_out_as_ever() -> None:
-    """Poses of the objects and of the camera: whoever compares results with older ones needs the same sequences."""
+    """Results are compared with older ones: poses of objects and camera stay as they were."""
     source = SyntheticSource(SyntheticSpec(seed=3, frames=1, **SMALL))
     numbers = [
         *(o.T_map_object for o in source.objects),

@@ -1,4 +1,4 @@
-"""The synthetic world: geometry checked against its own truth, repeatability, the mapper's map, the folder it writes."""
+"""The synthetic world: its truth, repeatability, the mapper's map, the folder it writes."""
 
 from __future__ import annotations
 
@@ -130,9 +130,9 @@ def test_surfaces_lie_where_the_objects_are(source: SyntheticSource) -> None:
 def test_two_objects_are_alike_and_the_others_are_not(source: SyntheticSource) -> None:
     rng = np.random.default_rng(0)
     items = catalogue.items(rng, catalogue.Palette(rng))
-    groups = [i.group for i in items if i.group]
+    groups = [i.alike_group for i in items if i.alike_group]
     assert groups == ["mug", "mug"] and len(items) >= 8
-    a, b = (i for i in items if i.group)
+    a, b = (i for i in items if i.alike_group)
     assert a.shape is b.shape and a.highlight == b.highlight
     alike = [o for o in source.objects if o.alike_group == "mug"]
     assert (
