@@ -1,4 +1,4 @@
-"""The direction of imports: what lies lower never needs what lies higher, and the algorithm needs no ROS."""
+"""The direction of imports: lower layers never need higher ones, and the core needs no ROS."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def test_networks_import_nothing_of_ours(file: Path) -> None:
 
 
 def test_pipeline_loads_neither_ros_nor_open3d() -> None:
-    code = "import sys, vos_ros.pipeline.pipeline; print(*sorted({'rclpy', 'open3d', 'message_filters', 'tf2_ros'} & set(sys.modules)))"
+    code = """
+import sys, vos_ros.pipeline.pipeline
+print(*sorted({'rclpy', 'open3d', 'message_filters', 'tf2_ros'} & set(sys.modules)))
+"""
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -63,7 +66,7 @@ def test_pipeline_loads_neither_ros_nor_open3d() -> None:
 
 
 def test_every_module_imports_without_ros_but_those_of_the_node() -> None:
-    """With ROS made unimportable, everything outside vos_ros.ros imports: that is what `pip install .` promises."""
+    """Without ROS everything outside vos_ros.ros imports, for those who `pip install .`."""
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in sorted((ROOT / "vos_ros").rglob("*.py"))
@@ -72,7 +75,8 @@ def test_every_module_imports_without_ros_but_those_of_the_node() -> None:
     assert "vos_ros.types" in modules
     code = f"""
 import importlib, sys
-for name in ("rclpy", "message_filters", "tf2_ros", "sensor_msgs", "std_msgs", "geometry_msgs", "open3d"):
+ros = "rclpy", "message_filters", "tf2_ros", "sensor_msgs", "std_msgs", "geometry_msgs"
+for name in (*ros, "open3d"):
     sys.modules[name] = None
 for module in {modules!r}:
     importlib.import_module(module)

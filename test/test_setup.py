@@ -1,7 +1,9 @@
-"""Set-up of both kinds of machine: every refusal is one clear sentence, an interruption is resumed, a finished one costs nothing.
+"""Set-up of both kinds of machine: with and without a ROS distribution.
 
-The branches run the real scripts in a copy of the checkout, with a PATH that holds only what a test puts there and a Python, pip and
-colcon that write down how they were called. The real set-up is what runs this test.
+Every refusal is one clear sentence, an interrupted set-up is resumed, and a finished one is not
+repeated. The tests run the real scripts in a copy of the checkout. The PATH holds only what a test
+puts there, and a Python, pip and colcon that write down how they were called. The real set-up runs
+this test.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ case "$*" in
   *"sys.version, sys.prefix"*) echo "3.11 fake" ;;
   *"numpy.__version__"*) echo "numpy==1.26.4" ;;
   *"-m venv"*) [[ -z ${FAKE_NO_VENV:-} ]] || exit 1
-     dir="${@: -1}"; mkdir -p "$dir/bin" "$dir/lib/python3.11/site-packages"; ln -sf "$0" "$dir/bin/python" ;;
-  *"pip install"*) if [[ -n ${FAKE_PIP_FAILS_ON:-} && "$*" == *"$FAKE_PIP_FAILS_ON"* ]]; then echo "$FAKE_PIP_SAYS"; exit 1; fi ;;
+     dir="${@: -1}"; mkdir -p "$dir/bin" "$dir/lib/python3.11/site-packages"
+     ln -sf "$0" "$dir/bin/python" ;;
+  *"pip install"*) if [[ -n ${FAKE_PIP_FAILS_ON:-} && "$*" == *"$FAKE_PIP_FAILS_ON"* ]]; then
+     echo "$FAKE_PIP_SAYS"; exit 1; fi ;;
   *purelib*) echo /nowhere ;;
   "-") [[ -z ${FAKE_NO_HEADERS:-} ]] ;;
 esac
@@ -162,11 +166,13 @@ def test_another_architecture(machine: Machine) -> None:
     ("pip_says", "expected"),
     [
         (
-            "NewConnectionError: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
+            "NewConnectionError: Failed to establish a new connection: [Errno -3] Temporary failure"
+            " in name resolution",
             "could not reach the package index",
         ),
         (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on"
+            " device",
             "disk is full",
         ),
         (
@@ -186,7 +192,7 @@ def test_pip_that_fails_and_the_next_run_that_resumes(
 
 
 def test_pip_really_without_a_network(machine: Machine) -> None:
-    """The sentence rests on what a real pip writes: a real interpreter, an index that nobody serves."""
+    """With a real pip and an index that doesn't answer: the sentence fits what pip writes."""
     (machine.bin / "python3").unlink()
     (machine.bin / "python3").symlink_to(
         Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info[1]}"
@@ -330,7 +336,8 @@ def test_the_builders_folders_are_repaired_once(tmp_path: Path) -> None:
     share = tmp_path / "share" / "x"
     share.mkdir(parents=True)
     python = "/opt/python/cp312-cp312"
-    text = f'a "{python}/include/python3.12;{python}/lib/python3.12/site-packages/numpy/_core/include;/x/include"'
+    numpy_include = f"{python}/lib/python3.12/site-packages/numpy/_core/include"
+    text = f'a "{python}/include/python3.12;{numpy_include};/x/include"'
     (share / "y.cmake").write_text(text)
     for _ in range(2):
         subprocess.run(
@@ -454,7 +461,10 @@ needs_ros = pytest.mark.skipif(
 
 @needs_ros
 def test_modules_come_from_the_checkout_and_messages_from_the_overlay(tmp_path: Path) -> None:
-    code = "import rclpy, vos_ros.types, vos_ros.msg, vos_ros.srv; print(vos_ros.types.__file__); print(vos_ros.msg.__file__)"
+    code = (
+        "import rclpy, vos_ros.types, vos_ros.msg, vos_ros.srv;"
+        " print(vos_ros.types.__file__); print(vos_ros.msg.__file__)"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -499,7 +509,10 @@ def test_an_installed_copy_needs_no_checkout(tmp_path: Path) -> None:
     subprocess.run(
         build, cwd=tmp_path / "ws", env=env, check=True, timeout=380, stdout=subprocess.DEVNULL
     )
-    code = "import vos_ros.types as t, vos_ros.msg as m, vos_ros.srv; m.Instance(); print(t.__file__); print(m.__file__)"
+    code = (
+        "import vos_ros.types as t, vos_ros.msg as m, vos_ros.srv; m.Instance();"
+        " print(t.__file__); print(m.__file__)"
+    )
     script = f". install/local_setup.bash && cd / && python -c '{code}'"
     run = subprocess.run(
         ["bash", "-c", script],

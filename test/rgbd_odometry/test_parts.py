@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vos_ros.config import changed
+from vos_ros.config import changed, params
 from vos_ros.geometry import se3
-from vos_ros.rgbd_odometry.config import FollowConfig, ImageConfig, SlamConfig
+from vos_ros.rgbd_odometry.config import ImageConfig, SlamConfig
 from vos_ros.rgbd_odometry.features import describe, follow_corners, match_landmarks
 from vos_ros.rgbd_odometry.keyframes import Keyframe, Keyframes, make_keyframe
 from vos_ros.rgbd_odometry.scaled_frames import scale_frame
@@ -69,9 +69,9 @@ def test_corners_give_the_shift_of_a_wall():
     )
 
 
-def test_the_covariance_of_an_alignment_knows_what_is_seen():
+def test_the_covariance_of_an_alignment_depends_on_the_image():
     cov = point_covariance(wall(2.0), np.eye(3), 0.001)
-    # The middle of what is seen stays: a turn to the right (about y) goes with a step to the left.
+    # The middle of the image stays: a rotation to the right (about y) goes with a step to the left.
     assert cov[0, 4] < 0 < cov[1, 3]
     seen = np.concatenate([np.eye(3), -se3.hat(np.array([0, 0, 2.0]))], 1)
     assert np.sqrt(np.trace(seen @ cov @ seen.T)) < 0.5 * np.sqrt(np.trace(cov[:3, :3]))
@@ -116,7 +116,7 @@ def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
     assert frames.reference(at(9.0).T_map_camera, 0).T_map_camera[0, 3] == 3.0
     frames.add(at(4.0))
     assert [k.T_map_camera[0, 3] for k in frames] == [0.0, 1.0, 2.0, 3.0, 4.0], (
-        "the one beside another has gone"
+        "the newer one of the nearest two has gone"
     )
     frames.add(at(0.0, run=1))
     assert frames.reference(at(0.0).T_map_camera, 1).run == 1
@@ -129,7 +129,46 @@ def test_keyframes_are_bounded_and_the_oldest_near_one_is_the_reference():
     assert len(frames) == 4
 
 
-@pytest.mark.parametrize("config", [ImageConfig(), FollowConfig()])
-def test_defaults_are_within_bounds(config):
-    assert changed(SlamConfig(), {}) == SlamConfig()
-    assert config in (SlamConfig().image, SlamConfig().follow)
+def test_the_covariance_follows_the_axes_of_the_reference():
+    """The same image, stated along other axes: both turn with the rotation of the reference."""
+    depth = np.full((240, 320), 2.0, np.float32)
+    depth[:, :160] = np.linspace(1.0, 2.0, 160, dtype=np.float32)  # a slanted wall, then a flat one
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    frame = scale_frame(1, rgb, depth, CAMERA, ImageConfig())
+    R = se3.so3_exp(np.array([0.3, -0.7, 1.1]))
+    turn = np.kron(np.eye(2), R)
+    for function in (point_covariance, plane_information):
+        straight, turned = function(frame, np.eye(3), 0.002), function(frame, R, 0.002)
+        assert not np.allclose(straight, turned, rtol=0.1)
+        np.testing.assert_allclose(
+            turned, turn @ straight @ turn.T, atol=1e-6 * np.abs(straight).max()
+        )
+
+
+def test_an_image_with_hardly_any_depth_constrains_nothing():
+    depth = np.zeros((240, 320), np.float32)
+    depth[100:130, 100:130] = 1.0
+    frame = scale_frame(1, np.zeros((240, 320, 3), np.uint8), depth, CAMERA, ImageConfig())
+    np.testing.assert_array_equal(point_covariance(frame, np.eye(3), 0.001), np.eye(6))
+    np.testing.assert_array_equal(plane_information(frame, np.eye(3), 0.001), np.zeros((6, 6)))
+
+
+def test_similar_keyframes_come_best_first_and_only_allowed_ones():
+    frames, depth = Keyframes(SlamConfig().follow), np.full((240, 320), 2.0, np.float32)
+    rng = np.random.default_rng(2)
+    pictures = rng.integers(0, 255, (3, 24, 32), np.uint8).repeat(10, 1).repeat(10, 2)
+    for run, gray in enumerate(pictures):
+        rgb = np.ascontiguousarray(np.stack([gray] * 3, -1))
+        frame = scale_frame(run, rgb, depth, CAMERA, ImageConfig())
+        frames.add(make_keyframe(frame, None, np.eye(4), np.eye(6), run))
+    blend = (0.7 * pictures[2] + 0.3 * pictures[1]).astype(np.uint8)
+    rgb = np.ascontiguousarray(np.stack([blend] * 3, -1))
+    thumbnail = scale_frame(9, rgb, depth, CAMERA, ImageConfig()).thumbnail()
+    assert np.linalg.norm(thumbnail) == pytest.approx(1.0) and abs(thumbnail.mean()) < 1e-6
+    assert [k.run for k in frames.most_similar(thumbnail, 2, lambda k: True)] == [2, 1]
+    assert [k.run for k in frames.most_similar(thumbnail, 9, lambda k: k.run < 2)] == [1, 0]
+
+
+def test_defaults_are_within_bounds():
+    defaults = {p.key: p.default for p in params(SlamConfig)}
+    assert len(defaults) > 30 and changed(SlamConfig(), defaults) == SlamConfig()

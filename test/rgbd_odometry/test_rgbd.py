@@ -10,7 +10,7 @@ import pytest
 from vos_ros.config import changed
 from vos_ros.geometry import se3
 from vos_ros.rgbd_odometry.config import SlamConfig
-from vos_ros.rgbd_odometry.rgbd import RgbdSlam, Tracked, TrackingState
+from vos_ros.rgbd_odometry.rgbd import FOUND_AGAIN, RgbdSlam, Tracked, TrackingState
 
 SECOND = 1_000_000_000
 
@@ -20,6 +20,10 @@ def feed(slam: RgbdSlam, capture, stamp_ns: int | None = None, **changes) -> Tra
     return slam.track(
         frame.stamp_ns if stamp_ns is None else stamp_ns, frame.rgb, frame.depth, frame.intrinsics
     )
+
+
+def image_of(capture) -> tuple:
+    return capture.frame.rgb, capture.frame.depth, capture.frame.intrinsics
 
 
 def error(tracked: Tracked, capture) -> np.ndarray:
@@ -127,8 +131,17 @@ def test_time_that_goes_back_must_be_said_and_the_place_is_looked_for(captures):
         feed(slam, c)
     with pytest.raises(ValueError, match="not later"):
         feed(slam, captures[0])
+    known = slam.track(captures[5].frame.stamp_ns, *image_of(captures[5]))
     slam.interrupt()
-    assert np.linalg.norm(error(feed(slam, captures[0]), captures[0])[:3]) < 0.005
+    dark = feed(slam, captures[0], depth=None)
+    assert dark.state is TrackingState.LOST, "nothing is known before the place is recognized"
+    np.testing.assert_array_equal(dark.T_map_camera, known.T_map_camera)
+    grown = np.sqrt(np.diag(dark.cov - known.cov))
+    np.testing.assert_allclose(grown[:3], 0.3 * 3.0, rtol=1e-6, err_msg="m/s over restart_s")
+    np.testing.assert_allclose(grown[3:], np.radians(30.0) * 3.0, rtol=1e-6)
+    found = feed(slam, captures[0], stamp_ns=captures[0].frame.stamp_ns + SECOND // 10)
+    assert found.why == FOUND_AGAIN
+    assert np.linalg.norm(error(found, captures[0])[:3]) < 0.005
 
 
 def test_another_camera_starts_anew_from_the_last_pose(captures):
