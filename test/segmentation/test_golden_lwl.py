@@ -51,10 +51,7 @@ def masks(stages: Arrays, *index: int) -> torch.Tensor:
 
 
 def mean_square(net: LwlNet, filters: torch.Tensor, block: Samples) -> float:
-    """The reference's figure for eq.
-
-    (3): the mean over all residuals, of data and of regularisation.
-    """
+    """The reference's figure for eq. (3): the mean over all residuals and regularisers."""
     return float(
         2 * loss(filters, [block], net.ridge)[0] / (block.labels.numel() + filters.numel())
     )

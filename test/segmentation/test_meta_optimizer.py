@@ -202,11 +202,7 @@ def test_freshly_initialised_it_descends() -> None:
 
 
 def test_the_meta_gradient_is_that_of_finite_differences() -> None:
-    """Eq.
-
-    (5) over four iterations and three frames, by everything that is learned, with the second-order
-    terms.
-    """
+    """Eq. (5) over four iterations and three frames, with the second-order terms."""
     s, queries = samples(), [samples() for _ in range(3)]
     rule = LstmOptimizer(HEAD.parameters, 4).double()
     generator = WeightGenerator(3, 5, HEAD.parameters).double()

@@ -1,4 +1,4 @@
-"""``vos-ros weights``: foreign checkpoints into files that can be loaded without trust, and looks at what is in a file."""
+"""``vos-ros weights``: convert foreign checkpoints, describe weights files, draw embeddings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 from typing import Any
 
 _IMPORT = """\
-A checkpoint of torch.save is a program that runs when it is loaded. This reads the tensors out of one without running anything, whatever
-its classes are: the published checkpoints of LWL (a training state, of which the entry net is taken) and plain state dicts, in today's
-format or the one before torch 1.6. A file that wants to call what no checkpoint needs is refused. Beside OUT.safetensors stands a card,
-OUT.card.json: source, checksums, keys, number of parameters, date. Where the tensors are those of a known network, the file says so.
+A checkpoint of torch.save is a program that is executed when it is loaded. This reads its tensors
+without executing anything, whatever classes it has: the published checkpoints of LWL (a training
+state, of which the entry net is taken) and plain state dicts, in today's format or the one before
+torch 1.6. A file that wants to call what no checkpoint needs is refused. A card is written beside
+OUT.safetensors, OUT.card.json: source, checksums, keys, number of parameters, date. Where the
+tensors are those of a known network, the file names it.
 
 examples:
   vos-ros weights import lwl_ytvos.pth lwl_ytvos.safetensors
@@ -21,8 +23,8 @@ examples:
   vos-ros weights show lwl_ytvos.safetensors    checks it against its card
 """
 _PICTURE = """\
-Below each image stands what the network makes of it: the three principal components of all images' pixel embeddings, as red, green and
-blue. Equal colours are equal features, also in different images.
+Below each image are the three principal components of all images' pixel embeddings, as red, green
+and blue. Equal colours are equal features, also in different images.
 
 examples:
   vos-ros weights picture meta-mnv2 out.png rgb/0000.png rgb/0050.png
@@ -31,18 +33,18 @@ examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    """Registers the command."""
+    """Register the command."""
     top = subparsers.add_parser(
         "weights",
-        help="convert and look at weights",
-        description="Converts and looks at weights; runs nothing of them.",
+        help="convert and describe weights",
+        description="Converts and describes weights; executes nothing of them.",
     )
     kinds = top.add_subparsers(dest="kind", metavar="KIND", required=True)
     p = kinds.add_parser(
         "import",
         help="a checkpoint of torch.save into safetensors",
         epilog=_IMPORT,
-        description="Converts a checkpoint into safetensors without running it.",
+        description="Converts a checkpoint into safetensors without executing it.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("file", metavar="FILE", help="what torch.save wrote (.pth, .pt, .tar, ...)")
@@ -61,9 +63,9 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
     p = kinds.add_parser(
         "show",
-        help="what a weights file holds",
+        help="the contents of a weights file",
         epilog=_SHOW,
-        description="Says what a weights file holds.",
+        description="Prints the contents of a weights file.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("file", metavar="FILE", help=".safetensors, or what torch.save wrote")
@@ -96,12 +98,15 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         default=640,
         metavar="PX",
-        help="longer side of what the network sees (default: 640)",
+        help="longer side of the network's input (default: 640)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts or describes; ValueError or OSError with a message for people."""
+    """Convert, describe or draw.
+
+    Raises ValueError or OSError with a message for the user.
+    """
     from dataclasses import asdict
     from pathlib import Path
 
@@ -123,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _picture(args: argparse.Namespace) -> None:
-    """Images, and below each its embedding."""
+    """Draw images, and below each its embedding."""
     from pathlib import Path
 
     import numpy as np
@@ -160,5 +165,6 @@ def _picture(args: argparse.Namespace) -> None:
         contact_sheet([*images, *colors], columns=len(images), captions=[p.name for p in paths]),
     )
     print(
-        f"written: {out} ({len(images)} images, {features.shape[-1]} dimensions, cells of {features.shape[1]}x{features.shape[2]})"
+        f"written: {out} ({len(images)} images, {features.shape[-1]} dimensions, cells of"
+        f" {features.shape[1]}x{features.shape[2]})"
     )

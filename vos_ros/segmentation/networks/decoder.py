@@ -238,12 +238,17 @@ def resize(
 
 
 class Decoder(nn.Module):
-    """D.
+    """The decoder D.
 
-    ``c_in`` and ``c_out`` are channels by stride, ``layers`` the convolutions of each TSE. Without
-    ``refine_first`` the refinement before the attention is left out; ``light`` chooses the cheap
-    tail; ``normalise`` scales every map of a frame to a mean square of 1, so that the features'
-    scale doesn't matter.
+    Args:
+        c_in: channels of the features by stride.
+        c_out: channels of the levels by stride.
+        c_scores: channels of a mask encoding.
+        layers: convolutions of each TSE.
+        refine_first: whether there is a refinement before the attention.
+        light: whether the tail is ``LightUpsampler``.
+        normalise: whether every map of a frame is scaled to a mean square of 1.
+        align_corners: whether interpolation maps corners to corners.
     """
 
     def __init__(

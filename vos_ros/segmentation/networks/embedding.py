@@ -36,19 +36,22 @@ eq. (1) is neither 0 nor 1."""
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
-    """What a network looks like.
-
-    ``dims`` is d of the paper; ``stride`` (4 or 8) is px of the image per cell of the embedding;
-    ``width`` is the channels of the pyramid.
-    """
+    """Architecture of an embedding network."""
 
     backbone: str = "mobilenet_v2"
+    """One of ``BACKBONES``."""
     stride_in_1x1: bool = False
+    """Whether a ResNet's bottlenecks stride in the first 1x1 convolution."""
     convention: str = "tensorflow"
+    """Input of the backbone, see ``images.normalise``."""
     aligned: bool = True
+    """Kind of grid, see above."""
     dims: int = 32
+    """d of the paper."""
     stride: int = 4
+    """px of the image per cell of the embedding, 4 or 8."""
     width: int = 64
+    """Channels of the pyramid."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -61,12 +64,12 @@ class EmbeddingSpec:
             raise ValueError(f"stride {self.stride} of the embedding: wanted 4 or 8")
 
     def to_json(self) -> str:
-        """One line that ``from_json`` reads back to an equal spec."""
+        """Return one line of JSON, which ``from_json`` reads back."""
         return specs.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> EmbeddingSpec:
-        """ValueError: not a spec, or one of another version (unknown or mistyped fields)."""
+        """Return the spec of ``to_json``. Raises ValueError: no spec, or one of another version."""
         return specs.from_json(cls, text, "an embedding")
 
 
@@ -194,8 +197,8 @@ class EmbeddingNet(nn.Module):
     def forward(
         self, rgb: UInt8[torch.Tensor, "S 3 H W"] | Float[torch.Tensor, "S 3 H W"]
     ) -> Float[torch.Tensor, "S d h w"]:
-        """S images of 0..255 RGB to their embeddings, cells of ``spec.stride`` px.
+        """Compute the embeddings of RGB images of 0..255; a cell is ``spec.stride`` px.
 
-        ValueError: a size that doesn't fit the grid.
+        Raises ValueError: a size that doesn't fit the grid.
         """
         return self.embed(self.extract(rgb))

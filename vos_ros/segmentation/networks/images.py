@@ -1,4 +1,4 @@
-"""From u8 RGB to what a backbone was trained on. Tensors in, tensors out."""
+"""Convert RGB images to the input that a backbone was trained with. Tensors in, tensors out."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def normalise(
     rgb: UInt8[torch.Tensor, "B 3 H W"] | Float[torch.Tensor, "B 3 H W"], convention: str
 ) -> Float[torch.Tensor, "B 3 H W"]:
-    """RGB of 0..255 as a backbone of the ``convention`` wants it.
+    """Convert RGB of 0..255 to the input of a backbone.
 
     ``caffe``: BGR of 0..255 minus the mean. ``torchvision``: (x / 255 - mean) / std.
-    ``tensorflow``: x / 127.5 - 1. ValueError: another convention.
+    ``tensorflow``: x / 127.5 - 1.
+
+    Raises ValueError: another ``convention``.
     """
     x = rgb if rgb.is_floating_point() else rgb.float()
     if convention == "tensorflow":

@@ -1,6 +1,6 @@
-"""The few-shot learner A of LWL (paper 003 sec. 3.3): steepest descent on eq.
+"""The few-shot learner A of LWL (paper 003 sec. 3.3): steepest descent on eq. (3).
 
-(3) for many objects, samples and channels at once.
+It serves many objects, samples and channels at once.
 
 Objects share the features of their frames and differ in labels and weights: the N D filters are one
 convolution's, and the transposed product is that convolution's derivative by its weights, for which

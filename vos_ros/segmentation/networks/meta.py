@@ -30,17 +30,18 @@ _MAX_PARAMETERS = 5000
 
 @dataclass(frozen=True)
 class MetaSpec:
-    """What the networks look like.
-
-    ``extra`` inputs come to a cell's embedding; ``hidden`` are the widths of f; ``state`` is the
-    size of the LSTM's hidden state; ``generator`` the width of the weight generator.
-    """
+    """Architecture of the networks."""
 
     embedding: EmbeddingSpec = field(default_factory=EmbeddingSpec)
+    """The metric embedding."""
     extra: int = 9
+    """Inputs of f besides a cell's embedding."""
     hidden: tuple[int, int] = (32, 16)
+    """Widths of the hidden layers of f."""
     state: int = 16
+    """Size of the LSTM's hidden state."""
     generator: int = 64
+    """Width of the weight generator."""
 
     def __post_init__(self) -> None:
         if (n := self.head().parameters) > _MAX_PARAMETERS:

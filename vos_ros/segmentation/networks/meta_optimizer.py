@@ -71,15 +71,12 @@ def preprocess(
 
 
 class LstmOptimizer(nn.Module):
-    """Eq.
+    """The learned optimizer, eq. (4): an LSTM cell for all coordinates of theta.
 
-    (4): one LSTM cell for all coordinates of theta, with a hidden state of its own for every
-    coordinate of every object.
-
-    It sees a gradient in units of the object's first one (root mean square over theta), so it can't
-    tell the scale of the loss: the path of theta is the same whatever the loss is multiplied by. A
-    step is read from the hidden state and the inputs, and scaled by a learnt length per coordinate.
-    Freshly initialised it descends along the squashed gradient.
+    Every coordinate of every object has a hidden state of its own. The input is the gradient in
+    units of the object's first one (root mean square over theta): the path of theta is the same
+    whatever factor the loss has. A step is a linear function of hidden state and inputs, scaled by
+    a learned length per coordinate. Freshly initialised it descends along the squashed gradient.
     """
 
     def __init__(self, parameters: int, hidden: int) -> None:

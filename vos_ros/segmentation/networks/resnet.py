@@ -97,7 +97,7 @@ def _shortcut(c_in: int, c_out: int, stride: int) -> Shortcut | None:
 class ResNet(nn.Module):
     """The stem and four stages, at strides 4, 8, 16, 32.
 
-    ValueError: a depth that isn't in ``DEPTHS``.
+    Raises ValueError: a depth that isn't in ``DEPTHS``.
     """
 
     def __init__(self, depth: int = 50, *, stride_in_1x1: bool = False) -> None:
@@ -121,9 +121,9 @@ class ResNet(nn.Module):
             self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
 
     def forward(self, image: Float[torch.Tensor, "B 3 H W"]) -> dict[int, torch.Tensor]:
-        """Features of an image in the weights' own convention by stride: {stride:
+        """Return features by stride: {stride: (B, c, ceil(H/stride), ceil(W/stride))}.
 
-        (B, c, ceil(H/stride), ceil(W/stride))}.
+        The image is in the convention of the weights.
         """
         x = self.maxpool(torch.relu(conv_bn(image, self.conv1, self.bn1)))
         out: dict[int, torch.Tensor] = {}

@@ -1,7 +1,7 @@
-"""The layer before the target model (paper 003 sec. 3.4) and the learnt regularisation of eq.
+"""The layer before the target model (paper 003 sec. 3.4), and the learned lambda of eq. (3).
 
-(3). Parameter names as in the published checkpoints. The target models themselves are filters that
-the learner makes: ``learner.py``.
+Parameter names are those of the published checkpoints. The target models themselves are filters
+that the learner makes: ``learner.py``.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class TargetModel(nn.Module):
 
     @property
     def ridge(self) -> Float[torch.Tensor, "1"]:
-        """The factor of ||tau||^2 / 2 in eq.
+        """Return lambda, the factor of ||tau||^2 / 2 in eq. (3).
 
-        (3): the square of the learnt number, so that it can't be negative.
+        It is the square of the learned number, so that it can't be negative.
         """
         return self.filter_optimizer.residual_module.filter_reg.square()
 
