@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,6 +201,8 @@ def test_the_meter_gives_every_count_to_the_innermost_stage_alone() -> None:
         clock += cost
 
     class Segmenter:
+        model = SimpleNamespace(is_compiled=False)
+
         def step(self) -> None:
             work(1)
             self._segment()

@@ -236,13 +236,18 @@ WRONG_SEEDS = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_SEEDS)
-def test_a_wrong_seed_changes_nothing(build: Build, scene: Scene, wrong: str) -> None:
+def test_wrong_seeds_change_nothing(build: Build, scene: Scene) -> None:
     segmenter, twin = build(long_side=96), build(long_side=96)
     for s in (segmenter, twin):
         s.seed(scene(0), [Seed(3, prompt("Mask", 3))])
-    with pytest.raises(ValueError):
-        segmenter.seed(scene(0), WRONG_SEEDS[wrong])
+    accepted = []
+    for name, wrong in WRONG_SEEDS.items():
+        try:
+            segmenter.seed(scene(0), wrong)
+        except ValueError:
+            continue
+        accepted.append(name)
+    assert not accepted and segmenter.object_ids == (3,)
     for index in range(1, 4):
         assert torch.equal(segmenter.step(scene(index)).probs, twin.step(scene(index)).probs)
     assert segmenter.object_ids == (3,)

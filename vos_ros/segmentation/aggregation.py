@@ -11,8 +11,9 @@ _EPS = 1e-6
 def soft_aggregate(probs: Float[torch.Tensor, "N H W"]) -> Float[torch.Tensor, "N1 H W"]:
     """Merge the probabilities of N objects by soft aggregation.
 
-    Oh et al. 2018; paper 003 sec. 3.5. The background's probability is the product of all complements, and each class is weighted by
-    its odds. Row 0 is the background; rows sum to 1 at every pixel.
+    Oh et al. 2018; paper 003 sec. 3.5. The background's probability is the product of all
+    complements, and each class is weighted by its odds. Row 0 is the background; rows sum to 1 at
+    every pixel.
     """
     p = probs.clamp(_EPS, 1 - _EPS)
     background = (1 - p).prod(0, keepdim=True).clamp_min(_EPS)
