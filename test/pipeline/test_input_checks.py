@@ -224,3 +224,5 @@ def test_a_proposed_track_that_is_missing_for_long_ends() -> None:
     assert checker.check(frame(11.0), missing_since_1s())[1].end == ()
     assert checker.check(frame(11.1), missing_since_1s())[1].end == (1,)
     assert checker.check(frame(11.2), missing_since_1s(TrackSource.PROMPT))[1].end == ()
+    jumped = frame(11.3, T_map_camera=pose(5.0))
+    assert checker.check(jumped, missing_since_1s())[1].end == (1,)

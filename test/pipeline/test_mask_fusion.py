@@ -90,6 +90,15 @@ def test_the_last_place_is_that_of_the_last_frame() -> None:
     assert masks.prob[20, 46] < 0.8 and masks.prob[20, 10] == 1.0
 
 
+def test_a_track_without_pixels_has_no_last_place() -> None:
+    fusion, tracks = MaskFusion(uses_image=True), track_manager({1: 1})
+    fused(map_view(projection(1, HERE)), segmentation({1: HERE}), tracks, fusion)
+    hidden = segmentation({1: rect(0, 0, 0, 0)})
+    assert fused(map_view(), hidden, tracks, fusion).areas_px[1] == 0
+    other = map_view(projection(2, rect(0, 0, 4, 4)), sigma_px=20.0)
+    assert fused(other, segmentation({1: HERE}), tracks, fusion).prob[20, 16] == 1.0
+
+
 def test_the_last_place_of_each_track_is_its_own() -> None:
     fusion, tracks = MaskFusion(uses_image=True), track_manager({1: 1, 2: 2})
     both = map_view(projection(1, HERE), projection(2, THERE))

@@ -20,6 +20,7 @@ from support.pipeline_values import (
 )
 
 from vos_ros.mapping.object_map import ObjectMap
+from vos_ros.mapping.seeds import seed_of
 from vos_ros.pipeline.map_view import MapView
 from vos_ros.pipeline.plan import SegmenterPlan, TrackStart
 from vos_ros.pipeline.seeding import Seeder
@@ -76,9 +77,11 @@ def test_predicted_objects_are_seeded_the_largest_first() -> None:
 
 
 def test_the_uncertainty_of_a_seed_is_that_of_its_object() -> None:
-    view = map_view(projection(1, A), projection(2, B), sigma_px={1: 0.0, 2: 3.0})
-    weights = {s.map_object_id: s.seed.weight for s in plan(seeder(), view).starts}
-    assert np.count_nonzero(weights[1] == 0) < np.count_nonzero(weights[2] == 0)
+    view = map_view(projection(1, A), projection(2, B), sigma_px={1: 1.0, 2: 3.0})
+    for s in plan(seeder(), view).starts:
+        i = s.map_object_id
+        expected = seed_of(s.track_id, view.projections[i], view.sigma_px[i])
+        assert np.array_equal(s.seed.weight, expected.weight)
 
 
 def test_an_object_that_a_segmented_track_follows_is_not_seeded() -> None:

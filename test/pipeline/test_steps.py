@@ -22,7 +22,16 @@ from support.pipeline_values import (
 
 from vos_ros.discovery.proposals import Proposals, ProposerInput
 from vos_ros.pipeline import Pipeline
-from vos_ros.types import Frame, FrameResult, Intrinsics, MapUpdate, Mask, Seed, TrackSource
+from vos_ros.types import (
+    AssociationStatus,
+    Frame,
+    FrameResult,
+    Intrinsics,
+    MapUpdate,
+    Mask,
+    Seed,
+    TrackSource,
+)
 
 A, B = rect(4, 4, 24, 24), rect(34, 20, 54, 40)
 SETTINGS = {"tracking__segmenter_update_interval": 1, "pose__correction": "off"}
@@ -192,15 +201,15 @@ def test_a_new_image_size_keeps_the_tracks_of_the_map() -> None:
 
 
 def test_a_jump_forgets_where_masks_were() -> None:
-    """Where the pose is uncertain, a mask keeps pixels around its last place; not after a jump."""
-    pipeline, segmenter = started()
-    pipeline.step(scene(1.0))
-    away = {"depth": None, "pose_cov": np.diag([0.2**2] * 3 + [1e-6] * 3)}
-    for x, jumps in ((1.5, True), (1.5, False)):
-        segmenter.given[1] = A
-        result = pipeline.step(scene(1.1 if jumps else 1.2, T_map_camera=pose(x), **away))
-        assert any("jumped" in w for w in result.warnings) == jumps
-        assert not (result.labels() == 1).any()
+    """A mask without a map object that covers the image at once is limited to its last place."""
+    for x, area in ((0.0, 34 * 34), (5.0, H * W)):
+        segmenter = FakeSegmenter()
+        pipeline = Pipeline(config(**SETTINGS), segmenter=segmenter)
+        pipeline.add_objects([(Mask(A), 1)])
+        pipeline.step(scene(1.0))
+        segmenter.given[1] = np.ones((H, W), bool)
+        (t,) = pipeline.step(scene(1.1, T_map_camera=pose(x))).tracks
+        assert t.area_px == area
 
 
 # -- the map
@@ -215,6 +224,42 @@ def test_tracks_follow_the_map() -> None:
     assert pipeline.update_map(MapUpdate(3, "map", 3, False, (seven,), merged=((2, 7),))) == ""
     result = pipeline.step(scene(1.1))
     assert [(a.track_id, a.map_object_id) for a in result.associations] == [(2, 7)]
+
+
+def test_an_absent_object_that_the_map_moves_begins_anew() -> None:
+    pipeline, _ = started(association__absent_s=0.3, association__absent_frames=2)
+    statuses = []
+    for k in range(6):
+        result = pipeline.step(scene(1.0 + 0.1 * k, depth=np.full((H, W), 2.0, np.float32)))
+        statuses.append({a.status for a in result.associations})
+    absent = {AssociationStatus.ABSENT}
+    assert statuses[2] != absent and statuses[-1] == absent
+    moved = tuple(map_object(i, rect(28, 4, 48, 18)) for i in (1, 2))
+    assert pipeline.update_map(MapUpdate(2, "map", 2, True, moved)) == ""
+    result = pipeline.step(scene(1.6, depth=np.full((H, W), 2.0, np.float32)))
+    assert AssociationStatus.ABSENT not in {a.status for a in result.associations}
+
+
+def test_an_object_that_was_just_absent_is_not_seeded() -> None:
+    pipeline, _ = started()
+    asked: list[int] = []
+
+    def absent(stamp_ns: int) -> frozenset[int]:
+        asked.append(stamp_ns)
+        return frozenset({1})
+
+    pipeline.stages.map_checker.absent = absent  # type: ignore[method-assign]
+    result = pipeline.step(scene(1.0))
+    assert [a.map_object_id for a in result.associations if a.track_id] == [2]
+    assert asked[0] == 10**9
+
+
+def test_completed_objects_are_what_is_predicted() -> None:
+    pipeline, _ = started()
+    whole = (map_object(1, rect(4, 4, 24, 44)), map_object(2, B))
+    pipeline.stages.discovery.completed_objects = lambda _: whole  # type: ignore[method-assign]
+    result = pipeline.step(scene(1.0, depth=None))
+    assert result.tracks[0].roi[3] > 40, "20 px beyond the map's object"
 
 
 def test_a_new_session_of_the_mapper_ends_the_tracks_of_its_objects() -> None:

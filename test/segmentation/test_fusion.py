@@ -115,7 +115,7 @@ def test_depth_that_contradicts_cuts_and_depth_that_is_unknown_does_not() -> Non
     depth[10:30, 25:30] = 2.5  # something behind where it should be
     depth[10:30, 30:35] = 0.0
     prior = whole(projection_prior(projection(mask, 2.0), 0.0, depth, 0.05))
-    assert prior[10:30, 20:30].max() < 0.1
+    assert np.allclose(prior[10:30, 20:30], 0.05), "as much as outliers have"
     assert prior[10:30, 30:40].min() == 1.0
 
 
@@ -335,7 +335,7 @@ def test_how_far_a_runaway_mask_may_have_moved_depends_on_its_box() -> None:
 def test_what_was_large_or_grows_by_little_or_is_new_may_be_large() -> None:
     s = segmentation(0.9 * np.ones((H, W)), ids=(3,))
     assert (
-        limit_runaway_masks(s, {3: (0, 0, 60, 30)}) == {}
+        limit_runaway_masks(s, {3: (0, 0, 40, 30)}) == {}
         and limit_runaway_masks(s, {}) == {}
         and limit_runaway_masks(s, {4: (20, 16, 30, 26)}) == {}
     )

@@ -64,11 +64,11 @@ class EvidenceCollector:
         self._motion.keep_only(r.track_id for r in tracks)
         samples = sample_surfaces(frame, view, masks)
         sigma = _position_sigma_m(view, samples)
-        self._descriptors = {}
-        if self._association.appearance_views:
-            self._descriptors = self._appearance.describe(
-                features, masks.instance_index, masks.track_ids
-            )
+        self._descriptors = (
+            self._appearance.describe(features, masks.instance_index, masks.track_ids)
+            if self._association.appearance_views
+            else {}
+        )
         own = [tracks[t] for t in masks.track_ids]
         measured = view.measured
         if measured is None and frame.depth is not None:
