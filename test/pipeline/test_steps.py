@@ -149,7 +149,11 @@ def test_a_track_that_drifted_is_paused_and_goes_on_under_its_id() -> None:
         config(**SETTINGS), segmenter=segmenter, proposer=lambda *_: next(plans, Proposals())
     )
     pipeline.tracks.reserve()
-    results = [pipeline.step(scene(1.0 + 0.1 * k)) for k in range(4)]
+    results, states = [], []
+    for k in range(4):
+        results.append(pipeline.step(scene(1.0 + 0.1 * k)))
+        states.append(pipeline.tracks[1].state)
+    assert states[1] == states[2] == TrackState.LOST != states[3]
     assert [tracks_of(r) for r in results] == [[], [1], [], [1]]
     assert ("drop", (1,)) in segmenter.done
     assert results[3].tracks[0].age_frames == 2
