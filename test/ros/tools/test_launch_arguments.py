@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -152,3 +153,18 @@ def test_help_and_choices_are_those_of_the_configuration() -> None:
     assert arguments["pose_wait_s"].help == (
         "longest wait for the pose at the image's stamp, s; empty = as in the parameter file"
     )
+
+
+def test_other_processes_of_a_launch_do_not_inherit_our_settings() -> None:
+    """In a process of its own: settings are made when the package is first imported."""
+    code = (
+        "import os; os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "os.environ['THP_MEM_ALLOC_ENABLE'] = '0'\n"
+        "from vos_ros.ros.tools.launch_arguments import restore_environment\n"
+        "print(os.environ['OMP_WAIT_POLICY']); restore_environment()\n"
+        "print(os.environ.get('OMP_WAIT_POLICY'), os.environ['THP_MEM_ALLOC_ENABLE'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["PASSIVE", "None", "0"]

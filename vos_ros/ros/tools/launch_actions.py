@@ -11,7 +11,9 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from vos_ros.ros.tools.launch_arguments import Argument, NodeSpec
+from vos_ros.ros.tools.launch_arguments import Argument, NodeSpec, restore_environment
+
+restore_environment()
 
 
 def share(*parts: str) -> PathJoinSubstitution:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
+import vos_ros
 from vos_ros.config import NodeConfig, ProposalsConfig, params
 from vos_ros.messages import pose_sources
 from vos_ros.reference_mapper.config import MapperNodeConfig
@@ -271,3 +272,9 @@ def player_command(given: Given) -> list[str]:
         *("--no-map", "--quiet", "--ros-args"),
         *(word for remapping in remappings for word in ("-r", remapping)),
     ]
+
+
+def restore_environment(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Remove what importing vos_ros has set, or every process of the launch would inherit it."""
+    for name in vos_ros.SET_HERE:
+        environment.pop(name, None)
