@@ -31,6 +31,7 @@ from vos_ros.types import (
     Mask,
     Seed,
     TrackSource,
+    TrackState,
 )
 
 A, B = rect(4, 4, 24, 24), rect(34, 20, 54, 40)
