@@ -261,9 +261,9 @@ def test_the_models_are_chosen_by_the_configuration(stand_in_file: Callable[...,
     def made(**fields: object) -> object:
         return create(segmentation_config(features=features, lwl=fields))  # type: ignore[arg-type]
 
-    assert isinstance(made(model="plain"), PlainLwl)
-    assert isinstance(made(model=str(stand_in_file())), Lwl)
-    assert isinstance(made(model=str(stand_in_file()), compat="reference"), ReferenceLwl)
+    assert type(made(model="plain")) is PlainLwl
+    assert type(made(model=str(stand_in_file()))) is Lwl
+    assert type(made(model=str(stand_in_file()), compat="reference")) is ReferenceLwl
 
 
 def test_weights_that_cannot_be_used_are_refused(
