@@ -91,24 +91,24 @@ def test_evidence_of_an_object_goes_with_it_and_all_of_it_on_a_break() -> None:
 
 
 def test_objects_matched_together_need_more_to_be_one() -> None:
-    whole = box_surface((0, 0, 1), (0.2, 0.1, 0.002), count=3000)  # no bodies
-    a, b = model_of(whole, 1), model_of(whole[whole[:, 0] < 0.02], 2)
-    assert similarity(a, b, MODEL, RULES).shared > 0.4
-    stage = JoiningStage(MODEL, RulesConfig(join_overlap_co_observed=1.0))
-    partly = model_of(np.concatenate([whole[whole[:, 0] < 0.06], whole[:40] + 0.5]), 2)
-    assert stage.have_grown_together(a, b)
-    shared = similarity(a, partly, MODEL, RULES)
-    assert shared.shared < 1.0
-    for _ in range(5):
+    """Two cards that overlap by half; frames that matched both count against the rarer one's."""
+    rules = RulesConfig(join_box_iou=0.3)
+    cards = [box_surface((x, 0, 1), (0.2, 0.1, 0.002), count=3000) for x in (0.0, 0.1)]
+    often, seldom = model_of(cards[0], 1, frames=20), model_of(cards[1], 2, frames=8)
+    similar = similarity(often, seldom, MODEL, rules)
+    assert similar.boxes_overlap and not similar.contained
+    assert rules.join_overlap <= similar.shared < rules.join_overlap_co_observed
+    stage = JoiningStage(MODEL, rules)
+    for _ in range(4):
         stage.count_matches({2, 1, 9})
-    assert stage.have_grown_together(a, b), "half of the frames are no majority"
-    strict = JoiningStage(MODEL, RulesConfig(join_overlap_co_observed=1.0, join_box_iou=0.3))
-    for _ in range(6):
-        strict.count_matches({1, 2})
-    assert not strict.have_grown_together(a, partly)
-    strict.reset()
-    lenient = RulesConfig(join_overlap_co_observed=1.0, join_box_iou=0.01)
-    assert similarity(a, partly, MODEL, lenient).shared >= RULES.join_overlap
+    assert stage.have_grown_together(often, seldom), "half of the frames are no majority"
+    stage.count_matches({1, 9})
+    assert stage.have_grown_together(often, seldom)
+    stage.count_matches({1, 2})
+    assert not stage.have_grown_together(often, seldom)
+    assert not stage.have_grown_together(seldom, often)
+    stage.reset()
+    assert stage.have_grown_together(often, seldom)
 
 
 def test_pairs_have_the_lower_id_first() -> None:

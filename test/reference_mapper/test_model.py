@@ -33,6 +33,18 @@ def test_a_pose_error_moves_what_is_seen_as_the_covariance_says() -> None:
     np.testing.assert_allclose(cov[:3, :3], np.cov(np.array(moved).T), atol=8e-5)
 
 
+def test_an_object_turns_with_the_camera_and_moves_by_the_lever() -> None:
+    yaw = np.diag([0.0, 0.0, 0.0, 0.0, 0.0, 0.01])
+    points = np.full((5, 3), [3.0, 0.0, 0.0], np.float32)
+    T = np.eye(4)
+    T[:3, 3] = 1.0, 0.0, 0.0  # two metres before the object
+    cov = measurement_cov(points, T, yaw, replace(C, measured_sigma_m=1e-4))
+    expected = np.zeros((6, 6))
+    expected[1, 1], expected[5, 5] = 0.04, 0.01
+    expected[1, 5] = expected[5, 1] = 0.02
+    np.testing.assert_allclose(cov, expected, atol=2e-6)
+
+
 def test_certainty_grows_with_time_and_not_with_the_number_of_frames() -> None:
     cov = measurement_cov(POINTS, POSE, None, C)
     crowd = slow = new_model(POINTS, 0, C)

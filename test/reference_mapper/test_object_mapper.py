@@ -532,3 +532,33 @@ def test_an_absence_of_a_merged_object_counts_for_what_it_became(run):
     both = run.integrate((1, a, S.MATCHED, run.surface((0, 0, 1))), (0, b, S.ABSENT, None))
     assert both.counts == {"integrated": 1, "ABSENT noted": 1}
     assert run.integrate((0, 0, S.ABSENT, None)).counts == {"ABSENT noted": 1}
+
+
+def test_a_match_ends_the_candidate_of_its_track(run):
+    i, points = run.make_object(1, (0, 0, 1)), run.surface((3, 0, 1))
+    run.integrate((9, 0, S.NEW, points), times=5)
+    run.integrate((9, i, S.MATCHED, run.surface((0, 0, 1))))
+    run.integrate((0, i, S.ABSENT, None), times=25)
+    assert not run.mapper.objects
+    run.integrate((9, 0, S.NEW, points))
+    assert not run.mapper.objects, "it begins anew"
+
+
+def test_a_match_between_interrupts_a_split(run):
+    i = run.make_object(1, (0.1, 0, 1), size=(0.3, 0.1, 0.1), count=3000)
+    left = run.surface((0, 0, 1))
+    right = run.surface((0.19, 0, 1), (0.12, 0.1, 0.1), seed=3, count=1000)
+    covered = (1, i, S.SPLIT, left, [2]), (2, i, S.SPLIT, right, [1])
+    run.integrate(*covered, times=9)
+    run.integrate((1, i, S.MATCHED, left))
+    run.integrate(*covered, times=9)
+    assert set(run.mapper.objects) == {i}
+    run.integrate(*covered)
+    assert len(run.mapper.objects) == 2
+
+
+def test_an_object_with_few_points_that_nothing_contradicts_stays(run):
+    i = run.make_object(1, (0, 0, 1))
+    run.integrate((1, i, S.REIDENTIFIED, run.surface((3, 0, 1), count=12)))
+    assert len(run.mapper.objects[i].points(run.mapper.config.model)) <= 12
+    assert run.mapper.tidy() == () and i in run.mapper.objects

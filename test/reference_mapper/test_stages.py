@@ -191,7 +191,8 @@ def test_a_candidate_that_moves_away_starts_anew_and_a_reset_forgets_it(
 
 
 def test_a_candidate_in_the_place_of_a_known_object_is_that(stage: NewObjectStage) -> None:
-    objects = {1: known(), 2: known(FAR_BOX, 2)}
+    shifted = known(BOX + np.float32([0.02, 0, 0]), 3)
+    objects = {2: known(FAR_BOX, 2), 1: known(), 3: shifted}
     for k in range(5):
         change = give(stage, k, instance(), objects=objects)
     assert change.model is not None and change.model.id == 1 and change.track_id == 7
@@ -267,6 +268,11 @@ def test_one_surface_or_too_few_points_are_not_divided() -> None:
     ):
         assert SplitEvidence(10, parts).pieces(whole, MODEL, RULES) == []
     assert len(SplitEvidence(10, {1: left, 2: right}).pieces(whole, MODEL, RULES)) == 2
+    both = known(np.concatenate([LEFT, RIGHT]))
+    end = known(RIGHT[RIGHT[:, 0] > 0.23])
+    assert len(SplitEvidence(10, {1: both, 2: end}).pieces(whole, MODEL, RULES)) == 2, (
+        "one measured more than the other"
+    )
     absent = replace(whole, absent_ns=3)
     pieces = SplitEvidence(10, {1: left, 2: right}).pieces(absent, MODEL, RULES)
     assert pieces[0][1].absent_ns is None
