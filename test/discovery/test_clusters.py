@@ -137,7 +137,7 @@ def test_known_pixels_are_taken_out_with_the_rims_that_they_leave(
 
 
 def test_a_part_belongs_to_what_it_goes_on_from(camera: Intrinsics, view, truth) -> None:
-    """A long box of which the left third is known; then one that only stands beside something known, in its corner."""
+    """A long box of which a third is known; then one that only stands next to a known one."""
     long = ([-0.3, 1.4, 0.0], [0.3, 1.5, 0.15])
     depth, own = view(long), truth(long)
     columns = np.flatnonzero(own.any(0))

@@ -107,5 +107,12 @@ def test_where_most_tracks_have_drifted_the_pose_has_jumped() -> None:
     one[80:100, 80:] = 0
     one[20:40, 80:100], one[20:40, 120:140] = 2, 3  # two are where they were
     assert places.drifted(set(tracks), tracks, one, grid, HOME) == [5]
+    two = index.copy()
+    two[80:100, 120:] = 0
+    two[20:40, 120:140] = 3
+    four = (*tracks, 8)
+    places.set(8, with_neighbours(place_of(square(0, 50), grid)))
+    two[50:70, 0:20] = 4
+    assert places.drifted(set(four), four, two, grid, HOME) == [5, 6], "half are not most"
     assert places.drifted(set(tracks), tracks, index, grid, HOME) == []
     assert places.track_at(place_of(square(40, 20), grid)) == 0, "their places are forgotten"

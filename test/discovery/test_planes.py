@@ -110,7 +110,7 @@ def test_the_same_image_gives_the_same_planes(camera: Intrinsics, table_top) -> 
 def test_a_plane_is_what_lies_in_one_patch(
     camera: Intrinsics, cut_boxes: Callable[..., np.ndarray]
 ) -> None:
-    """Two shelves level with one another, each smaller than what counts, make no plane; a wall beside them keeps to itself."""
+    """Two level shelves, each too small, make no plane; a wall next to one is its own plane."""
     left, right = (
         ([-0.75, -0.2, 1.0], [-0.45, 0.2, 1.1]),
         ([0.25, -0.2, 1.0], [0.55, 0.2, 1.1]),

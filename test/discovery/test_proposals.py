@@ -1,4 +1,4 @@
-"""Proposals over time, on a table whose view is known in closed form. A perfect follower stands for the segmenter."""
+"""Proposals over time, on a table seen in closed form, with a perfect segmenter."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ THINGS = {
 
 
 class World:
-    """Boxes on a table before a camera that goes to and fro at 10 Hz; tracks follow the true pixels of the box that their seed covers."""
+    """Boxes on a table before a camera that goes to and fro at 10 Hz.
+
+    Tracks follow the true pixels of the box that their seed covers.
+    """
 
     def __init__(
         self, camera: Intrinsics, cut: Callable[..., np.ndarray], T_map_camera: np.ndarray
@@ -256,7 +259,7 @@ def test_the_place_of_a_track_that_ended_is_free(world: World) -> None:
 
 
 def test_a_track_keeps_its_place_seen_from_another_side(world: World) -> None:
-    """Followed by its prompt, not by a proposal, half way round the object; then the track fails."""
+    """Followed by its prompt half way round the object; then the track fails."""
     proposer = DepthProposer(CONFIG)
     world.tracks = {50: 2}
     world.things = {2: THINGS[2]}
@@ -337,7 +340,7 @@ def test_the_twins(world: World) -> None:
 
 
 def test_it_costs_less_than_the_time_that_it_has(world: World) -> None:
-    """15 ms a frame on one core at 640x480 is the aim; the margin is for machines with other work to do."""
+    """15 ms a frame on one core at 640x480 is the aim; the bound leaves room for other work."""
     world.camera = scaled_camera(world.camera, 4.0)
     proposer, spent = DepthProposer(replace(ProposalsConfig(), mode="depth")), 0.0
 

@@ -1,4 +1,4 @@
-"""align(): recovers the pose where geometry tells it, keeps the prior where it doesn't, and says how sure it is."""
+"""align(): recovers the pose where geometry tells it, else keeps the prior; its certainty."""
 
 from __future__ import annotations
 

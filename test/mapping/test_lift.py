@@ -135,7 +135,7 @@ def test_sizes_that_differ_are_refused(camera, view):
 
 
 def brute_force(mask, depth, camera, edge_px):
-    """Points of the mask's pixels that are farther than ``edge_px`` from its border; no outliers."""
+    """Points of the mask's pixels farther than ``edge_px`` from its border; no outliers."""
     points = []
     for y, x in np.argwhere(mask):
         around = [

@@ -1,4 +1,4 @@
-"""Objects that come as meshes: ray cast, in one z-buffer with the others; open3d only when one occurs."""
+"""Objects that come as meshes: ray cast, in one z-buffer; open3d only when one occurs."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ import numpy as np
 from vos_ros.mapping.render import render
 from vos_ros.types import Intrinsics, MapObject
 points = np.array([[0, 0, 1], [0.1, 0, 1]], np.float32)
-render([MapObject(1, 1, np.eye(4), np.ones(3), points, 0.01)], np.eye(4), Intrinsics(100, 100, 50, 50, 100, 100))
+plate = MapObject(1, 1, np.eye(4), np.ones(3), points, 0.01)
+render([plate], np.eye(4), Intrinsics(100, 100, 50, 50, 100, 100))
 assert "open3d" not in sys.modules and "rclpy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

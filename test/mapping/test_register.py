@@ -97,7 +97,7 @@ def test_nothing_followed_measures_nothing() -> None:
 
 
 def test_twins_do_not_pull_a_projection_over() -> None:
-    """Evidence that also lights up on a neighbour: the common shift decides, not each object on its own."""
+    """Evidence that is also high on a neighbour: the common shift decides, not each object's."""
     objects, truth = plates(), np.eye(4)
     wrong = perturb(truth, np.array([0, 0, 0, 0.0, np.deg2rad(1.5), 0.0]))
     seen = evidence(objects, truth)

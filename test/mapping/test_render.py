@@ -1,4 +1,4 @@
-"""render(): against views known in closed form, in the cases that break renderers, and on the real sequence."""
+"""render(): against closed forms, in the cases that break renderers, on the real sequence."""
 
 from __future__ import annotations
 
@@ -264,8 +264,10 @@ def test_a_pose_or_a_depth_that_cannot_be_used_is_refused(camera, make_box):
 
 
 def test_the_acceptance_load_fits_its_time(make_box):
-    """50 objects of 5,000 points at 640x480; 25 ms on an idle machine is measured by ``make bench``, here only that nothing is
-    off by an order."""
+    """50 objects of 5,000 points at 640x480 take 25 ms on an idle machine (``make bench``).
+
+    Here only an error of an order is noticed.
+    """
     rng = np.random.default_rng(0)
     camera = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
     objects = []

@@ -30,7 +30,7 @@ def square(side, at=(50, 60), shape=(240, 320)):
 
 
 def distance_to_outline(projection):
-    """Brute force: distance of every pixel's centre to the nearest pixel on the other side of the outline."""
+    """Brute force: distance of every pixel to the nearest one on the other side of the outline."""
     mask = projection.mask
     ys, xs = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]]
     out = np.empty(mask.shape)

@@ -165,7 +165,7 @@ def test_map_is_partial_noisy_and_true(source: SyntheticSource) -> None:
             entry.points.min(0), entry.T_map_object[:3, 3] - entry.size / 2, atol=1e-5
         )
         assert np.linalg.norm(entry.points.mean(0)[:2] - o.T_map_object[:2, 3]) < 0.1
-    # The ball is a sphere on the table: residuals are the stated noise, and its underside was never seen.
+    # The ball is a sphere on the table: residuals are the stated noise, its underside is missing.
     ball = next(
         e for e, o in zip(snapshot.objects, source.objects, strict=True) if o.name == "ball"
     )

@@ -266,10 +266,10 @@ def _in_patches(
     columns, rows = squares.max(0) + 1
     index = squares[:, 1] * columns + squares[:, 0]
     area = np.bincount(index, areas[whole], rows * columns)
-    beside = cv2.dilate(
+    joined = cv2.dilate(
         (area > 0).astype(np.uint8).reshape(rows, columns), np.ones((3, 3), np.uint8)
     )
-    patch = cv2.connectedComponents(beside)[1].ravel()
+    patch = cv2.connectedComponents(joined)[1].ravel()
     large = np.bincount(patch, area) >= min_m2
     large[0] = False
     out = np.zeros(whole.shape, bool)
