@@ -126,3 +126,12 @@ def test_a_plane_is_what_lies_in_one_patch(
         and not flat.cells[on_wall & (x < -0.4)].any()
         and (on_wall & (x < -0.4)).any()
     )
+
+
+def test_a_plane_at_a_slant_counts_with_its_own_area(
+    camera: Intrinsics, cut_boxes: Callable[..., np.ndarray]
+) -> None:
+    """0.6 m^2 of floor, 0.4 m below the camera: face to face its cells cover a quarter of that."""
+    floor = cut_boxes([([-0.3, 0.4, 1.0], [0.3, 0.45, 2.0])], np.eye(4), camera)
+    assert len(planes_of(floor, camera, 0.45)) == 1
+    assert planes_of(floor, camera, 0.7) == []

@@ -13,14 +13,15 @@ from support.boxes import scaled_camera
 
 from vos_ros.config import MappingConfig, ProposalsConfig
 from vos_ros.discovery import places
-from vos_ros.discovery.depth_proposer import DepthProposer, proposer_of
+from vos_ros.discovery.depth_proposer import DepthProposer, known_cells, proposer_of
+from vos_ros.discovery.grid import grid_of
 from vos_ros.discovery.places import voxels_of
 from vos_ros.discovery.proposals import MaskProposer, ProposerInput, no_proposals
 from vos_ros.discovery.shape_completion import CompletedRegion
 from vos_ros.geometry import se3
 from vos_ros.geometry.voxels import share_among, with_neighbours
 from vos_ros.mapping.render import render
-from vos_ros.types import Frame, Intrinsics, Mask, Seed
+from vos_ros.types import Frame, Intrinsics, Mask, Projection, Seed
 
 CONFIG = ProposalsConfig(mode="depth", period_s=0.2, confirm_detections=3, confirm_s=0.4, min_px=40)
 FLOOR = ([-3.0, -1.0, -1.05], [3.0, 3.0, -1.0])
@@ -368,3 +369,98 @@ def test_the_rest_of_a_known_object_is_its_part(
     assert world.told_parts and {p.object_id for p, _ in world.told_parts} == {7}
     for part, ids in world.told_parts:
         assert (ids[part.mask] == 2).mean() > 0.8  # a border of one of these small pixels
+
+
+def test_a_search_is_made_once_per_period(world: World) -> None:
+    """At 10 Hz and a period of 0.2 s, five detections take the frames 0, 2, 4, 6, 8."""
+    proposer = DepthProposer(replace(CONFIG, confirm_detections=5, confirm_s=0.0))
+    assert [len(s) for s in world.run(proposer, 10)] == [0] * 8 + [3, 0]
+
+
+def test_at_most_four_seeds_are_proposed_at_once_the_largest_first(world: World) -> None:
+    world.things = {
+        1 + i: ([x, y, 0.0], [x + 0.14, y + 0.12, 0.14 + 0.01 * i])
+        for i, (x, y) in enumerate(itertools.product((-0.6, -0.2, 0.2), (1.1, 1.6)))
+    }
+    proposer = DepthProposer(CONFIG)
+    first, second = [seeds for seeds in world.run(proposer, 8) if seeds]
+    assert len(first) == 4 and len(second) >= 1
+    smallest, largest = (
+        choose(np.count_nonzero(s.prompt.mask) for s in seeds)
+        for choose, seeds in ((min, first), (max, second))
+    )
+    assert smallest > 0.8 * largest, "by the cells of the grid, to which masks add a border"
+
+
+def test_a_prompted_track_that_goes_elsewhere_is_not_reported(world: World) -> None:
+    proposer = DepthProposer(CONFIG)
+    world.tracks = {50: 2}
+    world.things = {1: THINGS[1], 2: THINGS[2]}
+    world.run(proposer, 6)
+    world.tracks[50] = 1
+    world.run(proposer, 6)
+    assert world.told_astray == []
+
+
+def test_a_drifted_track_that_starts_again_is_not_reported_as_drifted(world: World) -> None:
+    proposer = DepthProposer(CONFIG)
+    world.run(proposer, 12)
+    (jumped,) = [t for t, thing in world.tracks.items() if thing == 2]
+    world.things[5] = ([-0.9, 1.5, 0.0], [-0.65, 1.7, 0.3])
+    world.tracks[jumped] = 5  # its object is still at its place
+    seeds: tuple[Seed, ...] = ()
+    while not seeds:
+        reported = len(world.told_astray)
+        seeds = world.look(proposer)
+        world.blind.discard(jumped)
+        assert world.index < 40
+    assert jumped in [s.object_id for s in seeds] and len(world.told_astray) == reported
+
+
+def test_images_of_another_grid_begin_anew(world: World) -> None:
+    proposer = DepthProposer(CONFIG)
+    world.run(proposer, 4)
+    world.camera = scaled_camera(world.camera, 1.25)
+    world.run(proposer, 10)
+    assert sorted(world.tracks.values()) == [1, 2, 3]
+
+
+def test_what_the_sensor_measured_before_is_not_the_end_of_what_it_measures(world: World) -> None:
+    """Later frames measure nothing to the right of an object: it is not cut off there."""
+    proposer = DepthProposer(CONFIG)
+    world.things = {2: THINGS[2]}
+    world.run(proposer, 1)
+    for _ in range(12):
+        depth, ids = world.owner_of_pixels(world.pose())
+        depth[:, np.flatnonzero((ids == 2).any(0)).max() + 1 :] = 0.0
+        world.look(proposer, depth=depth)
+    assert list(world.tracks.values()) == [2]
+
+
+def test_cells_of_tracks_and_of_uncertain_projections_are_known() -> None:
+    camera = Intrinsics(100.0, 100.0, 159.5, 119.5, 320, 240)
+    depth = np.full((240, 320), 1.0, np.float32)
+    grid = grid_of(depth, camera, CONFIG)
+    assert grid.step == 2
+    index = np.zeros((240, 320), np.int32)
+    index[0:20, 0:20], index[0:20, 40:60] = 1, 2
+    mask = np.ones((20, 40), bool)
+    projections = [
+        Projection(i, (240, 320), (x, 100, x + 40, 120), mask, mask, mask * np.float32(1), 1, 0, 0)
+        for i, x in ((7, 100), (8, 200))
+    ]
+    inputs = ProposerInput(
+        frame=Frame(0, 0, np.zeros((240, 320, 3), np.uint8), depth, camera),
+        T_map_camera=np.eye(4),
+        instance_index=index,
+        track_ids=(50, 60),
+        object_of={50: 9, 60: 0},
+        projections=projections,
+        sigma_px={8: 4.0},
+    )
+    known = known_cells(inputs, index[1::2, 1::2], grid)
+    wanted = np.zeros((120, 160), np.int32)
+    wanted[0:10, 0:10], wanted[0:10, 20:30] = 9, -1
+    wanted[50:60, 50:70] = 7
+    wanted[46:64, 96:124] = 8  # by two standard deviations: 8 px, 4 cells
+    np.testing.assert_array_equal(known, wanted)
