@@ -227,3 +227,44 @@ def test_a_data_set(tree: Path, run: Run, tmp_path: Path) -> None:
     run(*vos_ros, *command, *plain)
     figures = json.loads((tree / "score.json").read_text())
     assert figures["j_mean"] > 0.8, figures
+
+
+METHOD = """
+import json
+import numpy as np
+from vos_ros.config import from_flat
+from vos_ros.segmentation.registry import create
+from vos_ros.types import Frame, Intrinsics, Mask, Seed
+
+camera = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
+
+
+def frame(k):
+    rgb = np.random.default_rng(0).integers(20, 60, (96, 128, 3), np.uint8)
+    mask = np.zeros((96, 128), bool)
+    mask[30:60, 20 + 3 * k : 50 + 3 * k] = True
+    rgb[mask] = (220, 30, 30)
+    return Frame(k, k * 10**8, rgb, None, camera), mask
+
+
+config = from_flat({"segmentation.method": "lab_colors", "segmentation.lab_colors.color_bins": 48})
+segmenter = create(config.segmentation)
+first, mask = frame(0)
+segmenter.seed(first, [Seed(9, Mask(mask))])
+ious = []
+for k in range(1, 6):
+    image, mask = frame(k)
+    got = segmenter.step(image).labels() == 9
+    ious.append(np.count_nonzero(got & mask) / np.count_nonzero(got | mask))
+print(json.dumps(min(ious)))
+"""
+
+
+def test_a_method(tree: Path, run: Run, tmp_path: Path) -> None:
+    paths = write_example(tree, "A method")
+    assert {Path(p).parent.name for p in paths} == {"lab_colors"}
+    assert json.loads(run("-c", METHOD)) > 0.8
+    command = ("-m", "vos_ros.cli.main", "replay", str(walk(tmp_path / "walk", 2)), "out.mcap")
+    write_example(tree, "A data set")
+    setting = "segmentation.lab_colors.color_bins=32"
+    run(*command, "--method", "lab_colors", "--set", setting)

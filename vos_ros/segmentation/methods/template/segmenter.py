@@ -41,6 +41,7 @@ class HistogramSegmenter(OnlineSegmenter[Int[torch.Tensor, "H W"], Histograms]):
         o = self._options = config.methods.of(TemplateOptions)
         super().__init__(config, update_every=o.update_every, min_confidence=o.min_confidence)
         self.models: dict[int, ColorModel] = {}
+        self.colors = o.bins**3  # number of different bins that _encode gives
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -152,10 +153,9 @@ class HistogramSegmenter(OnlineSegmenter[Int[torch.Tensor, "H W"], Histograms]):
             window: search window.
         """
         in_window = window_masks(window[None], (bins.shape[0], bins.shape[1]))[0]
-        length = self._options.bins**3
         return torch.stack(
             [
-                torch.bincount(bins.flatten(), (weight * part).flatten(), length)
+                torch.bincount(bins.flatten(), (weight * part).flatten(), self.colors)
                 for part in (mask, in_window | mask)
             ]
         ).float()
