@@ -179,3 +179,14 @@ def test_the_shares_of_an_instance_sum_to_one() -> None:
     row, cell, share = cell_shares(index, 3, (6, 8))
     assert row.tolist() == [2] * 24 + [3] and cell.tolist() == [*range(24), 40]
     assert share == pytest.approx([1 / 24] * 24 + [1.0])
+
+
+@pytest.mark.parametrize(("y", "x", "sampled"), [(1, 1, True), (3, 1, False), (1, 3, False)])
+def test_the_sampled_pixels_are_the_middles_of_squares_of_4_px(
+    y: int, x: int, sampled: bool
+) -> None:
+    """They are 2, 6, 10, ... px from the border; the mask is 3 px by 3 px."""
+    index = np.zeros((H, W), np.int32)
+    index[y : y + 3, x : x + 3] = 1
+    row, _, share = cell_shares(index, 1, (6, 8))
+    assert (row.tolist(), share.tolist()) == (([1], [1.0]) if sampled else ([], []))
