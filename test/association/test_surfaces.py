@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,10 +60,12 @@ def test_each_track_has_a_reach_of_its_own() -> None:
 
 
 def test_a_dense_object_is_thinned_without_holes() -> None:
-    dense = plate(1, 0.0, n=151)  # 22801 points: every 12th is kept
-    points = dense.points[3::7]
-    got = Surfaces().overlaps(samples({5: points}), [dense], np.array([0.005]))
+    """Every 12th of 22801 points is kept: each stands for a disk of 12 times the area."""
+    dense = replace(plate(1, 0.0, n=151), point_radius=0.001)
+    got = Surfaces().overlaps(samples({5: dense.points[3::7]}), [dense], np.array([0.0]))
     assert got[5, 1] == 1.0
+    above = dense.points[::7] + np.array([0, 0, 0.004], np.float32)
+    assert Surfaces().overlaps(samples({5: above}), [dense], np.array([0.0])) == {}
 
 
 def test_few_points_of_a_large_track_are_searched_for_evenly() -> None:
