@@ -97,3 +97,37 @@ def test_the_box_is_of_what_was_measured_often_enough() -> None:
     np.testing.assert_array_equal(out.T_map_object[:3, :3], np.eye(3))
     once = new_model(POINTS, 0, C).with_match(0, C).with_measurement(POINTS, cov, 0, C)
     assert len(once.points(C)) == len(once.grid), "the first frame shows all that there is"
+
+
+def test_two_models_become_one_with_all_that_both_know() -> None:
+    vague, sharp = np.eye(6) * 0.04, np.eye(6) * 0.01
+    a = new_model(POINTS, 5, C).with_measurement(POINTS, vague, 5, C)
+    b = new_model(POINTS, 2, C).with_measurement(POINTS, sharp, 7, C)
+    a = replace(a, id=3, last_ns=9, observations=4, votes={1: 2, 2: 1}, log_odds=1.0, absent_ns=6)
+    b = replace(b, id=8, last_ns=7, observations=5, votes={2: 3}, log_odds=2.0)
+    for one, other in ((a, b), (b, a)):
+        both = one.merged_with(other, C)
+        assert both.id == one.id and both.absent_ns is None
+        assert (both.first_ns, both.last_ns, both.observations) == (2, 9, 9)
+        assert both.votes == {1: 2, 2: 4} and both.class_id == 2 and both.log_odds == 2.0
+        np.testing.assert_array_equal(both.information, b.information)
+        assert both.measured_ns == 7
+        assert both.grid.weights.sum() == 2 * len(POINTS) and both.grid.hits.max() == 1
+
+
+def test_an_object_that_is_found_elsewhere_keeps_all_but_its_place() -> None:
+    model = new_model(POINTS, 5, C).with_match(5, C).with_vote(3)
+    model = model.with_measurement(POINTS, np.eye(6), 5, C).without_place()
+    assert len(model.grid) == 0 and model.pose_cov is None and model.measured_ns is None
+    assert (model.observations, model.class_id, model.first_ns) == (1, 3, 5)
+    assert model.in_reach(POINTS + np.float32(9), C).all(), "it may be anywhere"
+
+
+def test_points_in_reach_are_those_near_the_box() -> None:
+    model = new_model(POINTS, 0, C).with_measurement(POINTS, np.eye(6), 0, C)
+    high = float(model.extent(C)[1][0])
+    side = float((model.extent(C)[1] - model.extent(C)[0]).max())
+    limit = high + C.reach_m + C.reach_share * side
+    x = np.array([high, limit - 1e-3, limit + 1e-3])
+    probes = np.stack([x, np.full(3, 2.05), np.full(3, 0.55)], 1).astype(np.float32)
+    assert model.in_reach(probes, C).tolist() == [True, True, False]
