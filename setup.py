@@ -1,5 +1,5 @@
-"""For ``pip install .``: training, replay and evaluation without ROS. ROS builds use CMakeLists.txt; what is not said here stands in
-pyproject.toml."""
+"""For ``pip install .``: training, replay and evaluation without ROS. ROS builds use
+CMakeLists.txt; what is not said here stands in pyproject.toml."""
 
 from pathlib import Path
 

@@ -96,7 +96,10 @@ def test_a_file_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["vos_ros", "/**", "/front/vos_ros"])
 def test_a_ros_parameter_file_serves_too(tmp_path: Path, name: str) -> None:
-    text = f"{name}:\n  ros__parameters:\n    use_sim_time: true\n    tracking:\n      confirm_s: 2\n    tracking.min_px: 20\n"
+    text = (
+        f"{name}:\n  ros__parameters:\n    use_sim_time: true\n"
+        "    tracking:\n      confirm_s: 2\n    tracking.min_px: 20\n"
+    )
     config = load(write(tmp_path, text))
     assert (config.tracking.confirm_s, config.tracking.min_px) == (2.0, 20)
 

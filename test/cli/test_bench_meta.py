@@ -89,7 +89,8 @@ def test_clips_of_a_training_configuration(
     clip = "{width: 65, height: 65, frames: 3, gap: 4, min_px: 20}"
     config.write_text(
         f"task: meta\ndata: {{kept: {{kind: davis, split: 2017/val}}}}\n"
-        f"stages: {{one: {{mix: {{kept: 1.0}}}}}}\nvalidation: {{mix: {{kept: 1.0}}, clip: {clip}}}\n"
+        "stages: {one: {mix: {kept: 1.0}}}\n"
+        f"validation: {{mix: {{kept: 1.0}}, clip: {clip}}}\n"
     )
     words = [
         "bench",

@@ -49,7 +49,8 @@ try:
     main({[*words, "--help"]!r})
 except SystemExit as e:
     assert e.code == 0
-heavy = [m for m in ("torch", "cv2", "scipy", "open3d", "rosbags", "matplotlib") if m in sys.modules]
+names = ("torch", "cv2", "scipy", "open3d", "rosbags", "matplotlib")
+heavy = [m for m in names if m in sys.modules]
 assert not heavy, heavy
 """
     out = run(code)

@@ -20,7 +20,8 @@ SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep
 DEAF = [
     sys.executable,
     "-c",
-    "import signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)",
+    "import signal, time\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)\n"
+    "print('up', flush=True)\ntime.sleep(60)",
 ]
 
 
@@ -49,7 +50,8 @@ def test_a_process_that_dies_shows_the_end_of_its_log(tmp_path: Path) -> None:
         )
         with pytest.raises(
             ProcessError,
-            match=r"(?s)the node ended with status 1 before the end came.*first\nno camera|no camera",
+            match=r"(?s)the node ended with status 1 before the end came.*first\nno camera"
+            r"|no camera",
         ):
             group.wait(lambda: False, "the end came", 20.0)
 
@@ -89,7 +91,8 @@ def test_a_domain_in_use_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     script = (
-        "import os, sys, time\nfrom pathlib import Path\nfrom vos_ros.cli.processes import Processes\n"
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from vos_ros.cli.processes import Processes\n"
         "with Processes() as group:\n"
         f"    p = group.start('child', {SLEEP!r}, log=Path(sys.argv[1]), env=os.environ)\n"
         "    group.wait(lambda: 'up' in p.tail(), 'it is up', 20.0)\n"

@@ -130,7 +130,7 @@ def test_sequences_are_chosen_whether_or_not_the_data_set_asks(tmp_path: Path) -
         ({"exclude": ("mine",)}, []),
         ({"names": ("b", "still0")}, ["b", "still0"]),
     ):
-        assert names(open_sequences(folder, root, Selection(**fields))) == wanted  # type: ignore[arg-type]
+        assert names(open_sequences(folder, root, Selection(**fields))) == wanted
     with pytest.raises(ValueError, match=r"no sequence stil1; did you mean still1\?"):
         open_sequences(folder, root, Selection(names=("a", "stil1")))
     with pytest.raises(ValueError, match="no sequence xyz; there are still0, still1"):

@@ -364,7 +364,7 @@ def test_the_rest_of_a_known_object_is_its_part(
     half = make_box(7, low, [0.5 * (low[0] + high[0]), *high[1:]])
     for _ in range(12):
         depth, _ = world.owner_of_pixels(world.pose())
-        world.look(proposer, projections=render([half], world.pose(), world.camera, depth=depth))  # type: ignore[list-item]
+        world.look(proposer, projections=render([half], world.pose(), world.camera, depth=depth))
     assert sorted(world.tracks.values()) == [1, 3], "half of a box is not another box"
     assert world.told_parts and {p.object_id for p, _ in world.told_parts} == {7}
     for part, ids in world.told_parts:

@@ -175,6 +175,7 @@ def test_f_of_854x480_is_fast(capsys: pytest.CaptureFixture[str]) -> None:
         assert contour_accuracy(predicted, truth) == plain_f(predicted, truth)
     with capsys.disabled():
         print(
-            f"\ncontour accuracy at 854x480, frames/s: ours {best['ours']:.0f}, in the style of the tool {best['plain']:.0f}"
+            f"\ncontour accuracy at 854x480, frames/s: ours {best['ours']:.0f},"
+            f" in the style of the tool {best['plain']:.0f}"
         )
     assert best["ours"] >= 15.0 and best["ours"] > best["plain"]

@@ -1,4 +1,4 @@
-"""Contact sheets of a made-up sequence: one object leaves and returns, another one is taken for it."""
+"""Contact sheets of a made-up sequence: one object leaves and returns, another gets its name."""
 
 from __future__ import annotations
 

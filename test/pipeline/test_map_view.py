@@ -103,7 +103,7 @@ def test_depth_is_prepared_for_all_that_lift() -> None:
     f.depth[:6] = 0.0  # type: ignore[index]
     view, _ = predict_view([], [], frozenset({9}), f, OFF)
     assert view.absent == {9} and view.projections == {}
-    assert view.measured is not None and np.array_equal(view.measured, f.depth > 0)  # type: ignore[operator]
+    assert view.measured is not None and np.array_equal(view.measured, f.depth > 0)
     assert view.liftable is not None and view.lattice is not None
     assert not view.liftable[14, 20], "next to a step"
     assert view.liftable[24, 32] and not view.liftable[3, 3]

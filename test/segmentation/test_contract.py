@@ -383,7 +383,7 @@ def test_inputs_are_left_as_they_were(segmenter: VideoSegmenter, scene: Scene) -
         f.rgb.flags.writeable = False
         assert f.depth is not None
         f.depth.flags.writeable = False
-    mask, weight, strokes = disk(3), np.ones((H, W), np.float32), prompt("Scribble", 8).strokes  # type: ignore[union-attr]
+    mask, weight, strokes = disk(3), np.ones((H, W), np.float32), prompt("Scribble", 8).strokes
     for a in (mask, weight, strokes):
         a.flags.writeable = False
     segmenter.seed(frames[0], [Seed(3, Mask(mask), weight), Seed(8, Scribble(strokes))])

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def extractor(**fields: object) -> FeatureExtractor:
-    return FeatureExtractor(FeaturesOptions(**{"long_side": 128, "channels": 12, **fields}), CPU)  # type: ignore[arg-type]
+    return FeatureExtractor(FeaturesOptions(**{"long_side": 128, "channels": 12, **fields}), CPU)
 
 
 def noise(height: int = 72, width: int = 96, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""What the stand-ins' tests share. They also run against the real packages, where a ROS distribution supplies those."""
+"""What the stand-ins' tests share. They also run against the real packages, where a ROS
+distribution supplies those.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The pixels where a map object is predicted, compared with the measured depth.
 
-This is the part of the evidence that needs no tracks, and so can run in parallel with the segmenter.
+This is the part of the evidence that needs no tracks, and so can run in parallel with the
+segmenter.
 """
 
 from __future__ import annotations

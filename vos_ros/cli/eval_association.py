@@ -277,7 +277,8 @@ def _map_of(first: SequenceSource, truth: Truth, rest: SequenceSource, whole: bo
     given = rest.map_update()
     if given is None:
         raise ValueError(
-            f"{rest.sequence.name}: no objects.json; --map-from needs it for the objects' ids and classes"
+            f"{rest.sequence.name}: no objects.json; --map-from needs it for the objects' ids"
+            " and classes"
         )
 
     def views() -> Iterator[tuple[Frame, UInt8[np.ndarray, "H W"]]]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -317,6 +318,11 @@ def measure(
     return costs, about
 
 
+def _label(meter: Meter, segmenter: Any, frame: Frame) -> None:
+    """Segment a frame and make its label image; the latter counts as merging."""
+    meter.wrap(segmenter.step(frame).labels, "merge")()
+
+
 def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: Any) -> Cost:
     """Fill the memory; measure times of frames and of stages in turns; then FLOP of stages."""
     device = segmenter.model.device
@@ -342,7 +348,7 @@ def _measure_one(segmenter: Any, scene: Scene, objects: int, plan: Plan, bar: An
     def profile(meter: Meter, doing: str) -> None:
         with meter.attached(segmenter):
             for frame, _ in upcoming(plan.period, doing):
-                meter.run(lambda: meter.wrap(segmenter.step(frame).labels, "merge")())  # noqa: B023 it runs at once
+                meter.run(partial(_label, meter, segmenter, frame))
 
     def per_frame(meter: Meter, periods: int) -> dict[str, float]:
         return {stage: total / (periods * plan.period) for stage, total in meter.sums.items()}

@@ -1,8 +1,8 @@
 """Options that plugins bring: a segmentation method and a term of evidence own theirs.
 
 A plugin is a module (or a folder) of a package such as ``vos_ros.segmentation.methods``. When it is
-imported it registers its options, a frozen dataclass of ``option``s, under its name. The config tree
-has an ``OptionGroup`` for the package, and so finds the options of every plugin that is there.
+imported it registers its options, a frozen dataclass of ``option``s, under its name. The config
+tree has an ``OptionGroup`` for the package, and so finds the options of every plugin that is there.
 """
 
 from __future__ import annotations

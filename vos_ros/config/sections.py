@@ -79,9 +79,9 @@ class PoseConfig:
     )
     correction: str = option(
         "auto",
-        "correct the pose within its covariance: depth aligns the map with the measured depth, image"
-        " aligns projections with the segmented objects; auto takes depth where it can be used,"
-        " else the image",
+        "correct the pose within its covariance: depth aligns the map with the measured depth,"
+        " image aligns projections with the segmented objects; auto takes depth where it can be"
+        " used, else the image",
         choices=("auto", "depth", "image", "off"),
         basic=True,
     )
@@ -226,8 +226,8 @@ class AssociationConfig:
 
     min_iou: float = option(
         0.2,
-        "gate: smallest IoU of mask and projection, pose uncertainty allowed for, at which a pair is"
-        " considered",
+        "gate: smallest IoU of mask and projection, pose uncertainty allowed for, at which a pair"
+        " is considered",
         low=0.0,
         high=1.0,
     )
@@ -273,8 +273,8 @@ class AssociationConfig:
     )
     absent_free: float = option(
         0.6,
-        "ABSENT: smallest share of an object's predicted pixels, of those that nothing nearer hides,"
-        " where depth was measured behind it",
+        "ABSENT: smallest share of an object's predicted pixels, of those that nothing nearer"
+        " hides, where depth was measured behind it",
         low=0.0,
         high=1.0,
     )
@@ -289,8 +289,8 @@ class AssociationConfig:
     )
     identity_share: float = option(
         0.7,
-        "MERGE: smallest share of two objects' measured surfaces that one track covers; SPLIT: smallest"
-        " share of an unmatched track that lies on an object with another track",
+        "MERGE: smallest share of two objects' measured surfaces that one track covers; SPLIT:"
+        " smallest share of an unmatched track that lies on an object with another track",
         low=0.5,
         high=1.0,
     )
@@ -308,12 +308,14 @@ class BridgesConfig:
 
     label_image: str = option(
         "off",
-        "publish ~/label_image: 32SC1, each pixel the persistent id of its object, 0 background (Khronos)",
+        "publish ~/label_image: 32SC1, each pixel the persistent id of its object, 0 background"
+        " (Khronos)",
         choices=("off", "on"),
     )
     landmarks: str = option(
         "off",
-        "publish the objects that are known beyond doubt as landmarks, measured in the camera's frame (rtabmap)",
+        "publish objects with a certain match as landmarks, measured in the camera's frame"
+        " (rtabmap)",
         choices=("off", "on"),
     )
     landmark_score: float = option(

@@ -1,7 +1,7 @@
 """Trees of frozen dataclasses from which ROS parameters, YAML files and command-line options come.
 
-A key is a dotted path (``tracking.confirm_s``); a YAML file nests the same names. Unknown keys, wrong
-types and values out of bounds raise ``ConfigError``.
+A key is a dotted path (``tracking.confirm_s``); a YAML file nests the same names. Unknown keys,
+wrong types and values out of bounds raise ``ConfigError``.
 """
 
 from __future__ import annotations

@@ -161,8 +161,8 @@ class TrackManager:
             stamp_ns: stamp of the frame.
             area_px: number of its pixels.
             matched_object: map object that it matches with enough score, 0 none.
-            expected: whether it should be visible: its object's projection is, or no object predicts
-                where it should be.
+            expected: whether it should be visible: its object's projection is, or it has no
+                object.
         """
         r = self._records[track_id]
         r.age_frames += 1

@@ -315,14 +315,16 @@ def build(cls: type[T], given: Mapping[str, Any], prefix: str = "") -> T:
 
     Raises ConfigError: names the dotted key, what it got and what it wanted.
     """
-    hints, fields = get_type_hints(cls), {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     _refuse_unknown(given, fields, prefix)
     values = {}
     for name, f in fields.items():
         if name not in given or (given[name] is None and not f.metadata):
             continue
         if f.metadata:
-            values[name] = check(Param(prefix + name, hints[name], None, **f.metadata), given[name])  # type: ignore[arg-type]
+            param = Param(prefix + name, hints[name], None, **f.metadata)  # type: ignore[arg-type]
+            values[name] = check(param, given[name])
         else:
             values[name] = _compound(hints[name], given[name], prefix + name)
     return cls(**values)
@@ -369,7 +371,8 @@ def _compound(hint: Any, value: Any, key: str) -> Any:
     if of is SourceConfig:
         return {str(k): _build_source(v or {}, f"{key}.{k}.") for k, v in value.items()}
     if dataclasses.is_dataclass(of):
-        return {str(k): build(of, v or {}, f"{key}.{k}.") for k, v in value.items()}  # type: ignore[arg-type]
+        make: Any = build
+        return {str(k): make(of, v or {}, f"{key}.{k}.") for k, v in value.items()}
     return {str(k): _leaf(of, v, f"{key}.{k}") for k, v in value.items()}
 
 

@@ -105,6 +105,6 @@ class MetaNet(nn.Module):
     ) -> tuple[Float[torch.Tensor, "N P"], State]:
         """Return theta and the optimizer's state after some iterations of eq. (3)."""
         learned = (theta, state)
-        for learned in iterate(rule, self.head, theta, samples, state, iterations):  # noqa: B007 (the last one is wanted)
+        for learned in iterate(rule, self.head, theta, samples, state, iterations):  # noqa: B007
             pass
         return learned

@@ -42,7 +42,8 @@ def _build(default: S, values: Any, what: str) -> S:
             f"not the specification of {what}: got a {type(values).__name__}, wanted an object with"
             " fields"
         )
-    defaults = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}  # type: ignore[arg-type]
+    known = dataclasses.fields(default)  # type: ignore[arg-type]
+    defaults = {f.name: getattr(default, f.name) for f in known}
     if unknown := sorted(set(values) - set(defaults)):
         raise ValueError(
             f"the specification of {what} has unknown fields {unknown}; known are"

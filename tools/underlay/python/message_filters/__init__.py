@@ -156,7 +156,8 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
             import rclpy.logging
 
             rclpy.logging.get_logger("message_filters").warning(
-                "a message without a header can't be synchronised; pass allow_headerless=True to use its time of arrival",
+                "a message without a header can't be synchronised;"
+                " pass allow_headerless=True to use its time of arrival",
                 once=True,
             )
         return stamp

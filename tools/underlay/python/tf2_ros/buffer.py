@@ -122,8 +122,10 @@ class _Edge:
                 else ("future", self.stamps[-1])
             )
             raise ExtrapolationException(
-                f"Lookup would require extrapolation into the {where}. Requested time {stamp_ns / 1e9:.6f} but the "
-                f"{'earliest' if where == 'past' else 'latest'} data is at time {limit / 1e9:.6f}, when looking up frame [{frame}]"
+                f"Lookup would require extrapolation into the {where}."
+                f" Requested time {stamp_ns / 1e9:.6f} but the"
+                f" {'earliest' if where == 'past' else 'latest'} data is at time"
+                f" {limit / 1e9:.6f}, when looking up frame [{frame}]"
             )
         after = bisect_right(self.stamps, stamp_ns)
         (parent, a), (next_parent, b) = self.samples[after - 1], self.samples[after]
@@ -180,7 +182,8 @@ class Buffer:
             or not abs(norm - 1.0) < 0.01
         ):
             self._logger.error(
-                f"ignoring transform from [{parent}] to [{child}] by [{authority}]: frames or values are not valid"
+                f"ignoring transform from [{parent}] to [{child}] by [{authority}]:"
+                " frames or values are not valid"
             )
             return
         stamp = Time.from_msg(transform.header.stamp).nanoseconds
@@ -244,7 +247,8 @@ class Buffer:
         for name, frame in (("target_frame", target), ("source_frame", source)):
             if not frame or frame.startswith("/"):
                 raise InvalidArgumentException(
-                    f'Invalid argument "{frame}" passed to lookupTransform argument {name}: empty or with a leading slash'
+                    f'Invalid argument "{frame}" passed to lookupTransform argument {name}:'
+                    " empty or with a leading slash"
                 )
         with self._changed:
             known = self._frames()
@@ -265,7 +269,8 @@ class Buffer:
                         f"{error}, when transforming from frame [{source}] to frame [{target}]"
                     ) from error
                 raise ConnectivityException(
-                    f"Could not find a connection between '{target}' and '{source}' because they are not part of the same tree."
+                    f"Could not find a connection between '{target}' and '{source}'"
+                    " because they are not part of the same tree."
                 )
             return stamp_ns, _compose(_inverse(target_chain[common]), source_chain[common])
 
@@ -358,7 +363,8 @@ class Buffer:
         """Parent, newest and oldest time of every frame."""
         with self._changed:
             return "".join(
-                f"{child}:\n  parent: '{edge.samples[-1][0]}'\n  most_recent_transform: {edge.stamps[-1] / 1e9:.6f}\n"
+                f"{child}:\n  parent: '{edge.samples[-1][0]}'\n"
+                f"  most_recent_transform: {edge.stamps[-1] / 1e9:.6f}\n"
                 f"  oldest_transform: {edge.stamps[0] / 1e9:.6f}\n"
                 for child, edge in sorted(self._edges.items())
             )

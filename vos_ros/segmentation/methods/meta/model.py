@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -43,7 +45,8 @@ class MetaModel:
         self.net = read_meta_network(options).to(device)
         fold(self.net.embedding)
         precision = resolve_precision(options.precision, device)
-        self.net.embedding.to(dtype=precision, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        embedding: Any = self.net.embedding
+        embedding.to(dtype=precision, memory_format=torch.channels_last)
         spec = self.net.spec.embedding
         self._aligned, self._stride = spec.aligned, spec.stride
 
