@@ -61,6 +61,18 @@ def test_marginals_are_those_of_all_assignments(t: int, o: int, turned: bool, se
     assert (p.sum(0) <= 1 + 1e-9).all() and (p.sum(1) <= 1 + 1e-9).all()
 
 
+def test_a_chain_of_candidates_is_followed_to_its_end() -> None:
+    """Track i fits objects i and i + 1, the last track its own alone: that decides for all others.
+
+    Without a cycle propagation is exact, once it has reached the other end.
+    """
+    odds = 30.0 * (np.eye(5) + np.eye(5, k=1))
+    for chain in (odds, odds.T):
+        p = marginals(chain)
+        assert np.allclose(p, exact(chain), atol=1e-3)
+    assert marginals(odds).diagonal().min() > 0.75
+
+
 def test_groups_are_counted_apart() -> None:
     """Two groups with a cycle each, mixed, and a track without candidates: as each alone."""
     rng = np.random.default_rng(3)
