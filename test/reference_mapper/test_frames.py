@@ -12,7 +12,7 @@ from vos_ros.reference_mapper.frames import (
     lift_tracks,
     tracks_to_lift,
 )
-from vos_ros.types import Association, AssociationStatus, Intrinsics
+from vos_ros.types import UNKNOWN_LABEL, Association, AssociationStatus, Intrinsics
 
 K = Intrinsics(100.0, 100.0, 31.5, 23.5, 64, 48)
 
@@ -40,6 +40,7 @@ def test_what_is_measured_as_something_else_is_told_and_nothing_more():
     labels[10:30, 5:25] = 7
     depth[10:30, 5:25] = 1.0
     depth[:, 60:] = 0.0
+    labels[40:, 40:50] = UNKNOWN_LABEL
     T = np.eye(4)
     T[:3, 3] = 0, 0, 10
 
@@ -54,6 +55,7 @@ def test_what_is_measured_as_something_else_is_told_and_nothing_more():
         "free": (at(40, 20, 1.0), True),
         "free beside its edge": (at(26, 20, 1.5), False),
         "no depth": (at(62, 20, 2.0), False),
+        "wall with an unknown label": (at(45, 44, 2.0), False),
         "out of view": (at(80, 20, 2.0), False),
         "behind the camera": ([0, 0, 9.0], False),
     }

@@ -144,6 +144,18 @@ def test_time_that_goes_back_must_be_said_and_the_place_is_looked_for(captures):
     assert np.linalg.norm(error(found, captures[0])[:3]) < 0.005
 
 
+def test_an_interruption_while_lost_begins_a_new_time(captures):
+    slam = RgbdSlam(T_map_camera=captures[0].T_map_camera)
+    known, stamp = feed(slam, captures[0]), captures[0].frame.stamp_ns
+    assert feed(slam, captures[1], stamp + SECOND, depth=None).state is TrackingState.LOST
+    slam.interrupt()
+    lost = feed(slam, captures[1], stamp + 2 * SECOND, depth=None)
+    grown = np.sqrt(np.diag(lost.cov - known.cov))
+    np.testing.assert_allclose(grown[:3], 0.3 * 3.0, rtol=1e-6, err_msg="restart_s, no more")
+    later = feed(slam, captures[1], stamp + 3 * SECOND, depth=None)
+    assert np.trace(later.cov) > np.trace(lost.cov)
+
+
 def test_another_camera_starts_anew_from_the_last_pose(captures):
     slam = RgbdSlam(T_map_camera=captures[0].T_map_camera)
     pose = [feed(slam, c) for c in captures[:3]][-1].T_map_camera
