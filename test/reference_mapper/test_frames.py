@@ -49,11 +49,11 @@ def test_what_is_measured_as_something_else_is_told_and_nothing_more():
 
     cases = {
         "own": (at(15, 20, 1.0), False),
-        "beside its edge": (at(27, 20, 2.0), False),
+        "next to its edge": (at(27, 20, 2.0), False),
         "wall": (at(40, 20, 2.0), True),
         "hidden": (at(40, 20, 2.5), False),
         "free": (at(40, 20, 1.0), True),
-        "free beside its edge": (at(26, 20, 1.5), False),
+        "free next to its edge": (at(26, 20, 1.5), False),
         "no depth": (at(62, 20, 2.0), False),
         "wall with an unknown label": (at(45, 44, 2.0), False),
         "out of view": (at(80, 20, 2.0), False),

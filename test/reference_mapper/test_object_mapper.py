@@ -223,7 +223,7 @@ def test_a_new_object_in_the_place_of_a_known_one_is_that(run):
         and run.events[-1] == f"object {i} is what track 5 shows: they share their surface"
     )
     assert run.mapper.objects[i].observations == 16
-    # one beside it is another one, even where they touch
+    # One next to it is another one, even where they touch.
     assert run.make_object(6, (0.1, 0, 1)) == i + 1
 
 

@@ -239,7 +239,7 @@ class MapperNodeConfig:
     map_file: str = option(
         "",
         "JSON file from which the map is read at the start (where it exists) and in which it is"
-        " saved; its points lie in a folder beside it; empty = the map is not kept",
+        " saved; its points lie in a folder next to it; empty = the map is not kept",
     )
     autosave_s: float = option(
         60.0,

@@ -1,4 +1,4 @@
-"""The map on disk: a JSON file, and beside it a folder with the points of each object.
+"""The map on disk: a JSON file, and next to it a folder with the points of each object.
 
 ``kitchen.json`` names ``kitchen.objects/000007-5d3f21aa.ply``: id and checksum, so that an
 unchanged object is not written again. A vertex has x y z (m, map frame), the number of points that
