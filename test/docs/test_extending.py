@@ -78,7 +78,7 @@ def run(tree: Path) -> Run:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout if command[0] == "-c" else done.stdout + done.stderr
 
     return in_tree
 
@@ -184,6 +184,7 @@ def walk(root: Path, frames: int = 5) -> Path:
         lines.append(f"{100 + k / 10:.1f} {0.01 * k:.2f} 0 0 0 0 0 1\n")
     (root / "trajectory.txt").write_text("".join(lines))
     (root / "camera.txt").write_text("100 100 63.5 47.5 128 96\n")
+    (root / "objects.txt").write_text("7 red square\n")
     return root
 
 
@@ -217,9 +218,13 @@ def test_a_data_set(tree: Path, run: Run, tmp_path: Path) -> None:
     assert len(paths) == 1
     root = walk(tmp_path / "walk")
     vos_ros = ("-m", "vos_ros.cli.main")
-    run(*vos_ros, "replay", str(root), "out.mcap", "--method", "null")
+    said = run(*vos_ros, "replay", str(root), "out.mcap", "--method", "null")
+    assert "no object was followed" in said
     replayed = json.loads(run("-c", REPLAYED))
     assert replayed == [[100, pytest.approx(0.01 * k)] for k in range(5)]
+    run(*vos_ros, "eval", "bag", "out.mcap", "--truth", str(root), "--json", "bag.json")
+    scored = json.loads((tree / "bag.json").read_text())
+    assert scored["frames_scored"] == scored["objects_counted"] == 5, scored
     frames, shape, ids = json.loads(run("-c", TRAINED, str(root)))
     assert (frames, shape, ids) == (5, [96, 128, 3], [0, 7])
     command = ("eval", "davis", "--layout", "labelled_walk", "--root", str(root))

@@ -11,11 +11,22 @@ import numpy as np
 from vos_ros.association.candidates import CandidatePairs
 from vos_ros.association.interface import FrameEvidence, PairEvidence
 from vos_ros.association.predicted_pixels import predict_pixels
-from vos_ros.config import AssociationConfig, from_flat
+from vos_ros.config import AssociationConfig, from_flat, params
 from vos_ros.geometry.boxes import boxes_of
 from vos_ros.types import MapObject, Projection
 
 H, W = 60, 80
+SHIPPED_TERMS = frozenset(
+    [
+        "bias",
+        "tolerant_iou",
+        "mask_iou",
+        "depth_inliers",
+        "overlap_3d",
+        "similarity",
+        "class_conflict",
+    ]
+)
 
 
 def rect(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
@@ -115,7 +126,15 @@ def pair_evidence(*pairs: tuple[int, int, Mapping[str, float]]) -> PairEvidence:
 
 
 def association_config(**values: Any) -> AssociationConfig:
-    """Return the section with some keys replaced; ``__`` stands for the dot."""
-    return from_flat(
-        {f"association.{key.replace('__', '.')}": v for key, v in values.items()}
-    ).association
+    """Return the section with some keys replaced; ``__`` stands for the dot.
+
+    Terms that the package doesn't ship weigh nothing: they are somebody's own.
+    """
+    own = {
+        p.key: 0.0
+        for p in params(AssociationConfig, "association.")
+        if p.key.startswith("association.terms.") and p.key.split(".")[2] not in SHIPPED_TERMS
+    }
+    own = {key: 0.0 for key in own if key.endswith((".weight", ".weight_unknown"))}
+    given = {f"association.{key.replace('__', '.')}": v for key, v in values.items()}
+    return from_flat(own | given).association

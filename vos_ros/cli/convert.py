@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
         "--layout",
         default="auto",
         metavar="NAME",
-        help="data set of SRC: ours, tum, 7scenes (default: auto, recognise it by its files)",
+        help="data set of SRC, e.g. ours, tum, 7scenes (default: auto, recognise it by its files)",
     )
     p.add_argument(
         "--compressed",

@@ -31,7 +31,11 @@ examples:
 
 All keys for --set, with defaults: vos-ros replay --list-config
 """
-_MOST_WARNINGS = 8
+_MAX_WARNINGS = 8
+_NO_MAP = (
+    "no object was followed: the recording has no object map (map_objects in a bag; objects.json,"
+    " or read_map of a data set, in a folder)"
+)
 
 
 class ListConfig(argparse.Action):
@@ -302,13 +306,10 @@ def replay(
             bar.update()
     said = [f"{n} x {text}" for text, n in sorted(warnings.items(), key=lambda w: -w[1])]
     for line in [
-        *said[:_MOST_WARNINGS],
-        *(
-            [f"and {len(said) - _MOST_WARNINGS} other warnings"]
-            if len(said) > _MOST_WARNINGS
-            else []
-        ),
+        *said[:_MAX_WARNINGS],
+        *([f"and {len(said) - _MAX_WARNINGS} other warnings"] if len(said) > _MAX_WARNINGS else []),
         *_shortfalls(source),
+        *([] if updates or tracks else [_NO_MAP]),
     ]:
         print(f"vos-ros replay: {line}", file=sys.stderr)
     if not latency_ms:

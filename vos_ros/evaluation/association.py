@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vos_ros.config import Config, from_flat
-from vos_ros.datasets.masks import read_mask
 from vos_ros.evaluation.absences import AbsenceCount, Absences, total
 from vos_ros.evaluation.baselines import by_centroid, by_iou, projected
 from vos_ros.evaluation.failure_gallery import FailureGallery
@@ -230,7 +229,7 @@ def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarr
     place = int(np.abs(stamps - frame.stamp_ns).argmin())
     if abs(int(stamps[place]) - frame.stamp_ns) > STAMP_TOLERANCE_NS:
         return None
-    mask = read_mask(truth.masks[place])
+    mask = truth.mask(place)
     return (
         np.where(board_mask(frame.index, frame.shape), np.uint8(0), mask)
         if condition.covered
@@ -241,9 +240,9 @@ def truth_of(truth: Truth, frame: Frame, condition: Condition) -> UInt8[np.ndarr
 def _seen_before(truth: Truth, stamp_ns: int) -> dict[int, float]:
     """Return when (s) each object last counted in the truth's frames before a stamp."""
     out: dict[int, float] = {}
-    for stamp, path in zip(truth.stamps_ns, truth.masks, strict=True):
+    for position, stamp in enumerate(truth.stamps_ns):
         if stamp < stamp_ns - STAMP_TOLERANCE_NS:
-            out.update(dict.fromkeys(counted(read_mask(path)), stamp / 1e9))
+            out.update(dict.fromkeys(counted(truth.mask(position)), stamp / 1e9))
     return out
 
 

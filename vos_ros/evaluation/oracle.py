@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from vos_ros.datasets.masks import VOID, read_mask
+from vos_ros.datasets.masks import VOID
 from vos_ros.evaluation.score import STAMP_TOLERANCE_NS, Truth
 from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes
 from vos_ros.segmentation.prompts import to_mask
@@ -73,7 +73,7 @@ class OracleSegmenter(VideoSegmenter):
                 f"no ground truth for the frame at {frame.stamp_ns / 1e9:.6f} s; the nearest is at"
                 f" {self._stamps[near] / 1e9:.6f} s: name the ground truth of this recording"
             )
-        mask = read_mask(self._truth.masks[near])
+        mask = self._truth.mask(near)
         if mask.shape != frame.shape:
             raise ValueError(
                 f"the ground truth at {frame.stamp_ns / 1e9:.6f} s has shape {mask.shape}, the"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from rosbags.highlevel import AnyReader
 from rosbags.highlevel.anyreader import AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 
-from vos_ros.datasets.masks import read_mask
+from vos_ros.datasets.masks import Ids, read_ids, read_mask
 from vos_ros.datasets.registry import data_sets, open_one
 from vos_ros.evaluation.metrics import (
     FrameScore,
@@ -48,6 +49,17 @@ class Truth:
     """Group of look-alikes by object id."""
     removed_ns: dict[int, int] = field(default_factory=dict)
     """When an object was taken away, by its id."""
+    read_ids: Callable[[Path], Ids] = read_mask
+    """Reads a file of ``masks``."""
+
+    def mask(self, position: int) -> UInt8[np.ndarray, "H W"]:
+        """Read the mask of a frame. Raises ValueError: it can't be read, or has over 8 bits."""
+        ids = self.read_ids(self.masks[position])
+        if ids.dtype != np.uint8:
+            raise ValueError(
+                f"{self.masks[position]}: got ids of {ids.dtype}, wanted 8 bits to score against"
+            )
+        return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,8 @@ def read_truth(folder: Path | str) -> Truth:
     if not annotated or (not sequence.objects and sequence.read_map is None):
         raise ValueError(
             f"{folder}: no {lacking}; wanted a ground-truth folder with frames.csv (columns stamp,"
-            " mask) and objects.json, or another data set that has as much"
+            " mask) and objects.json, or another data set whose sequences have as much (objects"
+            " or read_map)"
         )
     return Truth(
         tuple(stamp for stamp, _ in annotated if stamp is not None),
@@ -122,6 +135,7 @@ def read_truth(folder: Path | str) -> Truth:
         {o.id: o.name for o in sequence.objects},
         {o.id: o.alike_group for o in sequence.objects if o.alike_group},
         {o.id: o.removed_ns for o in sequence.objects if o.removed_ns is not None},
+        read_mask if sequence.read_ids is read_ids else sequence.read_ids,
     )
 
 
@@ -144,7 +158,7 @@ def score_bag(bag: Path | str, truth: Truth) -> Score:
             labels = _labels(msg, connection.topic)
             for place in wanted[stamp]:
                 try:
-                    counts = overlap(labels, read_mask(truth.masks[place]))
+                    counts = overlap(labels, truth.mask(place))
                 except ValueError as e:
                     raise ValueError(f"{connection.topic} against {truth.masks[place]}: {e}") from e
                 scores[place] = score_frame(counts, only_known(named[stamp], truth.names))
