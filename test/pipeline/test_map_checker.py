@@ -142,8 +142,18 @@ def moved(x: float) -> tuple[MapObject, MapObject]:
         (MapChange(changed=(moved(-0.06),)), True),
         (MapChange(changed=(moved(0.04),)), False),
         (MapChange(added=(map_object(1, MASK),)), False),
+        (MapChange(new_session=True, changed=(moved(0.0),)), True),
     ],
-    ids=["nothing", "deleted", "another one", "moved", "moved back", "moved little", "added"],
+    ids=[
+        "nothing",
+        "deleted",
+        "another one",
+        "moved",
+        "moved back",
+        "moved little",
+        "added",
+        "another map",
+    ],
 )
 def test_objects_that_left_or_moved_begin_anew(change: MapChange, forgets: bool) -> None:
     c = checker()

@@ -117,7 +117,7 @@ def test_mobilenet_features(checkpoint: Path) -> None:
     e = extractor(name="mobilenet_v2", weights=str(checkpoint), channels=32)
     x = e(noise())
     assert x.shape == (32, *e.cells((72, 96))) and bool(torch.isfinite(x).all())
-    assert not any(p.requires_grad for p in e._network.parameters())
+    assert not any(p.requires_grad for p in e.network.parameters())
 
 
 def test_mobilenet_without_weights_says_what_to_do() -> None:

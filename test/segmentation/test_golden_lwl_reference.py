@@ -130,7 +130,7 @@ def check(result: Segmentation, arrays: Arrays, t: int) -> None:
 
 
 def check_places(tracker: ReferenceLwl, arrays: Arrays) -> None:
-    for i, target in tracker._targets.items():
+    for i, target in tracker.targets.items():
         assert target is not None
         key = f"{target.age}_{i}"
         if f"pos_{key}" in arrays:
@@ -163,7 +163,7 @@ def test_golden_streams_from_masks(
             result = tracker.seed(frame, [Seed(i, Mask(labels == i)) for i in new])
         check(result, arrays, t)
         check_places(tracker, arrays)
-    for i, target in tracker._targets.items():
+    for i, target in tracker.targets.items():
         assert target is not None
         assert difference(target.filters.numpy(), arrays[f"filter_last_{i}"]) < 3e-6
 
@@ -185,6 +185,6 @@ def test_golden_stream_from_a_box(
             t,
         )
         check_places(tracker, arrays)
-    (target,) = tracker._targets.values()
+    (target,) = tracker.targets.values()
     assert target is not None
     assert difference(target.filters.numpy(), arrays["filter_last_1"]) < 3e-6

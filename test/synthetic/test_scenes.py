@@ -56,7 +56,7 @@ def test_what_is_taken_away_was_seen_and_stays_in_the_map(tmp_path: Path) -> Non
         SyntheticSpec(seed=12, frames=14, rate_hz=2.0, scene="removed", **SMALL)
     )
     gone_ns = source.removed_ns
-    assert len(gone_ns) == scenes.REMOVED and set(gone_ns) <= {
+    assert len(gone_ns) == scenes.REMOVED_OBJECTS and set(gone_ns) <= {
         o.id for o in source.map_snapshot().objects
     }
     before, after = set(), set()

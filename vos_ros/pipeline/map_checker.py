@@ -29,11 +29,15 @@ class MapChecker:
         return self._absence.absent(stamp_ns)
 
     def follow_map(self, change: MapChange) -> None:
-        """Forget what was collected about objects that were deleted or moved."""
+        """Forget what was collected about objects that were deleted or moved.
+
+        In a new session of the mapper, equal ids are other objects: all is forgotten.
+        """
         moved = [
             old.id
             for old, new in change.changed
-            if np.linalg.norm((new.T_map_object - old.T_map_object)[:3, 3]) > self._moved_m
+            if change.new_session
+            or np.linalg.norm((new.T_map_object - old.T_map_object)[:3, 3]) > self._moved_m
         ]
         self._absence.forget([*moved, *(o.id for o in change.deleted)])
 

@@ -39,11 +39,11 @@ class FeatureExtractor:
         self.options, self.device = options, device
         if options.stride not in (8, 16):
             raise ConfigError(f"segmentation.features.stride: got {options.stride}, wanted 8 or 16")
-        self._network: ClassicalFeatures | MobileNetV2
+        self.network: ClassicalFeatures | MobileNetV2
         if options.name == "classical":
-            self._network = ClassicalFeatures()
+            self.network = ClassicalFeatures()
         else:
-            self._network = MobileNetV2(max_stride=16)
+            self.network = MobileNetV2(max_stride=16)
             if not options.weights:
                 raise ConfigError(
                     f"segmentation.features.name: {options.name} needs"
@@ -51,13 +51,13 @@ class FeatureExtractor:
                     " classical, which needs none"
                 )
             try:
-                load_weights(self._network, options.weights, options.sha256)
+                load_weights(self.network, options.weights, options.sha256)
             except ConfigError as e:
                 raise ConfigError(f"segmentation.features.weights: {e}") from e
-        self._network.eval().requires_grad_(False).to(device)
-        fold(self._network)
+        self.network.eval().requires_grad_(False).to(device)
+        fold(self.network)
         if device.type == "cpu":
-            self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean: torch.Tensor | None = None
         self._basis: torch.Tensor | None = None
 
@@ -86,8 +86,8 @@ class FeatureExtractor:
         )
         image = F.interpolate(image, (h, w), mode="bilinear", align_corners=True)
         cells = self.cells((rgb.shape[0], rgb.shape[1]))
-        if isinstance(self._network, MobileNetV2):
-            maps = self._network(image.contiguous(memory_format=torch.channels_last))
+        if isinstance(self.network, MobileNetV2):
+            maps = self.network(image.contiguous(memory_format=torch.channels_last))
             x = torch.cat(
                 [
                     F.interpolate(maps[s], cells, mode="bilinear", align_corners=True)
@@ -96,7 +96,7 @@ class FeatureExtractor:
                 1,
             )[0]
         else:
-            x = self._network(image, cells)[0]
+            x = self.network(image, cells)[0]
         x = x.contiguous()
         if self._mean is None or self._basis is None:
             self._mean, self._basis = _whitening(x, _DAMPING, self.options.channels)

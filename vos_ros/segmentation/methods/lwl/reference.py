@@ -116,7 +116,7 @@ class ReferenceLwl(VideoSegmenter):
         self.model = LwlModel(options, self._device)
         self._net, self._slots = self.model.net, options.memory_size
         self._out = self._net.fits(round(options.long_side * _ASPECT), options.long_side)
-        self._targets: dict[int, _Target | None] = {}  # None: given with an empty mask so far
+        self.targets: dict[int, _Target | None] = {}  # None: given with an empty mask so far
         self._shape: tuple[int, int] | None = None
         self._current: Frame | None = None
         self._scores: dict[int, Float[torch.Tensor, "H W"]] = {}
@@ -124,7 +124,7 @@ class ReferenceLwl(VideoSegmenter):
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        return tuple(self._targets)
+        return tuple(self.targets)
 
     def network_size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return the (h, w), px, of the network's input, whatever the ``shape`` of the image."""
@@ -132,13 +132,13 @@ class ReferenceLwl(VideoSegmenter):
 
     def memory_length(self, object_id: int) -> int:
         """Return the number of samples of an object."""
-        target = self._targets[object_id]
+        target = self.targets[object_id]
         return 0 if target is None else target.stored
 
     @torch.inference_mode()
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
-        check_size(self._shape if self._targets else None, frame)
-        check_new(self._targets, seeds, frame.shape)
+        check_size(self._shape if self.targets else None, frame)
+        check_new(self.targets, seeds, frame.shape)
         image = self.model.upload(frame.rgb)
         given = {s.object_id: self._given(s.prompt, frame, image) for s in seeds}
         if self._current is not frame:
@@ -146,7 +146,7 @@ class ReferenceLwl(VideoSegmenter):
         for s in seeds:
             scores, box = given[s.object_id]
             self._overwrite(s.object_id, scores)
-            self._targets[s.object_id] = (
+            self.targets[s.object_id] = (
                 self._start(image, torch.sigmoid(scores), box, isinstance(s.prompt, Box))
                 if box
                 else None
@@ -155,13 +155,13 @@ class ReferenceLwl(VideoSegmenter):
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> Segmentation:
-        check_size(self._shape if self._targets else None, frame)
+        check_size(self._shape if self.targets else None, frame)
         self._track(frame, self.model.upload(frame.rgb))
         return self._merged()
 
     @torch.inference_mode()
     def update(self, frame: Frame, corrections: Sequence[Seed]) -> Segmentation:
-        check_known(self._targets, (s.object_id for s in corrections))
+        check_known(self.targets, (s.object_id for s in corrections))
         check_shapes(corrections, frame.shape)
         check_size(self._shape, frame)
         image = self.model.upload(frame.rgb)
@@ -171,20 +171,20 @@ class ReferenceLwl(VideoSegmenter):
         for s in corrections:
             scores, box = given[s.object_id]
             self._overwrite(s.object_id, scores)
-            if self._targets[s.object_id] is None and box:
-                self._targets[s.object_id] = self._start(
+            if self.targets[s.object_id] is None and box:
+                self.targets[s.object_id] = self._start(
                     image, torch.sigmoid(scores), box, isinstance(s.prompt, Box)
                 )
         return self._merged()
 
     def drop(self, object_ids: Collection[int]) -> None:
-        check_known(self._targets, object_ids)
+        check_known(self.targets, object_ids)
         rows = [
             0,
-            *(row for row, i in enumerate(self._targets, start=1) if i not in set(object_ids)),
+            *(row for row, i in enumerate(self.targets, start=1) if i not in set(object_ids)),
         ]
         for i in set(object_ids):
-            del self._targets[i]
+            del self.targets[i]
             self._scores.pop(i, None)
         self._probs = self._probs[rows]
 
@@ -197,7 +197,7 @@ class ReferenceLwl(VideoSegmenter):
             i: torch.full(frame.shape, -OUTSIDE, device=self._device)
             if t is None
             else self._track_one(t, image, before)
-            for (i, t), before in zip(self._targets.items(), self._probs[1:], strict=True)
+            for (i, t), before in zip(self.targets.items(), self._probs[1:], strict=True)
         }
 
     def _track_one(
@@ -231,11 +231,11 @@ class ReferenceLwl(VideoSegmenter):
 
     def _merged(self) -> Segmentation:
         """Merge the frame's scores by soft aggregation; the next frame is tracked from it."""
-        if not self._targets:
+        if not self.targets:
             shape = self._shape or (0, 0)
             self._probs = torch.ones((1, *shape), device=self._device)
         else:
-            self._probs = merge(torch.stack([self._scores[i] for i in self._targets]))
+            self._probs = merge(torch.stack([self._scores[i] for i in self.targets]))
         return Segmentation(self.object_ids, self._probs)
 
     def _overwrite(self, object_id: int, scores: Float[torch.Tensor, "H W"]) -> None:
