@@ -116,3 +116,16 @@ def test_the_time_to_recognise_what_returns() -> None:
         math.inf,
     ]
     assert returns(stamps, [True] * 9, [True] * 9, away_s=2.0) == []
+
+
+@pytest.mark.parametrize(("on_it_px", "kept"), [(149, False), (111, False), (110, True)])
+def test_an_instance_that_lies_mostly_on_a_small_object_is_left_out(
+    on_it_px: int, kept: bool
+) -> None:
+    """The object has 150 px: too few to count. The instance has 220 px, large enough to count."""
+    truth, labels = np.zeros((30, 40), np.uint8), np.zeros((30, 40), np.uint16)
+    truth.flat[:150] = 4
+    labels.flat[150 - on_it_px : 370 - on_it_px] = 9
+    found = sightings(overlap(labels, truth), {9: 7})
+    assert found.true_ids.size == 0
+    assert found.names.tolist() == ([7] if kept else [])
