@@ -70,6 +70,8 @@ def watch(
         ([0.0, 0.3], False),
         ([0.0, 0.1, 0.25], True),
         ([0.0, 0.1, 0.249], False),
+        ([5.0, 5.1, 5.2], False),
+        ([5.0, 5.1, 5.25], True),
     ],
 )
 def test_it_takes_frames_and_time(stamps: list[float], absent: bool) -> None:
