@@ -17,6 +17,7 @@ from vos_ros.messages.camera import (
     is_rectified,
     region_message,
 )
+from vos_ros.messages.factory import make
 from vos_ros.messages.stamps import header_message
 from vos_ros.types import Intrinsics
 
@@ -162,3 +163,9 @@ def test_the_rectification_is_kept_while_the_calibration_is_the_same(make: Make)
     with pytest.raises(ValueError, match="magic"):
         rectifiers.of(other)
     assert rectifiers.of(first).source.fx == 500.0
+
+
+def test_a_region_is_of_the_image_as_it_is_not_of_a_rectified_one() -> None:
+    region = region_message(make, (3, 5, 10, 25))
+    assert (region.x_offset, region.y_offset, region.width, region.height) == (3, 5, 7, 20)
+    assert region.do_rectify is False

@@ -205,3 +205,14 @@ def test_errors_name_what_was_got_and_what_works(rgb: np.ndarray) -> None:
             decode.decode_compressed_color(empty, "jpeg")
         with pytest.raises(decode.DecodeError, match="not an image"):
             decode.decode_compressed_depth(empty, "16UC1; compressedDepth")
+
+
+@pytest.mark.parametrize(("height", "width"), [(0, 4), (4, 0), (0, 0)])
+def test_an_image_without_rows_or_columns_is_refused(height: int, width: int) -> None:
+    with pytest.raises(decode.DecodeError, match=f"of {width}x{height} px"):
+        decode.view(b"", "mono8", height, width)
+
+
+def test_depth_that_is_negative_is_unknown() -> None:
+    raw = np.array([[-0.5, -1e-6, 0.0, 0.25]], np.float32)
+    assert decode.depth_to_metres(raw).tolist() == [[0.0, 0.0, 0.0, 0.25]]
