@@ -308,7 +308,7 @@ def replay(
     for line in [
         *said[:_MAX_WARNINGS],
         *([f"and {len(said) - _MAX_WARNINGS} other warnings"] if len(said) > _MAX_WARNINGS else []),
-        *_shortfalls(source),
+        *_missing_data(source),
         *([] if updates or tracks else [_NO_MAP]),
     ]:
         print(f"vos-ros replay: {line}", file=sys.stderr)
@@ -334,7 +334,7 @@ def replay(
     }
 
 
-def _shortfalls(source: FrameSource) -> list[str]:
+def _missing_data(source: FrameSource) -> list[str]:
     """Return what the recording lacked, where the source counts it."""
     from vos_ros.sources.bag import BagSource
     from vos_ros.sources.noise import PoseNoise

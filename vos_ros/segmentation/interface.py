@@ -12,7 +12,7 @@ from vos_ros.types import Frame, Mask, Scribble, Seed, Segmentation
 
 
 class VideoSegmenter(Protocol):
-    """Follows objects through one stream.
+    """Follow objects through one stream.
 
     One per stream, not thread-safe; chosen by name from the registry.
 
