@@ -57,8 +57,8 @@ def test_demo_runs_over_dds_and_leaves_pictures_bag_and_figures(
         str(figures_file),
     ]
     status = main(words)
-    printed = capfd.readouterr().out
-    assert status == 0, printed
+    printed, errors = capfd.readouterr()
+    assert status == 0, printed + errors
     figures = json.loads((out / "summary.json").read_text())
     assert figures == json.loads(figures_file.read_text())
     assert figures["frames_sent"] == 8 and 1 <= figures["frames_processed"] <= 8

@@ -103,6 +103,9 @@ def train(
             return training.run(max_steps, stopped)
     finally:
         training.close()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # Its threads must end before the interpreter, which can abort the process otherwise.
+            torch.distributed.destroy_process_group()
 
 
 class _Run:

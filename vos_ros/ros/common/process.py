@@ -45,13 +45,19 @@ def run(
         begin: called on the executor's thread before it spins.
         startup_errors: errors of ``make`` that are printed in one line, without a traceback.
     """
-    code = _run(args, make, begin, end, exit_s, startup_errors)
+    leave(_run(args, make, begin, end, exit_s, startup_errors))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit status, without the interpreter's own end.
+
+    That end can take seconds on a busy machine (static destructors, a worker inside a frame), and
+    it aborts the process where a thread returns from the middleware meanwhile.
+    """
     # The middleware's participant and its files in shared memory (35 MB) go with the last
     # reference to the node, which is part of reference cycles.
     gc.unfreeze()  # see memory.forget_start
     gc.collect()
-    # The interpreter's own end (static destructors, a worker inside a frame) can take seconds on a
-    # busy machine.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -47,7 +47,7 @@ from vos_ros.messages.map_objects import map_objects_message
 from vos_ros.messages.pose_sources import PoseSource
 from vos_ros.messages.stamps import header_message, ns_from_stamp
 from vos_ros.msg import InstanceArray, MapObjectArray
-from vos_ros.ros.common import fastdds
+from vos_ros.ros.common import fastdds, process
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.pose_topics import message_class, pose_message
 from vos_ros.ros.common.subscriptions import qos
@@ -495,4 +495,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.leave(main())

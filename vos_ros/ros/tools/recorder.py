@@ -30,6 +30,7 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 
 from vos_ros.msg import AssociationArray, InstanceArray
+from vos_ros.ros.common import process
 from vos_ros.ros.common.subscriptions import qos
 from vos_ros.sinks.mcap import McapFile
 
@@ -165,4 +166,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    process.leave(main())
