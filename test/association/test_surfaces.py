@@ -87,6 +87,15 @@ def test_a_changed_object_is_read_anew() -> None:
     assert surfaces.overlaps(samples({5: points}), two, np.array([0.01])) == {(5, 1): 1.0}
 
 
+def test_an_added_object_is_read_too() -> None:
+    surfaces, first, second = Surfaces(), plate(1, 0.0), plate(2, 2.0)
+    both = samples({5: first.points, 6: second.points})
+    reach = np.full(2, 0.01)
+    assert surfaces.overlaps(both, [first], reach) == {(5, 1): 1.0}
+    assert surfaces.overlaps(both, [first, second], reach) == {(5, 1): 1.0, (6, 2): 1.0}
+    assert surfaces.overlaps(both, [first], reach) == {(5, 1): 1.0}
+
+
 def test_without_points_nothing_overlaps() -> None:
     points = plate(1, 0.0).points
     bare = MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)

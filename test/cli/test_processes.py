@@ -69,12 +69,12 @@ def test_a_wait_is_bounded_and_names_what_it_waited_for(tmp_path: Path) -> None:
 def test_one_that_ignores_signals_is_killed_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_STOP_S", 0.3)
+    monkeypatch.setattr(processes, "STOP_S", 0.3)
     with Processes() as group:
         process = group.start("node", DEAF, log=tmp_path / "n", env=os.environ)
-        monkeypatch.setattr(processes, "_KILL_S", 0.3)
+        monkeypatch.setattr(processes, "KILL_S", 0.3)
         group.wait(lambda: "up" in process.tail(), "it is up", 20.0)
-        monkeypatch.setattr(processes, "_KILL_S", 3.0)
+        monkeypatch.setattr(processes, "KILL_S", 3.0)
         with pytest.raises(ProcessError, match="status -9"):
             group.stop(process)
     assert _gone(process.pid)

@@ -23,8 +23,10 @@ def plate() -> np.ndarray:
     return depth
 
 
-def found(depth: np.ndarray, known: np.ndarray | None = None) -> list[Cluster]:
-    grid = grid_of(depth, CAMERA, CONFIG)
+def found(
+    depth: np.ndarray, known: np.ndarray | None = None, camera: Intrinsics = CAMERA
+) -> list[Cluster]:
+    grid = grid_of(depth, camera, CONFIG)
     surfaces = surfaces_off_planes(grid, [], CONFIG)
     known = np.zeros(surfaces.shape, np.int32) if known is None else known
     everywhere = np.ones(surfaces.shape, bool)
@@ -94,11 +96,13 @@ def test_a_part_needs_most_of_its_object_on_the_same_surface() -> None:
     assert [c.part_of for c in found(depth, known)] == []
 
 
-def mask_of(depth: np.ndarray, taken: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    (cluster,) = found(depth)
+def mask_of(
+    depth: np.ndarray, taken: np.ndarray | None = None, camera: Intrinsics = CAMERA
+) -> tuple[np.ndarray, np.ndarray]:
+    (cluster,) = found(depth, camera=camera)
     taken = np.zeros(depth.shape, bool) if taken is None else taken
-    grid = grid_of(depth, CAMERA, CONFIG)
-    return full_mask(cluster, grid, [], depth, CAMERA, taken, CONFIG)
+    grid = grid_of(depth, camera, CONFIG)
+    return full_mask(cluster, grid, [], depth, camera, taken, CONFIG)
 
 
 def test_holes_of_the_measurement_are_filled_and_holes_of_the_object_stay() -> None:
@@ -115,6 +119,16 @@ def test_pixels_of_other_objects_are_not_in_the_mask_however_few() -> None:
     taken[50:52, 70:72] = True  # closing the mask would fill them
     mask, _ = mask_of(plate(), taken)
     assert not mask[taken].any() and mask[ROWS, COLUMNS].sum() == 896
+
+
+@pytest.mark.parametrize("scale", [1, 2, 4])
+def test_a_mask_does_not_grow_beyond_what_was_measured(scale: int) -> None:
+    """With cells of any number of pixels."""
+    depth = np.kron(plate(), np.ones((scale, scale), np.float32))
+    s, c = scale, CAMERA
+    camera = Intrinsics(c.fx * s, c.fy * s, c.cx * s, c.cy * s, c.width * s, c.height * s)
+    mask, _ = mask_of(depth, camera=camera)
+    assert np.array_equal(mask, depth == PLATE_M)
 
 
 def test_the_ignored_band_is_as_wide_as_planes_may_have_cut_off() -> None:

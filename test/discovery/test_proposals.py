@@ -164,7 +164,7 @@ def test_a_mask_covers_its_object(world: World) -> None:
 def test_pieces_at_the_place_of_a_new_track_are_no_second_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "_MIN_HELD", 0.0)  # as if all were at one place
+    monkeypatch.setattr(places, "MIN_HELD_SHARE", 0.0)  # as if all were at one place
     world.run(DepthProposer(CONFIG), 20)
     assert len(world.tracks) == 1
 

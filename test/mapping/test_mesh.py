@@ -67,11 +67,14 @@ def test_meshes_and_points_share_one_z_buffer(camera, make_box, mesh_box):
         assert 0.3 < a.visible < 0.7 and b.visible == 1.0
 
 
-def test_a_mesh_that_leaves_the_image_is_truncated(camera, mesh_box):
-    edge = camera.width / camera.fx / 2
-    (p,) = render(
-        [mesh_box(1, [edge - 0.1, -0.1, 1.0], [edge + 0.1, 0.1, 1.01])], np.eye(4), camera
-    )
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_mesh_that_leaves_the_image_is_truncated(camera, mesh_box, axis, side):
+    half = (camera.width / camera.fx / 2, camera.height / camera.fy / 2)
+    centre = np.array([0.0, 0.0, 1.005])
+    centre[axis] = side * half[axis]
+    size = np.array([0.1, 0.1, 0.005])
+    (p,) = render([mesh_box(1, centre - size, centre + size)], np.eye(4), camera)
     assert p.truncated == pytest.approx(0.5, abs=0.04)
 
 

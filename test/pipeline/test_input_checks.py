@@ -116,6 +116,7 @@ def test_a_camera_that_only_turns_fast_has_jumped() -> None:
     assert pose_jump_warning(last, frame(1.1, T_map_camera=pose(turned_deg=90 + 28.0))) == ""
     warning = pose_jump_warning(last, frame(1.1, T_map_camera=pose(turned_deg=90 - 29.0)))
     assert "29 deg" in warning and "0.00 m" in warning
+    assert "180 deg" in pose_jump_warning(last, frame(1.1, T_map_camera=pose(turned_deg=270.0)))
 
 
 def test_stamps_that_are_close_say_nothing_about_the_speed() -> None:

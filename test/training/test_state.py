@@ -35,6 +35,40 @@ def test_old_checkpoints_go(tmp_path: Path) -> None:
     assert found is not None and found["step"] == 1000 and int(found["x"]) == 1000
 
 
+def test_a_checkpoint_reads_as_it_was_written(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    saved = {"step": 4, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    path = state.save(tmp_path, saved | {"scaler": {}, "name": None, "pair": (1, 2.5)}, keep=2)
+    found = state.newest(tmp_path)
+    assert found is not None and (found["scaler"], found["name"], found["pair"]) == (
+        {},
+        None,
+        (1, 2.5),
+    )
+    wanted = torch.load(path, weights_only=True)
+    torch.testing.assert_close(found["model"], dict(wanted["model"]), rtol=0, atol=0)
+    torch.testing.assert_close(found["optimizer"], wanted["optimizer"], rtol=0, atol=0)
+    model.load_state_dict(found["model"])
+    optimizer.load_state_dict(found["optimizer"])
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "step-000000001.pt"
+    for wrong, reason in (
+        (b"no checkpoint", "does not begin"),
+        ({"step": 1, "model": nn.Linear(1, 1)}, "Linear"),
+        ({"model": {}}, "step"),
+        ([1, 2], "step"),
+    ):
+        path.write_bytes(wrong) if isinstance(wrong, bytes) else torch.save(wrong, path)
+        with pytest.raises(ValueError, match=reason) as e:
+            state.newest(tmp_path)
+        assert str(path) in str(e.value)
+
+
 def test_average() -> None:
     model = nn.BatchNorm1d(1)
     average = state.Average(model, 0.9)

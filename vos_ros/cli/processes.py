@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-_STOP_S = 8.0
-_KILL_S = 3.0
+STOP_S = 8.0
+KILL_S = 3.0
 
 
 def free_domain() -> int:
@@ -86,15 +86,15 @@ class Process:
         Returns its exit status.
         """
         for number, wait_s in (
-            (signal.SIGINT, _STOP_S),
-            (signal.SIGTERM, _KILL_S),
-            (signal.SIGKILL, _KILL_S),
+            (signal.SIGINT, STOP_S),
+            (signal.SIGTERM, KILL_S),
+            (signal.SIGKILL, KILL_S),
         ):
             if self._popen.poll() is None:
                 self._signal(number)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._popen.wait(wait_s)
-        return int(self._popen.wait(_KILL_S))
+        return int(self._popen.wait(KILL_S))
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):

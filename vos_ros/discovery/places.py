@@ -15,7 +15,7 @@ Voxels = Int64[np.ndarray, "V"]
 
 _VOXEL_M = 0.025
 """Side of a voxel."""
-_MIN_HELD = 0.4
+MIN_HELD_SHARE = 0.4
 """Least share of a candidate's voxels in or next to a track's place from which it is that track's
 object."""
 _MIN_IOU = 0.5
@@ -55,7 +55,7 @@ class TrackPlaces:
         """Return the track at whose place the voxels are; 0 for none."""
         shares = {t: share_among(voxels, place) for t, place in self._places.items()}
         best = max(shares, key=lambda t: shares[t], default=0)
-        return best if best and shares[best] >= _MIN_HELD else 0
+        return best if best and shares[best] >= MIN_HELD_SHARE else 0
 
     def learn(
         self,

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from vos_ros import __version__
+from vos_ros.segmentation import torch_files
+from vos_ros.segmentation.pickles import Opaque
 
 _PATTERN = "step-*.pt"
 
@@ -80,13 +82,34 @@ def save(folder: Path, state: Mapping[str, Any], keep: int) -> Path:
 def newest(folder: Path) -> dict[str, Any] | None:
     """Read the newest checkpoint, to the CPU; None where there is none.
 
-    Only tensors and plain values are read.
+    Only tensors and plain values are read, and nothing is executed. Raises ValueError: the file is
+    damaged, or no checkpoint of a training.
     """
     paths = sorted(folder.glob(_PATTERN))
     if not paths:
         return None
-    state: dict[str, Any] = torch.load(paths[-1], map_location="cpu", weights_only=True)
+    file = torch_files.read(paths[-1])
+    state = _with_tensors(file.root, file)
+    if not isinstance(state, dict) or "step" not in state:
+        raise ValueError(f'{file.path}: it is no checkpoint of a training, which has a "step"')
     return state
+
+
+def _with_tensors(value: Any, file: torch_files.TorchFile) -> Any:
+    """Return a value of the file with its tensors in place of the references to them."""
+    match value:
+        case torch_files.TensorReference():
+            return file.tensors({"it": value})["it"]
+        case dict():
+            return {k: _with_tensors(v, file) for k, v in value.items()}
+        case list() | tuple():
+            return type(value)(_with_tensors(v, file) for v in value)
+        case Opaque():
+            raise ValueError(
+                f"{file.path}: it holds a {value.what}, wanted tensors and plain values"
+            )
+        case _:
+            return value
 
 
 def write_text(path: Path, text: str) -> None:
