@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +217,19 @@ def test_a_section_with_nothing_in_it_changes_nothing(tmp_path: Path) -> None:
 
 TREES = (Config, MapperConfig, SlamConfig)
 """The trees of the three nodes; a key may not be in two of them."""
+
+
+_MAY_EXCEED_ONE = {"model.reach_share", "rules.changed_share"}
+"""Shares of something that the other length or count may exceed."""
+
+
+def test_scores_and_shares_are_at_most_one() -> None:
+    word = re.compile(r"(score|share|ratio|iou|visible|overlap)(_|$)")
+    found = {p.key: p for t in TREES for p in params(t) if word.search(p.key.rsplit(".")[-1])}
+    assert len(found) >= 15
+    for key in found.keys() - _MAY_EXCEED_ONE:
+        low, high = found[key].low, found[key].high
+        assert low is not None and high is not None and 0 <= low < high == 1, key
 
 
 @pytest.mark.parametrize("old", RENAMED)

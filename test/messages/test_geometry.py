@@ -82,6 +82,8 @@ def test_an_unknown_pose_has_a_nan_position_and_no_covariance(make: Make) -> Non
     unknown = pose_with_covariance_message(make, None, None)
     position = unknown.pose.position
     assert np.isnan([position.x, position.y, position.z]).all()
+    turned = unknown.pose.orientation
+    assert (turned.x, turned.y, turned.z, turned.w) == (0, 0, 0, 1)
     assert covariance_from_message(unknown.covariance) is None
     with pytest.raises(ValueError, match="wanted finite"):
         matrix_from_pose(unknown.pose)

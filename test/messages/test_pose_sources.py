@@ -12,7 +12,14 @@ from vos_ros.config import Config, ConfigError, from_flat
 from vos_ros.geometry import se3
 from vos_ros.messages.definitions import typestore
 from vos_ros.messages.pose_messages import fill_pose, read_pose
-from vos_ros.messages.pose_sources import BY_MESSAGE_TYPE, BY_NAME, NAMES, PoseSource
+from vos_ros.messages.pose_sources import (
+    BY_MESSAGE_TYPE,
+    BY_NAME,
+    NAMES,
+    POSE_SOURCES,
+    PoseSource,
+    listing,
+)
 from vos_ros.reference_mapper.config import MapperConfig
 
 T = se3.perturb(np.eye(4), np.array([0.3, -2.0, 0.7, 0.4, 0.1, -0.3]))
@@ -76,6 +83,13 @@ def test_the_choices_of_node_and_mapper_are_the_table() -> None:
     assert from_flat({"node.pose_source": "none"}).node.pose_source == "none"
     with pytest.raises(ConfigError, match=f"wanted one of {', '.join(NAMES)}, none"):
         from_flat({"node.pose_source": "gps"})
+
+
+def test_the_listing_tells_the_message_type_of_each_topic() -> None:
+    for source in POSE_SOURCES:
+        text = f"{source.name}: {source.help}"
+        assert (f"{text} ({source.message_type})" if source.message_type else text) in listing()
+    assert listing().count(" (") == len(BY_MESSAGE_TYPE)
 
 
 def test_names_and_types_are_unique() -> None:

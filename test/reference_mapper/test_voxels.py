@@ -71,6 +71,7 @@ def test_what_was_missed_too_often_is_not_published() -> None:
     for _ in range(7):
         grid = grid.with_misses(far).with_points(points[:1], 100)
     assert len(grid) == 2 and len(grid.points(1)) == 1 and grid.points(1)[0, 0] < 0.01
+    assert grid.contradicted_count() == 1
     assert (
         len(grid.coarser().points(1)) == 1
         and len(empty_grid(0.01, np.zeros(3)).with_grid(grid, 100).points(1)) == 1
@@ -78,6 +79,7 @@ def test_what_was_missed_too_often_is_not_published() -> None:
     for _ in range(2):
         grid = grid.with_points(points, 100)
     assert len(grid.points(1)) == 2, "it comes back where it is measured again"
+    assert grid.contradicted_count() == 0
 
 
 def test_what_is_too_far_or_not_finite_is_left_out() -> None:
