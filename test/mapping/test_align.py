@@ -217,10 +217,11 @@ def test_map_points_that_the_map_itself_hides_are_not_compared(camera, make_box,
 
 
 @pytest.mark.parametrize("axis", range(6))
-def test_every_direction_of_a_pose_is_corrected(camera, table_top, axis):
+@pytest.mark.parametrize("sigmas", [1.5, -2.5])
+def test_every_direction_of_a_pose_is_corrected(camera, table_top, axis, sigmas):
     cov = prior(0.02, 1.0)
     delta = np.zeros(6)
-    delta[axis] = 1.5 * np.sqrt(cov[axis, axis])
+    delta[axis] = sigmas * np.sqrt(cov[axis, axis])
     wrong = se3.perturb(table_top.T_map_camera, delta)
     a = align(table_top.objects, wrong, cov, table_top.depth(), camera)
     assert a.accepted, a.reason
