@@ -121,16 +121,6 @@ def test_pixels_of_other_objects_are_not_in_the_mask_however_few() -> None:
     assert not mask[taken].any() and mask[ROWS, COLUMNS].sum() == 896
 
 
-@pytest.mark.parametrize("scale", [1, 2, 4])
-def test_a_mask_does_not_grow_beyond_what_was_measured(scale: int) -> None:
-    """With cells of any number of pixels."""
-    depth = np.kron(plate(), np.ones((scale, scale), np.float32))
-    s, c = scale, CAMERA
-    camera = Intrinsics(c.fx * s, c.fy * s, c.cx * s, c.cy * s, c.width * s, c.height * s)
-    mask, _ = mask_of(depth, camera=camera)
-    assert np.array_equal(mask, depth == PLATE_M)
-
-
 def test_the_ignored_band_is_as_wide_as_planes_may_have_cut_off() -> None:
     """Inside 2 px; outside 3 px and the tolerance of 1.6 cm, which is 2 px at 1 m."""
     mask, weight = mask_of(plate())

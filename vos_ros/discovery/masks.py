@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import cv2
@@ -51,12 +50,7 @@ def full_mask(
     """
     step = grid.step
     rows, columns = np.flatnonzero(cluster.cells.any(1)), np.flatnonzero(cluster.cells.any(0))
-    # A mask that ends within _CLOSED_PX // 2 px of the crop's border would be closed up to it.
-    rim = math.ceil((_CLOSED_PX // 2 + 1) / step)
-    near = (
-        slice(max(rows[0] - rim, 0), rows[-1] + rim + 1),
-        slice(max(columns[0] - rim, 0), columns[-1] + rim + 1),
-    )
+    near = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
     h, w = depth.shape
     y0, x0 = near[0].start * step, near[1].start * step
     y1, x1 = min(near[0].stop * step, h), min(near[1].stop * step, w)
