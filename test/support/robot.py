@@ -173,9 +173,14 @@ class Robot:
         )
 
     def send_map(self, update: MapUpdate | None = None) -> None:
-        """Publish a map update; by default the three squares."""
-        update = update or MapUpdate(squares.START, "mapper", 1, True, squares.map_objects())
-        self.publishers["map_objects"].publish(map_objects_message(make, update))
+        """Publish a map update; by default the three squares, which are waited for.
+
+        Messages of different topics need not arrive in the order in which they were sent.
+        """
+        given = update or MapUpdate(squares.START, "mapper", 1, True, squares.map_objects())
+        self.publishers["map_objects"].publish(map_objects_message(make, given))
+        if update is None:
+            self.wait(lambda: self.values("map").get("map_objects") == "3", "the map")
 
     def send(
         self,
