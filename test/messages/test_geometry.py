@@ -40,7 +40,7 @@ def test_poses_come_back(make: Make, transport: Callable[[Any], Any]) -> None:
 def test_a_quaternion_of_another_length_is_refused(make: Make, length: float) -> None:
     broken = pose_message(make, np.eye(4))
     broken.orientation.w = length
-    with pytest.raises(ValueError, match=r"of length .*; wanted finite numbers and a unit quat"):
+    with pytest.raises(ValueError, match=r"of length .*; wanted finite numbers .* and a unit quat"):
         matrix_from_pose(broken)
 
 

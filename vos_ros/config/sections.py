@@ -5,11 +5,12 @@ A segmentation method and a term of evidence bring their own options (``option_g
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from vos_ros.config.plugins import OptionGroup, option_group
 from vos_ros.config.tree import option
 from vos_ros.messages import pose_sources
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits
 
 
 @dataclass(frozen=True)
@@ -366,6 +367,11 @@ class NodeConfig:
     sync_queue: int = option(
         10, "messages kept per input while waiting for their partners", low=1, high=1000
     )
+    check_depth_frame: bool = option(
+        True,
+        "depth must be in the image's frame, by its header.frame_id; false = it is registered to"
+        " colour whatever its frame is named",
+    )
     tf_wait_s: float = option(
         0.2, "longest wait for the pose at the image's stamp", unit="s", low=0.0, high=10.0
     )
@@ -389,6 +395,39 @@ class NodeConfig:
     diagnostics_period_s: float = option(
         1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
     )
+    worker_timeout_s: float = option(
+        5.0,
+        "work on one message that takes longer is reported as an error on /diagnostics",
+        unit="s",
+        low=0.1,
+        high=600.0,
+    )
+
+
+@dataclass(frozen=True)
+class LimitsConfig:
+    """Bounds of what messages may carry; what exceeds one is refused and reported."""
+
+    pixels: int = option(
+        DEFAULT_LIMITS.pixels,
+        "pixels of an image, compressed or not",
+        low=1,
+        high=1_000_000_000,
+    )
+    points: int = option(
+        DEFAULT_LIMITS.points, "points of all objects of a map message", low=1, high=500_000_000
+    )
+    objects: int = option(DEFAULT_LIMITS.objects, "objects of a map message", low=1, high=1_000_000)
+    prompts: int = option(
+        DEFAULT_LIMITS.prompts, "prompts of one call of ~/add_objects", low=1, high=10_000
+    )
+    text: int = option(
+        DEFAULT_LIMITS.text, "characters of a frame's name or a session id", low=16, high=65_535
+    )
+
+    def of_messages(self) -> Limits:
+        """Return them as the readers of messages take them."""
+        return Limits(**{f.name: getattr(self, f.name) for f in fields(Limits)})
 
 
 @dataclass(frozen=True)
@@ -403,3 +442,4 @@ class Config:
     association: AssociationConfig = field(default_factory=AssociationConfig)
     bridges: BridgesConfig = field(default_factory=BridgesConfig)
     node: NodeConfig = field(default_factory=NodeConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vos_ros.geometry.camera import Rectifier, calibrated
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits, check_camera
 from vos_ros.messages.factory import MakeMessage
 from vos_ros.types import Intrinsics
 
@@ -21,30 +22,35 @@ def is_rectified(image_topic: str) -> bool:
     return "/image_rect" in image_topic
 
 
-def intrinsics_from_message(msg: Any, rectified: bool = False) -> Intrinsics:
+def intrinsics_from_message(
+    msg: Any, rectified: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> Intrinsics:
     """Read sensor_msgs/CameraInfo as the camera of the published image.
 
     Binning and region of interest are applied. ``rectified`` (see ``is_rectified``): P without
     distortion is the camera; otherwise it is K with D.
 
-    Raises ValueError: no calibration, an unknown distortion model, or wrong coefficients.
+    Raises ValueError: no calibration, an unknown distortion model, wrong coefficients, or a size or
+    focal length that no camera has.
     """
     roi = (int(msg.roi.x_offset), int(msg.roi.y_offset), int(msg.roi.width), int(msg.roi.height))
     binning = (int(msg.binning_x), int(msg.binning_y))
     p = np.asarray(msg.p, np.float64).reshape(3, 4)
+    width, height = int(msg.width), int(msg.height)
     if rectified and p[0, 0] > 0:
-        return calibrated(
-            p[:, :3].reshape(9), int(msg.width), int(msg.height), binning=binning, roi=roi
+        camera = calibrated(p[:, :3].reshape(9), width, height, binning=binning, roi=roi)
+    else:
+        camera = calibrated(
+            np.asarray(msg.k, np.float64),
+            width,
+            height,
+            str(msg.distortion_model),
+            np.asarray(msg.d, np.float64).tolist(),
+            binning=binning,
+            roi=roi,
         )
-    return calibrated(
-        np.asarray(msg.k, np.float64),
-        int(msg.width),
-        int(msg.height),
-        str(msg.distortion_model),
-        np.asarray(msg.d, np.float64).tolist(),
-        binning=binning,
-        roi=roi,
-    )
+    check_camera(camera.width, camera.height, (camera.fx, camera.fy), limits)
+    return camera
 
 
 def calibration_key(msg: Any) -> tuple[object, ...]:
@@ -63,8 +69,9 @@ class TopicRectifier:
     that is registered to it. All are rectified where one of them is.
     """
 
-    def __init__(self, *topics: str) -> None:
+    def __init__(self, *topics: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._rectified = any(is_rectified(topic) for topic in topics)
+        self._limits = limits
         self._key: tuple[object, ...] = ()
         self._rectifier: Rectifier | None = None
 
@@ -75,7 +82,9 @@ class TopicRectifier:
         """
         key = calibration_key(camera_info)
         if self._rectifier is None or key != self._key:
-            self._rectifier = Rectifier(intrinsics_from_message(camera_info, self._rectified))
+            self._rectifier = Rectifier(
+                intrinsics_from_message(camera_info, self._rectified, self._limits)
+            )
             self._key = key
         return self._rectifier
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits, MessageError, check_cloud
 from vos_ros.messages.factory import MakeMessage
 
 _UINT32, _FLOAT32, _FLOAT64 = 6, 7, 8  # datatypes of sensor_msgs/PointField
@@ -15,42 +16,35 @@ _READABLE = {_FLOAT32: "f4", _FLOAT64: "f8"}
 _WRITABLE = {"u": ("<u4", _UINT32), "f": ("<f4", _FLOAT32)}  # by the kind of a NumPy dtype
 
 
-def points_from_message(cloud: Any) -> Float32[np.ndarray, "M 3"]:
+def points_from_message(cloud: Any, limits: Limits = DEFAULT_LIMITS) -> Float32[np.ndarray, "M 3"]:
     """Read x y z of a PointCloud2, in order, whatever other fields its points carry.
 
-    Raises ValueError: x, y or z is missing or no float, or there are fewer bytes than points.
+    Raises MessageError: x, y or z is missing or no float, or the layout does not fit the bytes.
     """
-    count = int(cloud.width) * int(cloud.height)
-    if count == 0:
+    width, height = int(cloud.width), int(cloud.height)
+    if width * height == 0:
         return np.zeros((0, 3), np.float32)
+    check_cloud(cloud, limits)
     fields = {f.name: f for f in cloud.fields}
     kinds = {a: _READABLE.get(int(fields[a].datatype)) if a in fields else None for a in "xyz"}
     if None in kinds.values():
-        raise ValueError(
+        raise MessageError(
             f"point cloud with fields {', '.join(fields) or 'none'}: wanted x, y, z as float32 or"
             " float64"
         )
     order = ">" if cloud.is_bigendian else "<"
-    step, row_step = int(cloud.point_step), int(cloud.row_step)
     dtype = np.dtype(
         {
             "names": list("xyz"),
             "formats": [f"{order}{kinds[a]}" for a in "xyz"],
             "offsets": [int(fields[a].offset) for a in "xyz"],
-            "itemsize": step,
+            "itemsize": int(cloud.point_step),
         }
     )
-    data = np.frombuffer(cloud.data, np.uint8)
-    if len(data) < (int(cloud.height) - 1) * row_step + int(cloud.width) * step:
-        raise ValueError(
-            f"point cloud cut short: {len(data)} bytes for {cloud.height} rows of {cloud.width}"
-            f" points of {step} bytes"
-        )
-    rows = [
-        data[r * row_step : r * row_step + int(cloud.width) * step].view(dtype)
-        for r in range(int(cloud.height))
-    ]
-    return np.concatenate([np.stack([row[a] for a in "xyz"], 1) for row in rows]).astype(np.float32)
+    strides = (int(cloud.row_step) if height > 1 else 0, int(cloud.point_step))
+    table: np.ndarray = np.ndarray((height, width), dtype, cloud.data, 0, strides)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: not a point
+        return np.stack([table[a].ravel() for a in "xyz"], 1).astype(np.float32)
 
 
 def cloud_message(

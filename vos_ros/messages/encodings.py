@@ -6,13 +6,17 @@ Arrays are views of the bytes where the encoding allows it. Colour is RGB u8 (H,
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 from jaxtyping import Float32, Shaped, UInt8, UInt16
+
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits, MessageError, check_image_size
 
 _NAMED = {
     "rgb8": ("u1", 3),
@@ -45,11 +49,15 @@ DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1", "64FC1")
 """Encodings that ``decode_depth`` takes: 16 bits are millimetres, floats are metres."""
 NO_DEPTH_U16 = 65535
 """16-bit depth that overflowed: no measurement."""
+MAX_DEPTH_M = 1e5
+"""Depth from which on it is no measurement, m: some drivers send the largest float."""
+_COMPRESSED_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
+"""Pillow's names of the compressed formats that are decoded."""
 _COMPRESSED_DEPTH_HEADER = 12
 """Bytes before the PNG in an image of compressed_depth_image_transport."""
 
 
-class DecodeError(ValueError):
+class DecodeError(MessageError):
     """Refuses an image; the text names its encoding or size, what was wanted and the way out."""
 
 
@@ -166,7 +174,7 @@ def decode_depth(
 def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"]:
     """Convert 16-bit millimetres or float metres to f32 metres.
 
-    0 (none), 65535 (overflow), NaN, infinite and negative values become 0.
+    0 (none), 65535 (overflow), NaN, negative values and those of MAX_DEPTH_M and more become 0.
 
     Raises DecodeError: another dtype.
     """
@@ -179,23 +187,43 @@ def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"
         raise DecodeError(
             f"depth of type {raw.dtype}: wanted uint16 (millimetres) or a float (metres)"
         )
-    depth = raw.astype(np.float32)
-    depth[~(np.isfinite(depth) & (depth > 0))] = 0.0
+    with np.errstate(over="ignore"):
+        depth = raw.astype(np.float32)
+    depth[~((depth > 0) & (depth < MAX_DEPTH_M))] = 0.0  # NaN too
     return depth
 
 
-def decode_compressed_color(data: Any, format: str) -> UInt8[np.ndarray, "H W 3"]:
+def _decode_compressed(data: Any, mode: int, limits: Limits) -> np.ndarray | None:
+    """Decode compressed bytes with OpenCV (``mode`` as of cv2.imdecode); None: no known image.
+
+    The header is read first: a few kilobytes can hold gigabytes of one colour. Formats whose header
+    can't be read so are not decoded.
+
+    Raises MessageError: the image is larger than allowed.
+    """
+    flat = np.frombuffer(data, np.uint8)
+    try:
+        with PIL.Image.open(io.BytesIO(flat.tobytes()), formats=_COMPRESSED_FORMATS) as image:
+            width, height = image.size
+    except PIL.Image.DecompressionBombError as e:
+        raise MessageError(f"compressed image: {e} (parameter limits.pixels)") from e
+    except Exception:  # Pillow's readers raise many kinds on damaged bytes
+        return None
+    check_image_size(width, height, limits)
+    try:
+        return cv2.imdecode(flat, mode)
+    except cv2.error:
+        return None
+
+
+def decode_compressed_color(
+    data: Any, format: str, limits: Limits = DEFAULT_LIMITS
+) -> UInt8[np.ndarray, "H W 3"]:
     """Decode the bytes of a sensor_msgs/CompressedImage (JPEG, PNG) to RGB.
 
-    Raises DecodeError: OpenCV cannot decode them.
+    Raises MessageError: OpenCV cannot decode them, or the image is too large.
     """
-    image = (
-        cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        )
-        if len(data)
-        else None
-    )
+    image = _decode_compressed(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, limits)
     if image is None:
         raise DecodeError(
             f"compressed image of format {format!r}, {len(data)} bytes: OpenCV cannot decode it;"
@@ -207,18 +235,20 @@ def decode_compressed_color(data: Any, format: str) -> UInt8[np.ndarray, "H W 3"
     )
 
 
-def decode_compressed_depth(data: Any, format: str) -> Float32[np.ndarray, "H W"]:
+def decode_compressed_depth(
+    data: Any, format: str, limits: Limits = DEFAULT_LIMITS
+) -> Float32[np.ndarray, "H W"]:
     """Decode the bytes of a compressed depth image to metres.
 
     It is ``compressedDepth`` of image_transport_plugins (a header of 12 bytes; 16UC1 as PNG in mm,
     32FC1 as PNG of quantised inverse depth), or a plain 16-bit PNG in mm.
 
-    Raises DecodeError: RVL or another format.
+    Raises MessageError: RVL or another format, or the image is too large.
     """
     flat = np.frombuffer(data, np.uint8)
     transport, rvl = "compressedDepth" in format, "rvl" in format.lower()
     body = flat[_COMPRESSED_DEPTH_HEADER:] if transport else flat
-    raw = cv2.imdecode(body, cv2.IMREAD_UNCHANGED) if len(body) and not rvl else None
+    raw = None if rvl else _decode_compressed(body, cv2.IMREAD_UNCHANGED, limits)
     if raw is None or raw.ndim != 2 or raw.dtype != np.uint16:
         got = (
             "RVL" if rvl else "not an image" if raw is None else f"{raw.dtype} of shape {raw.shape}"

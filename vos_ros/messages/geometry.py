@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from vos_ros.geometry import se3
+from vos_ros.messages.checks import MAX_COORDINATE_M, MessageError
 from vos_ros.messages.factory import MakeMessage
 
 Pose4 = Float64[np.ndarray, "4 4"]
@@ -22,18 +23,18 @@ _MAX_QUATERNION_LENGTH_ERROR = 0.1
 def matrix_from_pose(pose: Any) -> Pose4:
     """Read geometry_msgs/Pose (position, orientation) or Transform (translation, rotation) as 4x4.
 
-    Raises ValueError: a number is not finite, or the quaternion is far from unit length (all zero:
-    it was never filled in).
+    Raises MessageError: a number is not finite or no coordinate, or the quaternion is far from unit
+    length (all zero: it was never filled in).
     """
     p = pose.position if hasattr(pose, "position") else pose.translation
     q = pose.orientation if hasattr(pose, "orientation") else pose.rotation
     quaternion, position = np.array([q.x, q.y, q.z, q.w]), np.array([p.x, p.y, p.z])
     norm = float(np.linalg.norm(quaternion))
     unit = abs(norm - 1.0) < _MAX_QUATERNION_LENGTH_ERROR  # False for NaN
-    if not (unit and np.isfinite(position).all()):
-        raise ValueError(
+    if not (unit and (np.abs(position) <= MAX_COORDINATE_M).all()):
+        raise MessageError(
             f"not a pose: position {position}, quaternion {quaternion} of length {norm:.3g};"
-            " wanted finite numbers and a unit quaternion"
+            f" wanted finite numbers of at most {MAX_COORDINATE_M:g} m and a unit quaternion"
         )
     return se3.from_quaternion(position, quaternion)
 
@@ -41,10 +42,12 @@ def matrix_from_pose(pose: Any) -> Pose4:
 def covariance_from_message(values: Any) -> Cov6 | None:
     """Read a float64[36] covariance as 6x6.
 
-    None where it is unknown: all zero, not finite, or marked by a negative first element.
+    None where it is unknown: all zero, not finite or larger than any place, or marked by a negative
+    first element.
     """
     cov = np.asarray(values, np.float64).reshape(6, 6)
-    return cov if np.isfinite(cov).all() and cov.any() and cov[0, 0] >= 0 else None
+    known = (np.abs(cov) <= MAX_COORDINATE_M**2).all() and cov.any() and cov[0, 0] >= 0
+    return cov if known else None
 
 
 def point_message(make: MakeMessage, xyz: Iterable[float]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
 from vos_ros.messages.camera import camera_info_message
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits, check_image_size
 from vos_ros.messages.encodings import (
     decode_color,
     decode_compressed_color,
@@ -21,25 +22,27 @@ from vos_ros.messages.stamps import header_message
 from vos_ros.types import Frame
 
 
-def rgb_from_message(msg: Any) -> UInt8[np.ndarray, "H W 3"]:
+def rgb_from_message(msg: Any, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "H W 3"]:
     """Read sensor_msgs/Image or CompressedImage as RGB; a view of the message where it is rgb8.
 
-    Raises DecodeError: the image can't be read.
+    Raises MessageError: the image can't be read, or is too large.
     """
     if hasattr(msg, "format"):
-        return decode_compressed_color(msg.data, msg.format)
+        return decode_compressed_color(msg.data, msg.format, limits)
+    check_image_size(msg.width, msg.height, limits)
     return decode_color(
         msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
     )
 
 
-def depth_from_message(msg: Any) -> Float32[np.ndarray, "H W"]:
+def depth_from_message(msg: Any, limits: Limits = DEFAULT_LIMITS) -> Float32[np.ndarray, "H W"]:
     """Read sensor_msgs/Image or CompressedImage as depth in m, 0 where it is unknown.
 
-    Raises DecodeError: the image can't be read.
+    Raises MessageError: the image can't be read, or is too large.
     """
     if hasattr(msg, "format"):
-        return decode_compressed_depth(msg.data, msg.format)
+        return decode_compressed_depth(msg.data, msg.format, limits)
+    check_image_size(msg.width, msg.height, limits)
     return decode_depth(
         msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
     )

@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
+from vos_ros.messages.checks import (
+    DEFAULT_LIMITS,
+    MAX_COORDINATE_M,
+    Limits,
+    MessageError,
+    check_coordinates,
+    check_map,
+)
 from vos_ros.messages.clouds import points_from_message, points_message
 from vos_ros.messages.factory import MakeMessage
 from vos_ros.messages.geometry import matrix_from_pose, pose_with_covariance_message, vector_message
@@ -38,15 +46,16 @@ class ObjectRecord:
 _UNKNOWN = ObjectRecord()
 
 
-def map_update_from_message(msg: Any) -> MapUpdate:
-    """Read vos_ros/MapObjectArray. Points that are not finite are left out.
+def map_update_from_message(msg: Any, limits: Limits = DEFAULT_LIMITS) -> MapUpdate:
+    """Read vos_ros/MapObjectArray. Points that are not finite, or beyond any place, are left out.
 
-    Raises ValueError, with the object (or the field) that contradicts the rest, so that no part of
-    a broken update is applied.
+    Raises MessageError, with the object (or the field) that contradicts the rest, so that no part
+    of a broken update is applied.
     """
-    points = points_from_message(msg.points)
+    check_map(msg, limits)
+    points = points_from_message(msg.points, limits)
     if len(msg.merged_from) != len(msg.merged_into):
-        raise ValueError(
+        raise MessageError(
             f"MapObjectArray: {len(msg.merged_from)} merged_from and {len(msg.merged_into)}"
             " merged_into, wanted as many"
         )
@@ -67,22 +76,23 @@ def map_update_from_message(msg: Any) -> MapUpdate:
 def _map_object(o: Any, points: Float32[np.ndarray, "M 3"], revision: int) -> MapObject:
     """Read one object; ``points`` are those of all objects."""
     if o.id == 0:
-        raise ValueError("MapObjectArray: an object has id 0, which means none: ids start at 1")
+        raise MessageError("MapObjectArray: an object has id 0, which means none: ids start at 1")
     start, end = int(o.point_offset), int(o.point_offset) + int(o.point_count)
     if end > len(points):
-        raise ValueError(
+        raise MessageError(
             f"MapObjectArray: object {o.id} claims the points {start}..{end}, the cloud has"
             f" {len(points)}"
         )
     if end > start and not (math.isfinite(o.point_radius) and o.point_radius > 0):
-        raise ValueError(
+        raise MessageError(
             f"MapObjectArray: object {o.id}: point_radius is {o.point_radius}, wanted the radius of"
             " the disk that each point stands for, m"
         )
     try:
         pose = matrix_from_pose(o.pose.pose)
+        check_coordinates("size", (o.size.x, o.size.y, o.size.z))
     except ValueError as e:
-        raise ValueError(f"MapObjectArray: object {o.id}: {e}") from e
+        raise MessageError(f"MapObjectArray: object {o.id}: {e}") from e
     own = points[start:end]
     embedding = np.asarray(o.embedding, np.float32)
     return MapObject(
@@ -90,7 +100,7 @@ def _map_object(o: Any, points: Float32[np.ndarray, "M 3"], revision: int) -> Ma
         class_id=int(o.class_id),
         T_map_object=pose,
         size=np.array([o.size.x, o.size.y, o.size.z]),
-        points=own[np.isfinite(own).all(axis=1)],
+        points=own[(np.abs(own) <= MAX_COORDINATE_M).all(axis=1)],  # False for NaN
         point_radius=float(o.point_radius),
         embedding=embedding if embedding.size else None,
         revision=revision,

@@ -196,6 +196,13 @@ class RulesConfig:
         low=0.0001,
         high=0.5,
     )
+    max_absent_share: float = option(
+        0.3,
+        "at most this share of the objects in view (and at least one) may be on the way to deletion"
+        " at once: where more seem absent, something else is likely wrong",
+        low=0.0,
+        high=1.0,
+    )
     changed_share: float = option(
         0.05,
         "an object is published again when its number of points changed by this share, or its box"
@@ -311,6 +318,13 @@ class MapperNodeConfig:
     )
     diagnostics_period_s: float = option(
         1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
+    )
+    worker_timeout_s: float = option(
+        5.0,
+        "work on one message that takes longer is reported as an error on /diagnostics",
+        unit="s",
+        low=0.1,
+        high=600.0,
     )
 
 

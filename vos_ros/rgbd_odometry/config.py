@@ -243,6 +243,13 @@ class SlamNodeConfig:
     diagnostics_period_s: float = option(
         1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
     )
+    worker_timeout_s: float = option(
+        5.0,
+        "work on one message that takes longer is reported as an error on /diagnostics",
+        unit="s",
+        low=0.1,
+        high=600.0,
+    )
 
 
 @dataclass(frozen=True)
