@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -190,6 +191,51 @@ def test_merges_of_later_updates_never_close_a_circle(held):
     assert held.apply(update(9, merged=((2, 1),), frame_id="odom")).reason == ""
     assert held.apply(update(10, merged=((1, 3),), frame_id="odom")).reason == ""
     assert held.resolve(1) == 3 and held.resolve(2) == 3 and held.resolve(3) == 3
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_long_chain_of_merges_takes_no_longer_than_its_length(order):
+    """2,000 in one message took 40 s: each was followed to its end."""
+    n = 20_000
+    m = ObjectMap()
+    m.apply(update(1, *(thing(i) for i in range(1, n + 1)), full=True))
+    began = time.monotonic()
+    change = m.apply(update(2, merged=tuple((i, i + 1) for i in range(1, n))[::order]))
+    assert time.monotonic() - began < 2.0
+    assert change.reason == "" and ids(m) == [n]
+    assert len(change.merged) == n - 1 and set(change.merged.values()) == {n}
+    assert m.resolve(1) == n
+    began = time.monotonic()
+    circle = tuple((i, i % n + 1) for i in range(1, n + 1))[::order]
+    assert "circle" in m.apply(update(3, merged=circle)).reason
+    assert time.monotonic() - began < 2.0
+
+
+def test_the_report_of_a_circle_is_short(held):
+    n = 1000
+    reason = held.apply(
+        update(6, merged=tuple((i, i % n + 1) for i in range(1, n + 1)), frame_id="odom")
+    ).reason
+    assert "circle" in reason and len(reason) < 200
+
+
+def test_an_earlier_merge_gives_way_to_one_that_would_close_a_circle(held):
+    """1 -> 2 -> 3 is known; then 3 -> 1: what 1 became is forgotten, the rest stays."""
+    assert held.apply(update(6, merged=((1, 2), (2, 3)), frame_id="odom")).reason == ""
+    assert held.apply(update(7, thing(1), frame_id="odom")).reason == ""
+    assert held.apply(update(8, merged=((3, 1),), frame_id="odom")).reason == ""
+    assert [held.resolve(i) for i in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_merges_of_long_ago_are_forgotten():
+    m = ObjectMap()
+    m.apply(update(1, thing(1), full=True))
+    for step in range(6):
+        first = 10 + 20_000 * step
+        merged = tuple((first + i, 1) for i in range(20_000))
+        assert m.apply(update(2 + step, merged=merged)).reason == ""
+    assert m.resolve(10) == 10, "forgotten"
+    assert m.resolve(first + 5) == 1
 
 
 def test_points_that_are_not_finite_are_left_out_and_objects_without_points_kept(held):

@@ -27,7 +27,7 @@ def test_a_start_names_its_track() -> None:
 
 def test_prompts_become_tracks_under_new_ids() -> None:
     tracks, mask = track_manager({1: 0}), Mask(rect(0, 0, 9, 9))
-    a, b = prompted_starts([(mask, 42), (mask, 0)], (H, W), tracks)
+    a, b = prompted_starts([(mask, 42), (mask, 0)], (H, W), tracks, 9)
     assert (a.track_id, a.class_id, a.map_object_id, a.source) == (2, 42, 0, TrackSource.PROMPT)
     assert (b.track_id, b.class_id) == (3, 0) and a.seed.prompt is mask
     assert len(tracks) == 1, "reserved, not started"
@@ -36,7 +36,7 @@ def test_prompts_become_tracks_under_new_ids() -> None:
 def test_where_one_prompt_is_wrong_no_id_is_reserved() -> None:
     tracks, outside = track_manager(), Box(np.array([500, 0, 600, 9], np.float32))
     with pytest.raises(ValueError, match="64x48"):
-        prompted_starts([(Mask(rect(0, 0, 9, 9)), 1), (outside, 1)], (H, W), tracks)
+        prompted_starts([(Mask(rect(0, 0, 9, 9)), 1), (outside, 1)], (H, W), tracks, 9)
     assert tracks.reserve() == 1
-    (start,) = prompted_starts([(outside, 1)], None, tracks)  # the size is not known yet
+    (start,) = prompted_starts([(outside, 1)], None, tracks, 9)  # the size is not known yet
     assert start.track_id == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -208,3 +209,30 @@ def test_what_is_wrong_at_any_size_is_told_before_the_size_is_known(wrong: str) 
 )
 def test_what_may_be_right_passes_before_the_size_is_known(prompt: Prompt) -> None:
     check_prompt(prompt, None)
+
+
+def test_a_scribble_of_many_dots_takes_no_longer_than_a_stroke(make_frame) -> None:
+    """Each dot was searched for among all pixels: 32 s at 640x480."""
+    rgb = np.random.default_rng(0).integers(95, 125, (480, 640, 3), np.uint8)
+    rgb[100:300, 200:400] = (215, 40, 45)
+    strokes = np.zeros((480, 640), np.uint8)
+    strokes[::3, ::3] = 1
+    began = time.monotonic()
+    mask = to_mask(Scribble(strokes), make_frame(0, 480, 640, rgb=rgb))
+    assert time.monotonic() - began < 8.0
+    assert mask[strokes == 1].all()
+
+
+def test_grabcut_of_a_large_image_works_on_a_smaller_one(make_frame) -> None:
+    rgb = np.random.default_rng(0).integers(95, 125, (1500, 2000, 3), np.uint8)
+    wanted = np.zeros((1500, 2000), bool)
+    wanted[400:900, 600:1300] = True
+    rgb[wanted] = (215, 40, 45)
+    strokes = np.zeros((1500, 2000), np.uint8)
+    strokes[650, 700:1200] = 1
+    strokes[100, 100:1900] = 2
+    began = time.monotonic()
+    mask = to_mask(Scribble(strokes), make_frame(0, 1500, 2000, rgb=rgb))
+    assert time.monotonic() - began < 8.0
+    assert (mask & wanted).sum() / (mask | wanted).sum() > 0.98
+    assert mask[strokes == 1].all() and not mask[strokes == 2].any()

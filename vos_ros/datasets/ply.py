@@ -54,38 +54,11 @@ def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
     Raises ValueError: what is wrong with the file.
     """
     data = path.read_bytes()
-    end = data.find(b"end_header")
-    if not data.startswith(b"ply") or end < 0:
-        raise ValueError(f"{path}: not a PLY file (no 'ply' line or no 'end_header' line)")
-    start = data.index(b"\n", end) + 1
-    kind, count, fields, first, element = "", 0, [], True, ""
-    for line in data[:end].decode("ascii", "replace").split("\n"):
-        words = line.split()
-        if not words:
-            continue
-        if words[0] == "format":
-            kind = words[1]
-        elif words[0] == "element":
-            element = words[1]
-            if element == "vertex":
-                count = int(words[2])
-                if not first:
-                    raise ValueError(
-                        f"{path}: the element 'vertex' comes after another one; wanted it first"
-                    )
-            first = False
-        elif words[0] == "property" and element == "vertex":
-            if words[1] not in _TYPES:
-                raise ValueError(
-                    f"{path}: vertex property {' '.join(words[1:])!r} cannot be read, wanted one"
-                    f" of {', '.join(_TYPES)}"
-                )
-            fields.append((words[2], words[1]))
-    if kind not in _ORDERS or not {"x", "y", "z"} <= {name for name, _ in fields}:
-        raise ValueError(
-            f"{path}: got format {kind!r} with vertex properties {[n for n, _ in fields]}, wanted"
-            f" one of {', '.join(_ORDERS)} with x, y and z"
-        )
+    try:
+        kind, count, fields, start = _read_header(data)
+    except (IndexError, ValueError) as e:
+        reason = "a line of its header lacks words" if isinstance(e, IndexError) else e
+        raise ValueError(f"{path}: {reason}") from e
     dtype = np.dtype([(name, _ORDERS[kind] + _TYPES[t]) for name, t in fields])
     if kind == "ascii":
         rows = np.array(
@@ -102,6 +75,49 @@ def read_columns(path: Path) -> dict[str, Shaped[np.ndarray, " M"]]:
         )
     table = np.frombuffer(data, dtype, count, start)
     return {name: table[name] for name, _ in fields}
+
+
+def _read_header(data: bytes) -> tuple[str, int, list[tuple[str, str]], int]:
+    """Read a header: format, number of vertices, their properties (name, type), where data begins.
+
+    Raises ValueError or IndexError: it is none, or is not one that can be read.
+    """
+    end = data.find(b"end_header")
+    if not data.startswith(b"ply") or end < 0:
+        raise ValueError("not a PLY file (no 'ply' line or no 'end_header' line)")
+    start = data.index(b"\n", end) + 1
+    kind, count, fields, first, element = "", 0, [], True, ""
+    for line in data[:end].decode("ascii", "replace").split("\n"):
+        words = line.split()
+        if not words:
+            continue
+        if words[0] == "format":
+            kind = words[1]
+        elif words[0] == "element":
+            element = words[1]
+            if element == "vertex":
+                count = int(words[2])
+                if not first:
+                    raise ValueError(
+                        "the element 'vertex' comes after another one; wanted it first"
+                    )
+            first = False
+        elif words[0] == "property" and element == "vertex":
+            if words[1] not in _TYPES:
+                raise ValueError(
+                    f"vertex property {' '.join(words[1:])[:80]!r} cannot be read, wanted one of"
+                    f" {', '.join(_TYPES)}"
+                )
+            fields.append((words[2], words[1]))
+    names = [name for name, _ in fields]
+    if kind not in _ORDERS or not {"x", "y", "z"} <= set(names) or len(names) != len(set(names)):
+        raise ValueError(
+            f"got format {kind!r} with vertex properties {names}, wanted one of"
+            f" {', '.join(_ORDERS)} with x, y and z, each property once"
+        )
+    if not 0 <= count <= len(data):  # a vertex has at least one byte
+        raise ValueError(f"cut short: {count} vertices in {len(data)} bytes")
+    return kind, count, fields, start
 
 
 def ply_bytes(columns: Mapping[str, Shaped[np.ndarray, " M"]]) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,10 @@ from vos_ros.types import MapChange, MapObject, MapUpdate
 
 _MAX_ID = 2**32 - 1
 """Largest id: ids are uint32."""
+_MAX_MERGES = 100_000
+"""Merges that are remembered: ids of deleted objects keep their meaning for so many."""
+_MAX_SHOWN = 8
+"""Ids of a circle that its report shows."""
 
 
 class ObjectMap:
@@ -49,8 +54,8 @@ class ObjectMap:
         objects = {} if update.full else dict(self._objects)
         merged = {} if update.full and update.session_id != self.session_id else dict(self._merged)
         objects.update((o.id, _finite(o)) for o in update.objects)
-        for old, new in update.merged:
-            _merge(merged, old, new)
+        _merge(merged, dict(update.merged))
+        for old, _ in update.merged:
             objects.pop(old, None)
         for gone in update.deleted_ids:
             objects.pop(gone, None)
@@ -72,9 +77,21 @@ class ObjectMap:
 
     def resolve(self, object_id: int) -> int:
         """Follow the merges of an id to the last one; the id itself where it was not merged."""
-        while object_id in self._merged:  # ends: _merge() closes no circle
+        while object_id in self._merged:  # ends: _merge() leaves no circle
             object_id = self._merged[object_id]
         return object_id
+
+    def _resolved(self, object_ids: Iterable[int]) -> Iterator[int]:
+        """Resolve many ids; each merge is followed once, however long the chains are."""
+        last: dict[int, int] = {}
+        for object_id in object_ids:
+            chain = []
+            while object_id in self._merged and object_id not in last:
+                chain.append(object_id)
+                object_id = self._merged[object_id]
+            end = last.get(object_id, object_id)
+            last.update((i, end) for i in chain)
+            yield end
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -106,7 +123,8 @@ class ObjectMap:
         """Compare the objects with those before the update."""
         now = self._objects
         deleted = tuple(o for i, o in before.items() if i not in now)
-        merged = {o.id: self.resolve(o.id) for o in deleted}
+        ids = [o.id for o in deleted]
+        merged = dict(zip(ids, self._resolved(ids), strict=True))
         return MapChange(
             new_session=new_session,
             added=tuple(o for i, o in now.items() if i not in before),
@@ -166,18 +184,34 @@ class ObjectMap:
         return "", False
 
 
-def _merge(merged: dict[int, int], old: int, new: int) -> None:
-    """Note that ``old`` became ``new``.
+def _merge(merged: dict[int, int], recent: Mapping[int, int]) -> None:
+    """Add the recent merges, which have no circle in themselves, to all that are known.
 
-    Where an earlier merge leads from ``new`` back to ``old``, the first step of it is removed: the
-    most recent merge counts.
+    Where earlier ones lead back, so that a circle would close, the first of them is forgotten: the
+    most recent merge counts. So are the oldest, where there are too many. Takes time linear in
+    their number.
     """
-    end = new
-    while end in merged and end != old:
-        end = merged[end]
-    if end == old:
-        merged.pop(new, None)
-    merged[old] = new
+    merged.update(recent)
+    for circle in _circles(merged, recent):
+        earlier = (o for i, o in enumerate(circle) if circle[i - 1] in recent and o not in recent)
+        merged.pop(next(earlier))
+    for object_id in list(itertools.islice(merged, max(0, len(merged) - _MAX_MERGES))):
+        merged.pop(object_id)
+
+
+def _circles(merges: Mapping[int, int], starts: Iterable[int]) -> Iterator[list[int]]:
+    """Find the circles that merges close, each once, by following them from some ids."""
+    seen: set[int] = set()
+    for start in starts:
+        chain: dict[int, None] = {}
+        object_id = start
+        while object_id in merges and object_id not in seen:
+            seen.add(object_id)
+            chain[object_id] = None
+            object_id = merges[object_id]
+        if object_id in chain:
+            ids = list(chain)
+            yield ids[ids.index(object_id) :]
 
 
 def _flaw(update: MapUpdate) -> str:
@@ -194,16 +228,12 @@ def _flaw(update: MapUpdate) -> str:
     into = dict(update.merged)
     if len(into) != len(update.merged):
         return f"{head}an object is merged into two others: nothing of this update was applied"
+    for circle in _circles(into, into):
+        shown = ", ".join(map(str, (*circle[:_MAX_SHOWN], circle[0])))
+        return (
+            f"{head}merges go round in a circle through {shown}: nothing of this update was applied"
+        )
     for old, new in update.merged:
-        chain = [old]
-        while new in into and new not in chain:
-            chain.append(new)
-            new = into[new]
-        if new in chain:
-            return (
-                f"{head}merges go round in a circle through {', '.join(map(str, chain))}:"
-                " nothing of this update was applied"
-            )
         if not 1 <= new <= _MAX_ID or old in seen:
             return (
                 f"{head}object {old} is merged into {new}{' and listed too' if old in seen else ''}"

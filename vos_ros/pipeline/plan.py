@@ -64,14 +64,26 @@ class SegmenterPlan:
 
 
 def prompted_starts(
-    prompts: Sequence[tuple[Prompt, int]], image_size: tuple[int, int] | None, tracks: TrackManager
+    prompts: Sequence[tuple[Prompt, int]],
+    image_size: tuple[int, int] | None,
+    tracks: TrackManager,
+    room: int,
 ) -> tuple[TrackStart, ...]:
     """Return the starts of prompts with class ids, under ids that are reserved in ``tracks``.
 
-    ``image_size`` is (H, W) px, None where it is not known yet.
+    Args:
+        prompts: each with the class id of its object.
+        image_size: (H, W) px, None where it is not known yet.
+        tracks: reserves the ids.
+        room: largest number of prompts.
 
-    Raises ValueError: a prompt is wrong; then no id is reserved.
+    Raises ValueError: a prompt is wrong, or there is no room for all; then no id is reserved.
     """
+    if len(prompts) > room:
+        raise ValueError(
+            f"{len(prompts)} prompts, and there is room for {max(room, 0)}: at most"
+            " tracking.max_objects objects are followed from prompts. Remove some, or raise it"
+        )
     for prompt, _ in prompts:
         check_prompt(prompt, image_size)
     return tuple(

@@ -16,6 +16,8 @@ from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.tracking.track_manager import TrackManager
 from vos_ros.types import Mask, Projection, Seed, Segmentation, TrackSource
 
+_MAX_PROMPTS = 5
+"""Prompts that start on one frame: a box takes up to 0.2 s to become a mask. Others wait."""
 _MIN_SAME_IOU = 0.5
 """Minimum IoU of a projection and a prompted track's mask, from which they are the same object."""
 
@@ -32,6 +34,11 @@ class Seeder:
     def waiting_ids(self) -> set[int]:
         """Track ids of the prompts that wait for the next frame."""
         return {s.track_id for s in self._waiting}
+
+    def room_for_prompts(self, tracks: TrackManager) -> int:
+        """Return how many more objects may be followed from prompts, whatever the map has."""
+        prompted = sum(t.source == TrackSource.PROMPT for t in tracks)
+        return self._config.max_objects - prompted - len(self._waiting)
 
     def add_prompts(self, starts: Sequence[TrackStart]) -> None:
         """Keep prompts for the next frame."""
@@ -93,14 +100,14 @@ class Seeder:
         """Return the waiting prompts that fit the image, and a warning for each other one."""
         height, width = segmentation.probs.shape[1:]
         fitting, warnings = [], []
-        for start in self._waiting:
+        taken, self._waiting = self._waiting[:_MAX_PROMPTS], self._waiting[_MAX_PROMPTS:]
+        for start in taken:
             # Asked for before the image's size was known, or the size has changed since.
             try:
                 check_prompt(start.seed.prompt, (int(height), int(width)))
                 fitting.append(start)
             except ValueError as e:
                 warnings.append(f"track {start.track_id} is not started: {e}")
-        self._waiting = []
         return fitting, warnings
 
     def _projections_as_masks(

@@ -12,8 +12,10 @@ new files first, then the JSON file is replaced in one step, then unused points 
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from vos_ros.datasets.ply import ply_bytes, read_columns
+from vos_ros.messages.checks import MAX_COORDINATE_M, check_text
 from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
 from vos_ros.reference_mapper.voxels import grid_from_means
@@ -28,6 +31,10 @@ from vos_ros.reference_mapper.voxels import grid_from_means
 FORMAT, VERSION = "vos_ros object map", 1
 _MAX_ID = 2**32 - 1
 """Largest id of a map object: ids are uint32 in the messages."""
+_MAX_REVISION, _MAX_NS = 2**63 - 1, 2**31 * 10**9 - 1
+"""Largest revision and time that a message can carry."""
+_MAX_SHOWN = 8
+"""Ids that an error shows."""
 
 
 class MapFileError(ValueError):
@@ -137,7 +144,9 @@ def load(path: Path) -> SavedMap:
         raise MapFileError(f"the map {path} is cut short or damaged: {e}{way_out}") from e
     except KeyError as e:
         raise MapFileError(f"the map {path} lacks {e.args[0]!r}{way_out}") from e
-    except (OSError, ValueError, TypeError, AttributeError) as e:
+    except RecursionError as e:
+        raise MapFileError(f"the map {path} is nested too deeply to be one{way_out}") from e
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError) as e:
         raise MapFileError(f"the map {path} can't be used: {e}{way_out}") from e
     return saved
 
@@ -159,12 +168,16 @@ def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
             " than when it was written"
         )
     columns = read_columns(file)
+    lacking = {"weight", "hits", "misses"} - columns.keys()
+    if lacking:
+        raise ValueError(f"{file} lacks the vertex properties {', '.join(sorted(lacking))}")
     points = np.stack([columns[a] for a in "xyz"], 1).astype(np.float32)
     size_m, origin_m = float(entry["voxel_m"]), np.array(entry["origin_m"], np.float64)
     information = np.array(entry["information"], np.float64)
     if (
-        not size_m > 0
+        not 0 < size_m <= MAX_COORDINATE_M
         or origin_m.shape != (3,)
+        or not (np.abs(origin_m) <= MAX_COORDINATE_M).all()
         or information.shape != (6, 6)
         or not np.isfinite(information).all()
     ):
@@ -172,13 +185,23 @@ def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
             f"object {entry['id']} has voxel_m {size_m}, origin_m {origin_m}, information of shape"
             f" {information.shape}: wanted a length > 0, three numbers and 6x6 finite ones"
         )
+    counts = {n: columns[n].astype(np.float64) for n in ("weight", "hits", "misses")}
+    if not (
+        (np.abs(points) <= MAX_COORDINATE_M).all()
+        and (counts["weight"] > 0).all()
+        and all(((c >= 0) & (c < 2**31)).all() for c in counts.values())
+    ):
+        raise ValueError(
+            f"{file}, the points of object {entry['id']}, has points or counts that are not finite,"
+            " negative or too large"
+        )
     grid = grid_from_means(
         size_m,
         origin_m,
         points,
-        columns["weight"].astype(np.float64),
-        columns["hits"].astype(np.int32),
-        columns["misses"].astype(np.int32),
+        counts["weight"],
+        counts["hits"].astype(np.int32),
+        counts["misses"].astype(np.int32),
     )
     measured_ns = entry["measured_ns"]
     return ObjectModel(
@@ -195,22 +218,49 @@ def _read_object(entry: Mapping[str, Any], folder: Path) -> ObjectModel:
 
 
 def _check(saved: SavedMap) -> None:
-    """Raise ValueError: ids or merges of a map contradict each other."""
-    ids = [o.id for o in saved.objects]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
-    if twice:
-        raise ValueError(f"it holds the objects {twice} twice")
-    wrong = [i for i in (*ids, *saved.merged) if not 1 <= i < saved.next_id <= _MAX_ID]
-    if wrong:
+    """Raise ValueError: ids, merges or numbers of a map contradict each other or a message."""
+    check_text("session_id", saved.session_id)
+    check_text("frame_id", saved.frame_id)
+    if not 0 <= saved.revision <= _MAX_REVISION:
+        raise ValueError(f"its revision is {saved.revision}, wanted 0 to {_MAX_REVISION}")
+    times_ns = [saved.stamp_ns]
+    for o in saved.objects:
+        times_ns += [o.first_ns, o.last_ns, o.measured_ns or 0]
+        if not (math.isfinite(o.log_odds) and 0 <= o.observations <= _MAX_ID):
+            raise ValueError(
+                f"object {o.id} has existence_log_odds {o.log_odds} and {o.observations}"
+                f" observations; wanted a finite number and 0 to {_MAX_ID}"
+            )
+        if not all(0 <= c <= _MAX_ID and n >= 0 for c, n in o.votes.items()):
+            raise ValueError(f"object {o.id} has class_votes {o.votes}; wanted class id: count")
+    if not 0 <= min(times_ns) <= max(times_ns) <= _MAX_NS:
         raise ValueError(
-            f"it holds the ids {wrong}, and its next_id is {saved.next_id}: wanted ids from 1 to"
-            " below it"
+            f"it has times from {min(times_ns)} to {max(times_ns)} ns, wanted 0 to {_MAX_NS}"
+        )
+    ids = [o.id for o in saved.objects]
+    twice = sorted(i for i, n in Counter(ids).items() if n > 1)
+    if twice:
+        raise ValueError(f"it holds the objects {twice[:_MAX_SHOWN]} twice")
+    wrong = [
+        i
+        for i in (*ids, *saved.merged, *saved.merged.values())
+        if not 1 <= i < saved.next_id <= _MAX_ID
+    ]
+    if wrong or not 1 <= saved.next_id <= _MAX_ID:
+        raise ValueError(
+            f"it holds the ids {wrong[:_MAX_SHOWN]}, and its next_id is {saved.next_id}: wanted ids"
+            " from 1 to below it"
         )
     if back := sorted(saved.merged.keys() & set(ids)):
-        raise ValueError(f"it holds the objects {back}, and also that these became part of others")
+        raise ValueError(
+            f"it holds the objects {back[:_MAX_SHOWN]}, and also that these became part of others"
+        )
+    ended: set[int] = set()
     for start in saved.merged:
-        chain = [start]
-        while chain[-1] in saved.merged:
-            chain.append(saved.merged[chain[-1]])
-            if chain[-1] in chain[:-1]:
-                raise ValueError(f"its merges form a circle: {chain}")
+        chain: dict[int, None] = {}
+        while start in saved.merged and start not in ended:
+            if start in chain:
+                raise ValueError(f"its merges form a circle: {[*chain][:_MAX_SHOWN]}")
+            chain[start] = None
+            start = saved.merged[start]
+        ended.update(chain)

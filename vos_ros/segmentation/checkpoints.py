@@ -131,6 +131,7 @@ def load(path: Path | str, sha256: str = "") -> Weights:
     try:
         with safe_open(path, "pt") as f:
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 it is no dict
+            _check_finite(path, tensors)
             return Weights(tensors, f.metadata() or {}, got)
     except SafetensorError as e:
         raise CheckpointError(
@@ -146,6 +147,16 @@ def _check_sha256(path: Path, got: str, wanted: str, origin: str) -> None:
             f"{path}: its sha256 is {got}, {origin} says {wanted}: the file is damaged or another"
             " one"
         )
+
+
+def _check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError where a tensor holds a number that is not finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{path}: tensor {name!r} holds numbers that are not finite: the training that"
+                " wrote it has failed"
+            )
 
 
 def _card_checksum(path: Path) -> str:
@@ -211,6 +222,7 @@ def load_weights(module: torch.nn.Module, path: Path | str, sha256: str = "") ->
             file = read(path)
             _check_sha256(path, sha256_of(path), sha256, "what was asked for")
             tensors = file.tensors(state_dict(file)[1])
+            _check_finite(path, tensors)
     except (CheckpointError, TorchFileError) as e:
         raise ConfigError(f"not a readable state dict: {e}") from e
     wanted = module.state_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -11,6 +13,10 @@ from vos_ros.types import Box, Frame, Mask, Points, Prompt
 _CLICK_RADIUS_PX = 3
 """Pixels within this distance of a click are the object."""
 _GRABCUT_ITERATIONS = 5
+_MAX_STROKES = 100
+"""Separate strokes of a scribble from which the object's colour is followed; a person draws few."""
+_MAX_GRABCUT_PX = 320 * 240
+"""Pixels from which on GrabCut works on a smaller image: it takes up to a second per 300,000."""
 _FILL_TOLERANCE = (12, 12, 12)
 """Largest difference, per channel, from the colour of a stroke in the first guess of the object."""
 
@@ -117,22 +123,30 @@ def _similar_pixels(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.n
     h, w = frame.shape
     filled = np.zeros((h + 2, w + 2), np.uint8)
     smooth = cv2.bilateralFilter(frame.rgb, 5, 25, 5)
-    n, _, stats, _ = cv2.connectedComponentsWithStats(certain.astype(np.uint8))
-    ys, xs = np.nonzero(certain)
-    for i in range(1, n):
-        x, y, bw, bh, _ = stats[i]
-        inside = (xs >= x) & (xs < x + bw) & (ys >= y) & (ys < y + bh)
-        mid = int(np.flatnonzero(inside)[inside.sum() // 2])
+    for x, y in _stroke_middles(certain):
+        if filled[y + 1, x + 1]:
+            continue
         cv2.floodFill(
             smooth,
             filled,
-            (int(xs[mid]), int(ys[mid])),
+            (x, y),
             0,
             _FILL_TOLERANCE,
             _FILL_TOLERANCE,
             4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE | (1 << 8),
         )
     return np.asarray(filled[1:-1, 1:-1] > 0)
+
+
+def _stroke_middles(strokes: Bool[np.ndarray, "H W"]) -> list[tuple[int, int]]:
+    """Return a pixel (x, y) in the middle of each stroke, of the _MAX_STROKES largest ones."""
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(strokes.astype(np.uint8))
+    largest = 1 + np.argsort(-stats[1:n, cv2.CC_STAT_AREA], kind="stable")[:_MAX_STROKES]
+    ys, xs = np.nonzero(strokes)
+    order = np.argsort(labels[ys, xs], kind="stable")  # the pixels of one stroke after another
+    first = np.concatenate([[0], np.cumsum(stats[1:n, cv2.CC_STAT_AREA])])
+    middles = order[[first[k - 1] + stats[k, cv2.CC_STAT_AREA] // 2 for k in sorted(largest)]]
+    return list(zip(xs[middles].tolist(), ys[middles].tolist(), strict=True))
 
 
 def _grabcut(
@@ -145,10 +159,21 @@ def _grabcut(
     foreground = (trimap == cv2.GC_FGD) | (trimap == cv2.GC_PR_FGD)
     if foreground.all() or not foreground.any():
         return fallback
+    rgb, guess, (h, w) = frame.rgb, trimap.copy(), trimap.shape
+    scale = min(1.0, math.sqrt(_MAX_GRABCUT_PX / (h * w)))
+    if scale < 1:
+        size = (max(1, round(w * scale)), max(1, round(h * scale)))
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+        guess = np.asarray(cv2.resize(trimap, size, interpolation=cv2.INTER_NEAREST))
+        strokes = (trimap == cv2.GC_FGD).astype(np.float32)  # thin ones stay
+        guess[cv2.resize(strokes, size, interpolation=cv2.INTER_AREA) > 0] = cv2.GC_FGD
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator; two runs must agree
-    bgr, models = np.ascontiguousarray(frame.rgb[..., ::-1]), (np.zeros((1, 65)), np.zeros((1, 65)))
+    bgr, models = np.ascontiguousarray(rgb[..., ::-1]), (np.zeros((1, 65)), np.zeros((1, 65)))
     out, _, _ = cv2.grabCut(
-        bgr, trimap.copy(), (0, 0, 1, 1), *models, _GRABCUT_ITERATIONS, cv2.GC_INIT_WITH_MASK
+        bgr, guess, (0, 0, 1, 1), *models, _GRABCUT_ITERATIONS, cv2.GC_INIT_WITH_MASK
     )
-    mask = np.asarray((out == cv2.GC_FGD) | (out == cv2.GC_PR_FGD))
+    found = ((out == cv2.GC_FGD) | (out == cv2.GC_PR_FGD)).astype(np.uint8)
+    if found.shape != (h, w):
+        found = np.asarray(cv2.resize(found, (w, h), interpolation=cv2.INTER_NEAREST))
+    mask = (found > 0) & (trimap != cv2.GC_BGD) | (trimap == cv2.GC_FGD)
     return mask if mask.any() else fallback

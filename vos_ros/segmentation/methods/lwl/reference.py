@@ -179,6 +179,8 @@ class ReferenceLwl(VideoSegmenter):
 
     def drop(self, object_ids: Collection[int]) -> None:
         check_known(self.targets, object_ids)
+        if not object_ids:  # before the first frame there is no background either
+            return
         rows = [
             0,
             *(row for row, i in enumerate(self.targets, start=1) if i not in set(object_ids)),
