@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 
 import cv2
 import numpy as np
@@ -76,6 +77,12 @@ class Frame:
     the axes of the map frame, as ROS PoseWithCovariance; None where the source states none."""
     frame_id: str = "camera"
     """Name of the camera's frame."""
+    depth_frame_id: str = ""
+    """Name of the depth image's frame, "" where it is the camera's."""
+    T_bodies_camera: Mapping[str, Float64[np.ndarray, "4 4"]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Static poses of the camera on other frames of the robot, by their names."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -427,6 +434,26 @@ class Association:
     """Evidence of the pair by the name of its term (``vos_ros.association.terms``)."""
 
 
+class Verdict(IntEnum):
+    """Say whether map, poses and depth belong together; values as in AssociationArray."""
+
+    UNDECIDED = 0
+    PASSED = 1
+    CONTRADICTED = 2
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SelfCheckResult:
+    """Hold what is known after a frame."""
+
+    verdict: Verdict = Verdict.UNDECIDED
+    """Whether the inputs belong together."""
+    findings: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Likely mistakes that stand: kind -> one sentence with the way out."""
+    believes_absence: bool = True
+    """Whether an object that seems absent may be reported so."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class FrameResult:
     """Hold everything that the pipeline computed for one frame."""
@@ -457,6 +484,8 @@ class FrameResult:
     """Its covariance (convention of ``Frame.pose_cov``)."""
     warnings: tuple[str, ...] = ()
     """What the user should know."""
+    self_check: SelfCheckResult = field(default_factory=SelfCheckResult)
+    """Whether map, poses and depth belong together."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds of each stage and their ``total``, which is less than the sum where stages ran
     in parallel."""

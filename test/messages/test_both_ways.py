@@ -42,9 +42,11 @@ from vos_ros.types import (
     MapUpdate,
     Observation,
     Segmentation,
+    SelfCheckResult,
     Track,
     TrackSource,
     TrackState,
+    Verdict,
 )
 
 Make = Callable[..., Any]
@@ -123,6 +125,7 @@ RESULT = FrameResult(
     map_frame="world",
     T_map_camera=T,
     pose_cov=COV,
+    self_check=SelfCheckResult(Verdict.CONTRADICTED),
 )
 EMPTY_RESULT = FrameResult(0, Segmentation((), torch.zeros((1, 2, 3))), (), (), (), ())
 

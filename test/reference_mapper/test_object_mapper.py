@@ -15,7 +15,7 @@ from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.reference_mapper.frames import LabelledDepth, lift_tracks
 from vos_ros.reference_mapper.object_mapper import ObjectMapper
 from vos_ros.types import AssociationStatus as S
-from vos_ros.types import Intrinsics
+from vos_ros.types import Intrinsics, Verdict
 
 
 def test_a_new_track_becomes_an_object_when_it_was_confirmed_and_seen_often_and_long_enough(run):
@@ -147,6 +147,31 @@ def test_absent_deletes_after_a_while_and_only_without_matches_between(run):
         "match of an object that is gone": 1
     }
     assert run.make_object(9, (0, 0, 1)) == i + 1, "ids are never used again"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNDECIDED, Verdict.CONTRADICTED])
+def test_nothing_is_deleted_on_the_word_of_a_run_that_has_not_passed(run, verdict):
+    i, j = run.make_object(1, (0, 0, 1)), run.make_object(2, (1, 0, 1))
+    absent = [(0, i, S.ABSENT, None), (0, j, S.MERGE, None, (i,))]
+    before = run.mapper.objects[j].observations
+    for _ in range(60):
+        done = run.integrate(*absent, (2, j, S.MATCHED, run.surface((1, 0, 1))), self_check=verdict)
+    assert set(run.mapper.objects) == {i, j}
+    assert ("contradict each other" in done.refused) == (verdict == Verdict.CONTRADICTED)
+    grown = run.mapper.objects[j].observations > before
+    assert grown == (verdict == Verdict.UNDECIDED), "what is matched is still integrated"
+
+
+def test_not_all_that_is_in_view_is_deleted_at_once(run):
+    ids = [run.make_object(k + 1, (k, 0, 1)) for k in range(10)]
+    absent = [(0, i, S.ABSENT, None) for i in ids]
+    for _ in range(12):
+        run.integrate(*absent)
+    assert len(run.mapper.objects) == 10, "the first ones are on the way"
+    run.integrate(*absent, times=6)
+    assert len(run.mapper.objects) == 7, "three of ten"
+    run.integrate(*absent, times=200)
+    assert len(run.mapper.objects) == 0, "a table that was cleared is cleared in the end"
 
 
 def test_a_frame_that_shows_an_object_twice_absent_counts_once_and_a_match_wins(run):

@@ -15,7 +15,7 @@ from vos_ros.reference_mapper.integration import Change, SurfaceIntegrator, coun
 from vos_ros.reference_mapper.model import ObjectModel, new_model
 from vos_ros.reference_mapper.new_objects import NewObjectStage
 from vos_ros.reference_mapper.splitting import SplitEvidence, SplittingStage
-from vos_ros.types import Association, AssociationStatus, Intrinsics
+from vos_ros.types import Association, AssociationStatus, Intrinsics, Verdict
 
 MODEL, RULES = ModelConfig(), RulesConfig()
 SECOND = 1_000_000_000
@@ -35,6 +35,7 @@ def frame(stamp_ns: int = 0, **fields: object) -> AssociatedFrame:
         "pose_cov": None,
         "instances": (),
         "associations": (),
+        "self_check": Verdict.PASSED,
     }
     return AssociatedFrame(**{**given, **fields})  # type: ignore[arg-type]
 

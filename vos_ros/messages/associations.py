@@ -11,7 +11,7 @@ import numpy as np
 from vos_ros.messages.factory import MakeMessage
 from vos_ros.messages.geometry import pose_with_covariance_message
 from vos_ros.messages.stamps import time_message
-from vos_ros.types import Association, AssociationStatus, FrameResult
+from vos_ros.types import Association, AssociationStatus, FrameResult, Verdict
 
 
 def association_from_message(msg: Any, term_names: Sequence[str] = ()) -> Association:
@@ -54,6 +54,15 @@ def associations_from_message(msg: Any) -> tuple[Association, ...]:
     return tuple(association_from_message(a, names) for a in msg.associations)
 
 
+def verdict_from_message(msg: Any) -> Verdict:
+    """Read the verdict of the self-check from a vos_ros/AssociationArray.
+
+    One that is unknown, or of a node that has no self-check, is UNDECIDED.
+    """
+    value = int(getattr(msg, "self_check", Verdict.UNDECIDED))
+    return Verdict(value) if value in set(Verdict) else Verdict.UNDECIDED
+
+
 def association_array_message(
     make: MakeMessage, header: Any, result: FrameResult, *, session_id: str
 ) -> Any:
@@ -75,6 +84,7 @@ def association_array_message(
         map_stamp=time_message(make, result.map_stamp_ns),
         map_frame=result.map_frame,
         map_from_camera=pose_with_covariance_message(make, result.T_map_camera, result.pose_cov),
+        self_check=int(result.self_check.verdict),
         term_names=names,
         associations=[association_message(make, a, names) for a in result.associations],
     )

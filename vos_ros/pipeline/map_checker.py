@@ -48,6 +48,8 @@ class MapChecker:
         matches: Sequence[Match],
         pairs: PairEvidence,
         tracks: TrackManager,
+        *,
+        believed: bool = True,
     ) -> MapConflicts:
         """Return what contradicts the map in this frame and enough frames before it.
 
@@ -57,7 +59,10 @@ class MapChecker:
             matches: the associations of the frame.
             pairs: all evidence for them.
             tracks: after they were advanced by the frame.
+            believed: whether map, pose and depth belong together; otherwise nothing is collected.
         """
+        if not believed:
+            return MapConflicts()
         matched = {
             m.evidence.map_object_id
             for m in matches

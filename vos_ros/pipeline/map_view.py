@@ -172,8 +172,10 @@ def render_view(
     config = replace(config, depth_tolerance_m=config.depth_tolerance_m + slack)
     rendered = render(objects, T_map_camera, frame.intrinsics, depth=frame.depth, config=config)
     projections = {p.object_id: p for p in rendered}
+    # Beyond the image's size more is the same: a pose that knows nothing must not cost time.
+    most = float(max(frame.shape))
     sigma = {
-        o.id: object_pixel_sigma(o, T_map_camera, frame.intrinsics, pose_cov)
+        o.id: min(object_pixel_sigma(o, T_map_camera, frame.intrinsics, pose_cov), most)
         for o in objects
         if o.id in projections
     }

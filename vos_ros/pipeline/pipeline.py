@@ -59,6 +59,10 @@ class Pipeline:
         # Refine the camera pose by the followed objects, where depth did not confirm it.
         with timer("pose"):
             view = stages.pose_refiner.refine(frame, view, segmentation, tracks, objects, completed)
+        # Do map, pose and depth belong together? Else absent objects are not believed.
+        with timer("check"):
+            jumped = checks.restart == Restart.PLACES
+            self_check = stages.self_check.check(frame, view, self.map, jumped=jumped)
         # Seed objects that are predicted visible and not yet followed, and prompts.
         with timer("seeds"):
             seeds = stages.seeder.plan(view, segmentation, tracks, self.map)
@@ -74,7 +78,9 @@ class Pipeline:
             evidence = collect(frame, view, masks, tracks, completed, features)
             matches, pairs = stages.associator(evidence)
             advance_tracks(tracks, stamp_ns, view, masks, matches, config)
-            conflicts = stages.map_checker.check(stamp_ns, view, matches, pairs, tracks)
+            conflicts = stages.map_checker.check(
+                stamp_ns, view, matches, pairs, tracks, believed=self_check.believes_absence
+            )
         # Lift the tracks' pixels to the map frame.
         with timer("lift"):
             lifted = lift_instances(frame, view, masks, config.mapping)
@@ -82,7 +88,8 @@ class Pipeline:
         result = frame_result(
             frame, view, segmentation, masks, lifted, tracks, self.map, matches, conflicts, config
         )
-        result = replace(result, warnings=checks.warnings + seeds.warnings, timings_ms=timer.done())
+        warnings = (*checks.warnings, *self_check.findings.values(), *seeds.warnings)
+        result = replace(result, warnings=warnings, self_check=self_check, timings_ms=timer.done())
         if on_result is not None:
             with timer("publish"):
                 on_result(result)
@@ -113,7 +120,8 @@ class Pipeline:
         Raises ValueError: a prompt is wrong; then nothing is added.
         """
         size = self.stages.input_checker.image_size if frame is None else frame.shape
-        starts = prompted_starts(prompts, size, self.tracks)
+        room = self.stages.seeder.room_for_prompts(self.tracks)
+        starts = prompted_starts(prompts, size, self.tracks, room)
         if frame is None:
             self.stages.seeder.add_prompts(starts)
         else:
@@ -135,6 +143,10 @@ class Pipeline:
         self.map = ObjectMap()
         self._apply(SegmenterPlan(restart=Restart.SESSION))
         self.stages.input_checker.forget_stream()
+
+    def close(self) -> None:
+        """End the background thread; the pipeline is not used any more."""
+        self.background.shutdown(wait=False, cancel_futures=True)
 
     def _apply(self, plan: SegmenterPlan, frame: Frame | None = None) -> Segmentation | None:
         """Do what a plan asks for; return the segmentation of ``frame`` where it changes that."""

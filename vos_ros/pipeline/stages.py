@@ -18,6 +18,7 @@ from vos_ros.pipeline.mask_fusion import MaskFusion
 from vos_ros.pipeline.plan import Restart
 from vos_ros.pipeline.pose_refiner import PoseRefiner
 from vos_ros.pipeline.seeding import Seeder
+from vos_ros.pipeline.self_check import SelfCheck
 from vos_ros.segmentation.interface import VideoSegmenter
 from vos_ros.segmentation.registry import create
 from vos_ros.types import MapChange
@@ -49,6 +50,8 @@ class Stages:
     """Finds unusable data and breaks of the stream."""
     segmenter: VideoSegmenter
     """Follows objects in the image."""
+    self_check: SelfCheck
+    """Finds out whether map, poses and depth belong together."""
     pose_refiner: PoseRefiner
     """Corrects the camera pose by the followed objects."""
     seeder: Seeder
@@ -76,6 +79,7 @@ class Stages:
             replacements=replacements,
             input_checker=InputChecker(config.proposals.give_up_s),
             segmenter=segmenter,
+            self_check=SelfCheck(),
             pose_refiner=PoseRefiner(config.pose, config.mapping, uses_image=uses_image),
             seeder=Seeder(config.tracking, uses_image=uses_image),
             mask_fusion=MaskFusion(uses_image=uses_image),

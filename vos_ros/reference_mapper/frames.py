@@ -14,7 +14,7 @@ from vos_ros.geometry.boxes import boxes_of
 from vos_ros.geometry.camera import pixels_hit
 from vos_ros.geometry.uncertainty import depth_tolerance, position_sigma
 from vos_ros.mapping.lift import lift_labels
-from vos_ros.types import UNKNOWN_LABEL, Association, AssociationStatus, Intrinsics
+from vos_ros.types import UNKNOWN_LABEL, Association, AssociationStatus, Intrinsics, Verdict
 
 _LIFTED_STATUSES = frozenset(
     {
@@ -79,6 +79,8 @@ class AssociatedFrame:
     """Associations of tracks with map objects."""
     labelled_depth: LabelledDepth | None = None
     """Label and depth image; None without depth."""
+    self_check: Verdict = Verdict.UNDECIDED
+    """Whether map, poses and depth belong together, by the perception node."""
 
     def can_measure(self, instance: MeasuredInstance | None, max_pose_sigma_m: float) -> bool:
         """Return whether an instance has points, placed by a pose that is certain enough."""

@@ -19,7 +19,7 @@ from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.new_objects import NewObjectStage
 from vos_ros.reference_mapper.publication import MapHeader, MapPublication
 from vos_ros.reference_mapper.splitting import SplitEvidence, SplittingStage
-from vos_ros.types import Association, AssociationStatus, MapUpdate
+from vos_ros.types import Association, AssociationStatus, MapUpdate, Verdict
 
 _JUMP_NS = 500_000_000
 """A stamp that is earlier than the last one by more than this is a jump (a bag that loops)."""
@@ -106,6 +106,7 @@ class ObjectMapper:
         matches = [a for a in frame.associations if a.status in _MATCHES]
         matched = {self.resolve(a.map_object_id) for a in matches}
         self._joining.count_matches(matched)
+        absent = self._absent_objects(frame, matched)
         # 2. Matched tracks measure the surface of their objects.
         for a in matches:
             change = self._decide_match(a, instances.get(a.track_id), frame)
@@ -115,7 +116,7 @@ class ObjectMapper:
             if a.status == AssociationStatus.NEW:
                 change = self._decide_new(a, instances.get(a.track_id), frame, matched)
                 counts[self._apply(change, events)] += 1
-            elif a.status == AssociationStatus.ABSENT and self._is_absent(a, matched):
+            elif a.status == AssociationStatus.ABSENT and self.resolve(a.map_object_id) in absent:
                 change = self._decide_absent(self.resolve(a.map_object_id), frame.stamp_ns)
                 counts[self._apply(change, events)] += 1
             elif a.status in (AssociationStatus.MERGE, AssociationStatus.SPLIT):
@@ -123,7 +124,8 @@ class ObjectMapper:
             elif a.status not in _MATCHES:
                 counts[f"{a.status.name} noted"] += 1
         # 4. Objects that are reported to be one are joined.
-        self._join_reported(frame, matched, events)
+        if frame.self_check == Verdict.PASSED:
+            self._join_reported(frame, matched, events)
         # 5. Objects that several tracks cover are divided.
         self._split_reported(frame, matched, instances, events)
         return Integration("", tuple(events), counts)
@@ -136,6 +138,11 @@ class ObjectMapper:
 
     def _refuse(self, frame: AssociatedFrame) -> str:
         """Return why a frame can't be used, or ""."""
+        if frame.self_check == Verdict.CONTRADICTED:
+            return (
+                "the perception node finds that map, poses and depth contradict each other (see its"
+                " /diagnostics): its frames are not integrated meanwhile"
+            )
         if frame.map_frame != self.frame_id:
             return (
                 f"associations are in frame {frame.map_frame!r}, this map is in {self.frame_id!r}:"
@@ -150,6 +157,29 @@ class ObjectMapper:
         if frame.map_session_id and frame.map_revision > self.revision:
             return self._begin_session(frame.map_revision)
         return ""
+
+    def _absent_objects(self, frame: AssociatedFrame, matched: set[int]) -> set[int]:
+        """Return the objects whose absence counts in a frame.
+
+        None in a run in which map, poses and depth were not seen to belong together. Never more
+        than ``rules.max_absent_share`` of the objects in view at once, those first that have been
+        absent the longest; the others have their turn when these are gone.
+        """
+        if frame.self_check != Verdict.PASSED:
+            return set()
+        absent = {
+            self.resolve(a.map_object_id)
+            for a in frame.associations
+            if a.status == AssociationStatus.ABSENT and a.map_object_id
+        } - matched
+        known = absent & self.objects.keys()
+        most = max(1, int(self.config.rules.max_absent_share * len(known | matched)))
+
+        def order(object_id: int) -> tuple[float, int]:
+            since = self.objects[object_id].absent_ns
+            return (float("inf") if since is None else since, object_id)
+
+        return set(sorted(known, key=order)[:most]) | (absent - known)
 
     def _begin_session(self, known_revision: int) -> str:
         """Begin a new session, and return why.
@@ -207,10 +237,6 @@ class ObjectMapper:
         return self._new_objects.decide(
             a.track_id, instance, frame, self.objects, own=own, matched=matched
         )
-
-    def _is_absent(self, a: Association, matched: set[int]) -> bool:
-        """Return whether an ABSENT counts: it names an object that the frame didn't match."""
-        return bool(a.map_object_id) and self.resolve(a.map_object_id) not in matched
 
     def _decide_absent(self, object_id: int, stamp_ns: int) -> Change:
         model = self.objects.get(object_id)

@@ -24,8 +24,8 @@ from vos_ros.geometry.camera import Rectifier
 from vos_ros.geometry.pose_track import PoseTrack
 from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.messages.camera import TopicRectifier
+from vos_ros.messages.checks import MessageError
 from vos_ros.messages.definitions import typestore
-from vos_ros.messages.encodings import DecodeError
 from vos_ros.messages.geometry import matrix_from_pose
 from vos_ros.messages.images import depth_from_message, rgb_from_message
 from vos_ros.messages.map_objects import map_update_from_message
@@ -318,13 +318,13 @@ class _Reading:
             pose = None
         try:
             rgb = _writable_rgb(head.image)
-        except DecodeError as e:
+        except MessageError as e:
             self._missing.add("image that cannot be decoded", f"{where}: {e}")
             return None
         depth = None
         try:
             depth = depth_from_message(partner) if partner is not None else None
-        except DecodeError as e:
+        except MessageError as e:
             self._missing.add("depth image that cannot be decoded", f"{where}: {e}")
         self._check_sizes(rgb, depth)
         rgb = self._rectifier.image(rgb)
@@ -341,6 +341,8 @@ class _Reading:
             T_map_camera=T,
             pose_cov=cov,
             frame_id=str(head.image.header.frame_id),
+            depth_frame_id="" if partner is None else str(partner.header.frame_id),
+            T_bodies_camera=self._tf.static_poses_of(str(head.image.header.frame_id)),
         )
 
     def _check_sizes(

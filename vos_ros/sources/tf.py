@@ -66,6 +66,25 @@ class TfTree:
         """Names of all frames, sorted."""
         return tuple(sorted({*self._parents, *self._parents.values()}))
 
+    def static_poses_of(self, frame: str) -> dict[str, Float64[np.ndarray, "4 4"]]:
+        """Give the pose of a frame on every frame that it is tied to by static transforms alone."""
+        frame = frame.lstrip("/")
+        found = {frame: np.eye(4)}
+        waiting = [frame]
+        while waiting:
+            here = waiting.pop()
+            near = {
+                c: np.linalg.inv(T) for c, T in self._static.items() if self._parents[c] == here
+            }
+            if here in self._static:
+                near[self._parents[here]] = self._static[here]
+            for name, T_name_here in near.items():
+                if name not in found:
+                    found[name] = T_name_here @ found[here]
+                    waiting.append(name)
+        del found[frame]
+        return found
+
     def lookup(
         self, target: str, source: str, stamp_ns: int, max_gap_ns: int = NS_PER_S
     ) -> Float64[np.ndarray, "4 4"] | Missing:
