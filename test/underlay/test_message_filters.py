@@ -59,6 +59,21 @@ def test_exact_forgets_the_oldest_of_a_full_queue() -> None:
     assert out == [(2, 2), (3, 3)]
 
 
+@pytest.mark.parametrize("kind", [TimeSynchronizer, ApproximateTimeSynchronizer])
+def test_a_message_older_than_a_full_queue_of_others_is_forgotten(kind: Any) -> None:
+    """A clock that ran ahead and was set right: the queue keeps the newest by their stamps."""
+    extra = () if kind is TimeSynchronizer else (0.02,)
+    (a, b, *_), out = synchronised(kind, 3, *extra, inputs=2)
+    for stamp in (2_500_000_000, 2_600_000_000, 2_700_000_000):
+        b.signalMessage(image(stamp))
+    for stamp in (1_100_000_000, 1_200_000_000):
+        a.signalMessage(image(stamp))
+        b.signalMessage(image(stamp))
+    assert out == []
+    a.signalMessage(image(2_700_000_000))
+    assert out == [(2_700_000_000, 2_700_000_000)]
+
+
 def test_approximate_pairs_within_the_slop_only() -> None:
     (a, b, c, *_), out = synchronised(ApproximateTimeSynchronizer, 10, 0.02)
     a.signalMessage(image(1_000_000_000))

@@ -137,7 +137,9 @@ def test_a_malformed_transform_changes_nothing(buffer: tf2_ros.Buffer) -> None:
     bad = transform("map", "odom", 4 * S)
     bad.transform.rotation.w = 0.0
     nan = transform("map", "odom", 4 * S, (float("nan"), 0.0, 0.0))
-    for msg in (bad, nan):
+    before = transform("map", "odom", 4 * S)
+    before.header.stamp.sec = -1
+    for msg in (bad, nan, before):
         buffer.set_transform(msg, "test")
     assert not buffer.can_transform("map", "odom", Time(nanoseconds=4 * S))
 

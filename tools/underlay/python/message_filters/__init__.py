@@ -113,7 +113,8 @@ class TimeSynchronizer(SimpleFilter):
             my_queue[stamp] = msg
             while len(my_queue) > self.queue_size:
                 del my_queue[min(my_queue)]
-            stamps = self._match(stamp, my_queue)
+            # A message that is older than a full queue of others is the one that was just removed.
+            stamps = self._match(stamp, my_queue) if stamp in my_queue else None
             messages = (
                 None
                 if stamps is None

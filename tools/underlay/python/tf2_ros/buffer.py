@@ -180,6 +180,7 @@ class Buffer:
             or child == parent
             or not np.isfinite(position).all()
             or not abs(norm - 1.0) < 0.01
+            or transform.header.stamp.sec < 0
         ):
             self._logger.error(
                 f"ignoring transform from [{parent}] to [{child}] by [{authority}]:"
