@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 from vos_ros.messages.stamps import time_message
+from vos_ros.ros.common.guard import Guard
+from vos_ros.ros.common.logging import EventLog
 from vos_ros.ros.common.message_factory import make
 
 
@@ -18,6 +21,9 @@ class FakeNode:
         self.publishers: dict[str, list[Any]] = {}
         self.destroyed: list[str] = []
         self.parameters = SimpleNamespace(live=lambda key: parameters[key])
+
+    def get_clock(self) -> Any:
+        return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=time.time_ns()))
 
     def resolve_topic_name(self, name: str) -> str:
         return f"/{name}"
@@ -36,5 +42,14 @@ class FakeNode:
 
     def publish(self, topic: str, stamp_ns: int) -> None:
         """Give the subscription of a topic a message with a header."""
-        head = SimpleNamespace(stamp=time_message(make, stamp_ns))
+        head = SimpleNamespace(stamp=time_message(make, stamp_ns), frame_id="camera")
         self.callbacks[topic](SimpleNamespace(header=head, topic=topic))
+
+
+def strict_guard() -> Guard:
+    """Make a guard for tests in which nothing may raise: it raises what it is told of."""
+
+    def fail(level: object, text: str) -> None:
+        raise AssertionError(text)
+
+    return Guard(EventLog(fail))

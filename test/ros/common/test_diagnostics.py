@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
 from sensor_msgs.msg import Image
-from support.fake_node import FakeNode
+from support.fake_node import FakeNode, strict_guard
 
 from vos_ros.ros.common.diagnostics import input_values, status
 from vos_ros.ros.common.logging import Condition, ConditionLog, Level
@@ -40,7 +40,9 @@ def test_a_status_has_the_worst_level_and_all_texts_of_its_problems() -> None:
 
 def test_inputs_have_topic_count_rate_and_age() -> None:
     node, log = FakeNode(), ConditionLog(lambda level, text: None)
-    one = subscribe(node, log, "image", Image, "/cam", lambda msg: None, qos("reliable", 1))
+    one = subscribe(
+        node, log, strict_guard(), "image", Image, "/cam", lambda msg: None, qos("reliable", 1)
+    )
     values = input_values({"image": one})
     assert values["image.topic"] == "/cam" and values["image.count"] == 0
     assert values["image.last_seen_s"] == "never" and values["image.rate_hz"] == 0.0

@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from support.fake_node import FakeNode
+from support.fake_node import FakeNode, strict_guard
 
 from vos_ros.config import NodeConfig
+from vos_ros.messages.checks import DEFAULT_LIMITS
 from vos_ros.ros.common.inputs import Bundle, CameraInputs, StampOrder, describe_time_jump
 from vos_ros.ros.common.logging import ConditionLog
 
@@ -34,6 +35,8 @@ class Rig:
             self.node,
             replace(NodeConfig(), **{"pose_source": "none", **settings}),
             ConditionLog(lambda level, text: self.log.append(text)),
+            strict_guard(),
+            limits=DEFAULT_LIMITS,
             on_bundle=self.bundles.append,
             on_time_jump=lambda *stamps: self.jumps.append(stamps),
             on_error=self.log.append,

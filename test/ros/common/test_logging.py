@@ -53,3 +53,36 @@ def test_an_event_is_reported_once_then_with_how_often_it_was_held_back(clock, r
     clock.now += 10
     log.report("frame 9 is late by 0.9 s")
     assert reports[-1] == "frame 9 is late by 0.9 s (4 more like this since the last report)"
+
+
+def test_kinds_that_differ_in_numbers_only_are_the_same(clock, reports):
+    log = ConditionLog(lambda level, text: reports.append(text), clock)
+    for i in range(50):
+        log.begin("image content", f"a message of {i} bytes", f"a message of {i} bytes")
+    assert reports == ["image content: a message of 0 bytes"]
+    assert log.active()["image content"].text == "a message of 49 bytes"
+
+
+def test_a_condition_that_comes_and_goes_with_every_message_does_not_fill_the_log(clock, reports):
+    log = ConditionLog(lambda level, text: reports.append(text), clock)
+    for _ in range(1000):
+        log.begin("image content", "bad", "it is bad")
+        log.end("image content")
+        clock.now += 0.005
+    assert 2 <= len(reports) <= 12
+    log.begin("image content", "bad", "it is bad")
+    before = len(reports)
+    clock.now += 20
+    log.begin("image content", "bad", "it is still bad")
+    assert reports[before:] == ["image content: it is still bad"], "it stayed, so it is reported"
+    log.end("image content")
+    assert len(reports) == before + 2
+
+
+def test_events_of_ever_new_kinds_are_not_all_remembered(clock, reports):
+    log = EventLog(lambda level, text: reports.append(text), clock=clock)
+    log.report("first")
+    for i in range(2000):
+        log.report("x" * i)
+    log.report("first")
+    assert reports.count("first") == 2, "it was forgotten, so it is reported again"

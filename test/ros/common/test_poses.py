@@ -38,7 +38,7 @@ def never():
 
 
 def test_tf_waits_and_gives_up_in_time(node):
-    tf = TfPose(node, "map")
+    tf = TfPose(node, "map", pytest.fail)
     begun = time.monotonic()
     answer = tf.at(5 * SECOND, "cam", 0.1, never)
     assert (
@@ -56,7 +56,7 @@ def test_tf_waits_and_gives_up_in_time(node):
 
 
 def test_tf_interpolates_and_never_gives_the_latest(node):
-    tf = TfPose(node, "map")
+    tf = TfPose(node, "map", pytest.fail)
     for t, x in ((4, 0.0), (5, 1.0)):
         T = np.eye(4)
         T[0, 3] = x
@@ -131,3 +131,33 @@ def test_a_broken_pose_is_left_out_and_a_jump_back_starts_over(node):
     assert poses.at(5 * SECOND, "cam", 0.0, never).T_map_camera is not None
     assert poses.at(50 * SECOND, "cam", 0.0, never).T_map_camera is None
     poses.destroy()
+
+
+def test_a_transform_of_another_time_does_not_hide_those_of_the_present(node) -> None:
+    """One an hour ahead made TF forget all later ones, until the node was started again."""
+    errors = []
+    tf = TfPose(node, "map", errors.append)
+    now = node.get_clock().now().nanoseconds
+
+    def add(stamp_ns: int, **changes: str) -> None:
+        message = transform_stamped_message(
+            make, header_message(make, stamp_ns, "map"), "cam", np.eye(4)
+        )
+        for name, value in changes.items():
+            setattr(message, name, value)
+        tf.buffer.set_transform(message, "test")
+
+    add(now + 3600 * SECOND)
+    assert len(errors) == 1 and "3600.0 s ahead" in errors[0] and "use_sim_time" in errors[0]
+    add(now)
+    assert tf.at(now, "cam", 0.0, never).T_map_camera is not None
+    # a camera and a SLAM whose clock is ahead of the node's: the images tell
+    tf.at(now + 7200 * SECOND, "cam", 0.0, never)
+    add(now + 7201 * SECOND)
+    assert len(errors) == 1
+    tf.clear()
+    add(now + 7202 * SECOND)
+    assert len(errors) == 2, "time has jumped back"
+    add(now, child_frame_id="c" * 10_000)
+    assert len(errors) == 3 and "child_frame_id" in errors[2]
+    tf.destroy()

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
 from sensor_msgs.msg import Image
-from support.fake_node import FakeNode
+from support.fake_node import FakeNode, strict_guard
 
 from vos_ros.ros.common.logging import ConditionLog, Level
 from vos_ros.ros.common.subscriptions import (
@@ -37,6 +37,7 @@ class Rig:
         self.one: Subscription = subscribe(
             self.node,
             self.log,
+            strict_guard(),
             "image",
             Image,
             "/image",

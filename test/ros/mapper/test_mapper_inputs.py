@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run it with tools/env python -m pytest")
 
-from support.fake_node import FakeNode
+from support.fake_node import FakeNode, strict_guard
 
 from vos_ros.reference_mapper.config import MapperConfig
 from vos_ros.ros.common.logging import ConditionLog
@@ -34,6 +34,7 @@ def rig():
             node,
             config,
             ConditionLog(lambda level, text: reports.append(text)),
+            strict_guard(),
             got.append,
             reports.append,
         ),

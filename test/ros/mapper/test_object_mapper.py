@@ -373,7 +373,9 @@ class Perception:
         messages = {
             "labels": image_message(make, head, "16UC1", labels),
             "instances": InstanceArray(header=head, session_id="s", instances=[instance]),
-            "associations": AssociationArray(header=head, **fields),
+            "associations": AssociationArray(
+                header=head, self_check=AssociationArray.PASSED, **fields
+            ),
         }
         if "/tf" not in skip:
             self.mapper.robot.publishers["/tf"].publish(

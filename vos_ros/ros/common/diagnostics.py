@@ -10,12 +10,13 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from vos_ros.ros.common.logging import Condition, Level
 from vos_ros.ros.common.subscriptions import Subscription
+from vos_ros.ros.common.text import plain
 
 
 def _text(value: object) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.3f}"
-    return str(value)
+    return plain(str(value))
 
 
 def status(
@@ -37,13 +38,15 @@ def status(
     return DiagnosticStatus(
         level=bytes([level]),
         name=name,
-        message="; ".join(f"{key}: {c.text}" for key, c in problems.items()) or fine,
+        message="; ".join(f"{key}: {plain(c.text)}" for key, c in problems.items()) or fine,
         values=[KeyValue(key=k, value=_text(v)) for k, v in {**values, **durations}.items()],
     )
 
 
 def input_values(subscriptions: Mapping[str, Subscription]) -> dict[str, object]:
-    """Return topic, count, rate (Hz) and age (s) of the last message of every input."""
+    """Return of every input its topic, count, rate (Hz), age of the last message (s), and how many
+    messages were refused.
+    """
     values: dict[str, object] = {}
     for key, one in subscriptions.items():
         age_s = one.arrivals.age_s
@@ -52,5 +55,6 @@ def input_values(subscriptions: Mapping[str, Subscription]) -> dict[str, object]
             f"{key}.count": one.arrivals.count,
             f"{key}.rate_hz": one.arrivals.rate_hz,
             f"{key}.last_seen_s": "never" if age_s is None else age_s,
+            f"{key}.refused": one.refused,
         }
     return values

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from vos_ros.messages.camera import TopicRectifier
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits
 from vos_ros.messages.images import depth_from_message, rgb_from_message
 from vos_ros.ros.common.inputs import Bundle
 from vos_ros.ros.common.logging import ConditionLog, Level
@@ -37,12 +38,21 @@ class FrameBuilder:
         log: conditions of messages that can't be used.
         image_topic: full name of the image topic, after remapping. It shows whether the images are
             rectified already (``messages.camera.is_rectified``).
+        limits: bounds of what messages may carry.
+        check_depth_frame: whether depth must be in the image's frame.
     """
 
-    def __init__(self, log: ConditionLog, image_topic: str) -> None:
-        self._log = log
+    def __init__(
+        self,
+        log: ConditionLog,
+        image_topic: str,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        check_depth_frame: bool = True,
+    ) -> None:
+        self._log, self._limits, self._check_depth_frame = log, limits, check_depth_frame
         self._index = 0
-        self._rectifiers = TopicRectifier(image_topic)
+        self._rectifiers = TopicRectifier(image_topic, limits=limits)
 
     def build(
         self, bundle: Bundle, camera_info: Any | None, pose: Callable[[], PoseAnswer]
@@ -65,7 +75,7 @@ class FrameBuilder:
         except ValueError as e:
             raise Rejected("camera_info content", e) from e
         try:
-            rgb = rgb_from_message(bundle.image)
+            rgb = rgb_from_message(bundle.image, self._limits)
         except ValueError as e:
             raise Rejected("image content", e) from e
         depth = self._depth(bundle, (rgb.shape[0], rgb.shape[1]))
@@ -79,6 +89,8 @@ class FrameBuilder:
             T_map_camera=answer.T_map_camera,
             pose_cov=answer.cov,
             frame_id=bundle.image.header.frame_id,
+            depth_frame_id=self._depth_frame_of(bundle, depth),
+            T_bodies_camera=answer.T_bodies_camera,
         )
         self._index += 1
         # An image of another size than its calibration can't be rectified. The pipeline reports it
@@ -92,12 +104,18 @@ class FrameBuilder:
             )
         return frame, answer
 
+    def _depth_frame_of(self, bundle: Bundle, depth: object) -> str:
+        """Return the frame of the depth that is used, "" where it is not to be checked."""
+        if depth is None or bundle.depth is None or not self._check_depth_frame:
+            return ""
+        return str(bundle.depth.header.frame_id)
+
     def _depth(self, bundle: Bundle, size: tuple[int, int]) -> Float32[np.ndarray, "H W"] | None:
         """Decode the depth of an image of ``size`` (H, W); None where it can't be used."""
         if bundle.depth is None:
             return None
         try:
-            depth = depth_from_message(bundle.depth)
+            depth = depth_from_message(bundle.depth, self._limits)
         except ValueError as e:
             self._log.begin("depth content", str(e), f"{e}. {_WITHOUT_DEPTH}", Level.ERROR)
             return None

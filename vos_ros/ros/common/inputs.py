@@ -13,8 +13,10 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vos_ros.config import NodeConfig
+from vos_ros.messages.checks import Limits, check_header
 from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.msg import MapObjectArray
+from vos_ros.ros.common.guard import Guard
 from vos_ros.ros.common.health import RateMonitor
 from vos_ros.ros.common.logging import ConditionLog
 from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
@@ -107,7 +109,9 @@ class CameraInputs:
     Args:
         node: the node that subscribes; it has ``parameters`` with ``node.input_timeout_s``.
         config: topics' settings.
-        log: conditions of silent inputs.
+        log: conditions of silent inputs and refused messages.
+        guard: notes what callbacks raise.
+        limits: bounds of what messages may carry.
         on_bundle: gets each image with its depth.
         on_time_jump: gets the newest and the new stamp (ns), before the first image of an earlier
             time.
@@ -120,13 +124,16 @@ class CameraInputs:
         node: Any,
         config: NodeConfig,
         log: ConditionLog,
+        guard: Guard,
         *,
+        limits: Limits,
         on_bundle: Callable[[Bundle], None],
         on_time_jump: Callable[[int, int], None],
         on_error: Callable[[str], None],
         on_map: Callable[[Any], None] | None = None,
     ) -> None:
-        self._node, self._config, self._log = node, config, log
+        self._node, self._config, self._log, self._guard = node, config, log, guard
+        self._limits = limits
         self._on_bundle, self._on_map, self._on_time_jump = on_bundle, on_map, on_time_jump
         self.camera_info: Any | None = None
         self.unsynchronised = 0
@@ -187,6 +194,7 @@ class CameraInputs:
         self.subscriptions[key] = subscribe(
             self._node,
             self._log,
+            self._guard,
             key,
             kind,
             topic,
@@ -267,14 +275,19 @@ class CameraInputs:
         self.camera_info = msg
 
     def _on_depth(self, msg: Any) -> None:
-        if self._active:
-            self._depth_stamps.append(ns_from_stamp(msg.header.stamp))
-            self._depth_filter.signalMessage(msg)
+        if not self._active:
+            return
+        stamp_ns = check_header(msg.header, self._limits)
+        if self._depth_stamps and stamp_ns < self._depth_stamps[-1] - JUMP_NS:
+            # The depth camera's clock was set back: its earlier messages would push out the new.
+            self._make_synchronizer()
+        self._depth_stamps.append(stamp_ns)
+        self._depth_filter.signalMessage(msg)
 
     def _on_image(self, msg: Any) -> None:
         if not self._active:
             return
-        arrival_s, stamp_ns = time.perf_counter(), ns_from_stamp(msg.header.stamp)
+        arrival_s, stamp_ns = time.perf_counter(), check_header(msg.header, self._limits)
         newest = self._newest_ns
         if newest is not None and stamp_ns < newest - JUMP_NS:
             self._make_synchronizer()
@@ -319,7 +332,9 @@ class CameraInputs:
         """Begin and end the conditions of silent inputs. Called by a timer of the executor."""
         if self.camera_info is None and self._latched_info is None:
             self._latched_info = subscribe_latched_info(
-                self._node, self.subscriptions["camera_info"].topic, self._on_camera_info
+                self._node,
+                self.subscriptions["camera_info"].topic,
+                self._guard.callback("latched camera_info", self._on_camera_info),
             )
         if not self._active:
             return

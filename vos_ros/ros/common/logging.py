@@ -6,10 +6,17 @@ import re
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from vos_ros.ros.common.text import plain
+
+_NUMBERS = re.compile(r"[\d.]+")
+_MAX_KINDS = 1000
+"""Events of different kinds that are remembered."""
 
 
 class Level(IntEnum):
@@ -22,16 +29,21 @@ class Level(IntEnum):
 
 Emit = Callable[[Level, str], None]
 """Writes a text of some severity to a log."""
+_MAX_REPORTS, _WINDOW_S = 6, 10.0
+"""Changes of one condition that are logged within a window, s: one that comes and goes with every
+message must not fill the log."""
 
 
 def log_to(logger: Any) -> Emit:
-    """Return a function that writes to a logger of rclpy.
+    """Return a function that writes to a logger of rclpy, on one line and without control
+    characters.
 
     rclpy refuses a call whose severity differs from that of an earlier call from the same line, so
     each severity has its own line.
     """
 
     def emit(level: Level, text: str) -> None:
+        text = plain(text)
         if level == Level.ERROR:
             logger.error(text)
         elif level == Level.WARN:
@@ -44,9 +56,12 @@ def log_to(logger: Any) -> Emit:
 
 def describe_error(error: BaseException) -> str:
     """Return type, text and origin of an exception in one line."""
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    file = where.filename.rsplit("/", 1)[-1]
-    return f"{type(error).__name__}: {error} ({file}:{where.lineno}, {where.name})"
+    text = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return text
+    file = frames[-1].filename.rsplit("/", 1)[-1]
+    return f"{text} ({file}:{frames[-1].lineno}, {frames[-1].name})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +82,8 @@ class ConditionLog:
     """Keep what is wrong at present, by key, and report each change once.
 
     A condition of a key has a ``kind``: the same kind again only refreshes its text (numbers in it
-    may grow), another kind is a change and is reported. Safe to use from several threads.
+    may grow), another kind is a change and is reported. Kinds that differ in numbers only are the
+    same. Safe to use from several threads.
     """
 
     def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,6 +91,8 @@ class ConditionLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._conditions: dict[str, Condition] = {}
+        self._reports: dict[str, deque[float]] = {}
+        self._unreported: set[str] = set()
 
     def begin(self, key: str, kind: str, text: str, level: Level = Level.WARN) -> None:
         """Note that something is wrong from now on.
@@ -85,19 +103,36 @@ class ConditionLog:
             text: description for users.
             level: severity.
         """
+        kind = _NUMBERS.sub("#", kind)
         with self._lock:
             before = self._conditions.get(key)
             changed = before is None or before.kind != kind
             since = self._clock() if before is None or changed else before.since
             self._conditions[key] = Condition(kind, level, text, since)
-        if changed:
+            report = (changed or key in self._unreported) and self._may_report(key)
+            if report:
+                self._unreported.discard(key)
+            elif changed:
+                self._unreported.add(key)
+        if report:
             self._emit(level, f"{key}: {text}")
+
+    def _may_report(self, key: str) -> bool:
+        """Note a report of a key, where it has not had too many of late."""
+        now = self._clock()
+        times = self._reports.setdefault(key, deque(maxlen=_MAX_REPORTS))
+        if len(times) == _MAX_REPORTS and now - times[0] < _WINDOW_S:
+            return False
+        times.append(now)
+        return True
 
     def end(self, key: str, text: str = "is back") -> None:
         """Note that nothing is wrong with ``key`` any more."""
         with self._lock:
             before = self._conditions.pop(key, None)
-        if before is not None:
+            unreported = key in self._unreported
+            self._unreported.discard(key)
+        if before is not None and not unreported:
             duration_s = self._clock() - before.since
             self._emit(Level.OK, f"{key} {text} (after {duration_s:.1f} s: {before.text})")
 
@@ -110,6 +145,7 @@ class ConditionLog:
         """Forget everything without a report."""
         with self._lock:
             self._conditions.clear()
+            self._unreported.clear()
 
 
 class EventLog:
@@ -130,7 +166,7 @@ class EventLog:
 
     def report(self, text: str, level: Level = Level.WARN) -> None:
         """Report that ``text`` happened."""
-        kind = re.sub(r"[\d.]+", "#", text)
+        kind = _NUMBERS.sub("#", plain(text))
         now = self._clock()
         with self._lock:
             last, held_back = self._reported.get(kind, (-float("inf"), 0))
@@ -140,6 +176,8 @@ class EventLog:
             # Kinds are few. Old ones are dropped, so that free text can't fill the memory.
             oldest = now - 100 * self._quiet_s
             self._reported = {k: v for k, v in self._reported.items() if v[0] > oldest}
+            while len(self._reported) >= _MAX_KINDS:
+                self._reported.pop(next(iter(self._reported)))
             self._reported[kind] = (now, 0)
         more = f" ({held_back} more like this since the last report)" if held_back else ""
         self._emit(level, text + more)

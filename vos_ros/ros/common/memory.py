@@ -56,6 +56,13 @@ def forget_start() -> None:
     gc.freeze()
 
 
+def release() -> None:
+    """Collect what was in use until now, that of ``forget_start`` too, and return its memory."""
+    gc.unfreeze()
+    gc.collect()
+    trim()
+
+
 def trim() -> None:
     """Return all free memory to the system, in milliseconds; nothing where the C library can't."""
     if hasattr(_LIBC, "malloc_trim"):

@@ -32,6 +32,7 @@ LIVE = frozenset(
         "node.publish_markers",
         "node.tf_wait_s",
         "node.input_timeout_s",
+        "node.worker_timeout_s",
     }
 )
 """Parameters of the perception node that act at once. The others act when it is configured."""

@@ -5,18 +5,21 @@ Never the latest pose, never an extrapolated one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import tf2_ros
+import yaml
 from rclpy.time import Time
 
 from vos_ros.geometry.pose_track import PoseTrack
 from vos_ros.geometry.uncertainty import carry_covariance
+from vos_ros.messages.checks import MessageError, check_header, check_stamp, check_text
 from vos_ros.messages.geometry import Cov6, Pose4, matrix_from_pose
 from vos_ros.messages.pose_messages import read_pose
 from vos_ros.messages.pose_sources import BY_NAME, TF, PoseSource
@@ -32,6 +35,10 @@ JUMP_NS = NS_PER_S // 2
 """A stamp that is older than the newest one by more than this is a jump back in time, not a late
 message."""
 
+MAX_AHEAD_NS = 10 * NS_PER_S
+"""A transform further ahead of the present is of another time; TF keeps this much of the past."""
+_MAX_BODIES, _BODIES_PERIOD_S = 30, 5.0
+"""Frames whose static poses are looked up, and how often, s."""
 _WAIT_S = 0.05
 """Longest uninterrupted wait for a pose message, so that a node that stops is noticed."""
 
@@ -49,6 +56,8 @@ class PoseAnswer:
     """Its covariance in the map's axes (m, rad); None where the source states none."""
     reason: str = ""
     """What is missing; empty where there is a pose, or none was asked for."""
+    T_bodies_camera: Mapping[str, Pose4] = field(default_factory=dict)
+    """Static poses of the camera on frames of the robot; of a topic's poses only."""
 
 
 class PoseInput(Protocol):
@@ -91,12 +100,12 @@ def make_pose_input(
         node: the node that subscribes.
         map_frame: frame that the poses are wanted in.
         subscribe: subscribes to the source's topic.
-        on_error: gets a text where a message holds no valid pose.
+        on_error: gets a text where a message holds no valid pose, or a transform can't be right.
     """
     if source not in BY_NAME:
         return NoPose()
     if source == TF:
-        return TfPose(node, map_frame)
+        return TfPose(node, map_frame, on_error)
     return TopicPose(node, BY_NAME[source], map_frame, subscribe, on_error)
 
 
@@ -115,11 +124,65 @@ class NoPose:
         return None
 
 
-class TfPose:
-    """Take poses from /tf and /tf_static."""
+class TransformBuffer(tf2_ros.Buffer):
+    """Keep transforms, but those of another time, which would make it forget all of the present.
 
-    def __init__(self, node: Any, map_frame: str) -> None:
-        self.buffer = tf2_ros.Buffer()
+    TF keeps what is at most ten seconds older than the newest sample of a frame. One sample that is
+    an hour ahead (a clock that was wrong at first, a latched message of another run) hides all
+    later ones. So what is more than ``MAX_AHEAD_NS`` ahead of the node's clock and of every image
+    is left out.
+
+    Args:
+        now_ns: the node's clock.
+        on_error: gets a text for each transform that is left out.
+    """
+
+    def __init__(self, now_ns: Callable[[], int], on_error: Callable[[str], None]) -> None:
+        super().__init__()
+        self._now_ns, self._on_error = now_ns, on_error
+        self.newest_asked_ns = 0
+
+    def set_transform(self, transform: Any, authority: str) -> None:
+        """Add a transform that can be right."""
+        if self._is_right(transform):
+            super().set_transform(transform, authority)
+
+    def set_transform_static(self, transform: Any, authority: str) -> None:
+        """Add a static transform that can be right; its stamp says nothing."""
+        if self._is_right(transform, static=True):
+            super().set_transform_static(transform, authority)
+
+    def _is_right(self, transform: Any, static: bool = False) -> bool:
+        """Report and refuse a transform that cannot be right."""
+        try:
+            check_text("header.frame_id", transform.header.frame_id)
+            check_text("child_frame_id", transform.child_frame_id)
+            stamp_ns = check_stamp(transform.header.stamp)
+            present_ns = max(self._now_ns(), self.newest_asked_ns)
+            if not static and stamp_ns > present_ns + MAX_AHEAD_NS:
+                raise MessageError(
+                    f"its stamp is {(stamp_ns - present_ns) / NS_PER_S:.1f} s ahead of the node's"
+                    " clock and of the images: check the clock of its publisher, and use_sim_time"
+                )
+        except ValueError as e:
+            frames = f"{transform.child_frame_id!r} in {transform.header.frame_id!r}"
+            self._on_error(f"a transform of {frames} is left out: {e}")
+            return False
+        return True
+
+
+class TfPose:
+    """Take poses from /tf and /tf_static.
+
+    Args:
+        node: the node that subscribes.
+        map_frame: frame that the poses are wanted in.
+        on_error: gets a text for each transform that is left out.
+    """
+
+    def __init__(self, node: Any, map_frame: str, on_error: Callable[[str], None]) -> None:
+        clock = node.get_clock()
+        self.buffer = TransformBuffer(lambda: int(clock.now().nanoseconds), on_error)
         self._map_frame = map_frame
         self._listener = tf2_ros.TransformListener(self.buffer, node, spin_thread=False)
 
@@ -140,6 +203,7 @@ class TfPose:
         """
         # To TF, stamp 0 means "the latest"; 1 ns later is the same pose without that meaning.
         when = Time(nanoseconds=max(stamp_ns, 1))
+        self.buffer.newest_asked_ns = max(self.buffer.newest_asked_ns, stamp_ns)
         while True:
             try:
                 found = self.buffer.lookup_transform(target, source, when)
@@ -170,8 +234,28 @@ class TfPose:
             )
         return PoseAnswer(T, reason=reason)
 
+    def static_poses_of(self, frame: str) -> dict[str, Pose4]:
+        """Return the pose of a frame on every frame that it is tied to by static transforms.
+
+        Only these are known one nanosecond after the beginning of time.
+        """
+        try:
+            names = yaml.safe_load(self.buffer.all_frames_as_yaml() or "{}")
+        except yaml.YAMLError:
+            return {}
+        if not isinstance(names, dict):
+            return {}
+        parents = {str(v.get("parent", "")) for v in names.values() if isinstance(v, dict)}
+        found = {}
+        for name in list({*map(str, names), *parents} - {frame, ""})[:_MAX_BODIES]:
+            with contextlib.suppress(tf2_ros.TransformException, ValueError):
+                moved = self.buffer.lookup_transform(name, frame, Time(nanoseconds=1))
+                found[name] = matrix_from_pose(moved.transform)
+        return found
+
     def clear(self) -> None:
         self.buffer.clear()
+        self.buffer.newest_asked_ns = 0
 
     def destroy(self) -> None:
         self._listener.unregister()
@@ -193,19 +277,22 @@ class TopicPose:
         subscribe: Subscribe,
         on_error: Callable[[str], None],
     ) -> None:
-        self.tf = TfPose(node, map_frame)
+        self.tf = TfPose(node, map_frame, on_error)
         self._source = source
         self._map_frame = map_frame
         self._on_error = on_error
         self._arrived = threading.Condition()
         self._track = PoseTrack(KEEP_NS)
         self._frames = (map_frame, "")
+        self._known_bodies: Mapping[str, Pose4] = {}
+        self._bodies_due_s = 0.0
         self._unsubscribe = subscribe(
             message_class(source.message_type), source.topic, self._on_message
         )
 
     def _on_message(self, msg: Any) -> None:
         try:
+            check_header(msg.header)
             reading = read_pose(msg, self._source)
         except ValueError as e:
             self._on_error(f"a pose is left out: {e}")
@@ -249,7 +336,15 @@ class TopicPose:
         if cov is not None:
             lever_m = T_map_camera[:3, 3] - T_map_child[:3, 3]
             cov = carry_covariance(cov, lever_m, T_map_parent[:3, :3])
-        return PoseAnswer(T_map_camera, cov)
+        return PoseAnswer(T_map_camera, cov, T_bodies_camera=self._bodies(camera_frame))
+
+    def _bodies(self, camera_frame: str) -> Mapping[str, Pose4]:
+        """Return the static poses of the camera; TF is asked again after a while."""
+        now = time.monotonic()
+        if now >= self._bodies_due_s:
+            self._bodies_due_s = now + _BODIES_PERIOD_S
+            self._known_bodies = self.tf.static_poses_of(camera_frame)
+        return self._known_bodies
 
     def _missing(self, stamp_ns: int, wait_s: float) -> str:
         span = self._track.span_ns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -21,12 +20,15 @@ from vos_ros.ros.common import fastdds, memory
 N = TypeVar("N", bound=Node)
 _JOIN_S = 0.5
 """Longest wait for the executor's thread, s."""
+_PAUSE_S = 0.01
+"""Pause after an error of a callback, s: one that comes at once again must not take a processor."""
 
 
 def run(
     args: Sequence[str] | None,
     make: Callable[[], N],
     *,
+    on_error: Callable[[N, Exception], None],
     end: Callable[[N], None],
     exit_s: float,
     begin: Callable[[N], Any] = lambda node: None,
@@ -40,12 +42,13 @@ def run(
     Args:
         args: command line for rclpy; None: that of the process.
         make: makes the node.
+        on_error: gets what a callback of rclpy or TF has raised; the node goes on.
         end: called on the main thread when the executor has stopped, before the node is destroyed.
         exit_s: longest time from the signal to the end of the process, s.
         begin: called on the executor's thread before it spins.
         startup_errors: errors of ``make`` that are printed in one line, without a traceback.
     """
-    leave(_run(args, make, begin, end, exit_s, startup_errors))
+    leave(_run(args, make, on_error, begin, end, exit_s, startup_errors))
 
 
 def leave(code: int) -> NoReturn:
@@ -56,8 +59,7 @@ def leave(code: int) -> NoReturn:
     """
     # The middleware's participant and its files in shared memory (35 MB) go with the last
     # reference to the node, which is part of reference cycles.
-    gc.unfreeze()  # see memory.forget_start
-    gc.collect()
+    memory.release()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -66,6 +68,7 @@ def leave(code: int) -> NoReturn:
 def _run(
     args: Sequence[str] | None,
     make: Callable[[], N],
+    on_error: Callable[[N, Exception], None],
     begin: Callable[[N], Any],
     end: Callable[[N], None],
     exit_s: float,
@@ -103,9 +106,18 @@ def _run(
     def spin() -> None:
         try:
             begin(node)
-            executor.spin()
+            while not stop.is_set() and rclpy.ok():
+                try:
+                    executor.spin_once()
+                except ExternalShutdownException:
+                    return
+                except Exception as e:
+                    # Callbacks of rclpy and TF: ours are guarded one by one. After a signal the
+                    # node is destroyed while callbacks may still run.
+                    if not stop.is_set():
+                        on_error(node, e)
+                        stop.wait(_PAUSE_S)
         except BaseException as e:
-            # After a signal the node is destroyed while callbacks may still run.
             if not stop.is_set():
                 failure.append(e)
         finally:

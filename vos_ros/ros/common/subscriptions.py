@@ -20,6 +20,8 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo
 
+from vos_ros.messages.checks import MessageError
+from vos_ros.ros.common.guard import Guard
 from vos_ros.ros.common.health import RateMonitor
 from vos_ros.ros.common.logging import ConditionLog, Level
 
@@ -62,6 +64,8 @@ class Subscription:
     """Message type, ``package/msg/Type``."""
     arrivals: RateMonitor
     """Counts the messages."""
+    refused: int = 0
+    """Messages whose declarations contradict their contents."""
     hint: tuple[str, str] | None = None
     """Another topic that may carry the data, and the setting that selects it."""
     reliability_parameter: str = ""
@@ -84,6 +88,7 @@ class Subscription:
 def subscribe(
     node: Any,
     log: ConditionLog,
+    guard: Guard,
     key: str,
     kind: Any,
     topic: str,
@@ -93,24 +98,37 @@ def subscribe(
     hint: tuple[str, str] | None = None,
     reliability_parameter: str = "",
 ) -> Subscription:
-    """Subscribe to a topic, count its arrivals, and report a QoS mismatch.
+    """Subscribe to a topic, count its arrivals, and report a QoS mismatch and refused messages.
 
     Args:
         node: the node that subscribes.
-        log: a QoS mismatch begins a condition there.
+        log: a QoS mismatch and a refused message begin a condition there.
+        guard: notes what the callback raises otherwise.
         key: name of the input in conditions and diagnostics.
         kind: message class.
         topic: name of the topic.
-        callback: gets each message.
+        callback: gets each message; it may raise MessageError to refuse one.
         profile: QoS; users may override it.
         hint: another topic that may carry the data, and the setting that selects it.
         reliability_parameter: the node's own parameter of the reliability.
     """
     arrivals = RateMonitor()
+    refused_last = False
 
     def on_message(msg: Any) -> None:
+        nonlocal refused_last
         arrivals.arrived()
-        callback(msg)
+        try:
+            callback(msg)
+        except MessageError as e:
+            out.refused += 1
+            refused_last = True
+            text = f"a message on {out.topic} is left out: {e}"
+            log.begin(f"{key} content", str(e), text, Level.ERROR)
+            return
+        if refused_last:
+            refused_last = False
+            log.end(f"{key} content", "is right again")
 
     def on_incompatible_qos(event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
@@ -125,9 +143,11 @@ def subscribe(
     handle = node.create_subscription(
         kind,
         topic,
-        on_message,
+        guard.callback(key, on_message),
         profile,
-        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=on_incompatible_qos),
+        event_callbacks=SubscriptionEventCallbacks(
+            incompatible_qos=guard.callback(f"{key} QoS", on_incompatible_qos)
+        ),
         qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
     )
     out = Subscription(

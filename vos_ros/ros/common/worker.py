@@ -2,13 +2,15 @@
 
 A newer frame replaces one that waits, so that a slow frame never makes a queue. Jobs (map updates,
 service requests) are never lost. They are done in order and before the frame that waits, so that a
-frame is processed with the most recent map.
+frame is processed with the most recent map; but many jobs don't hold up frames: after ``_JOBS_S``
+of them a frame has its turn.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -18,6 +20,9 @@ from typing import Any, Generic, TypeVar
 _YIELD_S = 0.001
 """Pause of the thread that hands over a frame. Without it that thread would keep the interpreter
 until it blocks or is interrupted, 5 ms later."""
+
+_JOBS_S = 0.1
+"""Time for jobs after which a waiting frame has its turn, s."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,12 +42,26 @@ class Counts:
     """Frames whose processing raised an exception."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Something to do between two frames."""
+
+    name: str
+    """Name of the message that it works on."""
+    do: Callable[[], Any]
+    """The work."""
+    future: Future[Any] | None
+    """Gets the result; None: nobody waits for it."""
+
+
 class Worker(Generic[T]):
     """Process one frame at a time in a thread of its own.
 
     Args:
         process: gets each frame.
         on_error: gets a frame and what its processing raised; the worker goes on.
+        on_job_error: gets the name of a job that nobody waits for, and what it raised.
+        name_of: gives a frame's name, for ``busy``.
         name: name of the thread.
     """
 
@@ -50,14 +69,18 @@ class Worker(Generic[T]):
         self,
         process: Callable[[T], None],
         on_error: Callable[[T, Exception], None],
+        *,
+        on_job_error: Callable[[str, Exception], None],
+        name_of: Callable[[T], str] = lambda frame: "a frame",
         name: str = "worker",
     ) -> None:
         self._process = process
-        self._on_error = on_error
+        self._on_error, self._on_job_error, self._name_of = on_error, on_job_error, name_of
         self._condition = threading.Condition()
         self._frame: T | None = None
-        self._jobs: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
-        self._busy = False
+        self._jobs: deque[_Job] = deque()
+        self._present: tuple[str, float] | None = None  # name and start of what is being done
+        self._jobs_s = 0.0  # time for jobs since the last frame
         self._stopping = False
         self._offered = self._processed = self._superseded = self._failed = 0
         # A daemon, so that the end of the interpreter doesn't wait for a frame that hangs.
@@ -89,25 +112,39 @@ class Worker(Generic[T]):
             self._frame = frame
             self._offered += 1
             self._superseded += replaced
-            idle = not self._busy
+            idle = self._present is None
             self._condition.notify_all()
         if idle:
             time.sleep(_YIELD_S)
         return replaced
 
-    def call(self, job: Callable[[], R]) -> Future[R]:
+    def call(self, name: str, job: Callable[[], R]) -> Future[R]:
         """Queue a job and return the future of its result.
 
         The future is cancelled where the worker stops before the job's turn.
         """
         future: Future[R] = Future()
-        with self._condition:
-            if self._stopping:
-                future.cancel()
-                return future
-            self._jobs.append((job, future))
-            self._condition.notify_all()
+        if not self._queue(_Job(name, job, future)):
+            future.cancel()
         return future
+
+    def post(self, name: str, job: Callable[[], Any]) -> None:
+        """Queue a job whose result nobody waits for; what it raises goes to ``on_job_error``."""
+        self._queue(_Job(name, job, None))
+
+    def _queue(self, job: _Job) -> bool:
+        """Queue a job; False where the worker is stopping."""
+        with self._condition:
+            if not self._stopping:
+                self._jobs.append(job)
+                self._condition.notify_all()
+            return not self._stopping
+
+    @property
+    def busy(self) -> tuple[str, float] | None:
+        """Name of what is being done, and for how long, s; None while nothing is."""
+        present = self._present
+        return None if present is None else (present[0], time.monotonic() - present[1])
 
     def discard(self) -> None:
         """Drop the frame that waits; it counts as superseded."""
@@ -121,7 +158,7 @@ class Worker(Generic[T]):
         deadline = time.monotonic() + timeout_s
         with self._condition:
             return self._condition.wait_for(
-                lambda: not self._busy and not self._jobs and self._frame is None,
+                lambda: self._present is None and not self._jobs and self._frame is None,
                 max(0.0, deadline - time.monotonic()),
             )
 
@@ -136,38 +173,52 @@ class Worker(Generic[T]):
             dropped = list(self._jobs)
             self._jobs.clear()
             self._condition.notify_all()
-        for _, future in dropped:
-            future.cancel()
+        for job in dropped:
+            if job.future is not None:
+                job.future.cancel()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._busy = False
+                self._present = None
                 self._condition.notify_all()
                 self._condition.wait_for(
                     lambda: self._stopping or bool(self._jobs) or self._frame is not None
                 )
                 if self._stopping:
                     return
-                self._busy = True
-                job = self._jobs.popleft() if self._jobs else None
-                frame = None
-                if job is None:
-                    frame, self._frame = self._frame, None
+                job, frame = self._next()
+                name = job.name if job is not None else "the waiting frame"
+                began = time.monotonic()
+                self._present = (name, began)
             if job is not None:
-                self._do(*job)
+                self._do(job)
+                self._jobs_s += time.monotonic() - began
             elif frame is not None:
+                self._present = (self._name_of(frame), began)
                 self._step(frame)
+                self._jobs_s = 0.0
 
-    def _do(self, job: Callable[[], Any], future: Future[Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            future.set_result(job())
-        except Exception as e:
-            future.set_exception(e)
+    def _next(self) -> tuple[_Job | None, T | None]:
+        """Take the job or the frame whose turn it is. Called under the lock."""
+        if self._jobs and (self._frame is None or self._jobs_s < _JOBS_S):
+            return self._jobs.popleft(), None
+        frame, self._frame = self._frame, None
+        return None, frame
+
+    def _do(self, job: _Job) -> None:
+        if job.future is None:
+            try:
+                job.do()
+            except Exception as e:
+                _tell(self._on_job_error, job.name, e)
+        elif job.future.set_running_or_notify_cancel():
+            try:
+                job.future.set_result(job.do())
+            except Exception as e:
+                job.future.set_exception(e)
 
     def _step(self, frame: T) -> None:
         try:
@@ -175,7 +226,15 @@ class Worker(Generic[T]):
         except Exception as e:
             with self._condition:
                 self._failed += 1
-            self._on_error(frame, e)
+            _tell(self._on_error, frame, e)
         else:
             with self._condition:
                 self._processed += 1
+
+
+def _tell(on_error: Callable[[Any, Exception], None], what: Any, error: Exception) -> None:
+    """Hand on an error; where that fails too, print both, so that the thread goes on."""
+    try:
+        on_error(what, error)
+    except Exception:
+        traceback.print_exc()

@@ -8,7 +8,7 @@ import numpy as np
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.uncertainty import position_sigma
-from vos_ros.messages.associations import associations_from_message
+from vos_ros.messages.associations import associations_from_message, verdict_from_message
 from vos_ros.messages.camera import TopicRectifier
 from vos_ros.messages.geometry import Cov6, Pose4, covariance_from_message, matrix_from_pose
 from vos_ros.messages.images import depth_from_message, pixels_from_message
@@ -85,6 +85,7 @@ class AssociatedFrameBuilder:
             instances=instances,
             associations=associations,
             labelled_depth=depth,
+            self_check=verdict_from_message(answer),
         )
 
     def _camera_pose(self, results: Results) -> tuple[Pose4 | None, Cov6 | None]:

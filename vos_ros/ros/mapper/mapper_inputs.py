@@ -11,9 +11,11 @@ from typing import Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
+from vos_ros.messages.checks import check_header
+from vos_ros.messages.stamps import NS_PER_S
 from vos_ros.msg import AssociationArray, InstanceArray
 from vos_ros.reference_mapper.config import MapperNodeConfig
+from vos_ros.ros.common.guard import Guard
 from vos_ros.ros.common.logging import ConditionLog
 from vos_ros.ros.common.poses import JUMP_NS, PoseInput, make_pose_input
 from vos_ros.ros.common.subscriptions import (
@@ -71,7 +73,8 @@ class MapperInputs:
     Args:
         node: the node that subscribes.
         config: topics' settings.
-        log: conditions of silent inputs.
+        log: conditions of silent inputs and refused messages.
+        guard: notes what callbacks raise.
         on_results: gets the messages of an image, on the executor's thread; it must not block.
         on_error: gets a text where a pose message holds no pose.
     """
@@ -81,10 +84,12 @@ class MapperInputs:
         node: Any,
         config: MapperNodeConfig,
         log: ConditionLog,
+        guard: Guard,
         on_results: Callable[[Results], None],
         on_error: Callable[[str], None],
     ) -> None:
         self._node, self._config, self._log, self._on_results = node, config, log, on_results
+        self._guard = guard
         self.camera_info: Any | None = None
         self._latched_info: Any | None = None
         self.incomplete = self.without_depth = 0
@@ -97,6 +102,7 @@ class MapperInputs:
             self.subscriptions[name] = subscribe(
                 node,
                 log,
+                guard,
                 name,
                 kind,
                 f"vos_ros/{name}",
@@ -132,6 +138,7 @@ class MapperInputs:
         self.subscriptions[key] = subscribe(
             self._node,
             self._log,
+            self._guard,
             key,
             kind,
             topic,
@@ -160,7 +167,7 @@ class MapperInputs:
         self.flush()
 
     def _on_depth(self, msg: Any) -> None:
-        stamp_ns = ns_from_stamp(msg.header.stamp)
+        stamp_ns = check_header(msg.header)
         if self._depths and stamp_ns < next(reversed(self._depths)) - JUMP_NS:
             self._depths.clear()
         self._depths[stamp_ns] = msg
@@ -169,7 +176,7 @@ class MapperInputs:
         self.flush()
 
     def _on_result(self, name: str, msg: Any) -> None:
-        stamp_ns = ns_from_stamp(msg.header.stamp)
+        stamp_ns = check_header(msg.header)
         if stamp_ns < self._newest_ns - JUMP_NS:
             # A bag that loops: what still waits belongs to the time before.
             self.incomplete += len(self._waiting)
@@ -226,7 +233,9 @@ class MapperInputs:
         """Begin and end the conditions of silent inputs. Called by a timer of the executor."""
         if self.camera_info is None and self._latched_info is None:
             self._latched_info = subscribe_latched_info(
-                self._node, self.subscriptions["camera_info"].topic, self._on_camera_info
+                self._node,
+                self.subscriptions["camera_info"].topic,
+                self._guard.callback("latched camera_info", self._on_camera_info),
             )
         for key, one in self.subscriptions.items():
             if key == "camera_info" and self.camera_info is not None:

@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -27,7 +27,7 @@ from vos_ros.reference_mapper.revision_tracker import RevisionTracker
 from vos_ros.reference_mapper.store import MapFileError
 from vos_ros.ros.common.diagnostics import input_values, status
 from vos_ros.ros.common.health import RateMonitor, RollingPercentiles
-from vos_ros.ros.common.logging import Level, describe_error
+from vos_ros.ros.common.logging import Level
 from vos_ros.ros.common.message_factory import make
 from vos_ros.ros.common.node_support import NodeSupport
 from vos_ros.ros.common.process import run
@@ -62,7 +62,7 @@ class ObjectMapperNode(Node):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self._support = NodeSupport(self, MapperConfig())
         self._conditions, self._events = self._support.conditions, self._support.events
-        self.parameters = self._support.parameters
+        self.parameters, self.guard = self._support.parameters, self._support.guard
         self.config = self.parameters.config()
         self._file = MapFile(self.config)
         self.mapper, message = self._file.open()
@@ -75,18 +75,28 @@ class ObjectMapperNode(Node):
         self._waiting: deque[Results] = deque()
         self._lock = threading.Lock()
         self._worker: Worker[None] = Worker(
-            lambda frame: None, lambda frame, error: None, "object_mapper worker"
+            lambda frame: None,
+            lambda frame, error: None,
+            on_job_error=self._on_job_error,
+            name="object_mapper worker",
         )
         self._publisher = self.create_publisher(
             MapObjectArray,
             "map_objects",
             qos("reliable", _MAP_QUEUE, latched=True),
-            event_callbacks=PublisherEventCallbacks(matched=self._on_matched),
+            event_callbacks=PublisherEventCallbacks(
+                matched=self._support.guard.callback("map_objects matched", self._on_matched)
+            ),
             qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
         )
-        self._in_worker(lambda: self._publish(full=True))
+        self._worker.post("publication", lambda: self._publish(full=True))
         self.inputs = MapperInputs(
-            self, self.config.node, self._conditions, self._on_results, self._events.report
+            self,
+            self.config.node,
+            self._conditions,
+            self._support.guard,
+            self._on_results,
+            self._events.report,
         )
         self._builder = AssociatedFrameBuilder(
             self.config.node,
@@ -96,8 +106,8 @@ class ObjectMapperNode(Node):
             # The mapper subscribes to no image; its name is the node's where it is remapped alike.
             (self.resolve_topic_name("image"), self.resolve_topic_name("depth")),
         )
-        self.create_service(Trigger, "~/save", self._on_save)
-        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._support.create_service(Trigger, "~/save", self._on_save)
+        self._support.create_service(Trigger, "~/reset", self._on_reset)
         period_s = self.config.node.publish_period_s
         self._support.steady_timer(period_s, self._on_publish_timer)
         self._support.steady_timer(min(_FLUSH_S, period_s), self.inputs.flush)
@@ -119,18 +129,10 @@ class ObjectMapperNode(Node):
 
     # --- on the executor's thread -----------------------------------------------------------------
 
-    def _in_worker(self, job: Callable[[], None]) -> None:
-        """Queue a job for the worker; an exception of it is reported."""
-
-        def guarded() -> None:
-            try:
-                job()
-            except Exception as e:
-                self._failed += 1
-                self._events.report(describe_error(e), Level.ERROR)
-                self.get_logger().debug(traceback.format_exc())
-
-        self._worker.call(guarded)
+    def _on_job_error(self, name: str, error: Exception) -> None:
+        self._failed += 1
+        self._support.guard.note(name, error)
+        self.get_logger().debug("".join(traceback.format_exception(error)))
 
     def _on_results(self, results: Results) -> None:
         with self._lock:
@@ -145,20 +147,21 @@ class ObjectMapperNode(Node):
                 " (node.frame_queue)"
             )
         else:
-            self._in_worker(self._integrate_next)
+            self._worker.post("a frame", self._integrate_next)
 
     def _on_matched(self, event: Any) -> None:
         # What the middleware keeps for a new reader may be a change only.
         if event.current_count_change > 0:
-            self._in_worker(lambda: self._publish(full=True))
+            self._worker.post("publication", lambda: self._publish(full=True))
 
     def _on_publish_timer(self) -> None:
-        self._in_worker(lambda: self._publish(full=False))
+        self._worker.post("publication", lambda: self._publish(full=False))
         if self._file.is_due():
-            self._in_worker(lambda: self._log_save(self._file.save(self.mapper)))
+            self._worker.post("saving", lambda: self._log_save(self._file.save(self.mapper)))
 
     def _on_diagnostics_timer(self) -> None:
         self.inputs.check()
+        self._support.watch(self._worker)
         self._support.publish_diagnostics(self._statuses())
 
     async def _on_save(self, request: Any, response: Any) -> Any:
@@ -167,7 +170,7 @@ class ObjectMapperNode(Node):
             return response
         outcome = await as_rclpy_future(
             self,
-            self._worker.call(lambda: self._file.save(self.mapper)),
+            self._worker.call("a call of ~/save", lambda: self._file.save(self.mapper)),
             lambda reason: SaveOutcome(False, reason),
         )
         response.success, response.message = outcome.saved, outcome.message
@@ -175,19 +178,22 @@ class ObjectMapperNode(Node):
 
     async def _on_reset(self, request: Any, response: Any) -> Any:
         response.success, response.message = await as_rclpy_future(
-            self, self._worker.call(self._reset), lambda reason: (False, reason)
+            self,
+            self._worker.call("a call of ~/reset", self._reset),
+            lambda reason: (False, reason),
         )
         return response
 
     def _statuses(self) -> list[DiagnosticStatus]:
         """Build the node's statuses for /diagnostics."""
-        problems = self._conditions.active()
+        problems = self._support.problems()
         inputs = {k: c for k, c in problems.items() if k in self.inputs.subscriptions}
         others = {k: c for k, c in problems.items() if k not in inputs}
         values = {
             **input_values(self.inputs.subscriptions),
             "frames_incomplete": self.inputs.incomplete,
             "frames_without_depth": self.inputs.without_depth,
+            **self._support.error_counts(),
             **self._support.unknown_parameters(),
         }
         mapper = self.mapper
@@ -307,6 +313,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     run(
         args,
         ObjectMapperNode,
+        on_error=lambda node, error: node.guard.note("a callback", error),
         end=ObjectMapperNode.end,
         exit_s=EXIT_S,
         startup_errors=(ConfigError, MapFileError, OSError),

@@ -21,6 +21,7 @@ from tf2_msgs.msg import TFMessage
 from vos_ros.config import ConfigError, NodeConfig
 from vos_ros.geometry import se3
 from vos_ros.geometry.uncertainty import carry_covariance
+from vos_ros.messages.checks import DEFAULT_LIMITS
 from vos_ros.messages.geometry import (
     Cov6,
     Pose4,
@@ -63,7 +64,7 @@ class RgbdSlamNode(Node):
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self._support = NodeSupport(self, SlamConfig())
         self._conditions, self._events = self._support.conditions, self._support.events
-        self.parameters = self._support.parameters
+        self.parameters, self.guard = self._support.parameters, self._support.guard
         self.config = self.parameters.config()
         self._settings = self.config.node
         self._slam = RgbdSlam(self.config, initial_pose(self._settings))
@@ -79,12 +80,20 @@ class RgbdSlamNode(Node):
             self.create_publisher(TFMessage, "/tf", reliable) if self._settings.publish_tf else None
         )
         base_frame = self._settings.base_frame
-        self._base = TfPose(self, base_frame) if base_frame else None
-        self._worker: Worker[Bundle] = Worker(self._process, self._on_failure, "rgbd_slam worker")
+        self._base = TfPose(self, base_frame, self._events.report) if base_frame else None
+        self._worker: Worker[Bundle] = Worker(
+            self._process,
+            self._on_failure,
+            on_job_error=self._support.guard.note,
+            name_of=lambda b: f"the image with stamp {b.stamp_ns / NS_PER_S:.3f} s",
+            name="rgbd_slam worker",
+        )
         self.inputs = CameraInputs(
             self,
             input_settings(self._settings),
             self._conditions,
+            self._support.guard,
+            limits=DEFAULT_LIMITS,
             on_bundle=self._on_bundle,
             on_time_jump=self._on_time_jump,
             on_error=self._events.report,
@@ -104,20 +113,22 @@ class RgbdSlamNode(Node):
 
     def _on_time_jump(self, from_ns: int, to_ns: int) -> None:
         self._worker.discard()
-        self._worker.call(lambda: self._start_over(from_ns, to_ns))
+        self._worker.post("a jump back in time", lambda: self._start_over(from_ns, to_ns))
 
     def _on_diagnostics_timer(self) -> None:
         self.inputs.check()
+        self._support.watch(self._worker)
         self._support.publish_diagnostics(self._statuses())
 
     def _statuses(self) -> list[DiagnosticStatus]:
         """Build the node's statuses for /diagnostics."""
-        problems = self._conditions.active()
+        problems = self._support.problems()
         own = {k: c for k, c in problems.items() if k == "tracking"}
         others = {k: c for k, c in problems.items() if k not in own}
         values = {
             **input_values(self.inputs.subscriptions),
             "unsynchronised_images": self.inputs.unsynchronised,
+            **self._support.error_counts(),
             **self._support.unknown_parameters(),
         }
         counts, last = self._worker.counts, self._last
@@ -273,6 +284,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     run(
         args,
         RgbdSlamNode,
+        on_error=lambda node, error: node.guard.note("a callback", error),
         end=RgbdSlamNode.end,
         exit_s=EXIT_S,
         startup_errors=(ConfigError, ImportError),

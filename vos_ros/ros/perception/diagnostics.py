@@ -7,9 +7,12 @@ import time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vos_ros.ros.common.diagnostics import input_values, status
+from vos_ros.ros.common.guard import RAISED
 from vos_ros.ros.common.logging import Condition, Level
 from vos_ros.ros.perception.stream import Stream
 
+_OWN = ("parameters", "worker", "name")
+"""Keys of the conditions of the node itself."""
 WARNING_S = 10.0
 """A frame's warning is shown for this long, s."""
 
@@ -57,9 +60,12 @@ def map_values(stream: Stream) -> dict[str, object]:
         "map_revision": object_map.revision,
         "map_objects": len(object_map),
         "map_frame": stream.config.node.map_frame,
+        "self_check": stream.self_check.verdict.name,
         "snapshot_needed": object_map.needs_snapshot,
         "updates_applied": stream.map_applied,
         "updates_refused": stream.map_refused,
+        "updates_waiting": len(stream.maps),
+        "updates_replaced": stream.maps.replaced,
     }
 
 
@@ -68,7 +74,7 @@ def report(
     state: str,
     stream: Stream | None,
     conditions: dict[str, Condition],
-    unknown_parameters: dict[str, object],
+    own_values: dict[str, object],
 ) -> list[DiagnosticStatus]:
     """Build all statuses of the node.
 
@@ -77,12 +83,12 @@ def report(
         state: state of its lifecycle.
         stream: None while the node is not configured.
         conditions: what is wrong at present.
-        unknown_parameters: values that name parameters that don't exist.
+        own_values: values of the node's own status: errors, unknown parameters.
     """
-    own = {k: c for k, c in conditions.items() if k == "parameters"}
-    maps = {k: c for k, c in conditions.items() if k.startswith("map")}
+    own = {k: c for k, c in conditions.items() if k in _OWN or c.kind == RAISED}
+    maps = {k: c for k, c in conditions.items() if k.startswith(("map", "self-check"))}
     inputs = {k: c for k, c in conditions.items() if k not in own and k not in maps}
-    statuses = [status(f"{node_name}: node", {"state": state, **unknown_parameters}, own, state)]
+    statuses = [status(f"{node_name}: node", {"state": state, **own_values}, own, state)]
     if stream is None:
         return statuses
     now = time.monotonic()

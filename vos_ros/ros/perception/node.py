@@ -24,6 +24,7 @@ from vos_ros.ros.common.process import run
 from vos_ros.ros.common.services import as_rclpy_future
 from vos_ros.ros.perception.diagnostics import report
 from vos_ros.ros.perception.stream import Outcome, Stream
+from vos_ros.ros.perception.twin_check import TwinCheck
 from vos_ros.srv import AddObjects, RemoveObjects
 
 EXIT_S = 1.8
@@ -53,20 +54,24 @@ class VosNode(LifecycleNode):
     ) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **kwargs)
         self._make_pipeline = make_pipeline
-        self._stream: Stream | None = None
+        self.stream: Stream | None = None
         self._support = NodeSupport(self, Config(), live=LIVE, fixed=FIXED)
-        self.parameters = self._support.parameters
+        self.parameters, self.guard = self._support.parameters, self._support.guard
         self._conditions = self._support.conditions
         self._timer: Any = None
+        self._twins = TwinCheck(
+            self, lambda: 0 if self.stream is None else self.stream.published.count, self.guard
+        )
         self._trimmed = -1  # frames that had been published when memory was returned last
         self._start_timer(_FIRST_PERIOD_S)
         # Services wait for the worker. In a group of their own they don't hold up subscriptions.
         group = ReentrantCallbackGroup()
-        self.create_service(AddObjects, "~/add_objects", self._on_add_objects, callback_group=group)
-        self.create_service(
-            RemoveObjects, "~/remove_objects", self._on_remove_objects, callback_group=group
-        )
-        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
+        for kind, service, callback in (
+            (AddObjects, "~/add_objects", self._on_add_objects),
+            (RemoveObjects, "~/remove_objects", self._on_remove_objects),
+            (Trigger, "~/reset", self._on_reset),
+        ):
+            self._support.create_service(kind, service, callback, group)
 
     # --- lifecycle --------------------------------------------------------------------------------
 
@@ -89,7 +94,12 @@ class VosNode(LifecycleNode):
         try:
             config = self.parameters.config()
             stream = Stream(
-                self, config, self._make_pipeline, self._conditions, self._support.events
+                self,
+                config,
+                self._make_pipeline,
+                self._conditions,
+                self._support.events,
+                self._support.guard,
             )
         except Exception as e:
             self.get_logger().debug(traceback.format_exc())
@@ -102,7 +112,7 @@ class VosNode(LifecycleNode):
             )
             return TransitionCallbackReturn.FAILURE
         self._conditions.end("parameters", "are right")
-        self._stream = stream
+        self.stream = stream
         self.parameters.configured = True
         self._start_timer(config.node.diagnostics_period_s)
         memory.forget_start()
@@ -114,15 +124,15 @@ class VosNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._stream is not None
+        assert self.stream is not None
         result = super().on_activate(state)
-        self._stream.activate()
+        self.stream.activate()
         self.get_logger().info("active")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._stream is not None
-        self._stream.deactivate()
+        assert self.stream is not None
+        self.stream.deactivate()
         self._conditions.clear()
         return super().on_deactivate(state)
 
@@ -145,11 +155,14 @@ class VosNode(LifecycleNode):
             self.trigger_shutdown()
 
     def _release(self) -> None:
-        stream, self._stream = self._stream, None
+        stream, self.stream = self.stream, None
+        self._twins.destroy()
         if stream is not None and not stream.destroy():
             self.get_logger().warning("the worker is still busy with a frame; it ends after it")
         self.parameters.configured = False
         self._conditions.clear()
+        del stream
+        memory.release()  # otherwise the networks stay: they are part of what the start made
 
     # --- diagnostics ------------------------------------------------------------------------------
 
@@ -159,51 +172,62 @@ class VosNode(LifecycleNode):
         self._timer = self._support.steady_timer(period_s, self._on_timer)
 
     def _on_timer(self) -> None:
-        if self._stream is not None:
-            self._stream.inputs.check()
-            published = self._stream.published
+        if self.stream is not None:
+            self.stream.inputs.check()
+            self._support.watch(self.stream.worker)
+            self._check_name()
+            published = self.stream.published
             if published.silent_s > TRIM_S and published.count != self._trimmed:
                 memory.trim()
                 self._trimmed = published.count
         statuses = report(
             self.get_name(),
             self.state,
-            self._stream,
-            self._conditions.active(),
-            self._support.unknown_parameters(),
+            self.stream,
+            self._support.problems(),
+            {**self._support.error_counts(), **self._support.unknown_parameters()},
         )
         self._support.publish_diagnostics(statuses)
 
+    def _check_name(self) -> None:
+        """Begin or end the condition that another node has the same name."""
+        if text := self._twins.check():
+            self._conditions.begin("name", "taken", text, Level.ERROR)
+        else:
+            self._conditions.end("name", "is this node's alone")
+
     # --- services ---------------------------------------------------------------------------------
 
-    def _in_worker(self, job: Callable[[Stream], Outcome]) -> Future:
+    def _in_worker(self, name: str, job: Callable[[Stream], Outcome]) -> Future:
         """Return a future of the job's outcome; the worker does the job between two frames."""
-        stream = self._stream
+        stream = self.stream
         if stream is None:
             answer = Future()
             reason = f"the node is {self.state}: configure and activate it first"
             answer.set_result((False, reason, ()))
             return answer
         refused: Callable[[str], Outcome] = lambda reason: (False, reason, ())  # noqa: E731 (typed)
-        return as_rclpy_future(self, stream.worker.call(lambda: job(stream)), refused)
+        return as_rclpy_future(self, stream.worker.call(name, lambda: job(stream)), refused)
 
     async def _on_add_objects(self, request: Any, response: Any) -> Any:
         response.success, response.message, track_ids = await self._in_worker(
-            lambda stream: stream.add_objects(request)
+            "a call of ~/add_objects", lambda stream: stream.add_objects(request)
         )
         response.track_ids = list(track_ids)
         return response
 
     async def _on_remove_objects(self, request: Any, response: Any) -> Any:
         response.success, response.message, _ = await self._in_worker(
-            lambda stream: stream.remove_objects(request)
+            "a call of ~/remove_objects", lambda stream: stream.remove_objects(request)
         )
         return response
 
     async def _on_reset(self, request: Any, response: Any) -> Any:
-        response.success, response.message, _ = await self._in_worker(lambda stream: stream.reset())
-        if response.success and self._stream is not None:
-            self._stream.inputs.request_map()
+        response.success, response.message, _ = await self._in_worker(
+            "a call of ~/reset", lambda stream: stream.reset()
+        )
+        if response.success and self.stream is not None:
+            self.stream.inputs.request_map()
         return response
 
 
@@ -218,6 +242,7 @@ def main(
         args,
         lambda: VosNode(make_pipeline=make_pipeline),
         begin=VosNode.autostart,
+        on_error=lambda node, error: node.guard.note("a callback", error),
         end=VosNode.end,
         exit_s=EXIT_S,
     )

@@ -9,18 +9,28 @@ from collections.abc import Callable
 from typing import Any
 
 from vos_ros.config import Config
+from vos_ros.messages.checks import check_at_most, check_stamp
 from vos_ros.messages.map_objects import map_update_from_message
 from vos_ros.messages.prompts import prompt_from_message
-from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
+from vos_ros.messages.stamps import NS_PER_S
 from vos_ros.pipeline import Pipeline
+from vos_ros.pipeline.self_check import FINDINGS
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
+from vos_ros.ros.common.guard import Guard
 from vos_ros.ros.common.health import RateMonitor, RollingPercentiles
-from vos_ros.ros.common.inputs import Bundle, CameraInputs, StampOrder, describe_time_jump
+from vos_ros.ros.common.inputs import (
+    MAP_QUEUE,
+    Bundle,
+    CameraInputs,
+    StampOrder,
+    describe_time_jump,
+)
 from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, describe_error
 from vos_ros.ros.common.poses import POLL_S, PoseAnswer
 from vos_ros.ros.common.worker import Worker
+from vos_ros.ros.perception.map_queue import MapQueue
 from vos_ros.ros.perception.outputs import Outputs
-from vos_ros.types import Frame, FrameResult
+from vos_ros.types import Frame, FrameResult, SelfCheckResult
 
 RECENT_FRAMES = 10
 """Frames kept for prompts that were drawn on one of them."""
@@ -53,6 +63,7 @@ class Stream:
         make_pipeline: makes the pipeline.
         log: conditions of inputs, poses and map.
         events: events of frames and map updates.
+        guard: notes what callbacks and jobs raise.
     """
 
     def __init__(
@@ -62,10 +73,13 @@ class Stream:
         make_pipeline: Callable[[Config], Pipeline],
         log: ConditionLog,
         events: EventLog,
+        guard: Guard,
     ) -> None:
         self.config = config
+        self._limits = config.limits.of_messages()
         self._node, self._log, self._events = node, log, events
         self.pipeline = make_pipeline(config)
+        self.self_check = SelfCheckResult()
         self.published = RateMonitor()
         self.times = {name: RollingPercentiles() for name in TIMES}
         self.order = StampOrder()
@@ -76,14 +90,28 @@ class Stream:
         self._published_s = 0.0  # when the last results had been published (time.perf_counter)
         self._track_ids: set[int] = set()
         self._active = False
-        self._builder = FrameBuilder(log, node.resolve_topic_name("image"))
+        self._builder = FrameBuilder(
+            log,
+            node.resolve_topic_name("image"),
+            self._limits,
+            check_depth_frame=config.node.check_depth_frame,
+        )
+        self.maps = MapQueue(MAP_QUEUE)
         self.outputs = Outputs(node, config)
-        self.worker: Worker[Bundle] = Worker(self._process, self._on_failure, "vos_ros worker")
+        self.worker: Worker[Bundle] = Worker(
+            self._process,
+            self._on_failure,
+            on_job_error=guard.note,
+            name_of=lambda b: f"the image with stamp {b.stamp_ns / NS_PER_S:.3f} s",
+            name="vos_ros worker",
+        )
         try:
             self.inputs = CameraInputs(
                 node,
                 config.node,
                 log,
+                guard,
+                limits=self._limits,
                 on_bundle=self._on_bundle,
                 on_map=self._on_map,
                 on_time_jump=self._on_time_jump,
@@ -92,6 +120,7 @@ class Stream:
         except BaseException:
             self.worker.stop(STOP_S)
             self.outputs.destroy()
+            self.pipeline.close()
             raise
 
     def activate(self) -> None:
@@ -115,6 +144,7 @@ class Stream:
         self.inputs.destroy()
         ended = self.worker.stop(STOP_S)
         self.outputs.destroy()
+        self.pipeline.close()
         return ended
 
     # --- on the executor's thread -----------------------------------------------------------------
@@ -123,19 +153,31 @@ class Stream:
         self.worker.offer(bundle)
 
     def _on_map(self, msg: Any) -> None:
-        self.worker.call(lambda: self._apply_map(msg))
+        if self.maps.put(msg):
+            self._post_map(msg)
+
+    def _post_map(self, msg: Any) -> None:
+        self.worker.post(f"the map message of revision {msg.revision}", self._apply_next_map)
 
     def _on_time_jump(self, from_ns: int, to_ns: int) -> None:
         self.worker.discard()
-        self.worker.call(lambda: self._start_over(from_ns, to_ns))
+        self.worker.post("a jump back in time", lambda: self._start_over(from_ns, to_ns))
 
     # --- the map, on the worker's thread ----------------------------------------------------------
+
+    def _apply_next_map(self) -> None:
+        """Apply the oldest map message that waits; the next one is a job of its own."""
+        msg, more = self.maps.get()
+        if more:
+            self.worker.post("a map message", self._apply_next_map)
+        if msg is not None:
+            self._apply_map(msg)
 
     def _apply_map(self, msg: Any) -> None:
         object_map = self.pipeline.map
         first = not object_map.session_id
         try:
-            update = map_update_from_message(msg)
+            update = map_update_from_message(msg, self._limits)
             if update.frame_id != self.config.node.map_frame:
                 raise ValueError(
                     f"header.frame_id is {update.frame_id!r}, and node.map_frame is"
@@ -199,7 +241,8 @@ class Stream:
         self._recent.append(frame)
         if self._active:
             self._publish(bundle, frame, result)
-        for text in result.warnings:
+        self._note_self_check(result.self_check)
+        for text in set(result.warnings).difference(result.self_check.findings.values()):
             self.warnings.append((time.monotonic(), text))
             self._events.report(text)
         self._published_s = time.perf_counter()
@@ -252,6 +295,16 @@ class Stream:
             f"{reason}. Frames have no pose meanwhile: tracks go on, new associations don't.",
         )
 
+    def _note_self_check(self, result: SelfCheckResult) -> None:
+        """Begin and end the conditions that map, poses and depth contradict each other."""
+        self.self_check = result
+        for kind in FINDINGS:
+            if kind in result.findings:
+                text = f"{result.findings[kind]} Meanwhile ABSENT and MERGE are not reported."
+                self._log.begin(f"self-check {kind}", kind, text, Level.ERROR)
+            else:
+                self._log.end(f"self-check {kind}", "finds no contradiction any more")
+
     def _start_over(self, from_ns: int, to_ns: int) -> None:
         self.time_jumps += 1
         self.order.reset()
@@ -277,7 +330,13 @@ class Stream:
         """Start tracks from prompts."""
         if not request.prompts:
             return False, "no prompts: give one per object", ()
-        stamp_ns = ns_from_stamp(request.stamp)
+        try:
+            check_at_most(
+                "prompts in one call", len(request.prompts), self._limits.prompts, "prompts"
+            )
+            stamp_ns = check_stamp(request.stamp)
+        except ValueError as e:
+            return False, str(e), ()
         frame = (
             next((f for f in self._recent if f.stamp_ns == stamp_ns), None) if stamp_ns else None
         )
