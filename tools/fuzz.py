@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Send the perception node wrong messages of every kind, in this process, and say what they did.
+
+tools/env python tools/fuzz.py --messages 10000 --seeds 0 1 2 3 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "test"))
+
+import rclpy
+from rclpy.parameter import Parameter
+from support import fuzzing
+from tqdm import tqdm
+
+from vos_ros.messages.pose_sources import NAMES
+from vos_ros.ros.perception.node import VosNode
+
+
+def main() -> int:
+    """Run. Returns 0 where nothing raised, hung or grew, else 1."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--messages", type=int, default=10_000, help="per seed (default: 10000)")
+    p.add_argument("--seeds", type=int, nargs="+", default=[0], help="(default: 0)")
+    p.add_argument("--method", default="null", help="segmentation.method (default: null)")
+    args = p.parse_args()
+    rclpy.init(args=["--ros-args", "--log-level", "FATAL"])
+    bad = False
+    for seed in args.seeds:
+        transport = ("raw", "compressed")[seed % 2]
+        values = {
+            "segmentation.method": args.method,
+            "node.autostart": False,
+            "node.tf_wait_s": 0.0,
+            "node.image_transport": transport,
+            "node.depth_transport": transport,
+            "node.pose_source": NAMES[seed % len(NAMES)],
+        }
+        overrides = [Parameter(k, value=v) for k, v in values.items()]
+        node = VosNode(parameter_overrides=overrides)
+        node.trigger_configure()
+        node.trigger_activate()
+        with tqdm(total=args.messages, unit="message", desc=f"seed {seed}", disable=None) as bar:
+            report = fuzzing.run(node, args.messages, seed, lambda done: bar.update(done - bar.n))
+        print(
+            f"seed {seed}: {sum(report.sent.values())} messages {dict(report.sent)},"
+            f" refused {dict(report.refused)}, raised {dict(report.errors)},"
+            f" frames failed {report.failed_frames},"
+            f" good frames answered {report.answered} of {report.asked},"
+            f" slowest {report.slowest} {1e3 * report.slowest_s:.0f} ms,"
+            f" memory +{report.grown_mib:.0f} MiB",
+            flush=True,
+        )
+        bad |= bool(report.errors or report.failed_frames or report.answered < report.asked)
+        bad |= report.slowest_s >= 1.0 or report.grown_mib >= 100
+        node.end()
+        node.destroy_node()
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
