@@ -389,6 +389,11 @@ class NodeConfig:
     autostart: bool = option(
         True, "configure and activate by itself; false = wait for a lifecycle manager"
     )
+    weights_dir: str = option(
+        "",
+        "folder below which a running node may be told to read weights; empty = only those of the"
+        " package. Files that are named when the node starts may lie anywhere",
+    )
     publish_overlay: bool = option(True, "publish ~/overlay while it has a subscriber")
     publish_cloud: bool = option(True, "publish ~/cloud while it has a subscriber")
     publish_markers: bool = option(True, "publish ~/markers while it has a subscriber")

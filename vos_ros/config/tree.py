@@ -61,6 +61,7 @@ def option(
     choices: tuple[str, ...] = (),
     list_choices: bool = True,
     basic: bool = False,
+    names_file: bool = False,
 ) -> Any:
     """Declare a leaf of a config class.
 
@@ -73,6 +74,7 @@ def option(
         choices: the allowed values of a string.
         list_choices: whether parameter files list the choices; False: ``help`` says where they are.
         basic: whether it is one of the few parameters that most users need.
+        names_file: whether the value is a file that is read.
     """
     metadata = {
         "help": help,
@@ -82,6 +84,7 @@ def option(
         "choices": choices,
         "list_choices": list_choices,
         "basic": basic,
+        "names_file": names_file,
     }
     return field(default=default, metadata=metadata)
 
@@ -110,6 +113,8 @@ class Param:
     """Whether parameter files list the choices."""
     basic: bool = False
     """Whether it is one of the few parameters that most users need."""
+    names_file: bool = False
+    """Whether the value is a file that is read."""
 
 
 _hints = cache(get_type_hints)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +115,24 @@ def test_descriptions_have_help_unit_range_choices_and_when_they_act(make: Make)
     assert start.additional_constraints == "acts when the process starts" and start.read_only
     (queue,) = node.describe_parameters(["node.sync_queue"])
     assert (queue.integer_range[0].from_value, queue.integer_range[0].to_value) == (1, 1000)
+
+
+def test_a_running_node_reads_weights_below_its_folder_only(make: Make, tmp_path: Path) -> None:
+    key, inside = "segmentation.lwl.model", tmp_path / "deep" / "own.safetensors"
+    node, parameters = make(**{key: "/elsewhere/first.safetensors"})
+    assert parameters.config().segmentation.method == "lwl", "at the start it may lie anywhere"
+    for path in ("/etc/passwd", "../own.safetensors", str(inside), "~/own.safetensors"):
+        result = set_one(node, key, path)
+        assert not result.successful and "node.weights_dir (empty)" in result.reason
+    for name in ("lwl-mnv2", "plain"):
+        assert set_one(node, key, name).successful
+    assert not set_one(node, "segmentation.features.weights", "/etc/passwd").successful
+    assert set_one(node, "segmentation.features.weights", "").successful
+
+    node, _ = make(**{"node.weights_dir": str(tmp_path)})
+    assert set_one(node, key, str(inside)).successful
+    for path in (f"{tmp_path}/../x.safetensors", f"{tmp_path}2/x.safetensors"):
+        assert not set_one(node, key, path).successful
+    (tmp_path / "link").symlink_to("/etc")
+    assert not set_one(node, key, str(tmp_path / "link" / "passwd")).successful
+    assert not set_one(node, "node.weights_dir", "/").successful, "it is read-only"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Generic
 
 from rcl_interfaces.msg import (
@@ -36,7 +37,7 @@ LIVE = frozenset(
     }
 )
 """Parameters of the perception node that act at once. The others act when it is configured."""
-FIXED = frozenset({"node.autostart"})
+FIXED = frozenset({"node.autostart", "node.weights_dir"})
 """Parameters of the perception node that act only when the process starts: read-only."""
 _OTHERS = ("qos_overrides.", "use_sim_time", "start_type_description_service")
 """Parameters that rclpy declares by itself (and reads from the same overrides)."""
@@ -156,7 +157,7 @@ class Parameters(Generic[Tree]):
             )
         try:
             for change in ours:
-                check(self._known[change.name], change.value)
+                self._check_file(check(self._known[change.name], change.value), change.name)
         except ConfigError as e:
             return SetParametersResult(successful=False, reason=str(e))
         set_now = {change.name for change in ours}
@@ -164,3 +165,28 @@ class Parameters(Generic[Tree]):
             if key in set_now or RENAMED.get(key) in set_now:
                 del self.invalid[key]
         return SetParametersResult(successful=True)
+
+    def _check_file(self, value: Value, key: str) -> None:
+        """Raise ConfigError where a running node is told to read a file that it may not.
+
+        Any participant on the domain may set a parameter. A name without a folder and an ending is
+        one of the package's own.
+        """
+        if not self._known[key].names_file or not value:
+            return
+        path, folder = Path(str(value)).expanduser(), self._folder()
+        shipped = path.name == str(value) and not path.suffix
+        inside = folder is not None and path.resolve().is_relative_to(folder.resolve())
+        if not (shipped or inside):
+            raise ConfigError(
+                f"{key}: got {str(value)!r}; a running node reads weights of the package by their"
+                f" name, and files below node.weights_dir ({folder or 'empty'}). Start the node"
+                " with that parameter, or with this file"
+            )
+
+    def _folder(self) -> Path | None:
+        """Return the folder of weights that may be named while the node runs."""
+        if "node.weights_dir" not in self._known:
+            return None
+        name = str(self._node.get_parameter("node.weights_dir").value)
+        return Path(name).expanduser() if name else None

@@ -15,6 +15,7 @@ class LwlOptions:
         "lwl-mnv2",
         "networks: the name of weights that come with the package, a .safetensors file, or plain"
         " (no trained networks, features from segmentation.features)",
+        names_file=True,
     )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
     compat: str = option(
@@ -135,6 +136,7 @@ class FeaturesOptions:
         "",
         "weights file of the extractor (.safetensors, or a state dict of torch.save); empty where"
         " it needs none",
+        names_file=True,
     )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
     stride: int = option(

@@ -14,6 +14,7 @@ class MetaOptions:
     model: str = option(
         "meta-mnv2",
         "networks: the name of weights that come with the package, or a .safetensors file",
+        names_file=True,
     )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
     optimizer: str = option(
