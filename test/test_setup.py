@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
@@ -138,6 +139,22 @@ def test_the_python_of_the_caller_is_taken(machine: Machine) -> None:
     machine.fake("mine", FAKE_PYTHON)
     machine.fake("python3", "#!/bin/bash\nexit 1\n")
     assert machine.run("true", PYTHON=str(machine.bin / "mine")).returncode == 0
+
+
+def test_a_set_up_that_waits_for_another_says_so(machine: Machine) -> None:
+    lock = machine.checkout / ".underlay" / ".lock"
+    lock.parent.mkdir()
+    with subprocess.Popen(["flock", str(lock), "sleep", "1.5"]) as other:
+        time.sleep(0.3)
+        result = machine.run("true")
+        other.wait(10)
+    assert f"waiting for another set-up of {machine.checkout}" in result.stderr
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_python_that_is_the_set_up_itself_is_refused(machine: Machine) -> None:
+    result = machine.run("true", PYTHON=str(machine.checkout / "tools" / "env"))
+    assert "names tools/env itself" in refusal(result)
 
 
 @pytest.mark.parametrize("tool", ["cc", "c++", "make"])

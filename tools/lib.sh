@@ -11,9 +11,16 @@ fail() {
 # The versions with wheels of everything we need (rclpy, torch, open3d).
 supported_pythons="3.11 3.12"
 
+# Fails where $PYTHON is tools/env, which would wait for itself.
+refuse_own_python() {
+    [[ ! ${PYTHON:-} -ef $root/tools/env ]] ||
+        fail "PYTHON names tools/env itself, which would wait for itself: name a Python, PYTHON=python3.12 make demo"
+}
+
 # Prints the first usable Python: $PYTHON where it is given, else python3, python3.12, python3.11 of the PATH.
 find_python() {
     local candidate version seen=""
+    refuse_own_python
     for candidate in ${PYTHON:-python3 python3.12 python3.11}; do
         version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
         if [[ " $supported_pythons " == *" $version "* ]]; then
@@ -115,9 +122,11 @@ overlay_fingerprint() {
     } | sha256sum | cut -d' ' -f1
 }
 
-# One set-up at a time: a second one waits for the first and then finds its work done.
+# One set-up at a time: a second one says so, waits for the first and then finds its work done.
 take_lock() {
     command -v flock >/dev/null || return 0
     exec {lock_fd}>"$1"
+    flock -n "$lock_fd" && return 0
+    say "waiting for another set-up of $root, which holds $1 (half an hour at most; Ctrl-C ends the wait)"
     flock -w 1800 "$lock_fd" || fail "another set-up of $root has held $1 for half an hour: end it and run this again"
 }
