@@ -199,7 +199,8 @@ def test_a_prompt_that_does_not_fit_the_image_is_left_out() -> None:
     starts = [TrackStart(seed, 0, 1, TrackSource.PROMPT) for seed in (outside, other)]
     s.add_prompts([*starts, waiting(7)])
     p = plan(s, map_view())
-    assert started(p) == [(7, 0)] and s.waiting_ids == set()
+    assert started(p) == [] and s.waiting_ids == {7}, "two prompts have their turn on a frame"
+    assert started(plan(s, map_view())) == [(7, 0)] and s.waiting_ids == set()
     assert ["track 5" in p.warnings[0], "track 6" in p.warnings[1]] == [True, True]
     assert "64x48" in p.warnings[0] and len(p.warnings) == 2
 

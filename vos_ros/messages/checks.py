@@ -35,7 +35,7 @@ class Limits:
     """Points of a cloud."""
     objects: int = 20_000
     """Objects of a map message; also its deletions, and its merges."""
-    prompts: int = 5
+    prompts: int = 4
     """Prompts of one service call."""
     text: int = 256
     """Characters of a frame's name or of a session id."""

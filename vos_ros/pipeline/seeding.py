@@ -16,7 +16,7 @@ from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.tracking.track_manager import TrackManager
 from vos_ros.types import Mask, Projection, Seed, Segmentation, TrackSource
 
-_MAX_PROMPTS = 5
+_MAX_PROMPTS = 2
 """Prompts that start on one frame: a box takes up to 0.2 s to become a mask. Others wait."""
 _MIN_SAME_IOU = 0.5
 """Minimum IoU of a projection and a prompted track's mask, from which they are the same object."""
