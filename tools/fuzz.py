@@ -101,7 +101,8 @@ def main() -> int:
             f" refused {dict(report.refused)}, raised {dict(report.errors)},"
             f" frames failed {report.failed_frames},"
             f" good frames answered {report.answered} of {report.asked},"
-            f" slowest {report.slowest} {1e3 * report.slowest_s:.0f} ms,"
+            f" slowest {report.slowest} {1e3 * report.slowest_s:.0f} ms of processor time,"
+            f" longest wait {1e3 * report.longest_wait_s:.0f} ms,"
             f" memory +{report.grown_mib:.0f} MiB",
             flush=True,
         )
