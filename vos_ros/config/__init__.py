@@ -1,6 +1,12 @@
 """The configuration: one tree of frozen dataclasses, and the options that plugins bring to it."""
 
 from vos_ros.config.files import dump, from_flat, load
+from vos_ros.config.node_sections import (
+    BridgesConfig,
+    LimitsConfig,
+    MonitorConfig,
+    NodeConfig,
+)
 from vos_ros.config.plugins import (
     OptionGroup,
     import_plugins,
@@ -10,11 +16,8 @@ from vos_ros.config.plugins import (
 )
 from vos_ros.config.sections import (
     AssociationConfig,
-    BridgesConfig,
     Config,
-    LimitsConfig,
     MappingConfig,
-    NodeConfig,
     PoseConfig,
     ProposalsConfig,
     SegmentationConfig,
@@ -44,6 +47,7 @@ __all__ = [
     "ConfigError",
     "LimitsConfig",
     "MappingConfig",
+    "MonitorConfig",
     "NodeConfig",
     "OptionGroup",
     "Param",

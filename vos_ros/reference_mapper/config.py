@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vos_ros.config import option
+from vos_ros.config import MonitorConfig, option
 from vos_ros.messages import pose_sources
 
 
@@ -221,7 +221,7 @@ class RulesConfig:
 
 
 @dataclass(frozen=True)
-class MapperNodeConfig:
+class MapperNodeConfig(MonitorConfig):
     """Topics, files and time of the node."""
 
     map_frame: str = option("map", "frame of the map; associations in another one are refused")
@@ -312,19 +312,6 @@ class MapperNodeConfig:
     )
     lift_max_points: int = option(
         4000, "largest number of points kept per lifted mask", low=10, high=100000
-    )
-    input_timeout_s: float = option(
-        2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0
-    )
-    diagnostics_period_s: float = option(
-        1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
-    )
-    worker_timeout_s: float = option(
-        5.0,
-        "work on one message that takes longer is reported as an error on /diagnostics",
-        unit="s",
-        low=0.1,
-        high=600.0,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vos_ros.config import option
+from vos_ros.config import MonitorConfig, option
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class SlamNodeConfig:
+class SlamNodeConfig(MonitorConfig):
     """Topics, frames and time of the node."""
 
     map_frame: str = option("map", "frame of the poses")
@@ -237,19 +237,6 @@ class SlamNodeConfig:
         high=1.0,
     )
     sync_queue: int = option(10, "images kept while waiting for their depth", low=1, high=1000)
-    input_timeout_s: float = option(
-        2.0, "an input silent for this long is reported missing", unit="s", low=0.1, high=600.0
-    )
-    diagnostics_period_s: float = option(
-        1.0, "period of /diagnostics", unit="s", low=0.1, high=60.0
-    )
-    worker_timeout_s: float = option(
-        5.0,
-        "work on one message that takes longer is reported as an error on /diagnostics",
-        unit="s",
-        low=0.1,
-        high=600.0,
-    )
 
 
 @dataclass(frozen=True)
