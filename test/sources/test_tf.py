@@ -114,3 +114,20 @@ def test_a_loop_is_an_error_not_a_hang(tf: TfTree) -> None:
     tf.add("b", "a", 0, pose(0.0), static=True)
     with pytest.raises(ValueError, match="loop: a -> b -> a"):
         tf.lookup("c", "a", 0)
+
+
+def test_static_poses_go_up_and_down_the_tree_and_not_over_moving_edges() -> None:
+    tree, rng = TfTree(), np.random.default_rng(0)
+    T = {n: se3.perturb(np.eye(4), rng.normal(0, 0.5, 6)) for n in ("mount", "camera", "lidar")}
+    tree.add("odom", "base", 5, np.eye(4), static=False)
+    tree.add("base", "mount", 0, T["mount"], static=True)
+    tree.add("/mount", "/camera", 0, T["camera"], static=True)
+    assert set(tree.static_poses_of("camera")) == {"mount", "base"}
+    tree.add("base", "lidar", 0, T["lidar"], static=True)
+    found = tree.static_poses_of("/camera")
+    assert set(found) == {"mount", "base", "lidar"}, "odom moves"
+    np.testing.assert_allclose(found["base"], T["mount"] @ T["camera"])
+    wanted = np.linalg.inv(T["lidar"]) @ T["mount"] @ T["camera"]
+    np.testing.assert_allclose(found["lidar"], wanted, atol=1e-12)
+    tree.add("mount", "camera", 9, np.eye(4), static=False)
+    assert tree.static_poses_of("camera") == {}, "it moves from now on"

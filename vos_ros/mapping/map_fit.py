@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -53,36 +55,40 @@ class Fit:
 
 
 class MapSample:
-    """Hold some points of every object of one revision of the map."""
+    """Give some points of the objects of one revision of the map.
 
-    def __init__(self, objects: Sequence[MapObject]) -> None:
-        self._objects = [o for o in objects if len(_points(o))]
-        self._index = {o.id: i for i, o in enumerate(self._objects)}
-        self._centres = np.array([_middle(_points(o)) for o in self._objects]).reshape(-1, 3)
+    Where the objects are is found out only when it is asked for: a frame that fits needs just the
+    points of those in view.
+    """
 
-    def __len__(self) -> int:
-        return len(self._objects)
+    def __init__(self, objects: Iterable[MapObject]) -> None:
+        self._objects = {o.id: o for o in objects if len(_points(o))}
+
+    @cached_property
+    def _centres(self) -> Float64[np.ndarray, "N 3"]:
+        middles = [_middle(_points(o)) for o in self._objects.values()]
+        return np.array(middles, np.float64).reshape(-1, 3)
 
     @property
     def extent_m(self) -> float:
         """Return the median distance of the objects from the map's origin, m; 0 without any."""
-        return float(np.median(np.linalg.norm(self._centres, axis=1))) if len(self) else 0.0
+        distance = np.linalg.norm(self._centres, axis=1)
+        return float(np.median(distance)) if len(distance) else 0.0
 
-    def of(self, object_ids: Collection[int]) -> list[Float64[np.ndarray, "P 3"]]:
+    def of(self, object_ids: Iterable[int]) -> list[Float64[np.ndarray, "P 3"]]:
         """Return points of some objects, by object."""
-        known = [self._index[i] for i in object_ids if i in self._index]
-        return [_some(_points(self._objects[i])) for i in known[:_MAX_OBJECTS]]
+        known = (self._objects[i] for i in object_ids if i in self._objects)
+        return [_some(_points(o)) for o in itertools.islice(known, _MAX_OBJECTS)]
 
     def near(
         self, T_map_camera: Float64[np.ndarray, "4 4"], scale: float = 1.0
     ) -> list[Float64[np.ndarray, "P 3"]]:
         """Return points of the objects nearest to a camera, by object; the map times ``scale``."""
-        if not len(self):
-            return []
         distance = np.linalg.norm(self._centres * scale - T_map_camera[:3, 3], axis=1)
+        objects = list(self._objects.values())
         nearest = np.argsort(distance, kind="stable")[:_MAX_OBJECTS]
         return [
-            _some(_points(self._objects[i])) * scale
+            _some(_points(objects[i])) * scale
             for i in nearest.tolist()
             if distance[i] <= MAX_RANGE_M
         ]

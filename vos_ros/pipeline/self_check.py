@@ -268,7 +268,7 @@ class SelfCheck:
             if self._sample is not None and self._sample[0][0] != key[0]:
                 self._passed = self._was_in_view = False
                 self._recent.clear()
-            self._sample = (key, MapSample(tuple(objects)))
+            self._sample = (key, MapSample(objects))
         return self._sample[1]
 
 

@@ -33,6 +33,7 @@ class TfTree:
         self._parents: dict[str, str] = {}
         self._static: dict[str, Float64[np.ndarray, "4 4"]] = {}
         self._moving: dict[str, PoseTrack] = {}
+        self._static_poses: dict[str, dict[str, Float64[np.ndarray, "4 4"]]] = {}  # by frame
 
     def add(
         self,
@@ -55,6 +56,8 @@ class TfTree:
         if self._parents.get(child, parent) != parent:
             self._moving.pop(child, None)
         self._parents[child] = parent
+        if static or child in self._static:
+            self._static_poses.clear()
         if static:
             self._static[child] = T_parent_child
         else:
@@ -69,6 +72,11 @@ class TfTree:
     def static_poses_of(self, frame: str) -> dict[str, Float64[np.ndarray, "4 4"]]:
         """Give the pose of a frame on every frame that it is tied to by static transforms alone."""
         frame = frame.lstrip("/")
+        if frame not in self._static_poses:
+            self._static_poses[frame] = self._walk_static(frame)
+        return self._static_poses[frame]
+
+    def _walk_static(self, frame: str) -> dict[str, Float64[np.ndarray, "4 4"]]:
         found = {frame: np.eye(4)}
         waiting = [frame]
         while waiting:

@@ -104,6 +104,8 @@ def test_odometry_of_the_base_in_another_frame(node):
     )
     answer = poses.at(5 * SECOND, "cam", 0.0, never)
     assert np.allclose(answer.T_map_camera, T_map_odom @ T_odom_base @ T_base_camera)
+    assert set(answer.T_bodies_camera) == {"base"}, "for the self-check"
+    assert np.allclose(answer.T_bodies_camera["base"], T_base_camera)
     assert answer.cov[3, 3] == pytest.approx(1e-4) and np.trace(answer.cov[:3, :3]) > 3e-4, (
         "turning the base moves the camera"
     )

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import tf2_ros
-import yaml
 from rclpy.time import Time
 
 from vos_ros.geometry.pose_track import PoseTrack
@@ -25,6 +24,7 @@ from vos_ros.messages.pose_messages import read_pose
 from vos_ros.messages.pose_sources import BY_NAME, TF, PoseSource
 from vos_ros.messages.stamps import NS_PER_S
 from vos_ros.ros.common.pose_topics import message_class
+from vos_ros.sources.tf import TfTree
 
 POLL_S = 0.002
 """Time between two attempts to find a pose that has not arrived yet. TF's own waiting polls every
@@ -37,8 +37,6 @@ message."""
 
 MAX_AHEAD_NS = 10 * NS_PER_S
 """A transform further ahead of the present is of another time; TF keeps this much of the past."""
-_MAX_BODIES, _BODIES_PERIOD_S = 30, 5.0
-"""Frames whose static poses are looked up, and how often, s."""
 _WAIT_S = 0.05
 """Longest uninterrupted wait for a pose message, so that a node that stops is noticed."""
 
@@ -141,6 +139,7 @@ class TransformBuffer(tf2_ros.Buffer):
         super().__init__()
         self._now_ns, self._on_error = now_ns, on_error
         self.newest_asked_ns = 0
+        self._static_tree, self._lock = TfTree(), threading.Lock()
 
     def set_transform(self, transform: Any, authority: str) -> None:
         """Add a transform that can be right."""
@@ -151,6 +150,19 @@ class TransformBuffer(tf2_ros.Buffer):
         """Add a static transform that can be right; its stamp says nothing."""
         if self._is_right(transform, static=True):
             super().set_transform_static(transform, authority)
+            with contextlib.suppress(ValueError):  # the buffer itself leaves out what is no pose
+                pose = matrix_from_pose(transform.transform)
+                parent, child = transform.header.frame_id, transform.child_frame_id
+                with self._lock:
+                    self._static_tree.add(parent, child, 0, pose, static=True)
+
+    def static_poses_of(self, frame: str) -> Mapping[str, Pose4]:
+        """Return the pose of a frame on every frame that static transforms alone tie it to.
+
+        It is called on another thread than the transforms come on.
+        """
+        with self._lock:
+            return self._static_tree.static_poses_of(frame)
 
     def _is_right(self, transform: Any, static: bool = False) -> bool:
         """Report and refuse a transform that cannot be right."""
@@ -234,25 +246,6 @@ class TfPose:
             )
         return PoseAnswer(T, reason=reason)
 
-    def static_poses_of(self, frame: str) -> dict[str, Pose4]:
-        """Return the pose of a frame on every frame that it is tied to by static transforms.
-
-        Only these are known one nanosecond after the beginning of time.
-        """
-        try:
-            names = yaml.safe_load(self.buffer.all_frames_as_yaml() or "{}")
-        except yaml.YAMLError:
-            return {}
-        if not isinstance(names, dict):
-            return {}
-        parents = {str(v.get("parent", "")) for v in names.values() if isinstance(v, dict)}
-        found = {}
-        for name in list({*map(str, names), *parents} - {frame, ""})[:_MAX_BODIES]:
-            with contextlib.suppress(tf2_ros.TransformException, ValueError):
-                moved = self.buffer.lookup_transform(name, frame, Time(nanoseconds=1))
-                found[name] = matrix_from_pose(moved.transform)
-        return found
-
     def clear(self) -> None:
         self.buffer.clear()
         self.buffer.newest_asked_ns = 0
@@ -284,8 +277,6 @@ class TopicPose:
         self._arrived = threading.Condition()
         self._track = PoseTrack(KEEP_NS)
         self._frames = (map_frame, "")
-        self._known_bodies: Mapping[str, Pose4] = {}
-        self._bodies_due_s = 0.0
         self._unsubscribe = subscribe(
             message_class(source.message_type), source.topic, self._on_message
         )
@@ -336,15 +327,8 @@ class TopicPose:
         if cov is not None:
             lever_m = T_map_camera[:3, 3] - T_map_child[:3, 3]
             cov = carry_covariance(cov, lever_m, T_map_parent[:3, :3])
-        return PoseAnswer(T_map_camera, cov, T_bodies_camera=self._bodies(camera_frame))
-
-    def _bodies(self, camera_frame: str) -> Mapping[str, Pose4]:
-        """Return the static poses of the camera; TF is asked again after a while."""
-        now = time.monotonic()
-        if now >= self._bodies_due_s:
-            self._bodies_due_s = now + _BODIES_PERIOD_S
-            self._known_bodies = self.tf.static_poses_of(camera_frame)
-        return self._known_bodies
+        bodies = self.tf.buffer.static_poses_of(camera_frame)
+        return PoseAnswer(T_map_camera, cov, T_bodies_camera=bodies)
 
     def _missing(self, stamp_ns: int, wait_s: float) -> str:
         span = self._track.span_ns
