@@ -66,7 +66,7 @@ def run(
     for index in range(first, first + frames):
         f = change(frame(index))
         view, _ = predict_view(tuple(known), tuple(known), frozenset(), f, Config())
-        out.append(check.check(f, view, known, **options))  # type: ignore[arg-type]
+        out.append(check.check(f, view, known, **options).self_check)  # type: ignore[arg-type]
     return out
 
 
@@ -240,7 +240,7 @@ def test_a_new_session_of_the_mapper_is_judged_anew() -> None:
     assert known.apply(MapUpdate(1, "new", 1, True, objects())).reason == ""
     f = frame(30)
     view, _ = predict_view(tuple(known), tuple(known), frozenset(), f, Config())
-    assert check.check(f, view, known).verdict == Verdict.UNDECIDED
+    assert check.check(f, view, known).self_check.verdict == Verdict.UNDECIDED
 
 
 def test_depth_in_another_frame_is_not_registered() -> None:

@@ -48,8 +48,6 @@ class MapChecker:
         matches: Sequence[Match],
         pairs: PairEvidence,
         tracks: TrackManager,
-        *,
-        believed: bool = True,
     ) -> MapConflicts:
         """Return what contradicts the map in this frame and enough frames before it.
 
@@ -59,9 +57,10 @@ class MapChecker:
             matches: the associations of the frame.
             pairs: all evidence for them.
             tracks: after they were advanced by the frame.
-            believed: whether map, pose and depth belong together; otherwise nothing is collected.
         """
-        if not believed:
+        if (
+            not view.self_check.believes_absence
+        ):  # what seems to contradict the map may be a mistake
             return MapConflicts()
         matched = {
             m.evidence.map_object_id

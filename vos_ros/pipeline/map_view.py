@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -18,7 +18,7 @@ from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
 from vos_ros.pipeline.timing import StageTimer
 from vos_ros.segmentation.fusion import Prior, projection_prior
-from vos_ros.types import Frame, MapObject, Projection
+from vos_ros.types import Frame, MapObject, Projection, SelfCheckResult
 
 _LATTICE_PX = 6
 """Distance of the pixels at which the depth image is sampled."""
@@ -78,6 +78,8 @@ class MapView:
     """Pixels whose depth can be lifted, None as ``measured``."""
     lattice: Lattice | None = None
     """Some liftable points, None as ``measured``."""
+    self_check: SelfCheckResult = field(default_factory=SelfCheckResult)
+    """Whether map, pose and depth belong together."""
 
     def is_seedable(self, p: Projection, config: TrackingConfig) -> bool:
         """Tell whether enough of the object's part inside the image is predicted visible.

@@ -12,13 +12,13 @@ from vos_ros.config import Config
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.pipeline.lifting import lift_instances
 from vos_ros.pipeline.map_view import predict_view
-from vos_ros.pipeline.plan import Restart, SegmenterPlan, prompted_starts
+from vos_ros.pipeline.plan import Prompts, Restart, SegmenterPlan
 from vos_ros.pipeline.result import OnResult, frame_result
 from vos_ros.pipeline.stages import Replacements, Stages
 from vos_ros.pipeline.timing import StageTimer
 from vos_ros.pipeline.track_update import advance_tracks
 from vos_ros.tracking.track_manager import TrackManager
-from vos_ros.types import Frame, FrameResult, MapUpdate, Prompt, Segmentation
+from vos_ros.types import Frame, FrameResult, MapUpdate, Segmentation
 
 
 class Pipeline:
@@ -36,10 +36,9 @@ class Pipeline:
         self.session_id = session_id or uuid.uuid4().hex[:12]
 
     def step(self, frame: Frame, on_result: OnResult | None = None) -> FrameResult:
-        """Process the next frame.
+        """Process the next frame; ``on_result`` gets the result as soon as it exists.
 
-        ``on_result`` gets the result as soon as it exists. The returned one differs only by its
-        times, which then include what is learned for later frames.
+        The returned one differs only by its times, which include what is learned for later frames.
         """
         timer = StageTimer()
         # Check the input. A break of the stream starts over what it breaks.
@@ -56,13 +55,10 @@ class Pipeline:
         with timer("wait"):
             view, times_ms = prediction.result()
         timer.add(times_ms)
-        # Refine the camera pose by the followed objects, where depth did not confirm it.
+        # Refine the pose by the followed objects; see whether map, pose and depth belong together.
         with timer("pose"):
             view = stages.pose_refiner.refine(frame, view, segmentation, tracks, objects, completed)
-        # Do map, pose and depth belong together? Else absent objects are not believed.
-        with timer("check"):
-            jumped = checks.restart == Restart.PLACES
-            self_check = stages.self_check.check(frame, view, self.map, jumped=jumped)
+            view = stages.self_check.check(frame, view, self.map, jumped=checks.jumped)
         # Seed objects that are predicted visible and not yet followed, and prompts.
         with timer("seeds"):
             seeds = stages.seeder.plan(view, segmentation, tracks, self.map)
@@ -73,14 +69,11 @@ class Pipeline:
             masks = stages.mask_fusion.fuse(view, segmentation, tracks)
         # Associate tracks with map objects, advance the tracks, and check the map.
         with timer("association"):
-            features = stages.segmenter.features(frame)
-            collect = stages.evidence_collector.collect
-            evidence = collect(frame, view, masks, tracks, completed, features)
+            features, collector = stages.segmenter.features(frame), stages.evidence_collector
+            evidence = collector.collect(frame, view, masks, tracks, completed, features)
             matches, pairs = stages.associator(evidence)
             advance_tracks(tracks, stamp_ns, view, masks, matches, config)
-            conflicts = stages.map_checker.check(
-                stamp_ns, view, matches, pairs, tracks, believed=self_check.believes_absence
-            )
+            conflicts = stages.map_checker.check(stamp_ns, view, matches, pairs, tracks)
         # Lift the tracks' pixels to the map frame.
         with timer("lift"):
             lifted = lift_instances(frame, view, masks, config.mapping)
@@ -88,14 +81,14 @@ class Pipeline:
         result = frame_result(
             frame, view, segmentation, masks, lifted, tracks, self.map, matches, conflicts, config
         )
-        warnings = (*checks.warnings, *self_check.findings.values(), *seeds.warnings)
-        result = replace(result, warnings=warnings, self_check=self_check, timings_ms=timer.done())
+        warnings = checks.warnings + result.warnings + seeds.warnings
+        result = replace(result, warnings=warnings, timings_ms=timer.done())
         if on_result is not None:
             with timer("publish"):
                 on_result(result)
         # Learn from the frame: appearance, masks, and what the map does not have.
         with timer("association"):
-            stages.evidence_collector.learn(matches, tracks, view)
+            collector.learn(matches, tracks, view)
         with timer("segmentation"):
             self._apply(stages.teacher.plan(view, masks, tracks), frame)
         with timer("proposals"):
@@ -112,16 +105,13 @@ class Pipeline:
         self._apply(SegmenterPlan(end=self.tracks.follow_map(change)))
         return change.reason
 
-    def add_objects(
-        self, prompts: Sequence[tuple[Prompt, int]], frame: Frame | None = None
-    ) -> tuple[int, ...]:
+    def add_objects(self, prompts: Prompts, frame: Frame | None = None) -> tuple[int, ...]:
         """Start tracks from prompts with class ids, on ``frame`` or the next one; return their ids.
 
         Raises ValueError: a prompt is wrong; then nothing is added.
         """
         size = self.stages.input_checker.image_size if frame is None else frame.shape
-        room = self.stages.seeder.room_for_prompts(self.tracks)
-        starts = prompted_starts(prompts, size, self.tracks, room)
+        starts = self.stages.seeder.prompted_starts(prompts, size, self.tracks)
         if frame is None:
             self.stages.seeder.add_prompts(starts)
         else:
@@ -164,8 +154,7 @@ class Pipeline:
             segmentation = segmenter.update(frame, plan.corrections)
         if plan.starts:
             segmentation = segmenter.seed(frame, [s.seed for s in plan.starts])
+        start = self.tracks.start
         for s in (s for s in plan.starts if s.track_id not in self.tracks):
-            self.tracks.start(
-                s.track_id, map_object_id=s.map_object_id, class_id=s.class_id, source=s.source
-            )
+            start(s.track_id, map_object_id=s.map_object_id, class_id=s.class_id, source=s.source)
         return segmentation

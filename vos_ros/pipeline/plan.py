@@ -10,6 +10,9 @@ from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.tracking.track_manager import TrackManager
 from vos_ros.types import Prompt, Seed, TrackSource
 
+Prompts = Sequence[tuple[Prompt, int]]
+"""Prompts, each with the class id of its object."""
+
 
 class Restart(IntEnum):
     """Name how much starts over, each level including those below it."""
@@ -62,9 +65,14 @@ class SegmenterPlan:
     warnings: tuple[str, ...] = ()
     """What was wrong with the input, one sentence each."""
 
+    @property
+    def jumped(self) -> bool:
+        """Tell whether the camera's pose has jumped, and nothing worse."""
+        return self.restart == Restart.PLACES
+
 
 def prompted_starts(
-    prompts: Sequence[tuple[Prompt, int]],
+    prompts: Prompts,
     image_size: tuple[int, int] | None,
     tracks: TrackManager,
     room: int,

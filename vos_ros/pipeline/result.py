@@ -30,7 +30,7 @@ def frame_result(
     conflicts: MapConflicts,
     config: Config,
 ) -> FrameResult:
-    """Build the result from the values of the stages, without warnings and times.
+    """Build the result from the values of the stages, without times and other stages' warnings.
 
     Args:
         frame: checked.
@@ -69,6 +69,8 @@ def frame_result(
         map_frame=objects.frame_id,
         T_map_camera=view.T_map_camera,
         pose_cov=view.pose_cov,
+        warnings=tuple(view.self_check.findings.values()),
+        self_check=view.self_check,
     )
 
 

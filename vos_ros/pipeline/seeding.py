@@ -10,7 +10,7 @@ from vos_ros.config import TrackingConfig
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.seeds import seed_of
 from vos_ros.pipeline.map_view import MapView
-from vos_ros.pipeline.plan import SegmenterPlan, TrackStart
+from vos_ros.pipeline.plan import Prompts, SegmenterPlan, TrackStart, prompted_starts
 from vos_ros.segmentation.fusion import most_probable_rows
 from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.tracking.track_manager import TrackManager
@@ -35,10 +35,16 @@ class Seeder:
         """Track ids of the prompts that wait for the next frame."""
         return {s.track_id for s in self._waiting}
 
-    def room_for_prompts(self, tracks: TrackManager) -> int:
-        """Return how many more objects may be followed from prompts, whatever the map has."""
+    def prompted_starts(
+        self, prompts: Prompts, image_size: tuple[int, int] | None, tracks: TrackManager
+    ) -> tuple[TrackStart, ...]:
+        """Return the starts of prompts; at most ``max_objects`` are followed from prompts.
+
+        Raises ValueError as ``plan.prompted_starts``.
+        """
         prompted = sum(t.source == TrackSource.PROMPT for t in tracks)
-        return self._config.max_objects - prompted - len(self._waiting)
+        room = self._config.max_objects - prompted - len(self._waiting)
+        return prompted_starts(prompts, image_size, tracks, room)
 
     def add_prompts(self, starts: Sequence[TrackStart]) -> None:
         """Keep prompts for the next frame."""

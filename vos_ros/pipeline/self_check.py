@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -90,8 +91,8 @@ class SelfCheck:
         objects: ObjectMap,
         *,
         jumped: bool = False,
-    ) -> SelfCheckResult:
-        """Look at one frame and return what is known after it.
+    ) -> MapView:
+        """Look at one frame and return the view with what is known after it.
 
         Args:
             frame: checked; with its own depth and pose.
@@ -106,7 +107,7 @@ class SelfCheck:
             self._recent.append((frame.stamp_ns, *kind_text))
         while self._recent and self._recent[0][0] < frame.stamp_ns - _WINDOW_S * 1e9:
             self._recent.popleft()
-        return self._result()
+        return replace(view, self_check=self._result())
 
     def _result(self) -> SelfCheckResult:
         """Decide by the frames in the window."""
