@@ -77,16 +77,14 @@ class ObjectMap:
 
     def resolve(self, object_id: int) -> int:
         """Follow the merges of an id to the last one; the id itself where it was not merged."""
-        while object_id in self._merged:  # ends: _merge() leaves no circle
-            object_id = self._merged[object_id]
-        return object_id
+        return next(self._resolved([object_id]))
 
     def _resolved(self, object_ids: Iterable[int]) -> Iterator[int]:
         """Resolve many ids; each merge is followed once, however long the chains are."""
         last: dict[int, int] = {}
         for object_id in object_ids:
             chain = []
-            while object_id in self._merged and object_id not in last:
+            while object_id in self._merged and object_id not in last:  # _merge leaves no circle
                 chain.append(object_id)
                 object_id = self._merged[object_id]
             end = last.get(object_id, object_id)
@@ -192,14 +190,14 @@ def _merge(merged: dict[int, int], recent: Mapping[int, int]) -> None:
     their number.
     """
     merged.update(recent)
-    for circle in _circles(merged, recent):
+    for circle in merge_circles(merged, recent):
         earlier = (o for i, o in enumerate(circle) if circle[i - 1] in recent and o not in recent)
         merged.pop(next(earlier))
     for object_id in list(itertools.islice(merged, max(0, len(merged) - _MAX_MERGES))):
         merged.pop(object_id)
 
 
-def _circles(merges: Mapping[int, int], starts: Iterable[int]) -> Iterator[list[int]]:
+def merge_circles(merges: Mapping[int, int], starts: Iterable[int]) -> Iterator[list[int]]:
     """Find the circles that merges close, each once, by following them from some ids."""
     seen: set[int] = set()
     for start in starts:
@@ -228,7 +226,7 @@ def _flaw(update: MapUpdate) -> str:
     into = dict(update.merged)
     if len(into) != len(update.merged):
         return f"{head}an object is merged into two others: nothing of this update was applied"
-    for circle in _circles(into, into):
+    for circle in merge_circles(into, into):
         shown = ", ".join(map(str, (*circle[:_MAX_SHOWN], circle[0])))
         return (
             f"{head}merges go round in a circle through {shown}: nothing of this update was applied"

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from vos_ros.datasets.ply import ply_bytes, read_columns
+from vos_ros.mapping.object_map import merge_circles
 from vos_ros.messages.checks import MAX_COORDINATE_M, check_text
 from vos_ros.reference_mapper.model import ObjectModel
 from vos_ros.reference_mapper.object_mapper import SavedMap
@@ -255,12 +256,5 @@ def _check(saved: SavedMap) -> None:
         raise ValueError(
             f"it holds the objects {back[:_MAX_SHOWN]}, and also that these became part of others"
         )
-    ended: set[int] = set()
-    for start in saved.merged:
-        chain: dict[int, None] = {}
-        while start in saved.merged and start not in ended:
-            if start in chain:
-                raise ValueError(f"its merges form a circle: {[*chain][:_MAX_SHOWN]}")
-            chain[start] = None
-            start = saved.merged[start]
-        ended.update(chain)
+    for circle in merge_circles(saved.merged, saved.merged):
+        raise ValueError(f"its merges form a circle: {circle[:_MAX_SHOWN]}")

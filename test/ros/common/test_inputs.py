@@ -196,3 +196,12 @@ def test_only_newer_stamps_are_in_order() -> None:
 
 def test_a_time_jump_names_both_times() -> None:
     assert describe_time_jump(5 * S, 2 * S).startswith("time went back from 5.000 s to 2.000 s")
+
+
+def test_a_depth_clock_that_is_set_back_is_used_at_once_and_waiting_images_are_counted() -> None:
+    rig = Rig(sync_slop_s=0.02, sync_queue=5)
+    for ms in range(1000, 1500, 100):
+        rig.publish(("depth", ms + 1500), ("image", ms))
+    rig.publish(("depth", 1500), ("image", 1500))
+    assert rig.stamps == [(1500, True)]
+    assert rig.inputs.unsynchronised == 5, "none is lost without a count"

@@ -14,11 +14,11 @@ def message(revision: int, full: bool = False) -> SimpleNamespace:
 def drained(queue: MapQueue) -> list[int]:
     out = []
     while True:
-        msg, more = queue.get()
+        msg, following = queue.get()
         if msg is None:
             return out
         out.append(msg.revision)
-        assert more == bool(len(queue))
+        assert (following is not None) == bool(len(queue))
 
 
 def test_changes_wait_in_order_and_one_job_fetches_them() -> None:
@@ -45,4 +45,4 @@ def test_of_too_many_changes_the_oldest_go() -> None:
 
 
 def test_an_empty_queue_gives_none() -> None:
-    assert MapQueue(3).get() == (None, False)
+    assert MapQueue(3).get() == (None, None)

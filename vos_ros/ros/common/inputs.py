@@ -233,8 +233,9 @@ class CameraInputs:
         """Make a new synchroniser and leave the one before to the garbage collector.
 
         It has no way to forget messages of a later time, and would drop every message that is older
-        than those.
+        than those. Images that still wait for their depth are not used.
         """
+        self.unsynchronised += len(self._pending)
         self._image_filter = message_filters.SimpleFilter()
         self._depth_filter = message_filters.SimpleFilter()
         self._sync = message_filters.ApproximateTimeSynchronizer(

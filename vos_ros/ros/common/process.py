@@ -8,16 +8,28 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from vos_ros.ros.common import fastdds, memory
+from vos_ros.ros.common.guard import Guard
 
-N = TypeVar("N", bound=Node)
+
+class GuardedNode(Protocol):
+    """A node that notes what its callbacks raise, and goes on."""
+
+    guard: Guard
+    """Notes what a callback of rclpy or TF has raised."""
+
+    def destroy_node(self) -> None:
+        """See rclpy.node.Node."""
+        ...
+
+
+N = TypeVar("N", bound=GuardedNode)
 _JOIN_S = 0.5
 """Longest wait for the executor's thread, s."""
 _PAUSE_S = 0.01
@@ -28,7 +40,6 @@ def run(
     args: Sequence[str] | None,
     make: Callable[[], N],
     *,
-    on_error: Callable[[N, Exception], None],
     end: Callable[[N], None],
     exit_s: float,
     begin: Callable[[N], Any] = lambda node: None,
@@ -42,13 +53,12 @@ def run(
     Args:
         args: command line for rclpy; None: that of the process.
         make: makes the node.
-        on_error: gets what a callback of rclpy or TF has raised; the node goes on.
         end: called on the main thread when the executor has stopped, before the node is destroyed.
         exit_s: longest time from the signal to the end of the process, s.
         begin: called on the executor's thread before it spins.
         startup_errors: errors of ``make`` that are printed in one line, without a traceback.
     """
-    leave(_run(args, make, on_error, begin, end, exit_s, startup_errors))
+    leave(_run(args, make, begin, end, exit_s, startup_errors))
 
 
 def leave(code: int) -> NoReturn:
@@ -68,7 +78,6 @@ def leave(code: int) -> NoReturn:
 def _run(
     args: Sequence[str] | None,
     make: Callable[[], N],
-    on_error: Callable[[N, Exception], None],
     begin: Callable[[N], Any],
     end: Callable[[N], None],
     exit_s: float,
@@ -115,7 +124,7 @@ def _run(
                     # Callbacks of rclpy and TF: ours are guarded one by one. After a signal the
                     # node is destroyed while callbacks may still run.
                     if not stop.is_set():
-                        on_error(node, e)
+                        node.guard.note("a callback", e)
                         stop.wait(_PAUSE_S)
         except BaseException as e:
             if not stop.is_set():

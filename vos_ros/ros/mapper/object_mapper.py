@@ -313,7 +313,6 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     run(
         args,
         ObjectMapperNode,
-        on_error=lambda node, error: node.guard.note("a callback", error),
         end=ObjectMapperNode.end,
         exit_s=EXIT_S,
         startup_errors=(ConfigError, MapFileError, OSError),

@@ -284,7 +284,6 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     run(
         args,
         RgbdSlamNode,
-        on_error=lambda node, error: node.guard.note("a callback", error),
         end=RgbdSlamNode.end,
         exit_s=EXIT_S,
         startup_errors=(ConfigError, ImportError),

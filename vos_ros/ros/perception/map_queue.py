@@ -40,8 +40,8 @@ class MapQueue:
                 self.replaced += 1
             return idle
 
-    def get(self) -> tuple[Any | None, bool]:
-        """Take the oldest message, None where none waits, and tell whether more wait after it."""
+    def get(self) -> tuple[Any | None, Any | None]:
+        """Take the oldest message and show the next one, None where there is none."""
         with self._lock:
             msg = self._waiting.popleft() if self._waiting else None
-            return msg, bool(self._waiting)
+            return msg, self._waiting[0] if self._waiting else None

@@ -242,7 +242,6 @@ def main(
         args,
         lambda: VosNode(make_pipeline=make_pipeline),
         begin=VosNode.autostart,
-        on_error=lambda node, error: node.guard.note("a callback", error),
         end=VosNode.end,
         exit_s=EXIT_S,
     )

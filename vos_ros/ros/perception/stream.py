@@ -167,9 +167,9 @@ class Stream:
 
     def _apply_next_map(self) -> None:
         """Apply the oldest map message that waits; the next one is a job of its own."""
-        msg, more = self.maps.get()
-        if more:
-            self.worker.post("a map message", self._apply_next_map)
+        msg, following = self.maps.get()
+        if following is not None:
+            self._post_map(following)
         if msg is not None:
             self._apply_map(msg)
 
