@@ -21,13 +21,19 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from vos_ros.segmentation.networks import mobilenet_v2, resnet, specs
+from vos_ros.segmentation.networks import specs
+from vos_ros.segmentation.networks.backbones import (
+    build_backbone,
+    check_fits,
+    fits,
+    image_input,
+    keep_statistics,
+)
 from vos_ros.segmentation.networks.decoder import resize
-from vos_ros.segmentation.networks.images import CONVENTIONS, normalise
+from vos_ros.segmentation.networks.images import CONVENTIONS
 
 STRIDES = (32, 16, 8, 4)  # coarse to fine, the order of work
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
-_GRID = 32
 _EPS = 1e-5
 _INITIAL_SCALE = 0.05
 """Factor on the last convolution's initial weights: squared distances are about 1 then, where
@@ -114,13 +120,9 @@ class EmbeddingNet(nn.Module):
     def __init__(self, spec: EmbeddingSpec) -> None:
         super().__init__()
         self.spec = spec
-        if spec.backbone == "mobilenet_v2":
-            self.feature_extractor: nn.Module = mobilenet_v2.MobileNetV2(32)
-            channels = mobilenet_v2.CHANNELS
-        else:
-            depth = int(spec.backbone.removeprefix("resnet"))
-            self.feature_extractor = resnet.ResNet(depth, stride_in_1x1=spec.stride_in_1x1)
-            channels = resnet.channels(depth)
+        self.feature_extractor, channels = build_backbone(
+            spec.backbone, stride_in_1x1=spec.stride_in_1x1
+        )
         self.strides = tuple(s for s in STRIDES if s >= spec.stride)
         self.lateral = nn.ModuleDict(
             {f"stride{s}": nn.Conv2d(channels[s], spec.width, 1) for s in self.strides}
@@ -140,9 +142,7 @@ class EmbeddingNet(nn.Module):
 
     def train(self, mode: bool = True) -> EmbeddingNet:
         super().train(mode)
-        for m in self.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.eval()
+        keep_statistics(self)
         return self
 
     @property
@@ -152,9 +152,7 @@ class EmbeddingNet(nn.Module):
 
     def fits(self, height: int, width: int) -> tuple[int, int]:
         """Return the nearest (h, w), px, that the network takes: 32k, or 32k+1 if aligned."""
-        more = 1 if self.spec.aligned else 0
-        h, w = (max(1, round((n - more) / _GRID)) * _GRID + more for n in (height, width))
-        return h, w
+        return fits(height, width, self.spec.aligned)
 
     def cells(self, height: int, width: int) -> tuple[int, int]:
         """Return the (h, w) of the embedding of an image of a size that fits."""
@@ -167,16 +165,8 @@ class EmbeddingNet(nn.Module):
 
         Raises ValueError: a size that doesn't fit the grid.
         """
-        size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
-        if size != self.fits(*size):
-            h, w = self.fits(*size)
-            raise ValueError(
-                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to"
-                f" {w}x{h}"
-            )
-        image = normalise(rgb, self.spec.convention).to(
-            self.dtype, memory_format=torch.channels_last
-        )
+        check_fits(rgb, self.spec.aligned)
+        image = image_input(rgb, self.spec.convention, self.dtype)
         maps: dict[int, torch.Tensor] = self.feature_extractor(image)
         return {s: maps[s] for s in self.strides}
 

@@ -22,15 +22,21 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from vos_ros.segmentation.networks import mobilenet_v2, resnet
+from vos_ros.segmentation.networks import resnet
+from vos_ros.segmentation.networks.backbones import (
+    build_backbone,
+    check_fits,
+    fits,
+    image_input,
+    keep_statistics,
+)
 from vos_ros.segmentation.networks.decoder import STRIDES, Context, Decoder
-from vos_ros.segmentation.networks.images import CONVENTIONS, normalise
+from vos_ros.segmentation.networks.images import CONVENTIONS
 from vos_ros.segmentation.networks.label_encoder import BoxEncoder, LabelEncoder
 from vos_ros.segmentation.networks.learner import apply_filters
 from vos_ros.segmentation.networks.target_model import TargetModel
 
 STRIDE = 16  # px of the image per cell of the target model
-_GRID = 32
 
 
 @dataclass(frozen=True)
@@ -148,13 +154,9 @@ class LwlNet(nn.Module):
     def __init__(self, spec: LwlSpec) -> None:
         super().__init__()
         self.spec = spec
-        if spec.backbone == "mobilenet_v2":
-            self.feature_extractor: nn.Module = mobilenet_v2.MobileNetV2(32)
-            channels = {s: mobilenet_v2.CHANNELS[s] for s in STRIDES}
-        else:
-            depth = int(spec.backbone.removeprefix("resnet"))
-            self.feature_extractor = resnet.ResNet(depth, stride_in_1x1=spec.stride_in_1x1)
-            channels = resnet.channels(depth)
+        self.feature_extractor, channels = build_backbone(
+            spec.backbone, stride_in_1x1=spec.stride_in_1x1
+        )
         self.target_model = TargetModel(channels[STRIDE], spec.target_channels, spec.kernel_size)
         self.decoder = Decoder(
             channels,
@@ -181,9 +183,7 @@ class LwlNet(nn.Module):
 
     def train(self, mode: bool = True) -> LwlNet:
         super().train(mode)
-        for m in self.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.eval()
+        keep_statistics(self)
         return self
 
     def cast(self, dtype: torch.dtype) -> LwlNet:
@@ -210,9 +210,7 @@ class LwlNet(nn.Module):
 
     def fits(self, height: int, width: int) -> tuple[int, int]:
         """Return the nearest (h, w), px, that the network takes: 32k, or 32k+1 if aligned."""
-        more = 1 if self.spec.aligned else 0
-        h, w = (max(1, round((n - more) / _GRID)) * _GRID + more for n in (height, width))
-        return h, w
+        return fits(height, width, self.spec.aligned)
 
     def cells(self, height: int, width: int) -> tuple[int, int]:
         """Return the (h, w) of the target model's map for an image of a size that fits."""
@@ -229,16 +227,9 @@ class LwlNet(nn.Module):
         Raises ValueError: a size that doesn't fit the grid, unless ``any_size`` accepts cells that
         extend over the border.
         """
-        size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
-        if not any_size and size != self.fits(*size):
-            h, w = self.fits(*size)
-            raise ValueError(
-                f"an image of {size[1]}x{size[0]} px doesn't fit the network's grid: resize it to"
-                f" {w}x{h}"
-            )
-        image = normalise(rgb, self.spec.convention).to(
-            self.dtype, memory_format=torch.channels_last
-        )
+        if not any_size:
+            check_fits(rgb, self.spec.aligned)
+        image = image_input(rgb, self.spec.convention, self.dtype)
         maps: dict[int, torch.Tensor] = self.feature_extractor(image)
         return {s: maps[s] for s in STRIDES}
 

@@ -35,10 +35,17 @@ class ConvNormReLU6(nn.Sequential):
     """A convolution, its batch norm, and the activation."""
 
     def __init__(
-        self, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
     ) -> None:
+        padding = kernel // 2 * dilation
         super().__init__(
-            nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.Conv2d(c_in, c_out, kernel, stride, padding, dilation, groups, bias=False),
             nn.BatchNorm2d(c_out, eps=_BN_EPS),
             nn.ReLU6(inplace=True),
         )
@@ -53,14 +60,16 @@ class ConvNormReLU6(nn.Sequential):
 class InvertedResidual(nn.Module):
     """Expansion, depthwise convolution, linear bottleneck (paper fig. 4d)."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, stride: int, expansion: int, dilation: int = 1
+    ) -> None:
         super().__init__()
         hidden = c_in * expansion
         self.residual = stride == 1 and c_in == c_out
         expand = [ConvNormReLU6(c_in, hidden, 1)] if expansion != 1 else []
         self.conv = nn.Sequential(
             *expand,
-            ConvNormReLU6(hidden, hidden, 3, stride, groups=hidden),
+            ConvNormReLU6(hidden, hidden, 3, stride, hidden, dilation),
             nn.Conv2d(hidden, c_out, 1, bias=False),
             nn.BatchNorm2d(c_out, eps=_BN_EPS),
         )
@@ -76,21 +85,34 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Blocks 0..17 of the paper's table (all but the 1280-channel head), down to ``max_stride``."""
+    """Blocks 0..17 of the paper's table (all but the 1280-channel head), down to ``max_stride``.
 
-    def __init__(self, max_stride: int = 32) -> None:
+    Args:
+        max_stride: the blocks end with those that have this stride in the paper's table.
+        output_stride: stride below which no map gets: later blocks dilate their convolutions
+            in place of it, so that weights of one serve the other (Chen et al. 2017,
+            arXiv:1706.05587, sec. 3.1).
+    """
+
+    def __init__(self, max_stride: int = 32, output_stride: int = 32) -> None:
         super().__init__()
         blocks: list[nn.Module] = [ConvNormReLU6(3, 32, 3, 2)]
-        c_in = 32
+        c_in, reached, dilation = 32, 2, 1
         for t, c, n, s in _TABLE:
             for i in range(n):
-                blocks.append(InvertedResidual(c_in, c, s if i == 0 else 1, t))
-                c_in = c
+                stride, next_dilation = s if i == 0 else 1, dilation
+                if reached * stride > output_stride:
+                    stride, next_dilation = 1, dilation * stride
+                blocks.append(InvertedResidual(c_in, c, stride, t, dilation))
+                c_in, reached, dilation = c, reached * stride, next_dilation
         self.features = nn.Sequential(*blocks[: LAST_BLOCK[max_stride] + 1])
         self.max_stride = max_stride
 
     def forward(self, image: Float[torch.Tensor, "B 3 H W"]) -> dict[int, torch.Tensor]:
-        """Return features by stride of an image in -1..1: {stride: (B, c, H/stride, W/stride)}."""
+        """Return features by stride of an image in -1..1: {stride: (B, c, H/stride, W/stride)}.
+
+        With an ``output_stride`` the keys stay those of the paper's table, the maps are larger.
+        """
         out: dict[int, torch.Tensor] = {}
         ends = {index: stride for stride, index in LAST_BLOCK.items()}
         x = image
