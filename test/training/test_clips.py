@@ -19,7 +19,7 @@ from vos_ros.training.clips import (
     number_objects,
     video_clip,
 )
-from vos_ros.training.config import AugmentConfig, ClipConfig, SourceConfig
+from vos_ros.training.config import AugmentConfig, ClipConfig, SourceConfig, StillsConfig
 from vos_ros.training.data import open_source
 
 STILL = AugmentConfig(flip=0.0, rotation_deg=0.0, scale=0.0, brightness=0.0, grayscale=0.0)
@@ -179,6 +179,39 @@ def test_a_sample_is_a_function_of_seed_and_number(sequences: list[VideoSequence
         assert not np.array_equal(frames, other[n][0])
         values = set(np.unique(labels[0])) - {0, 255}
         assert values and values == set(range(1, len(values) + 1))
+
+
+def test_a_plain_still_is_seen_through_windows(sequences: list[VideoSequence]) -> None:
+    """Nothing is cut out, moved or pasted: every frame shows the picture, where its labels are."""
+    (still, *_) = [s for s in sequences if len(s) == 1]
+    rgb, ids = still.read(0)
+    config = dataclasses.replace(
+        CLIP,
+        width=65,
+        height=49,
+        objects=8,
+        area_factor=100.0,
+        inside="major",
+        recenter=0.0,
+        jitter_scale=0.0,
+        jitter_center=0.0,
+        augment=AugmentConfig(flip=0.0, rotation_deg=0.0, scale=0.0, brightness=0.0, grayscale=0.0),
+        stills=StillsConfig(plain=1.0, distractors=1.0, occluder=1.0, new_background=1.0),
+    )
+    frames, labels = Clips({"a": [still]}, {"a": 1.0}, config, (0,)).clip(np.random.default_rng(0))
+    assert np.array_equal(frames[0], frames[1])
+    whole = labels[0] != 255
+    share = [(labels[0] == i).sum() / whole.sum() for i in (1, 2)]
+    expected = [(ids == i).mean() for i in (1, 2)]
+    assert sorted(share) == pytest.approx(sorted(expected), abs=0.02)
+    assert frames[0][whole].mean() == pytest.approx(rgb.mean(), abs=3)
+    moved = dataclasses.replace(config, area_factor=3.0, recenter=1.0, jitter_center_test=1.0)
+    frames, labels = Clips({"a": [still]}, {"a": 1.0}, moved, (0,)).clip(np.random.default_rng(0))
+    assert not np.array_equal(labels[0], labels[1])
+    for t in range(2):  # the object's colours are under its label in every window
+        color = [rgb[ids == i].mean(0) for i in (1, 2)]
+        found = frames[t][labels[t] == 1].mean(0)
+        assert min(np.abs(found - c).max() for c in color) < 12
 
 
 def test_shares_of_the_mix(sequences: list[VideoSequence], video: VideoSequence) -> None:

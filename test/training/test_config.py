@@ -9,7 +9,15 @@ import yaml
 
 from vos_ros.config import ConfigError
 from vos_ros.datasets.synthetic import SyntheticOptions
-from vos_ros.training.config import StageConfig, TrainConfig, build, dump, load, rate_factor
+from vos_ros.training.config import (
+    SourceConfig,
+    StageConfig,
+    TrainConfig,
+    build,
+    dump,
+    load,
+    rate_factor,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = {
@@ -133,13 +141,16 @@ def test_the_files_that_come_along(path: Path) -> None:
     config = load(path)
     assert config.name == path.stem
     assert not Path(config.data_root).is_absolute()
-    held_out = {s for n in config.validation.mix for s in config.data[n].only}
-    for stage in config.stages.values():
-        for name in stage.mix:
-            source = config.data[name]
-            assert (
-                not held_out
-                or source.root != config.data[next(iter(config.validation.mix))].root
-                or held_out <= set(source.exclude)
-                or not held_out & set(source.only or held_out)
-            )
+    for held_out in (config.data[n] for n in config.validation.mix):
+        for stage in config.stages.values():
+            assert all(share_nothing(held_out, config.data[n]) for n in stage.mix)
+
+
+def share_nothing(held_out: SourceConfig, source: SourceConfig) -> bool:
+    """Tell whether no named data set or sequence is both held out and trained on."""
+    same = set(held_out.only) & set(source.only or held_out.only) - set(source.exclude)
+    return (
+        held_out.root != source.root
+        or not same
+        or (held_out.only == source.only and source.part == f"!{held_out.part}")
+    )

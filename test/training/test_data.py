@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.moving_squares import draw, write_pair
 
+from vos_ros.config import ConfigError
 from vos_ros.training.config import SourceConfig
 from vos_ros.training.data import open_source
 
@@ -54,11 +55,37 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
         open_source(SourceConfig(kind="imagenet"), tmp_path)
 
 
+def test_two_sources_divide_a_data_set(tmp_path: Path) -> None:
+    for t in range(7):
+        write_pair(tmp_path / f"images/{t}.jpg", tmp_path / f"masks/{t}.png", *draw(t, 1))
+
+    def names(part: str) -> list[str]:
+        return [s.name for s in open_source(SourceConfig(kind="folder", part=part), tmp_path)]
+
+    assert names("1/3") == ["1", "4"] and names("!1/3") == ["0", "2", "3", "5", "6"]
+    assert names("") == [str(t) for t in range(7)]
+    for wrong in ("3/3", "1", "-1/3", "1/0", "a/b", "1/3 "):
+        with pytest.raises(ConfigError, match=r"part: got .*wanted k/n or !k/n"):
+            names(wrong)
+    with pytest.raises(ValueError, match=r"after only=.*part='7/9'"):
+        names("7/9")
+
+
 def test_the_real_ones(shared_data: Path) -> None:
     stills = open_source(SourceConfig(root="train", only=("duts-tr",)), shared_data)
     videos = open_source(SourceConfig(root="train_video"), shared_data)
     assert len(stills) == 2000 and all(len(f) == 1 for f in stills)
     assert sum(len(f) > 1 for f in videos) == 37 and sum(map(len, videos)) == 1196
+    parts = [
+        {
+            s.name
+            for s in open_source(
+                SourceConfig(root="train", only=("coco200",), part=part), shared_data
+            )
+        }
+        for part in ("0/4", "!0/4")
+    ]
+    assert [len(p) for p in parts] == [50, 148] and not set.intersection(*parts)
     bear = next(f for f in videos if f.name == "bear")
     assert bear.times[:3] == (0, 2, 4) and "CC BY" in bear.licence
     rgb, ids = bear.read(0)

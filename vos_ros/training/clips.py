@@ -44,8 +44,10 @@ def choose_times(
     """Draw the positions of Q frames in order.
 
     The first is any but the last of the sequence; the others lie within ``gap`` after it, each at
-    most once where there are enough.
+    most once where there are enough. A still image is its only frame Q times.
     """
+    if len(sequence) == 1:
+        return [0] * config.frames
     times = np.asarray(sequence.times)
     first = int(rng.integers(len(times) - 1))
     after = np.flatnonzero((times > times[first]) & (times <= times[first] + config.gap))
@@ -202,6 +204,9 @@ class Clips(Dataset[tuple[UInt8[np.ndarray, "Q 3 H W"], UInt8[np.ndarray, "Q H W
     def _still(
         self, sequence: VideoSequence, source: Sequence[VideoSequence], rng: np.random.Generator
     ) -> Clip | None:
+        plain = self.config.stills.plain
+        if plain and rng.random() < plain:
+            return video_clip(sequence, self.config, rng)
         made = still_clip(
             _picture(sequence, rng),
             lambda: _picture(source[int(rng.integers(len(source)))], rng),

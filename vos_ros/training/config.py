@@ -44,6 +44,12 @@ class SourceConfig:
     """Data sets, sequences or data set/sequence to take; empty = all."""
     exclude: tuple[str, ...] = ()
     """Those to leave out."""
+    part: str = option(
+        "",
+        "k/n: every n-th of these sequences, from number k on (0 <= k < n); !k/n: all others; empty"
+        " = all",
+    )
+    """Share of the sequences, so that two sources divide a data set between them."""
     licence: str = option(
         "", "licence of the data, for the card; empty = as the files state it, if they do"
     )
@@ -89,6 +95,13 @@ class StillsConfig:
     Lengths are shares of the object's size.
     """
 
+    plain: float = option(
+        0.0,
+        "probability that the image stays as it is: the frames are windows of it, as of a video"
+        " that stands still, and what follows doesn't apply",
+        low=0.0,
+        high=1.0,
+    )
     shift: float = option(
         0.25, "an object moves by about this share of its size per frame", low=0.0, high=5.0
     )
@@ -197,8 +210,10 @@ class StageConfig:
     accumulate: int = option(
         1, "parts in which a device works off its share of a step", low=1, high=1000
     )
-    optimizer: str = option("adam", "optimiser", choices=("adam", "adamw", "rmsprop", "sgd"))
-    weight_decay: float = option(0.0, "of adamw, rmsprop and sgd", low=0.0, high=1.0)
+    optimizer: str = option(
+        "adam", "optimiser", choices=("adagrad", "adam", "adamw", "rmsprop", "sgd")
+    )
+    weight_decay: float = option(0.0, "of all but adam", low=0.0, high=1.0)
     clip_norm: float = option(0.0, "longest gradient; 0 = any", low=0.0, high=1e9)
     warmup: int = option(0, "steps over which the rates rise from zero", low=0, high=10**9)
     schedule: str = option(

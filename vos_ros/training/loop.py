@@ -286,6 +286,7 @@ class _Run:
             for p in group["params"]:
                 p.requires_grad_(True)
         kinds = {
+            "adagrad": torch.optim.Adagrad,
             "adam": torch.optim.Adam,
             "adamw": torch.optim.AdamW,
             "rmsprop": torch.optim.RMSprop,
