@@ -64,6 +64,11 @@ def root(tmp_path: Path) -> Path:
                 root / f"SceneNetRGBD/train/0/{seq}/instance/{25 * t}.png",
                 t,
             )
+    for split, name in (("train", "a"), ("val", "b")):
+        voc = root / "VOC2012"
+        write(voc / f"JPEGImages/{name}.jpg", voc / f"SegmentationObject/{name}.png", 0)
+        (voc / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+        (voc / f"ImageSets/Segmentation/{split}.txt").write_text(f"{name}\n")
     shutil.copytree(root / "SceneNetRGBD/train", root / "SceneNetRGBD/val")
     for world in ("worlds/world-00000-40", "worlds/world-00100-40"):
         for t in range(5):
@@ -72,7 +77,10 @@ def root(tmp_path: Path) -> Path:
             "color,mask\n" + "".join(f"{t}.png,{t}-mask.png\n" for t in range(5))
         )
     for pack, sequences in (
-        ("train", {"duts-tr": ("", ""), "ycbv": ("0001",)}),
+        (
+            "train",
+            {"duts-tr": ("", ""), "ycbv": ("0001",), "coco200": ("",) * 4, "voc2007": ("",)},
+        ),
         ("train_video", {"DAVIS16train": ("bear", "bus")}),
     ):
         rows = []
@@ -123,6 +131,8 @@ def small(name: str, **sides: int) -> list[str]:
         pytest.param("embedding_scenenet.yaml", 64, (), marks=pytest.mark.slow),
         ("meta_mnv2.yaml", 65, ("data.rooms.worlds=1",)),
         pytest.param("meta_davis.yaml", 64, ("options.iterations=3",), marks=pytest.mark.slow),
+        ("one_point_mnv2.yaml", 65, ()),
+        pytest.param("one_point_paper.yaml", 64, (), marks=pytest.mark.slow),
     ],
 )
 def test_two_steps_of_each_schedule(
@@ -164,18 +174,25 @@ def test_two_steps_of_each_schedule(
     shutil.rmtree(out)  # a gigabyte of ResNet-50
 
 
+@pytest.mark.parametrize(
+    ("task", "name"), [("lwl", "tiny.yaml"), ("one_point", "one_point_tiny.yaml")]
+)
 def test_the_first_run_of_a_fresh_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    task: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """tiny.yaml needs nothing but Open3D; here three steps in one small room."""
+    """It needs nothing but Open3D; here three steps in one small room."""
     pytest.importorskip("open3d")
     small_world = SyntheticSpec(seed=0, frames=3, width=160, height=120)
     monkeypatch.setattr(synthetic, "SyntheticSource", lambda _: SyntheticSource(small_world))
     words = [
         "train",
-        "lwl",
+        task,
         "--config",
-        str(CONFIGS / "tiny.yaml"),
+        str(CONFIGS / name),
         "--out",
         str(tmp_path / "out"),
         "--device",
@@ -189,7 +206,7 @@ def test_the_first_run_of_a_fresh_clone(
         "data.worlds.frames=3",
         "--set",
         "data.held_out.frames=3",
-        *small("tiny.yaml", width=65, height=65),
+        *small(name, width=65, height=65),
     ]
     assert main([*words, "--steps", "3"]) == 0, capsys.readouterr().err
     assert (tmp_path / "out/curve.png").is_file() and (

@@ -34,7 +34,9 @@ def add_parser(subparsers: Any) -> None:
         description="Trains a segmenter's networks on videos and stills.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("task", metavar="TASK", help="what is trained: lwl, lwl_box, embedding, meta")
+    p.add_argument(
+        "task", metavar="TASK", help="what is trained: lwl, lwl_box, embedding, meta, one_point"
+    )
     p.add_argument(
         "--config", required=True, metavar="FILE", help="YAML file of the run (see config/train)"
     )

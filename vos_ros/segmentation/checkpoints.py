@@ -31,6 +31,7 @@ from vos_ros.segmentation.torch_files import TensorReference, TorchFile, TorchFi
 LWL_FORMAT = "vos_ros.lwl"
 META_FORMAT = "vos_ros.meta"
 EMBEDDING_FORMAT = "vos_ros.embedding"
+ONE_POINT_FORMAT = "vos_ros.one_point"
 """Values of ``format`` in the header: which kind of network a file holds."""
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 """Folder of the weights that come with the package."""

@@ -2,6 +2,7 @@
 
 ``lwl`` is the whole of paper 003 (sec. 3.6), ``lwl_box`` its box encoder alone (sec. 3.7).
 ``embedding`` is the metric of paper 000 (sec. 4.1), ``meta`` its learned optimizer (sec. 4.2).
+``one_point`` is the embedding of paper 002 (sec. 3.3).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from vos_ros.training.interface import Batch, Task
 from vos_ros.training.losses import iou, lovasz
 from vos_ros.training.meta_task import MetaTask
 from vos_ros.training.objects import Objects, mean_over_clips
+from vos_ros.training.one_point_task import OnePointTask
 from vos_ros.training.report import tinted
 
 FORMAT = "vos_ros.lwl"
@@ -368,7 +370,7 @@ def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
 
 
 TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {
-    t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask)
+    t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask, OnePointTask)
 }
 
 

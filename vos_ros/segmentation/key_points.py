@@ -1,0 +1,98 @@
+"""Instances from key points (paper 002, sec. 3.4): which object each cell of an embedding is.
+
+A key point is a pixel whose object is known. A cell belongs to the object of the key point whose
+embedding is nearest to its own, if that is nearer than gamma; all else is background. An object may
+have several key points, and so may the background (*negative* points, which the paper doesn't
+have): a cell that is nearer to a negative point than to the object is background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+
+from vos_ros.segmentation.networks.embedding import squared_distance
+from vos_ros.segmentation.networks.one_point import OnePointNet
+
+NEGATIVE = -1
+"""Owner of key points of the background."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KeyPoints:
+    """Hold embeddings x_k of K pixels whose object is known."""
+
+    embeddings: Float[torch.Tensor, "K D"]
+    """The embeddings, see ``embeddings_at``."""
+    owners: Int[torch.Tensor, "K"]
+    """Row 0..N-1 of the object of each, or ``NEGATIVE``."""
+
+
+def inner_point(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float]:
+    """Return (x, y), px, of the pixel of a mask that is farthest from its outline (sec. 4.3.2).
+
+    The image's border counts as outline. Raises ValueError: an empty mask.
+    """
+    if not mask.any():
+        raise ValueError("an empty mask has no inner point: wanted one pixel or more")
+    inside = np.pad(mask.astype(np.uint8), 1)
+    farthest = int(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5).argmax())
+    y, x = np.unravel_index(farthest, inside.shape)
+    return float(x - 1), float(y - 1)
+
+
+def embeddings_at(
+    net: OnePointNet,
+    embedding: Float[torch.Tensor, "D h w"],
+    points: Float[torch.Tensor, "K 2"],
+) -> Float[torch.Tensor, "K D"]:
+    """Return the embeddings at (x, y), px of the network's input, between cells bilinear."""
+    spec = net.spec
+    first = 0.0 if spec.aligned else (spec.stride - 1) / 2  # px of cell (0, 0)
+    last = embedding.new_tensor([embedding.shape[2] - 1, embedding.shape[1] - 1])
+    at = ((points - first) / spec.stride) / last.clamp_min(1) * 2 - 1
+    values = F.grid_sample(
+        embedding[None], at[None, None], padding_mode="border", align_corners=True
+    )[0, :, 0].t()
+    return F.normalize(values, dim=1) if spec.normalize else values
+
+
+def distances(
+    embedding: Float[torch.Tensor, "D h w"], keys: KeyPoints, objects: int
+) -> tuple[Float[torch.Tensor, "N h w"], Float[torch.Tensor, "h w"]]:
+    """Return each cell's distance to the closest key point of each object, and of the background.
+
+    The least of the former over the objects is D of eq. (3.5). A distance is infinite where there
+    is no such key point.
+    """
+    h, w = embedding.shape[1:]
+    rows = embedding.flatten(1).t()
+    to_keys = squared_distance(keys.embeddings, rows).clamp_min(1e-12).sqrt()
+    nearest = to_keys.new_full((objects + 1, h * w), torch.inf)
+    owners = torch.where(keys.owners == NEGATIVE, objects, keys.owners)
+    nearest = nearest.scatter_reduce(0, owners[:, None].expand_as(to_keys), to_keys, "amin")
+    nearest = nearest.reshape(-1, h, w)
+    return nearest[:-1], nearest[-1]
+
+
+def object_logits(
+    net: OnePointNet, to_objects: Float[torch.Tensor, "N h w"], to_background: torch.Tensor
+) -> Float[torch.Tensor, "N h w"]:
+    """Return the log-odds that a cell is the object, of each object for itself.
+
+    They are 0 at the distance gamma, or at that to the nearest negative point where it is less;
+    their sigmoids are what ``soft_aggregate`` takes.
+    """
+    soft = torch.exp(-net.log_softness)
+    return (torch.minimum(net.gamma, to_background) - to_objects) * soft
+
+
+def labels(logits: Float[torch.Tensor, "N H W"]) -> Int[torch.Tensor, "H W"]:
+    """Return M of eq. (3.6): 0 background, n + 1 the object of row n."""
+    best, row = logits.max(0)
+    return torch.where(best >= 0, row + 1, 0)
