@@ -1,4 +1,8 @@
-"""Buffer, listener and broadcasters answer as the real package does."""
+"""Buffer, listener and broadcasters answer as the real package does.
+
+These tests hold for both, and run on the one that Python finds first: the stand-in, or the real
+``tf2_ros`` (CONTRIBUTING.md says how to have it). ``test_against_upstream.py`` compares them.
+"""
 
 from __future__ import annotations
 
@@ -144,6 +148,108 @@ def test_a_malformed_transform_changes_nothing(buffer: tf2_ros.Buffer) -> None:
     assert not buffer.can_transform("map", "odom", Time(nanoseconds=4 * S))
 
 
+def quaternion(msg: TransformStamped) -> list[float]:
+    q = msg.transform.rotation
+    return [q.x, q.y, q.z, q.w]
+
+
+def test_a_quaternion_of_another_length_is_scaled(buffer: tf2_ros.Buffer) -> None:
+    long = transform("map", "odom", 4 * S, yaw=1.0)
+    long.transform.rotation.z *= 3.0
+    long.transform.rotation.w *= 3.0
+    buffer.set_transform(long, "test")
+    got = buffer.lookup_transform("map", "odom", Time(nanoseconds=4 * S))
+    np.testing.assert_allclose(quaternion(got), [0.0, 0.0, np.sin(0.5), np.cos(0.5)], atol=1e-12)
+
+
+def test_a_turn_is_interpolated_at_one_speed(buffer: tf2_ros.Buffer) -> None:
+    for second, angle in ((4, 0.0), (5, 0.06)):
+        buffer.set_transform(transform("map", "odom", second * S, yaw=angle), "test")
+    got = buffer.lookup_transform("map", "odom", Time(nanoseconds=4 * S + S // 4))
+    assert yaw(got) == pytest.approx(0.015, abs=1e-12)
+
+
+def test_one_leading_slash_is_left_out(buffer: tf2_ros.Buffer) -> None:
+    buffer.set_transform_static(transform("/base", "/lidar", 0), "test")
+    assert buffer.can_transform("map", "lidar", Time())
+    buffer.set_transform_static(transform("base", "//radar", 0), "test")
+    assert not buffer.can_transform("map", "radar", Time())
+
+
+def test_a_frame_is_itself_at_any_time_under_any_name(buffer: tf2_ros.Buffer) -> None:
+    for name in ("map", "nowhere", "", "/map"):
+        got = buffer.lookup_transform(name, name, Time(nanoseconds=99 * S))
+        assert (xyz(got), quaternion(got)) == ([0.0] * 3, [0.0, 0.0, 0.0, 1.0])
+        assert buffer.can_transform(name, name, Time())
+
+
+def test_frames_in_a_loop_are_refused(buffer: tf2_ros.Buffer) -> None:
+    for parent, child in (("chicken", "egg"), ("egg", "chicken"), ("egg", "yolk")):
+        buffer.set_transform_static(transform(parent, child, 0, (1.0, 0.0, 0.0)), "test")
+    for target, source in (("map", "egg"), ("egg", "map"), ("camera", "yolk")):
+        for at in (Time(), Time(nanoseconds=2 * S)):
+            with pytest.raises(tf2_ros.LookupException):
+                buffer.lookup_transform(target, source, at)
+    assert xyz(buffer.lookup_transform("chicken", "yolk", Time())) == [2.0, 0.0, 0.0]
+
+
+def test_clear_keeps_static_transforms_and_names(buffer: tf2_ros.Buffer) -> None:
+    buffer.clear()
+    assert xyz(buffer.lookup_transform("base", "camera", Time(nanoseconds=2 * S))) == [0, 1, 0]
+    with pytest.raises(tf2_ros.ExtrapolationException):
+        buffer.lookup_transform("map", "base", Time(nanoseconds=2 * S))
+    with pytest.raises(tf2_ros.ConnectivityException):
+        buffer.lookup_transform("map", "base", Time())
+    assert not buffer.can_transform("map", "base", Time(nanoseconds=2 * S))
+
+
+def test_a_gap_that_is_longer_than_the_cache_is_bridged_once() -> None:
+    buffer = tf2_ros.Buffer()
+    for second, at in ((1, 1), (101, 51)):
+        buffer.set_transform(transform("map", "base", second * S, (float(second), 0, 0)), "test")
+        got = buffer.lookup_transform("map", "base", Time(nanoseconds=at * S))
+        assert xyz(got)[0] == pytest.approx(at)
+    buffer.set_transform(transform("map", "base", 102 * S), "test")
+    with pytest.raises(tf2_ros.ExtrapolationException):
+        buffer.lookup_transform("map", "base", Time(nanoseconds=51 * S))
+
+
+def test_before_a_stamp_the_first_word_counts_and_after_it_the_last(
+    buffer: tf2_ros.Buffer,
+) -> None:
+    buffer.set_transform(transform("map", "odom", 2 * S, (8.0, 0.0, 2.0)), "test")
+    for at, x in ((1.5, 0.0), (2.0, 8.0), (2.5, 4.0)):
+        got = buffer.lookup_transform("map", "odom", Time(nanoseconds=int(at * S)))
+        np.testing.assert_allclose(xyz(got), [x, 0.0, at], atol=1e-9)
+
+
+def test_a_time_before_1970_is_a_time(buffer: tf2_ros.Buffer) -> None:
+    before = transform("map", "sea", 0, (5.0, 0.0, 0.0))
+    before.header.stamp.sec = -1
+    buffer.set_transform(before, "test")
+    assert xyz(buffer.lookup_transform("map", "sea", before.header.stamp))[0] == 5.0
+
+
+def test_the_latest_common_time(buffer: tf2_ros.Buffer) -> None:
+    buffer.set_transform(transform("map", "odom", 4 * S), "test")
+    assert buffer.get_latest_common_time("camera", "map").nanoseconds == 3 * S
+    assert buffer.get_latest_common_time("camera", "base").nanoseconds == 0
+    with pytest.raises(tf2_ros.LookupException):
+        buffer.get_latest_common_time("camera", "nowhere")
+
+
+def test_a_frame_can_be_looked_up_between_two_times(buffer: tf2_ros.Buffer) -> None:
+    ways = ("base", Time(nanoseconds=3 * S), "base", Time(nanoseconds=S), "odom")
+    got = buffer.lookup_transform_full(*ways)
+    # 2 m behind, seen from a base that is turned by 0.6.
+    np.testing.assert_allclose(xyz(got), [-2 * np.cos(0.6), 2 * np.sin(0.6), 0.0], atol=1e-9)
+    assert yaw(got) == pytest.approx(-0.4)
+    assert buffer.can_transform_full(*ways)
+    assert buffer.wait_for_transform_full_async(*ways).result() == got
+    with pytest.raises(tf2_ros.LookupException):
+        buffer.lookup_transform_full(*ways[:-1], "nowhere")
+
+
 def test_lookup_waits_for_a_late_transform_and_no_longer(buffer: tf2_ros.Buffer, node: Any) -> None:
     at = Time(nanoseconds=3 * S + S // 2)
 
@@ -168,8 +274,19 @@ def test_a_future_is_done_when_the_transform_comes(buffer: tf2_ros.Buffer) -> No
     assert buffer.wait_for_transform_async("map", "odom", Time(nanoseconds=2 * S)).done()
     future = buffer.wait_for_transform_async("map", "odom", at)
     assert not future.done()
-    buffer.set_transform(transform("map", "odom", 4 * S), "test")
-    assert future.done()
+    buffer.set_transform(transform("map", "odom", 4 * S, (0.0, 0.0, 4.0)), "test")
+    assert xyz(future.result())[2] == pytest.approx(3.5)
+
+
+def test_the_first_static_transform_of_a_frame_stays(node: Any, spin_until: Any) -> None:
+    """A second broadcaster can replace it; the same one can't."""
+    static, buffer = tf2_ros.StaticTransformBroadcaster(node), tf2_ros.Buffer()
+    for child, x in (("camera", 1.0), ("camera", 2.0), ("lidar", 3.0)):
+        static.sendTransform(iter([transform("base", child, 0, (x, 0.0, 0.0))]))
+    listener = tf2_ros.TransformListener(buffer, node)
+    assert spin_until(lambda: buffer.can_transform("base", "lidar", Time()))
+    assert xyz(buffer.lookup_transform("base", "camera", Time()))[0] == 1.0
+    listener.unregister()
 
 
 def test_broadcast_transforms_reach_a_listener(node: Any, spin_until: Any) -> None:

@@ -4,6 +4,7 @@ between any two frames.
 
 from __future__ import annotations
 
+import math
 import threading
 import time as wall
 from bisect import bisect_left, bisect_right
@@ -11,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import rclpy.logging
+from builtin_interfaces.msg import Time as TimeMsg
 from geometry_msgs.msg import TransformStamped
-from numpy.typing import NDArray
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -28,111 +28,115 @@ from tf2_ros.exceptions import (
     LookupException,
     TransformException,
 )
+from tf2_ros.pose import (
+    IDENTITY,
+    Pose,
+    compose,
+    interpolate,
+    inverse,
+    unit_rotation,
+)
 
-Vector = NDArray[np.float64]
-IDENTITY = (np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+NS_PER_S = 1_000_000_000
+MAX_DEPTH = 1000
+"""More steps to the root are taken for a loop."""
+
+Sample = tuple[str, Pose]
+"""A frame's parent, and its pose on it."""
 
 
-# Written out: for three numbers, NumPy's functions take fifty times as long, and a node waits for
-# this in every frame.
-def _rotate(q: Vector, v: Vector) -> Vector:
-    """The vector rotated by the unit quaternion (x y z w)."""
-    (x, y, z, w), (a, b, c) = q.tolist(), v.tolist()
-    # v + 2 u x (u x v + w v)
-    d, e, f = y * c - z * b + w * a, z * a - x * c + w * b, x * b - y * a + w * c
-    return np.array(
-        [a + 2.0 * (y * f - z * e), b + 2.0 * (z * d - x * f), c + 2.0 * (x * e - y * d)]
+def _ns(time: Time | TimeMsg) -> int:
+    """ns of a time of rclpy or of a message; a message's may be negative."""
+    if hasattr(time, "sec") and hasattr(time, "nanosec"):
+        return int(time.sec) * NS_PER_S + int(time.nanosec)
+    if hasattr(time, "nanoseconds"):
+        return int(time.nanoseconds)
+    raise TypeError(
+        f"time must have sec and nanosec, or nanoseconds, and is a {type(time).__name__}"
     )
 
 
-def _multiply(a: Vector, b: Vector) -> Vector:
-    """Quaternion product: the rotation b, then a."""
-    (x, y, z, w), (i, j, k, r) = a.tolist(), b.tolist()
-    return np.array(
-        [
-            w * i + r * x + y * k - z * j,
-            w * j + r * y + z * i - x * k,
-            w * k + r * z + x * j - y * i,
-            w * r - x * i - y * j - z * k,
-        ]
-    )
+def _stored_ns(time: Time | TimeMsg) -> int:
+    """ns under which a sample of that time is kept.
+
+    tf2 splits it into whole seconds, towards zero, and an unsigned rest: a fraction of a second
+    before 1970 is kept 2**32 ns later.
+    """
+    ns = _ns(time)
+    return ns + 2**32 if ns < 0 and ns % NS_PER_S else ns
 
 
-def _compose(a: tuple[Vector, Vector], b: tuple[Vector, Vector]) -> tuple[Vector, Vector]:
-    """T_a * T_b."""
-    return a[0] + _rotate(a[1], b[0]), _multiply(a[1], b[1])
-
-
-def _inverse(a: tuple[Vector, Vector]) -> tuple[Vector, Vector]:
-    q = a[1] * np.array([-1.0, -1.0, -1.0, 1.0])
-    return -_rotate(q, a[0]), q
-
-
-def _slerp(a: Vector, b: Vector, ratio: float) -> Vector:
-    """The rotation at ``ratio`` (0..1) of the shorter way from a to b."""
-    cosine = float(a @ b)
-    if cosine < 0.0:
-        b, cosine = -b, -cosine
-    if cosine > 0.9995:
-        q = a + ratio * (b - a)
-    else:
-        angle = np.arccos(cosine)
-        q = (np.sin((1.0 - ratio) * angle) * a + np.sin(ratio * angle) * b) / np.sin(angle)
-    return np.asarray(q / np.linalg.norm(q))
+def _stamp(ns: int) -> TimeMsg:
+    """The stamp of an answer, with tf2's unsigned fraction of a second before 1970."""
+    whole = ns // NS_PER_S if ns >= 0 else -(-ns // NS_PER_S)
+    return TimeMsg(sec=whole, nanosec=ns % 2**64 % NS_PER_S)
 
 
 @dataclass
 class _Edge:
-    """The samples of one frame relative to its parent, in the order of time; a static edge has one,
-    valid at all times.
+    """The samples of one frame relative to its parent, in the order of time and, within a stamp, of
+    arrival; a static edge has one, valid at all times.
     """
 
     static: bool
     stamps: list[int] = field(default_factory=list)
-    samples: list[tuple[str, tuple[Vector, Vector]]] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    authority: str = ""
 
-    def insert(
-        self, stamp_ns: int, parent: str, pose: tuple[Vector, Vector], cache_ns: int
-    ) -> None:
-        """Adds a sample, in place of one with the same stamp; one that is older than the cache is
-        ignored.
-        """
+    def insert(self, stamp_ns: int, sample: Sample, cache_ns: int) -> bool:
+        """Adds a sample; False: it is older than the cache, and ignored."""
         if self.static:
-            self.stamps, self.samples = [stamp_ns], [(parent, pose)]
-            return
-        if self.stamps and stamp_ns < self.stamps[-1] - cache_ns:
-            return
-        at = bisect_left(self.stamps, stamp_ns)
-        if at < len(self.stamps) and self.stamps[at] == stamp_ns:
-            self.samples[at] = (parent, pose)
-            return
-        self.stamps.insert(at, stamp_ns)
-        self.samples.insert(at, (parent, pose))
-        old = bisect_left(self.stamps, self.stamps[-1] - cache_ns)
-        del self.stamps[:old], self.samples[:old]
+            self.stamps, self.samples = [0], [sample]
+            return True
+        if self.stamps:
+            oldest_ns = self.stamps[-1] - cache_ns
+            # As in tf2, the newest so far decides. So a gap is bridged, once.
+            old = bisect_left(self.stamps, oldest_ns)
+            del self.stamps[:old], self.samples[:old]
+            if stamp_ns < oldest_ns:
+                return False
+        at = bisect_right(self.stamps, stamp_ns)
+        if sample not in self.samples[bisect_left(self.stamps, stamp_ns) : at]:
+            self.stamps.insert(at, stamp_ns)
+            self.samples.insert(at, sample)
+        return True
 
-    def at(self, frame: str, stamp_ns: int) -> tuple[str, tuple[Vector, Vector]]:
-        """Parent and pose at the time; ExtrapolationException outside of the samples."""
-        if self.static or (stamp_ns == self.stamps[-1]):
-            return self.samples[-1]
-        if not self.stamps[0] <= stamp_ns <= self.stamps[-1]:
-            where, limit = (
-                ("past", self.stamps[0])
-                if stamp_ns < self.stamps[0]
-                else ("future", self.stamps[-1])
-            )
+    def newest(self) -> tuple[int, str] | None:
+        """Stamp (0 of a static edge) and parent of the newest sample."""
+        return (self.stamps[-1], self.samples[-1][0]) if self.samples else None
+
+    def at(self, stamp_ns: int) -> Sample:
+        """Parent and pose at the time, 0: the newest; ExtrapolationException outside of the
+        samples.
+        """
+        stamps, samples = self.stamps, self.samples
+        if not samples:
+            raise ExtrapolationException("there are no transforms in the buffer")
+        if self.static or stamp_ns == 0 or stamp_ns == stamps[-1]:
+            return samples[-1]
+        if stamp_ns == stamps[0]:
+            return samples[0]
+        if len(stamps) == 1:
             raise ExtrapolationException(
-                f"Lookup would require extrapolation into the {where}."
-                f" Requested time {stamp_ns / 1e9:.6f} but the"
-                f" {'earliest' if where == 'past' else 'latest'} data is at time"
-                f" {limit / 1e9:.6f}, when looking up frame [{frame}]"
+                f"Lookup would require extrapolation at time {stamp_ns / NS_PER_S:.6f}, but only"
+                f" time {stamps[0] / NS_PER_S:.6f} is in the buffer"
             )
-        after = bisect_right(self.stamps, stamp_ns)
-        (parent, a), (next_parent, b) = self.samples[after - 1], self.samples[after]
+        for outside, where, name, limit in (
+            (stamp_ns > stamps[-1], "future", "latest", stamps[-1]),
+            (stamp_ns < stamps[0], "past", "earliest", stamps[0]),
+        ):
+            if outside:
+                raise ExtrapolationException(
+                    f"Lookup would require extrapolation into the {where}.  Requested time"
+                    f" {stamp_ns / NS_PER_S:.6f} but the {name} data is at time"
+                    f" {limit / NS_PER_S:.6f}"
+                )
+        after = bisect_right(stamps, stamp_ns)
+        (parent, a), (next_parent, b) = samples[after - 1], samples[after]
         if parent != next_parent:
             return parent, a
-        ratio = (stamp_ns - self.stamps[after - 1]) / (self.stamps[after] - self.stamps[after - 1])
-        return parent, (a[0] + ratio * (b[0] - a[0]), _slerp(a[1], b[1], ratio))
+        ratio = (stamp_ns - stamps[after - 1]) / (stamps[after] - stamps[after - 1])
+        return parent, interpolate(a, b, ratio)
 
 
 class Buffer:
@@ -143,10 +147,11 @@ class Buffer:
     """
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
-        self._cache_ns = 10_000_000_000 if cache_time is None else cache_time.nanoseconds
+        self._cache_ns = 10 * NS_PER_S if cache_time is None else cache_time.nanoseconds
         self._edges: dict[str, _Edge] = {}
+        self._names: dict[str, None] = {}  # in the order in which they were first heard
         self._changed = threading.Condition(threading.RLock())
-        self._waiting: list[tuple[Future, Callable[[], bool]]] = []
+        self._waiting: list[tuple[Future, Callable[[], bool], Callable[[], Any]]] = []
         self._logger = rclpy.logging.get_logger("tf2_ros")
         if node is not None:
             threshold = JumpThreshold(
@@ -156,13 +161,17 @@ class Buffer:
                 threshold, post_callback=lambda _: self.clear()
             )
 
+    # --- transforms come in -----------------------------------------------------------------------
+
     def clear(self) -> None:
-        """Forgets all transforms but the static ones."""
+        """Forgets all transforms but the static ones. The names of the frames stay known."""
         with self._changed:
-            self._edges = {frame: edge for frame, edge in self._edges.items() if edge.static}
+            for frame, edge in self._edges.items():
+                if not edge.static:
+                    self._edges[frame] = _Edge(static=False, authority=edge.authority)
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        """Adds a transform; a malformed one is logged and ignored."""
+        """Adds a transform; a malformed one, or one older than the cache, is logged and ignored."""
         self._set(transform, authority, static=False)
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
@@ -170,137 +179,335 @@ class Buffer:
         self._set(transform, authority, static=True)
 
     def _set(self, transform: TransformStamped, authority: str, static: bool) -> None:
-        child, parent = transform.child_frame_id.lstrip("/"), transform.header.frame_id.lstrip("/")
+        child = transform.child_frame_id.removeprefix("/")
+        parent = transform.header.frame_id.removeprefix("/")
         t, r = transform.transform.translation, transform.transform.rotation
-        position, rotation = np.array([t.x, t.y, t.z]), np.array([r.x, r.y, r.z, r.w])
-        norm = np.linalg.norm(rotation)
-        if (
-            not child
-            or not parent
-            or child == parent
-            or not np.isfinite(position).all()
-            or not abs(norm - 1.0) < 0.01
-            or transform.header.stamp.sec < 0
-        ):
+        rotation = unit_rotation((r.x, r.y, r.z, r.w))
+        unknown = any(map(math.isnan, (t.x, t.y, t.z)))
+        if not child or not parent or child == parent or unknown or rotation is None:
             self._logger.error(
                 f"ignoring transform from [{parent}] to [{child}] by [{authority}]:"
                 " frames or values are not valid"
             )
             return
-        stamp = Time.from_msg(transform.header.stamp).nanoseconds
+        stamp_ns = _stored_ns(transform.header.stamp)
         with self._changed:
+            self._names |= {child: None, parent: None}
             edge = self._edges.get(child)
             if edge is None or edge.static != static:
                 edge = self._edges[child] = _Edge(static)
-            edge.insert(stamp, parent, (position, rotation / norm), self._cache_ns)
+            if not edge.insert(stamp_ns, (parent, ((t.x, t.y, t.z), rotation)), self._cache_ns):
+                self._logger.warning(
+                    f"ignoring data from the past for frame {child} at time"
+                    f" {stamp_ns / NS_PER_S:.6f} according to authority {authority}",
+                    throttle_duration_sec=1.0,
+                )
+                return
+            edge.authority = authority
             self._changed.notify_all()
-            ready = [
-                (future, test) for future, test in self._waiting if future.cancelled() or test()
-            ]
-            self._waiting = [entry for entry in self._waiting if entry not in ready]
-        for future, _ in ready:
+            ready = [one for one in self._waiting if one[0].cancelled() or one[1]()]
+            self._waiting = [one for one in self._waiting if one not in ready]
+        for future, _, answer in ready:
             if not future.cancelled():
-                future.set_result(True)
+                _finish(future, answer)
 
-    def _frames(self) -> set[str]:
-        return set(self._edges) | {
-            parent for edge in self._edges.values() for parent, _ in edge.samples
-        }
+    # --- lookups ----------------------------------------------------------------------------------
 
-    def _chain(
-        self, frame: str, stamp_ns: int | None
-    ) -> tuple[dict[str, tuple[Vector, Vector]], TransformException | None]:
-        """Every frame from ``frame`` to its root, with T_ancestor_frame at the time (None: each
-        edge's newest sample), and what ended the way before the root."""
-        chain = {frame: IDENTITY}
+    def _climb(
+        self, frame: str, stamp_ns: int, goal: str, top: str | None = None
+    ) -> tuple[str, Pose, ExtrapolationException | None]:
+        """Go from a frame to its root, no further than ``goal`` or ``top``: the frame reached,
+        T_reached_frame, and what ended the way before.
+        """
         pose = IDENTITY
-        while (edge := self._edges.get(frame)) is not None:
+        for _ in range(MAX_DEPTH + 1):
+            edge = self._edges.get(frame)
+            if edge is None or frame == top:
+                return frame, pose, None
             try:
-                frame, step = edge.at(frame, edge.stamps[-1] if stamp_ns is None else stamp_ns)
+                parent, step = edge.at(stamp_ns)
             except ExtrapolationException as error:
                 # Its traceback would make a cycle with the caller's frame, and keep everything
                 # alive that the callers hold.
-                return chain, error.with_traceback(None)
-            if frame in chain:
-                return chain, ConnectivityException(f"the frames form a loop at [{frame}]")
-            pose = _compose(step, pose)
-            chain[frame] = pose
-        return chain, None
+                return frame, pose, error.with_traceback(None)
+            if frame == goal:
+                return frame, pose, None
+            pose, frame = compose(step, pose), parent
+        raise self._loop()
+
+    def _loop(self) -> LookupException:
+        return LookupException(
+            "The tf tree is invalid because it contains a loop.\n" + self.all_frames_as_string()
+        )
+
+    def _latest_way(self, frame: str, goal: str) -> list[tuple[int, str]]:
+        """Newest stamp and parent of every frame from ``frame`` up to ``goal`` or the root."""
+        way: list[tuple[int, str]] = []
+        while (edge := self._edges.get(frame)) is not None and (newest := edge.newest()):
+            way.append(newest)
+            frame = newest[1]
+            if frame == goal:
+                break
+            if len(way) > MAX_DEPTH:
+                raise self._loop()
+        return way
 
     def _latest_common(self, target: str, source: str) -> int:
         """Newest time that all moving edges between the frames have reached; 0 where all are
         static.
         """
-        target_chain, source_chain = self._chain(target, None)[0], self._chain(source, None)[0]
-        common = next((f for f in source_chain if f in target_chain), None)
-        moving = []
-        for chain in (target_chain, source_chain):
-            for frame in chain:
-                if frame == common:
-                    break
+        if target == source:
+            edge = self._edges.get(target)
+            newest = edge.newest() if edge else None
+            return newest[0] if newest else 0
+        way = self._latest_way(source, target)
+        if way and way[-1][1] == target:
+            between = way
+        else:
+            common = {parent for _, parent in way}
+            between, frame = [], target
+            while True:
                 edge = self._edges.get(frame)
-                if edge is not None and not edge.static:
-                    moving.append(edge.stamps[-1])
-        return min(moving, default=0)
+                newest = edge.newest() if edge else None
+                if newest is None:
+                    raise self._unconnected(target, source)
+                between.append(newest)
+                frame = newest[1]
+                if frame in common:
+                    ends = [parent for _, parent in way].index(frame)
+                    between += way[: ends + 1]
+                    break
+                if frame == source:
+                    break
+                if len(between) > MAX_DEPTH:
+                    raise self._loop()
+        return min((stamp for stamp, _ in between if stamp), default=0)
 
-    def _lookup(self, target: str, source: str, stamp_ns: int) -> tuple[int, tuple[Vector, Vector]]:
+    @staticmethod
+    def _unconnected(target: str, source: str) -> ConnectivityException:
+        return ConnectivityException(
+            f"Could not find a connection between '{target}' and '{source}' because they are not"
+            " part of the same tree.Tf has two or more unconnected trees."
+        )
+
+    def _check_name(self, argument: str, frame: str) -> None:
+        if not frame or frame.startswith("/"):
+            raise InvalidArgumentException(
+                f'Invalid argument "{frame}" passed to {argument} - in tf2 frame_ids cannot'
+                + (" start with a '/'" if frame else " be empty")
+            )
+        if frame not in self._names:
+            raise LookupException(f'"{frame}" passed to {argument} does not exist. ')
+
+    def _lookup(self, target: str, source: str, stamp_ns: int) -> tuple[int, Pose]:
         """Time and T_target_source; raises the documented exceptions."""
-        for name, frame in (("target_frame", target), ("source_frame", source)):
-            if not frame or frame.startswith("/"):
-                raise InvalidArgumentException(
-                    f'Invalid argument "{frame}" passed to lookupTransform argument {name}:'
-                    " empty or with a leading slash"
-                )
         with self._changed:
-            known = self._frames()
-            for name, frame in (("target_frame", target), ("source_frame", source)):
-                if frame not in known and (target != source):
-                    raise LookupException(
-                        f'"{frame}" passed to lookupTransform argument {name} does not exist.'
-                    )
+            if target == source:  # of any name, as in tf2
+                return stamp_ns or self._latest_common(target, source), IDENTITY
+            self._check_name("lookupTransform argument target_frame", target)
+            self._check_name("lookupTransform argument source_frame", source)
             if stamp_ns == 0:
                 stamp_ns = self._latest_common(target, source)
-            source_chain, source_error = self._chain(source, stamp_ns)
-            target_chain, target_error = self._chain(target, stamp_ns)
-            common = next((f for f in source_chain if f in target_chain), None)
-            if common is None:
-                error = source_error or target_error
-                if error is not None:
-                    raise type(error)(
-                        f"{error}, when transforming from frame [{source}] to frame [{target}]"
-                    ) from error
-                raise ConnectivityException(
-                    f"Could not find a connection between '{target}' and '{source}'"
-                    " because they are not part of the same tree."
+            top, T_top_source, missing = self._climb(source, stamp_ns, target)
+            if top == target:
+                return stamp_ns, T_top_source
+            end, T_end_target, error = self._climb(target, stamp_ns, source, top)
+            if end == source and error is None:
+                return stamp_ns, inverse(T_end_target)
+            if error is None and end != top:
+                error = missing
+                if error is None:
+                    raise self._unconnected(target, source)
+            if error is not None:
+                raise ExtrapolationException(
+                    f"{error}, when looking up transform from frame [{source}] to frame [{target}]"
                 )
-            return stamp_ns, _compose(_inverse(target_chain[common]), source_chain[common])
+            return stamp_ns, compose(inverse(T_end_target), T_top_source)
+
+    @staticmethod
+    def _answer(target: str, source: str, stamp_ns: int, pose: Pose) -> TransformStamped:
+        out = TransformStamped(child_frame_id=source)
+        out.header.frame_id = target
+        out.header.stamp = _stamp(stamp_ns)
+        t, r = out.transform.translation, out.transform.rotation
+        t.x, t.y, t.z = pose[0]
+        r.x, r.y, r.z, r.w = pose[1]
+        return out
 
     def lookup_transform_core(
         self, target_frame: str, source_frame: str, time: Time
     ) -> TransformStamped:
         """T_target_source at the time, now; see lookup_transform."""
-        stamp_ns, (position, rotation) = self._lookup(target_frame, source_frame, time.nanoseconds)
-        out = TransformStamped(child_frame_id=source_frame)
-        out.header.frame_id = target_frame
-        out.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
-        t, r = out.transform.translation, out.transform.rotation
-        t.x, t.y, t.z = position.tolist()
-        r.x, r.y, r.z, r.w = rotation.tolist()
-        return out
+        found = self._lookup(target_frame, source_frame, _ns(time))
+        return self._answer(target_frame, source_frame, *found)
+
+    def lookup_transform_full_core(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+    ) -> TransformStamped:
+        """As lookup_transform_core, with the way between two times; see lookup_transform_full."""
+        with self._changed:
+            for name, frame in (
+                ("target_frame", target_frame),
+                ("source_frame", source_frame),
+                ("fixed_frame", fixed_frame),
+            ):
+                self._check_name(f"lookupTransform argument {name}", frame)
+            _, T_fixed_source = self._lookup(fixed_frame, source_frame, _ns(source_time))
+            stamp_ns, T_target_fixed = self._lookup(target_frame, fixed_frame, _ns(target_time))
+        pose = compose(T_target_fixed, T_fixed_source)
+        return self._answer(target_frame, source_frame, stamp_ns, pose)
 
     def lookup_transform(
-        self, target_frame: str, source_frame: str, time: Time, timeout: Duration | None = None
+        self,
+        target_frame: str,
+        source_frame: str,
+        time: Time,
+        timeout: Duration = Duration(),  # noqa: B008 - as in the real package, and never changed
     ) -> TransformStamped:
         """T_target_source: maps coordinates of ``source_frame`` to ``target_frame`` at the time
         (zero: the newest that all have).
 
-        Waits up to ``timeout`` for it. Raises LookupException (no such frame),
-        ConnectivityException (no way between them), ExtrapolationException (not buffered at that
-        time), InvalidArgumentException (malformed name).
+        Waits up to ``timeout`` for it. Raises LookupException (no such frame, or the frames form a
+        loop), ConnectivityException (no way between them), ExtrapolationException (not buffered at
+        that time), InvalidArgumentException (malformed name).
         """
-        if timeout is not None:
-            self.can_transform(target_frame, source_frame, time, timeout)
+        self.can_transform(target_frame, source_frame, time, timeout)
         return self.lookup_transform_core(target_frame, source_frame, time)
+
+    def lookup_transform_full(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+        timeout: Duration = Duration(),  # noqa: B008
+    ) -> TransformStamped:
+        """T_target_source from ``source_frame`` at one time to ``target_frame`` at another, by way
+        of a frame that does not move between them.
+        """
+        arguments = (target_frame, target_time, source_frame, source_time, fixed_frame)
+        self.can_transform_full(*arguments, timeout)
+        return self.lookup_transform_full_core(*arguments)
+
+    def can_transform_core(
+        self, target_frame: str, source_frame: str, time: Time
+    ) -> tuple[bool, str]:
+        """Whether lookup_transform_core would succeed now, and why not."""
+        try:
+            self._lookup(target_frame, source_frame, _ns(time))
+        except TransformException as error:
+            return False, str(error)
+        return True, ""
+
+    def can_transform_full_core(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+    ) -> tuple[bool, str]:
+        """Whether lookup_transform_full_core would succeed now, and why not."""
+        try:
+            self.lookup_transform_full_core(
+                target_frame, target_time, source_frame, source_time, fixed_frame
+            )
+        except TransformException as error:
+            return False, str(error)
+        return True, ""
+
+    def can_transform(
+        self,
+        target_frame: str,
+        source_frame: str,
+        time: Time,
+        timeout: Duration = Duration(),  # noqa: B008
+        return_debug_tuple: bool = False,
+    ) -> Any:
+        """Whether lookup_transform would succeed within ``timeout``; with ``return_debug_tuple``
+        (answer, why not).
+        """
+        answer = self._wait(
+            lambda: self.can_transform_core(target_frame, source_frame, time), timeout
+        )
+        return answer if return_debug_tuple else answer[0]
+
+    def can_transform_full(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+        timeout: Duration = Duration(),  # noqa: B008
+        return_debug_tuple: bool = False,
+    ) -> Any:
+        """Whether lookup_transform_full would succeed within ``timeout``."""
+        arguments = (target_frame, target_time, source_frame, source_time, fixed_frame)
+        answer = self._wait(lambda: self.can_transform_full_core(*arguments), timeout)
+        return answer if return_debug_tuple else answer[0]
+
+    def _wait(self, ask: Callable[[], tuple[bool, str]], timeout: Duration) -> tuple[bool, str]:
+        """The answer as soon as it is yes, or after the time."""
+        deadline = wall.monotonic() + timeout.nanoseconds / NS_PER_S
+        with self._changed:
+            while True:
+                answer = ask()
+                left = deadline - wall.monotonic()
+                if answer[0] or left <= 0.0:
+                    return answer
+                self._changed.wait(left)
+
+    def get_latest_common_time(self, target_frame: str, source_frame: str) -> Time:
+        """The newest time at which the transform can be had; 0 where all of it is static."""
+        with self._changed:
+            for frame in (target_frame, source_frame):
+                self._check_name("get_latest_common_time", frame)
+            try:
+                return Time(nanoseconds=self._latest_common(target_frame, source_frame))
+            except TransformException as error:
+                raise TransformException(str(error)) from error
+
+    # --- lookups that wait ------------------------------------------------------------------------
+
+    def wait_for_transform_async(self, target_frame: str, source_frame: str, time: Time) -> Future:
+        """A future whose result is the transform, once it can be had."""
+        arguments = (target_frame, source_frame, time)
+        return self._future(
+            lambda: self.can_transform_core(*arguments)[0],
+            lambda: self.lookup_transform_core(*arguments),
+        )
+
+    def wait_for_transform_full_async(
+        self,
+        target_frame: str,
+        target_time: Time,
+        source_frame: str,
+        source_time: Time,
+        fixed_frame: str,
+    ) -> Future:
+        """A future whose result is that of lookup_transform_full, once it can be had."""
+        arguments = (target_frame, target_time, source_frame, source_time, fixed_frame)
+        return self._future(
+            lambda: self.can_transform_full_core(*arguments)[0],
+            lambda: self.lookup_transform_full_core(*arguments),
+        )
+
+    def _future(self, test: Callable[[], bool], answer: Callable[[], Any]) -> Future:
+        future: Future = Future()
+        with self._changed:
+            available = test()
+            if not available:
+                self._waiting.append((future, test, answer))
+        if available:
+            _finish(future, answer)
+        return future
 
     async def lookup_transform_async(
         self, target_frame: str, source_frame: str, time: Time
@@ -309,63 +516,54 @@ class Buffer:
         await self.wait_for_transform_async(target_frame, source_frame, time)
         return self.lookup_transform_core(target_frame, source_frame, time)
 
-    def can_transform(
+    async def lookup_transform_full_async(
         self,
         target_frame: str,
+        target_time: Time,
         source_frame: str,
-        time: Time,
-        timeout: Duration | None = None,
-        return_debug_tuple: bool = False,
-    ) -> Any:
-        """Whether lookup_transform would succeed within ``timeout``; with ``return_debug_tuple``
-        (answer, why not).
-        """
-        deadline = wall.monotonic() + (0.0 if timeout is None else timeout.nanoseconds / 1e9)
-        with self._changed:
-            while True:
-                reason = self._why_not(target_frame, source_frame, time)
-                left = deadline - wall.monotonic()
-                if not reason or left <= 0.0:
-                    break
-                self._changed.wait(left)
-        return (not reason, reason) if return_debug_tuple else not reason
+        source_time: Time,
+        fixed_frame: str,
+    ) -> TransformStamped:
+        """As lookup_transform_full, in a coroutine that waits without a limit."""
+        arguments = (target_frame, target_time, source_frame, source_time, fixed_frame)
+        await self.wait_for_transform_full_async(*arguments)
+        return self.lookup_transform_full_core(*arguments)
 
-    def _why_not(self, target_frame: str, source_frame: str, time: Time) -> str:
-        try:
-            self._lookup(target_frame, source_frame, time.nanoseconds)
-        except TransformException as error:
-            return str(error)
-        return ""
+    # --- what is known ----------------------------------------------------------------------------
 
-    def wait_for_transform_async(self, target_frame: str, source_frame: str, time: Time) -> Future:
-        """A future that is done when the transform can be had."""
-        future: Future = Future()
-
-        def test() -> bool:
-            return not self._why_not(target_frame, source_frame, time)
-
-        with self._changed:
-            available = test()
-            if not available:
-                self._waiting.append((future, test))
-        if available:
-            future.set_result(True)
-        return future
+    def _known(self) -> list[tuple[str, _Edge]]:
+        return [(name, self._edges[name]) for name in self._names if name in self._edges]
 
     def all_frames_as_string(self) -> str:
         """One line per frame: its parent."""
         with self._changed:
             return "".join(
-                f"Frame {child} exists with parent {edge.samples[-1][0]}.\n"
-                for child, edge in sorted(self._edges.items())
+                f"Frame {child} exists with parent"
+                f" {edge.samples[-1][0] if edge.samples else 'NO_PARENT'}.\n"
+                for child, edge in self._known()
             )
 
     def all_frames_as_yaml(self) -> str:
-        """Parent, newest and oldest time of every frame."""
+        """Parent, source, rate, newest and oldest time of every frame."""
         with self._changed:
+            if not self._names:
+                return "[]"
             return "".join(
-                f"{child}:\n  parent: '{edge.samples[-1][0]}'\n"
-                f"  most_recent_transform: {edge.stamps[-1] / 1e9:.6f}\n"
-                f"  oldest_transform: {edge.stamps[0] / 1e9:.6f}\n"
-                for child, edge in sorted(self._edges.items())
+                f"{child}: \n  parent: '{edge.samples[-1][0]}'\n"
+                f"  broadcaster: '{edge.authority}'\n"
+                f"  rate: {len(edge.samples) * 1e9 / max(length_ns, 100_000):.3f}\n"
+                f"  most_recent_transform: {edge.stamps[-1] / NS_PER_S:.6f}\n"
+                f"  oldest_transform: {edge.stamps[0] / NS_PER_S:.6f}\n"
+                f"  buffer_length: {length_ns / NS_PER_S:.3f}\n"
+                for child, edge in self._known()
+                if edge.samples
+                for length_ns in [edge.stamps[-1] - edge.stamps[0]]
             )
+
+
+def _finish(future: Future, answer: Callable[[], Any]) -> None:
+    """Give a future its result, or what went wrong."""
+    try:
+        future.set_result(answer())
+    except TransformException as error:
+        future.set_exception(error)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from tf2_msgs.msg import TFMessage
+
+
+def as_list(transform: TransformStamped | Iterable[TransformStamped]) -> list[TransformStamped]:
+    """One transform or several as a list."""
+    return list(transform) if hasattr(transform, "__iter__") else [transform]
 
 
 class TransformBroadcaster:
@@ -18,7 +23,6 @@ class TransformBroadcaster:
             TFMessage, "/tf", QoSProfile(depth=100) if qos is None else qos
         )
 
-    def sendTransform(self, transform: TransformStamped | Sequence[TransformStamped]) -> None:
+    def sendTransform(self, transform: TransformStamped | Iterable[TransformStamped]) -> None:
         """Publishes one transform, or several in one message."""
-        transforms = list(transform) if isinstance(transform, (list, tuple)) else [transform]
-        self.pub_tf.publish(TFMessage(transforms=transforms))
+        self.pub_tf.publish(TFMessage(transforms=as_list(transform)))
