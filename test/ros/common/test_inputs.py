@@ -15,8 +15,9 @@ from support.fake_node import FakeNode, strict_guard
 
 from vos_ros.config import NodeConfig
 from vos_ros.messages.checks import DEFAULT_LIMITS
+from vos_ros.ros.common.guard import Guard
 from vos_ros.ros.common.inputs import Bundle, CameraInputs, StampOrder, describe_time_jump
-from vos_ros.ros.common.logging import ConditionLog
+from vos_ros.ros.common.logging import ConditionLog, EventLog
 
 MS = 1_000_000
 S = 1_000 * MS
@@ -25,24 +26,37 @@ S = 1_000 * MS
 class Rig:
     """CameraInputs on a node without a middleware, and what it hands on."""
 
-    def __init__(self, *, with_map: bool = True, timeout_s: float = 0.2, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        with_map: bool = True,
+        timeout_s: float = 0.2,
+        guard: Guard | None = None,
+        **settings: Any,
+    ) -> None:
         self.node = FakeNode(**{"node.input_timeout_s": timeout_s})
         self.bundles: list[Bundle] = []
         self.maps: list[Any] = []
         self.jumps: list[tuple[int, int]] = []
         self.log: list[str] = []
+        self.fail_at_ms: int | None = None
         self.inputs = CameraInputs(
             self.node,
             replace(NodeConfig(), **{"pose_source": "none", **settings}),
             ConditionLog(lambda level, text: self.log.append(text)),
-            strict_guard(),
+            guard or strict_guard(),
             limits=DEFAULT_LIMITS,
-            on_bundle=self.bundles.append,
+            on_bundle=self._on_bundle,
             on_time_jump=lambda *stamps: self.jumps.append(stamps),
             on_error=self.log.append,
             on_map=self.maps.append if with_map else None,
         )
         self.inputs.activate()
+
+    def _on_bundle(self, bundle: Bundle) -> None:
+        if bundle.stamp_ns // MS == self.fail_at_ms:
+            raise LookupError(f"image {self.fail_at_ms}")
+        self.bundles.append(bundle)
 
     def publish(self, *messages: tuple[str, int]) -> None:
         for topic, ms in messages:
@@ -60,6 +74,17 @@ def test_an_image_gets_the_depth_within_the_slop() -> None:
     rig.publish(("image", 1200), ("depth", 1300))
     assert rig.stamps == [(1000, True), (1110, True)]
     assert rig.bundles[0].depth.header.stamp.nanosec == 15 * MS
+
+
+def test_after_an_error_in_the_handling_of_an_image_the_next_one_is_handed_on() -> None:
+    """message_filters calls back with its lock held, and an error there left it locked."""
+    said: list[str] = []
+    guard = Guard(EventLog(lambda level, text: said.append(text)))
+    rig = Rig(guard=guard)
+    rig.fail_at_ms = 1000
+    rig.publish(("image", 1000), ("depth", 1000), ("image", 1100), ("depth", 1100))
+    assert rig.stamps == [(1100, True)]
+    assert dict(guard.counts) == {"image with depth": 1} and "image 1000" in said[0]
 
 
 def test_images_that_find_no_depth_are_counted() -> None:

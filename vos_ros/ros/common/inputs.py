@@ -243,7 +243,8 @@ class CameraInputs:
             self._config.sync_queue,
             max(self._config.sync_slop_s, _MIN_SLOP_S),
         )
-        self._sync.registerCallback(self._on_pair)
+        # It calls back with its lock held, and keeps that lock for ever where a callback raises.
+        self._sync.registerCallback(self._guard.callback("image with depth", self._on_pair))
         self._pending.clear()
         self._depth_stamps.clear()
 
