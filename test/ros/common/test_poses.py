@@ -163,3 +163,16 @@ def test_a_transform_of_another_time_does_not_hide_those_of_the_present(node) ->
     add(now, child_frame_id="c" * 10_000)
     assert len(errors) == 3 and "child_frame_id" in errors[2]
     tf.destroy()
+
+
+def test_a_transform_that_is_not_finite_does_not_spoil_its_neighbours(node) -> None:
+    errors = []
+    tf = TfPose(node, "map", errors.append)
+    for t, x in ((4, 0.0), (5, np.inf), (6, 2.0)):
+        T = np.eye(4)
+        T[0, 3] = x
+        message = transform_stamped_message(make, header_message(make, t * SECOND, "map"), "cam", T)
+        tf.buffer.set_transform(message, "test")
+    assert len(errors) == 1 and "'cam' in 'map'" in errors[0] and "inf" in errors[0]
+    assert tf.at(5 * SECOND, "cam", 0.0, never).T_map_camera[0, 3] == pytest.approx(1.0)
+    tf.destroy()

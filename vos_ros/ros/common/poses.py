@@ -6,6 +6,7 @@ Never the latest pose, never an extrapolated one.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -176,6 +177,9 @@ class TransformBuffer(tf2_ros.Buffer):
                     f"its stamp is {(stamp_ns - present_ns) / NS_PER_S:.1f} s ahead of the node's"
                     " clock and of the images: check the clock of its publisher, and use_sim_time"
                 )
+            t = transform.transform.translation
+            if not all(map(math.isfinite, (t.x, t.y, t.z))):  # TF refuses NaN, but not infinity
+                raise MessageError(f"its position ({t.x:g}, {t.y:g}, {t.z:g}) is not finite")
         except ValueError as e:
             frames = f"{transform.child_frame_id!r} in {transform.header.frame_id!r}"
             self._on_error(f"a transform of {frames} is left out: {e}")

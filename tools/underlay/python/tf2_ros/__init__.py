@@ -1,9 +1,10 @@
 """Stand-in for ``tf2_ros`` on machines without a ROS distribution: buffer, listener and
 broadcasters.
 
-Written from the public API documentation of tf2_ros; used only where the real one can't be
-installed. The names, arguments, exceptions and behaviour are those of the real package, without its
-converters between message types and its frame-graph service.
+Used only where the real one can't be installed. Names, arguments, errors and behaviour are those
+of the real package, which ``test/underlay/test_against_upstream.py`` checks step by step. Not here:
+its conversion of messages (``Buffer.transform``), velocities, the ``tf2_frames`` service and the
+``BufferClient``.
 """
 
 from tf2_ros.buffer import Buffer
