@@ -169,6 +169,18 @@ def test_a_turn_is_interpolated_at_one_speed(buffer: tf2_ros.Buffer) -> None:
     assert yaw(got) == pytest.approx(0.015, abs=1e-12)
 
 
+def test_half_a_turn_goes_the_same_way_for_both_signs_of_its_quaternion() -> None:
+    for sign in (1.0, -1.0):
+        buffer = tf2_ros.Buffer()
+        for second, angle in ((4, 0.0), (5, np.pi)):
+            msg = transform("map", "odom", second * S, yaw=angle)
+            msg.transform.rotation.z *= sign
+            msg.transform.rotation.w = abs(np.cos(angle / 2)).round()
+            buffer.set_transform(msg, "test")
+        got = buffer.lookup_transform("map", "odom", Time(nanoseconds=4 * S + S // 2))
+        assert yaw(got) == pytest.approx(np.pi / 2)
+
+
 def test_one_leading_slash_is_left_out(buffer: tf2_ros.Buffer) -> None:
     buffer.set_transform_static(transform("/base", "/lidar", 0), "test")
     assert buffer.can_transform("map", "lidar", Time())

@@ -80,7 +80,9 @@ def interpolate(a: Pose, b: Pose, ratio: float) -> Pose:
     angle = math.acos(min(1.0, abs(cosine)))
     if angle == 0.0:
         return position, a[1]
-    p, q = math.sin(rest * angle), math.copysign(math.sin(ratio * angle), cosine)
+    p, q = math.sin(rest * angle), math.sin(ratio * angle)
+    if cosine < 0.0:  # of -0.0 the way is that of 0.0
+        q = -q
     x, y, z, w = p * x + q * i, p * y + q * j, p * z + q * k, p * w + q * r
     length = math.sqrt(x * x + y * y + z * z + w * w)
     return position, (x / length, y / length, z / length, w / length)
