@@ -135,4 +135,28 @@ def test_a_running_node_reads_weights_below_its_folder_only(make: Make, tmp_path
         assert not set_one(node, key, path).successful
     (tmp_path / "link").symlink_to("/etc")
     assert not set_one(node, key, str(tmp_path / "link" / "passwd")).successful
+    (tmp_path / "linked.safetensors").symlink_to("/etc/passwd")
+    assert not set_one(node, key, str(tmp_path / "linked.safetensors")).successful
     assert not set_one(node, "node.weights_dir", "/").successful, "it is read-only"
+
+
+def test_what_is_checked_is_what_is_read(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are opened by their name as it is: a tilde is a folder of the working folder."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    node, _ = make(**{"node.weights_dir": str(home)})
+    assert not set_one(node, "segmentation.lwl.model", "~/own.safetensors").successful
+    (work / "lwl-mnv2").write_text("not the weights of the package")
+    assert not set_one(node, "segmentation.lwl.model", "lwl-mnv2").successful
+    assert not set_one(node, "segmentation.features.weights", "lwl-mnv2").successful
+
+
+def test_bounds_of_messages_are_set_when_the_process_starts_only(make: Make) -> None:
+    node, parameters = make(**{"limits.pixels": 1000})
+    assert parameters.config().limits.pixels == 1000
+    for name in ("pixels", "points", "objects", "prompts", "text"):
+        assert not set_one(node, f"limits.{name}", 900).successful, name

@@ -545,11 +545,18 @@ def test_reset_starts_an_empty_map(alone, tmp_path):
     save(saved_squares(), tmp_path / "map.json")
     mapper = alone(**{"node.map_file": tmp_path / "map.json"})
     mapper.wait(lambda: len(mapper.map) == 3, "the map", 40)
+    in_the_way = tmp_path / "map.before_reset.objects"
+    in_the_way.write_text("a file where a folder is wanted")
+    answer = mapper.robot.call(Trigger, "/object_mapper/reset", Trigger.Request())
+    assert not answer.success and "nothing is forgotten" in answer.message
+    assert len(mapper.map) == 3
+    in_the_way.unlink()
     answer = mapper.robot.call(Trigger, "/object_mapper/reset", Trigger.Request())
     assert (
         answer.success
         and "3 objects are forgotten" in answer.message
         and "map.json is overwritten" in answer.message
+        and "map.before_reset.json" in answer.message
     )
     mapper.wait(lambda: len(mapper.map) == 0 and mapper.map.session_id != "kept", "the empty map")
     assert mapper.received[-1].full and mapper.received[-1].revision == 1
@@ -559,6 +566,10 @@ def test_reset_starts_an_empty_map(alone, tmp_path):
         load(tmp_path / "map.json").session_id == mapper.map.session_id
         and not load(tmp_path / "map.json").objects
     )
+    kept = tmp_path / "map.before_reset.json"
+    assert load(kept).session_id == "kept" and len(load(kept).objects) == 3
+    assert mapper.robot.call(Trigger, "/object_mapper/reset", Trigger.Request()).success
+    assert len(load(kept).objects) == 3, "an empty map does not replace it"
 
 
 def test_it_refuses_to_start_on_a_damaged_map_and_leaves_it_alone(tmp_path):

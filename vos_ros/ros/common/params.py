@@ -17,6 +17,7 @@ from rcl_interfaces.msg import (
 from vos_ros.config import (
     RENAMED,
     ConfigError,
+    LimitsConfig,
     Param,
     Tree,
     Value,
@@ -37,8 +38,11 @@ LIVE = frozenset(
     }
 )
 """Parameters of the perception node that act at once. The others act when it is configured."""
-FIXED = frozenset({"node.autostart", "node.weights_dir"})
-"""Parameters of the perception node that act only when the process starts: read-only."""
+FIXED = frozenset(
+    {"node.autostart", "node.weights_dir", *(f"limits.{p.key}" for p in params(LimitsConfig))}
+)
+"""Parameters of the perception node that act only when the process starts: read-only. What bounds
+the messages of others, they must not raise."""
 _OTHERS = ("qos_overrides.", "use_sim_time", "start_type_description_service")
 """Parameters that rclpy declares by itself (and reads from the same overrides)."""
 
@@ -170,12 +174,12 @@ class Parameters(Generic[Tree]):
         """Raise ConfigError where a running node is told to read a file that it may not.
 
         Any participant on the domain may set a parameter. A name without a folder and an ending is
-        one of the package's own.
+        one of the package's own, unless the working folder has a file of that name.
         """
         if not self._known[key].names_file or not value:
             return
-        path, folder = Path(str(value)).expanduser(), self._folder()
-        shipped = path.name == str(value) and not path.suffix
+        path, folder = Path(str(value)), self._folder()
+        shipped = path.name == str(value) and not path.suffix and not path.exists()
         inside = folder is not None and path.resolve().is_relative_to(folder.resolve())
         if not (shipped or inside):
             raise ConfigError(

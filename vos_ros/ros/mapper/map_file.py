@@ -92,6 +92,20 @@ class MapFile:
         message = f"{len(mapper.objects)} objects saved to {self.path} (revision {mapper.revision})"
         return SaveOutcome(True, message)
 
+    def keep_before_reset(self, mapper: ObjectMapper) -> SaveOutcome:
+        """Write a map that is about to be forgotten into a file of its own, unless it is empty.
+
+        Whoever calls the reset may not be who owns the map. One such file is kept, the last.
+        """
+        if self.path is None or not mapper.objects:
+            return SaveOutcome(False, "")
+        kept = self.path.with_name(f"{self.path.stem}.before_reset{self.path.suffix}")
+        try:
+            save(mapper.saved(), kept)
+        except OSError as e:
+            return SaveOutcome(False, f"the map could not be kept in {kept}: {e}")
+        return SaveOutcome(True, f"the map before is kept in {kept}")
+
 
 def _state(mapper: ObjectMapper) -> tuple[str, int, int]:
     return mapper.session_id, mapper.revision, mapper.stamp_ns

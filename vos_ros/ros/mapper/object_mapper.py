@@ -272,13 +272,18 @@ class ObjectMapperNode(Node):
             self._revisions.published(update.revision, update.full, time.monotonic())
 
     def _reset(self) -> tuple[bool, str]:
-        """Start an empty map in a new session."""
+        """Start an empty map in a new session; the map before is kept in a file of its own."""
         count, path = len(self.mapper.objects), self._file.path
+        before = self._file.keep_before_reset(self.mapper)
+        if before.message and not before.saved:
+            return False, f"{before.message}: nothing is forgotten. Make room, or stop the mapper"
         self.mapper = ObjectMapper(self.config)
         self._revisions = RevisionTracker(self.config.node.behind_s)
         self._publish(full=True)
-        kept = f"; {path} is overwritten when the map is saved next" if path else ""
-        return True, f"{count} objects are forgotten, session {self.mapper.session_id} begins{kept}"
+        message = f"{count} objects are forgotten, session {self.mapper.session_id} begins"
+        if path:
+            message += f"; {path} is overwritten when the map is saved next"
+        return True, "; ".join(filter(None, (message, before.message)))
 
     def _log_save(self, outcome: SaveOutcome) -> None:
         if outcome.saved:
