@@ -41,6 +41,7 @@ def generate_launch_description() -> LaunchDescription:
                 output="log",
                 condition=IfCondition(LaunchConfiguration("rviz")),
                 arguments=["-d", share("config", "vos_ros.rviz")],
+                ros_arguments=["--enclave", "/vos_ros/operator"],
                 parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
             ),
         ]

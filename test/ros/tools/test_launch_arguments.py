@@ -45,7 +45,7 @@ def test_without_arguments_the_files_decide() -> None:
     for spec in (perception_node(given()), mapper_node(given())):
         assert spec.parameters == {"use_sim_time": False} and spec.remappings == ()
         assert Path(spec.config).is_file()
-    assert perception_node(given()).ros_arguments == ["--log-level", "vos_ros:=info"]
+    assert perception_node(given()).ros_arguments[-2:] == ["--log-level", "vos_ros:=info"]
 
 
 def test_arguments_become_parameters_that_the_node_accepts() -> None:
@@ -70,7 +70,7 @@ def test_arguments_become_parameters_that_the_node_accepts() -> None:
         "world",
         False,
     )
-    assert spec.ros_arguments == ["--log-level", "robot.vos_ros:=debug"]
+    assert spec.ros_arguments[-2:] == ["--log-level", "robot.vos_ros:=debug"]
     assert perception_node(given(autostart="true")).parameters["node.autostart"] is True
 
 
@@ -123,6 +123,8 @@ def test_the_player_waits_for_the_node_in_its_namespace(tmp_path: Path) -> None:
     assert (options.source, options.node, options.pose) == (tmp_path, "/robot/eyes", "tf")
     assert (options.listeners, options.wait, options.no_map, options.quiet) == (1, 60.0, True, True)
     assert words[words.index("--ros-args") + 1 :] == [
+        "--enclave",
+        "/vos_ros/player",
         "-r",
         "__ns:=/robot",
         "-r",

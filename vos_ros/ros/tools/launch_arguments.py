@@ -48,6 +48,8 @@ class NodeSpec:
     """Name of the node."""
     namespace: str
     """Namespace of the node and its topics."""
+    enclave: str
+    """Its keys and permissions in an SROS 2 keystore; no more than a name while security is off."""
     config: str
     """Parameter file."""
     parameters: dict[str, str | bool | float] = field(default_factory=dict)
@@ -61,9 +63,9 @@ class NodeSpec:
 
     @property
     def ros_arguments(self) -> list[str]:
-        """Command line that sets the log level of this node alone."""
+        """Command line that sets the enclave, and the log level of this node alone."""
         logger = ".".join([*filter(None, self.namespace.split("/")), self.name])
-        return ["--log-level", f"{logger}:={self.log_level}"]
+        return ["--enclave", self.enclave, "--log-level", f"{logger}:={self.log_level}"]
 
 
 def argument_of(name: str, section: type, key: str) -> Argument:
@@ -187,6 +189,7 @@ def perception_node(given: Given) -> NodeSpec:
         executable="vos_ros_node",
         name=given["name"],
         namespace=given["namespace"],
+        enclave="/vos_ros/node",
         config=_require_file(given, "config", "vos_ros.yaml"),
         parameters=parameters,
         remappings=remapped(given, *TOPICS),
@@ -215,6 +218,7 @@ def mapper_node(given: Given) -> NodeSpec:
         executable="object_mapper",
         name=given["mapper_name"],
         namespace=given["namespace"],
+        enclave="/vos_ros/mapper",
         config=_require_file(given, "mapper_config", "object_mapper.yaml"),
         parameters=parameters,
         remappings=(
@@ -236,6 +240,7 @@ def tracker_node(given: Given) -> NodeSpec:
         executable="rgbd_slam",
         name=given["slam_name"],
         namespace=given["namespace"],
+        enclave="/vos_ros/odometry",
         config=_require_file(given, "slam_config", "rgbd_slam.yaml"),
         parameters=parameters,
         remappings=remapped(given, "image", "camera_info", "depth"),
@@ -269,7 +274,7 @@ def player_command(given: Given) -> list[str]:
     return [
         *(sys.executable, "-m", "vos_ros.ros.tools.player", given["bag"]),
         *(word for option in options.items() for word in option),
-        *("--no-map", "--quiet", "--ros-args"),
+        *("--no-map", "--quiet", "--ros-args", "--enclave", "/vos_ros/player"),
         *(word for remapping in remappings for word in ("-r", remapping)),
     ]
 
