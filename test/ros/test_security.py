@@ -51,21 +51,21 @@ from vos_ros.sinks.recording import Recorder
 PAGE = POLICY.parents[2] / "docs/security.md"
 POLICIES = read_policy()
 COMPRESSED = {"node.image_transport": "compressed", "node.depth_transport": "compressed"}
-ALL = {"use_sim_time": True}
+SIM_TIME = {"use_sim_time": True}
 NODES: dict[str, tuple[Any, list[dict[str, Any]]]] = {
     "/vos_ros/node": (
         VosNode,
         [
             {},
-            ALL | COMPRESSED | {"bridges.label_image": "on", "bridges.landmarks": "on"},
+            SIM_TIME | COMPRESSED | {"bridges.label_image": "on", "bridges.landmarks": "on"},
             {"node.pose_source": "pose"},
         ],
     ),
     "/vos_ros/mapper": (
         ObjectMapperNode,
-        [{}, ALL | {"node.depth_transport": "compressed", "node.pose_source": "pose"}],
+        [{}, SIM_TIME | {"node.depth_transport": "compressed", "node.pose_source": "pose"}],
     ),
-    "/vos_ros/odometry": (RgbdSlamNode, [{}, ALL | COMPRESSED | {"node.base_frame": "base"}]),
+    "/vos_ros/odometry": (RgbdSlamNode, [{}, SIM_TIME | COMPRESSED | {"node.base_frame": "base"}]),
 }
 """Node class of each enclave, and sets of parameters that use all that it can: defaults first."""
 
@@ -104,7 +104,14 @@ def spin_until(node: Any, condition: Callable[[], bool], seconds: float = 10.0) 
     return held
 
 
-@pytest.mark.parametrize("enclave", NODES)
+@pytest.mark.parametrize(
+    "enclave",
+    [
+        "/vos_ros/node",
+        "/vos_ros/mapper",
+        pytest.param("/vos_ros/odometry", marks=pytest.mark.slow),  # Open3D takes long to load
+    ],
+)
 def test_a_node_does_what_its_profile_allows_and_all_of_it(enclave: str) -> None:
     kind, configurations = NODES[enclave]
     if kind is RgbdSlamNode:
