@@ -48,6 +48,8 @@ from vos_ros.ros.tools.launch_arguments import (
 from vos_ros.sinks.mcap import McapFile
 from vos_ros.sinks.recording import Recorder
 
+OPERATOR = "_ros2cli_1"
+"""Name of a node as the ros2 command makes them."""
 PAGE = POLICY.parents[2] / "docs/security.md"
 POLICIES = read_policy()
 COMPRESSED = {"node.image_transport": "compressed", "node.depth_transport": "compressed"}
@@ -255,15 +257,21 @@ def make_keystore(folder: Path) -> Path:
     """Make a keystore by the commands of the page."""
     robot = folder.with_name("robot.xml")
     robot.write_text(example_of_the_page())
+    page = PAGE.read_text(encoding="utf-8")
     for command in (
         ["create_keystore", folder],
         ["generate_artifacts", "-k", folder, "-p", POLICY, robot],
     ):
-        assert f"ros2 security {command[0]}" in PAGE.read_text(encoding="utf-8")
-        words = ["ros2", "security", *map(str, command)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"ros2 security {command[0]}" in page
+        ros2_security(*command)
     return folder
+
+
+def ros2_security(*words: object) -> None:
+    """Run the real command."""
+    command = ["ros2", "security", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_sros2_turns_the_policy_into_permissions(keystore: Path) -> None:
@@ -322,7 +330,7 @@ def node_of(
 def test_only_who_has_the_keys_is_heard_and_served(
     keystore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with node_of(monkeypatch, "/vos_ros/operator", keystore, "operator"):
+    with node_of(monkeypatch, "/vos_ros/operator", keystore, OPERATOR):
         pass  # skips where the middleware has no security
     domain, log = int(os.environ["ROS_DOMAIN_ID"]), tmp_path / "node.log"
     parameters = {"segmentation.method": "null", "node.diagnostics_period_s": 0.2}
@@ -335,18 +343,20 @@ def test_only_who_has_the_keys_is_heard_and_served(
         robot.send_map()
         assert len(robot.step(0).instances) == 3
         with node_of(monkeypatch, "", keystore, "intruder") as intruder:
-            check_that_nobody_hears(intruder, robot)
-        other = make_keystore(tmp_path / "other_keystore")
-        with node_of(monkeypatch, "/vos_ros/player", other, "forger") as forger:
-            check_that_nobody_hears(forger, robot)
-        with node_of(monkeypatch, "/vos_ros/recorder", keystore, "recorder") as recorder:
+            check_that_nobody_hears(intruder, robot, 10)
+        other = tmp_path / "other"
+        ros2_security("create_keystore", other)
+        ros2_security("create_enclave", other, "/forger")  # of its own making: allowed everything
+        with node_of(monkeypatch, "/forger", other, "forger") as forger:
+            check_that_nobody_hears(forger, robot, 30)
+        with node_of(monkeypatch, "/vos_ros/recorder", keystore, "vos_ros_recorder") as recorder:
             # It has keys of this keystore, but its permissions name neither of these.
             with pytest.raises(Exception, match=r"create|failed"):
                 recorder.create_publisher(MapObjectArray, "/map_objects", 10)
             with pytest.raises(Exception, match=r"create|failed"):
                 recorder.create_client(Trigger, "/vos_ros/reset")
-        assert len(robot.step(1).instances) == 3, "nobody has changed the map"
-        with node_of(monkeypatch, "/vos_ros/operator", keystore, "operator") as operator:
+        assert len(robot.step(90).instances) == 3, "nobody has changed the map"
+        with node_of(monkeypatch, "/vos_ros/operator", keystore, OPERATOR) as operator:
             client = operator.create_client(Trigger, "/vos_ros/reset")
             assert spin_until(operator, client.service_is_ready, 20.0)
             future = client.call_async(Trigger.Request())
@@ -355,7 +365,7 @@ def test_only_who_has_the_keys_is_heard_and_served(
         robot.close()
 
 
-def check_that_nobody_hears(node: Any, robot: Robot) -> None:
+def check_that_nobody_hears(node: Any, robot: Robot, first: int) -> None:
     """Let a participant without valid keys delete the map, listen, and call the reset."""
     heard: list[Any] = []
     node.create_subscription(Image, "/vos_ros/labels", heard.append, 10)
@@ -364,7 +374,7 @@ def check_that_nobody_hears(node: Any, robot: Robot) -> None:
     before = len(robot.got["labels"])
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
-    for index in range(10, 30):
+    for index in range(first, first + 20):
         maps.publish(MapObjectArray(full=True, revision=100 + index))
         robot.step(index)
         executor.spin_once(timeout_sec=0.05)
