@@ -18,6 +18,7 @@ from vos_ros.datasets.images import read_color
 from vos_ros.segmentation.networks.embedding import EmbeddingSpec
 from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.segmentation.networks.meta import MetaNet, MetaSpec
+from vos_ros.segmentation.networks.one_point import OnePointNet, OnePointSpec
 from vos_ros.sinks.images import write_png
 
 
@@ -115,6 +116,12 @@ def test_pictures_of_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[st
         {"format": "vos_ros.meta", "spec": meta.spec.to_json()},
     )
     save_file(meta.state_dict(), tmp_path / "x.safetensors", {"format": "vos_ros.lwl"})
+    one_point = OnePointNet(OnePointSpec(dims=5, width=8))
+    save_file(
+        one_point.state_dict(),
+        tmp_path / "o.safetensors",
+        {"format": "vos_ros.one_point", "spec": one_point.spec.to_json()},
+    )
     folder, out = tmp_path / "images", tmp_path / "deep/out.png"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -129,6 +136,8 @@ def test_pictures_of_embeddings(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert "3 images, 4 dimensions, cells of 17x25" in capsys.readouterr().out
         pictures.append(read_color(out))
     assert np.array_equal(*pictures) and pictures[0].shape == (2 * 244 - 4, 3 * 324 - 4, 3)
+    assert main(["weights", "picture", str(tmp_path / "o.safetensors"), *words]) == 0
+    assert "3 images, 5 dimensions, cells of 9x13" in capsys.readouterr().out
     write_png(folder / "odd.png", np.zeros((32, 32, 3), np.uint8))
     for file, images, message in (
         ("x", folder / "0.png", "names no network with an embedding"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from vos_ros.segmentation.networks.batch_norm import fold
 from vos_ros.segmentation.networks.mobilenet_v2 import MobileNetV2
 from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet, OnePointSpec
 from vos_ros.segmentation.networks.resnet import ResNet
@@ -103,11 +104,20 @@ def test_embeddings_have_unit_length_where_the_spec_says_so() -> None:
 
 
 def test_half_precision_is_for_the_convolutions_alone() -> None:
-    made = net().to(torch.bfloat16)
+    made = net().cast(torch.bfloat16)
     out = made(image(65, 65))
     assert made.dtype == torch.bfloat16 and out.dtype == torch.float32
+    assert made.gamma.dtype == made.log_softness.dtype == torch.float32
     alike = (out * net()(image(65, 65))).sum(1)  # cosine
     assert float(alike.min()) > 0.9
+
+
+def test_folding_the_batch_norms_changes_nothing() -> None:
+    frames, made = image(65, 97), net()
+    before = made(frames)
+    fold(made.feature_extractor)
+    assert not [m for m in made.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert torch.allclose(made(frames), before, atol=1e-4)
 
 
 def test_an_image_off_the_grid_is_refused_with_the_size_that_fits() -> None:

@@ -9,6 +9,8 @@ from vos_ros.cli.eval_association import add_parser as add_association
 from vos_ros.cli.eval_association import run_association
 from vos_ros.cli.eval_map import add_parser as add_map
 from vos_ros.cli.eval_map import run_map
+from vos_ros.cli.eval_points import add_parser as add_points
+from vos_ros.cli.eval_points import run_points
 from vos_ros.cli.eval_video import add_parsers, run_davis, run_ytvos
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
     add_parsers(kinds)
     add_association(kinds)
     add_map(kinds)
+    add_points(kinds)
     p = kinds.add_parser(
         "bag",
         help="a bag of vos-ros replay, or recorded from the node",
@@ -76,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         "ytvos": run_ytvos,
         "association": run_association,
         "map": run_map,
+        "points": run_points,
     }[args.kind](args)
 
 

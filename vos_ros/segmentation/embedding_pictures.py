@@ -1,4 +1,4 @@
-"""The pixel embedding of paper 000 alone: read from a weights file, applied to images."""
+"""A pixel embedding alone, of paper 000 or 002: read from a weights file, applied to images."""
 
 from __future__ import annotations
 
@@ -10,32 +10,42 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from vos_ros.segmentation.checkpoints import EMBEDDING_FORMAT, META_FORMAT, CheckpointError, load
+from vos_ros.segmentation.checkpoints import (
+    EMBEDDING_FORMAT,
+    META_FORMAT,
+    ONE_POINT_FORMAT,
+    CheckpointError,
+    load,
+)
 from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
 from vos_ros.segmentation.networks.meta import MetaSpec
+from vos_ros.segmentation.networks.one_point import OnePointNet, OnePointSpec
 
 _META_PREFIX = "embedding."
 """Prefix of the embedding's tensors in the weights of the whole method."""
 
 
-def read_embedding(path: Path | str) -> EmbeddingNet:
-    """Read the embedding of a weights file of ``vos-ros train embedding`` or ``train meta``.
+def read_embedding(path: Path | str) -> EmbeddingNet | OnePointNet:
+    """Read the embedding of a weights file of ``vos-ros train`` embedding, meta or one_point.
 
     It is in eval mode. Raises CheckpointError: no such file, a damaged one, or no embedding in it.
     """
     weights = load(path)
     kind, text = weights.header.get("format"), weights.header.get("spec", "")
+    prefix = ""
     try:
         if kind == META_FORMAT:
-            spec, prefix = MetaSpec.from_json(text).embedding, _META_PREFIX
+            prefix = _META_PREFIX
+            net: EmbeddingNet | OnePointNet = EmbeddingNet(MetaSpec.from_json(text).embedding)
         elif kind == EMBEDDING_FORMAT:
-            spec, prefix = EmbeddingSpec.from_json(text), ""
+            net = EmbeddingNet(EmbeddingSpec.from_json(text))
+        elif kind == ONE_POINT_FORMAT:
+            net = OnePointNet(OnePointSpec.from_json(text))
         else:
             raise ValueError(
                 f"its header names no network with an embedding (format {kind!r}, wanted"
-                f" {EMBEDDING_FORMAT!r} or {META_FORMAT!r})"
+                f" {EMBEDDING_FORMAT!r}, {META_FORMAT!r} or {ONE_POINT_FORMAT!r})"
             )
-        net = EmbeddingNet(spec)
         net.load_state_dict(
             {k.removeprefix(prefix): v for k, v in weights.tensors.items() if k.startswith(prefix)}
         )
@@ -46,7 +56,7 @@ def read_embedding(path: Path | str) -> EmbeddingNet:
 
 @torch.inference_mode()
 def embed_images(
-    net: EmbeddingNet, images: Sequence[UInt8[np.ndarray, "H W 3"]], long_side: int
+    net: EmbeddingNet | OnePointNet, images: Sequence[UInt8[np.ndarray, "H W 3"]], long_side: int
 ) -> Float32[np.ndarray, "Q h w d"]:
     """Return the embeddings of RGB images, scaled to a longer side of about ``long_side`` px.
 

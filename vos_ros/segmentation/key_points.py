@@ -8,6 +8,7 @@ have): a cell that is nearer to a negative point than to the object is backgroun
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 
+from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.embedding import squared_distance
 from vos_ros.segmentation.networks.one_point import OnePointNet
 
@@ -44,6 +46,22 @@ def inner_point(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float]:
     farthest = int(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5).argmax())
     y, x = np.unravel_index(farthest, inside.shape)
     return float(x - 1), float(y - 1)
+
+
+def inner_key_points(
+    net: OnePointNet,
+    embedding: Float[torch.Tensor, "D h w"],
+    masks: Sequence[Bool[np.ndarray, "H W"]],
+) -> KeyPoints:
+    """Return one key point per object, the ``inner_point`` of its mask.
+
+    The masks have the size of the network's input. Raises ValueError: an empty mask.
+    """
+    points = torch.tensor([inner_point(m) for m in masks], dtype=torch.float32).reshape(-1, 2)
+    device = embedding.device
+    return KeyPoints(
+        embeddings_at(net, embedding, points.to(device)), torch.arange(len(masks), device=device)
+    )
 
 
 def embeddings_at(
@@ -96,3 +114,18 @@ def labels(logits: Float[torch.Tensor, "N H W"]) -> Int[torch.Tensor, "H W"]:
     """Return M of eq. (3.6): 0 background, n + 1 the object of row n."""
     best, row = logits.max(0)
     return torch.where(best >= 0, row + 1, 0)
+
+
+def segment(
+    net: OnePointNet,
+    embedding: Float[torch.Tensor, "D h w"],
+    keys: KeyPoints,
+    objects: int,
+    size: tuple[int, int],
+) -> Int[torch.Tensor, "H W"]:
+    """Return M of eq. (3.6) for the pixels of an image of (H, W) ``size``.
+
+    The log-odds of cells are interpolated, not the embeddings: D times less to do.
+    """
+    logits = object_logits(net, *distances(embedding, keys, objects))
+    return labels(resize(logits[None], size, net.spec.aligned)[0])

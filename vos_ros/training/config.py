@@ -355,8 +355,11 @@ def _refuse_unknown(given: Mapping[str, Any], known: Collection[str], prefix: st
             )
 
 
-def _build_source(given: Mapping[str, Any], prefix: str) -> SourceConfig:
-    """Make a source; the keys of its data set's own options stand next to those of all."""
+def build_source(given: Mapping[str, Any], prefix: str) -> SourceConfig:
+    """Make a source; the keys of its data set's own options stand next to those of all.
+
+    ``prefix`` is as for ``build``. Raises ConfigError: an unknown kind or key, a wrong value.
+    """
     known = {d.name: d for d in data_sets(has_masks=True)}
     kind = given.get("kind", SourceConfig.kind)
     if kind not in known:
@@ -384,7 +387,7 @@ def _compound(hint: Any, value: Any, key: str) -> Any:
         return build(hint, value, f"{key}.")  # type: ignore[arg-type]
     of = args[1]
     if of is SourceConfig:
-        return {str(k): _build_source(v or {}, f"{key}.{k}.") for k, v in value.items()}
+        return {str(k): build_source(v or {}, f"{key}.{k}.") for k, v in value.items()}
     if dataclasses.is_dataclass(of):
         make: Any = build
         return {str(k): make(of, v or {}, f"{key}.{k}.") for k, v in value.items()}

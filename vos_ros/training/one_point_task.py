@@ -21,15 +21,7 @@ from torch import nn
 
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import ONE_POINT_FORMAT, load_weights
-from vos_ros.segmentation.key_points import (
-    KeyPoints,
-    distances,
-    embeddings_at,
-    inner_point,
-    labels,
-    object_logits,
-)
-from vos_ros.segmentation.networks.decoder import resize
+from vos_ros.segmentation.key_points import distances, inner_key_points, object_logits, segment
 from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet, OnePointSpec
 from vos_ros.sinks.embeddings import principal_colors
 from vos_ros.training.config import StageConfig, build
@@ -134,8 +126,12 @@ class OnePointTask:
         return net
 
     def metadata(self) -> dict[str, str]:
-        """Return the format and the spec, from which the network is built again."""
-        return {"format": ONE_POINT_FORMAT, "spec": self.spec.to_json()}
+        """Return the format and the spec, from which the network is built again, and the margin."""
+        return {
+            "format": ONE_POINT_FORMAT,
+            "spec": self.spec.to_json(),
+            "margin": str(self.options.margin),
+        }
 
     def parameter_groups(self, model: nn.Module, stage: StageConfig) -> list[dict[str, Any]]:
         """Return the stage's groups of parameters.
@@ -210,7 +206,7 @@ class OnePointTask:
         if not ids:
             return embedding.sum() * 0 + net.gamma * 0 + net.log_softness * 0
         to_objects, to_background = distances(
-            embedding, inner_key_points(net, embedding, truth, ids), len(ids)
+            embedding, inner_key_points(net, embedding, _masks(truth, ids)), len(ids)
         )
         still = to_objects.detach()
         logits = object_logits(
@@ -236,7 +232,7 @@ class OnePointTask:
         later: list[torch.Tensor] = []
         for x, y in zip(maps, truth, strict=True):
             ids = objects_in(y[0].flatten())
-            keys = inner_key_points(net, x[0], y[0], ids)
+            keys = inner_key_points(net, x[0], _masks(y[0], ids))
             for t in range(len(y)):
                 found = segment(net, x[t], keys, len(ids), (int(y.shape[1]), int(y.shape[2])))
                 values = torch.stack(
@@ -257,7 +253,7 @@ class OnePointTask:
             x = model(frames)
             size = (int(y.shape[1]), int(y.shape[2]))
             ids = objects_in(y[0].flatten())
-            keys = inner_key_points(model, x[0], y[0], ids)
+            keys = inner_key_points(model, x[0], _masks(y[0], ids))
             shown = []
             for frame, embedding, truth in zip(frames, x, y, strict=True):
                 found = segment(model, embedding, keys, len(ids), size)
@@ -275,32 +271,9 @@ class OnePointTask:
         return np.concatenate(rows)
 
 
-def inner_key_points(
-    net: OnePointNet,
-    embedding: Float[torch.Tensor, "D h w"],
-    truth: UInt8[torch.Tensor, "H W"],
-    ids: list[int],
-) -> KeyPoints:
-    """Return one key point per object: the pixel of its true mask farthest from the outline."""
+def _masks(truth: UInt8[torch.Tensor, "H W"], ids: list[int]) -> list[Bool[np.ndarray, "H W"]]:
     array = truth.cpu().numpy()
-    points = [inner_point(array == i) for i in ids]
-    device = embedding.device
-    return KeyPoints(
-        embeddings_at(net, embedding, torch.tensor(points, device=device)),
-        torch.arange(len(ids), device=device),
-    )
-
-
-def segment(
-    net: OnePointNet,
-    embedding: Float[torch.Tensor, "D h w"],
-    keys: KeyPoints,
-    objects: int,
-    size: tuple[int, int],
-) -> torch.Tensor:
-    """Return the labels, eq. (3.6), of every pixel of an image of (H, W) ``size``: int64 (H, W)."""
-    logits = object_logits(net, *distances(embedding, keys, objects))
-    return labels(resize(logits[None], size, net.spec.aligned)[0])
+    return [array == i for i in ids]
 
 
 def _iou(

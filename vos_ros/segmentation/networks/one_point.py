@@ -35,6 +35,10 @@ from vos_ros.segmentation.networks.images import CONVENTIONS
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
 _GAMMA, _SOFTNESS = 0.5, 0.1  # before the training; 0.5 is the paper's threshold (sec. 4.3.2)
 
+_FREE_SCALE = 0.1
+"""Factor on the last convolution's initial weights without unit length: distances are then near 1,
+as with it."""
+
 
 @dataclass(frozen=True)
 class OnePointSpec:
@@ -110,6 +114,9 @@ class OnePointNet(nn.Module):
                 nn.init.kaiming_normal_(m.weight, mode="fan_in")
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
+        if not spec.normalize:
+            with torch.no_grad():
+                self.project.weight.mul_(_FREE_SCALE)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> OnePointNet:
@@ -117,9 +124,24 @@ class OnePointNet(nn.Module):
         keep_statistics(self)
         return self
 
+    def cast(self, dtype: torch.dtype) -> OnePointNet:
+        """Convert the convolutions to another precision, for inference; the threshold stays fp32.
+
+        Batch norms may have been folded before, see ``batch_norm.fold``.
+        """
+        for part in (
+            self.feature_extractor,
+            self.aspp0,
+            self.image_pooling,
+            self.concat_projection,
+            self.project,
+        ):
+            part.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
     @property
     def dtype(self) -> torch.dtype:
-        """Return the precision of the convolutions, set by ``to``; the output is always fp32."""
+        """Return the precision of the convolutions, set by ``cast``; the output is always fp32."""
         return self.project.weight.dtype
 
     def fits(self, height: int, width: int) -> tuple[int, int]:
