@@ -290,6 +290,21 @@ def test_a_future_is_done_when_the_transform_comes(buffer: tf2_ros.Buffer) -> No
     assert xyz(future.result())[2] == pytest.approx(3.5)
 
 
+def test_a_future_is_done_also_by_what_is_forgotten() -> None:
+    """A loop above two frames is cleared; the next transform, even a refused one, tells."""
+    buffer = tf2_ros.Buffer()
+    for parent, child in (("a", "b"), ("b", "a")):
+        buffer.set_transform(transform(parent, child, 2 * S, (1.0, 0.0, 0.0)), "test")
+    buffer.set_transform_static(transform("a", "c", 0, (5.0, 0.0, 0.0)), "test")
+    buffer.set_transform_static(transform("a", "d", 0, (6.0, 0.0, 0.0)), "test")
+    future = buffer.wait_for_transform_async("c", "d", Time(nanoseconds=2 * S))
+    assert not future.done()  # the frames form a loop
+    buffer.clear()
+    refused = transform("a", "a", 2 * S)
+    buffer.set_transform(refused, "test")
+    assert xyz(future.result()) == [1.0, 0.0, 0.0]
+
+
 def test_the_first_static_transform_of_a_frame_stays(node: Any, spin_until: Any) -> None:
     """A second broadcaster can replace it; the same one can't."""
     static, buffer = tf2_ros.StaticTransformBroadcaster(node), tf2_ros.Buffer()

@@ -179,6 +179,19 @@ class Buffer:
         self._set(transform, authority, static=True)
 
     def _set(self, transform: TransformStamped, authority: str, static: bool) -> None:
+        with self._changed:
+            self._insert(transform, authority, static)
+            # Also after one that is ignored, as in the real package: what is waited for may have
+            # become available by what was forgotten.
+            self._changed.notify_all()
+            ready = [one for one in self._waiting if one[0].cancelled() or one[1]()]
+            self._waiting = [one for one in self._waiting if one not in ready]
+        for future, _, answer in ready:
+            if not future.cancelled():
+                _finish(future, answer)
+
+    def _insert(self, transform: TransformStamped, authority: str, static: bool) -> None:
+        """Adds a transform, or logs why not."""
         child = transform.child_frame_id.removeprefix("/")
         parent = transform.header.frame_id.removeprefix("/")
         t, r = transform.transform.translation, transform.transform.rotation
@@ -191,25 +204,18 @@ class Buffer:
             )
             return
         stamp_ns = _stored_ns(transform.header.stamp)
-        with self._changed:
-            self._names |= {child: None, parent: None}
-            edge = self._edges.get(child)
-            if edge is None or edge.static != static:
-                edge = self._edges[child] = _Edge(static)
-            if not edge.insert(stamp_ns, (parent, ((t.x, t.y, t.z), rotation)), self._cache_ns):
-                self._logger.warning(
-                    f"ignoring data from the past for frame {child} at time"
-                    f" {stamp_ns / NS_PER_S:.6f} according to authority {authority}",
-                    throttle_duration_sec=1.0,
-                )
-                return
+        self._names |= {child: None, parent: None}
+        edge = self._edges.get(child)
+        if edge is None or edge.static != static:
+            edge = self._edges[child] = _Edge(static)
+        if edge.insert(stamp_ns, (parent, ((t.x, t.y, t.z), rotation)), self._cache_ns):
             edge.authority = authority
-            self._changed.notify_all()
-            ready = [one for one in self._waiting if one[0].cancelled() or one[1]()]
-            self._waiting = [one for one in self._waiting if one not in ready]
-        for future, _, answer in ready:
-            if not future.cancelled():
-                _finish(future, answer)
+        else:
+            self._logger.warning(
+                f"ignoring data from the past for frame {child} at time"
+                f" {stamp_ns / NS_PER_S:.6f} according to authority {authority}",
+                throttle_duration_sec=1.0,
+            )
 
     # --- lookups ----------------------------------------------------------------------------------
 
