@@ -102,6 +102,26 @@ def test_a_few_steps_teach_instances() -> None:
     assert after["iou_later"] > 0.5
 
 
+class FixedNet(OnePointNet):
+    """Its embedding is the colour of the cell's pixel, in full precision always."""
+
+    def forward(self, rgb: torch.Tensor) -> torch.Tensor:
+        cells = rgb[:, :, ::8, ::8].float() / 255
+        return torch.cat([cells, torch.zeros_like(cells)], 1) + 0 * self.project.bias[0]
+
+
+def test_distances_are_in_full_precision_whatever_the_convolutions_are() -> None:
+    one_point, batch = task(), clips()
+    net = FixedNet(one_point.spec).train()
+    losses = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            value, scalars = one_point.loss(net, batch)
+        losses.append((float(value), float(scalars["masks"])))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
 def test_pixels_to_be_ignored_do_not_count() -> None:
     one_point, batch = task(), clips(n=1)
     net = fresh(one_point).eval()

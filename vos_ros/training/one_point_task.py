@@ -160,15 +160,25 @@ class OnePointTask:
         ``iou_later``, of the later frames by the first frame's points (paper, table 4.6).
         """
         assert isinstance(model, OnePointNet)
-        o = self.options
         maps: torch.Tensor = model(batch.frames.flatten(0, 1))
         maps = maps.reshape(*batch.labels.shape[:2], *maps.shape[1:])
-        cells = cell_labels(batch.labels, self.spec.stride, self.spec.aligned)
-        if not model.training:
-            return self._validate(model, maps, batch.labels)
+        # small distances are differences of large products: half precision loses them
+        with torch.autocast(maps.device.type, enabled=False):
+            if not model.training:
+                return self._validate(model, maps, batch.labels)
+            return self._train(model, maps, batch.labels)
+
+    def _train(
+        self,
+        net: OnePointNet,
+        maps: Float[torch.Tensor, "B Q D h w"],
+        truth: UInt8[torch.Tensor, "B Q H W"],
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor | float]]:
+        o = self.options
         triplet: list[torch.Tensor] = []
         masks: list[torch.Tensor] = []
-        for x, y, full in zip(maps, cells, batch.labels, strict=True):
+        cells = cell_labels(truth, self.spec.stride, self.spec.aligned)
+        for x, y, full in zip(maps, cells, truth, strict=True):
             rows = x.permute(0, 2, 3, 1)
             for t in range(len(y)):
                 drawn = draw_triplets(
@@ -182,13 +192,13 @@ class OnePointTask:
                 )
                 a, p, n = rows.reshape(-1, rows.shape[-1])[drawn]
                 triplet.append(triplet_loss(a, p, n, o.margin))
-                masks.append(self._mask_loss(model, x[t], full[t], y[t]))
+                masks.append(self._mask_loss(net, x[t], full[t], y[t]))
         value, on_masks = torch.stack(triplet).mean(), torch.stack(masks).mean()
         return value + on_masks, {
             "triplet": value.detach() / o.triplets,
             "masks": on_masks.detach(),
-            "gamma": model.gamma.detach(),
-            "softness": model.log_softness.detach().exp(),
+            "gamma": net.gamma.detach(),
+            "softness": net.log_softness.detach().exp(),
         }
 
     def _mask_loss(
