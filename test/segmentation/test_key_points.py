@@ -17,9 +17,10 @@ from vos_ros.segmentation.key_points import (
     KeyPoints,
     distances,
     embeddings_at,
-    inner_point,
+    inner_key_points,
     labels,
     object_logits,
+    segment,
 )
 from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet
 
@@ -124,17 +125,19 @@ def test_embeddings_between_cells_keep_unit_length() -> None:
     assert float(got.norm()) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_inner_point_is_farthest_from_the_outline() -> None:
-    rng = np.random.default_rng(4)
-    for _ in range(5):
-        mask = np.zeros((20, 24), bool)
-        for _ in range(3):
-            y, x = rng.integers(0, 14, 2)
-            mask[y : y + rng.integers(2, 9), x : x + rng.integers(2, 11)] = True
-        px, py = inner_point(mask)
-        outside = np.argwhere(~np.pad(mask, 1)) - 1
-        gaps = np.array([np.hypot(*(outside - p).T).min() for p in np.argwhere(mask).astype(float)])
-        reached = np.hypot(*(outside - np.array([py, px])).T).min()
-        assert mask[int(py), int(px)] and reached >= gaps.max() - 0.35
-    with pytest.raises(ValueError, match="empty mask"):
-        inner_point(np.zeros((3, 3), bool))
+def test_a_mask_gives_the_key_point_that_finds_it() -> None:
+    """Two squares of their own colours, as embedding: each is found from its inner point alone."""
+    made = net(0.3)
+    image = torch.zeros(6, 65, 97)
+    masks = [np.zeros((65, 97), bool) for _ in range(2)]
+    for i, (y, x) in enumerate(((8, 8), (24, 56))):
+        masks[i][y : y + 33, x : x + 33] = True
+        image[i, y : y + 33, x : x + 33] = 1.0
+    embedding = image[:, ::8, ::8]
+    keys = inner_key_points(made, embedding, masks)
+    assert keys.owners.tolist() == [0, 1] and keys.embeddings[:, :2].tolist() == [[1, 0], [0, 1]]
+    found = segment(made, embedding, keys, 2, (65, 97)).numpy()
+    for i, mask in enumerate(masks, 1):
+        assert ((found == i) & mask).sum() / ((found == i) | mask).sum() > 0.8
+    none = inner_key_points(made, embedding, [])
+    assert none.embeddings.shape == (0, 6) and none.owners.shape == (0,)

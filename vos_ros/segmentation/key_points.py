@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 
+from vos_ros.geometry.masks import inner_point
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.embedding import squared_distance
 from vos_ros.segmentation.networks.one_point import OnePointNet
@@ -33,19 +33,6 @@ class KeyPoints:
     """The embeddings, see ``embeddings_at``."""
     owners: Int[torch.Tensor, "K"]
     """Row 0..N-1 of the object of each, or ``NEGATIVE``."""
-
-
-def inner_point(mask: Bool[np.ndarray, "H W"]) -> tuple[float, float]:
-    """Return (x, y), px, of the pixel of a mask that is farthest from its outline (sec. 4.3.2).
-
-    The image's border counts as outline. Raises ValueError: an empty mask.
-    """
-    if not mask.any():
-        raise ValueError("an empty mask has no inner point: wanted one pixel or more")
-    inside = np.pad(mask.astype(np.uint8), 1)
-    farthest = int(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_5).argmax())
-    y, x = np.unravel_index(farthest, inside.shape)
-    return float(x - 1), float(y - 1)
 
 
 def inner_key_points(

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from vos_ros.geometry.masks import inner_point
 from vos_ros.types import UNKNOWN_LABEL, Association, Frame, FrameResult, Track
 
 _GOLDEN_RATIO = 0.6180339887498949
@@ -88,15 +89,13 @@ def _mark(
 ) -> None:
     """Write the text centred on the pixel of the track that is farthest from its outline."""
     x0, y0, x1, y1 = track.roi
-    inside = np.pad((labels[y0:y1, x0:x1] == track.label_value).astype(np.uint8), 1)
-    if not inside.any():
+    mask = labels[y0:y1, x0:x1] == track.label_value
+    if not mask.any():
         return
-    y, x = np.unravel_index(
-        int(cv2.distanceTransform(inside, cv2.DIST_L2, 3).argmax()), inside.shape
-    )
+    x, y = inner_point(mask)
     (w, h), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    left = min(max(x0 + int(x) - 1 - w // 2, 1), max(picture.shape[1] - w - 1, 1))
-    base = min(max(y0 + int(y) - 1 + h // 2, h + 1), picture.shape[0] - 2)
+    left = min(max(x0 + x - w // 2, 1), max(picture.shape[1] - w - 1, 1))
+    base = min(max(y0 + y + h // 2, h + 1), picture.shape[0] - 2)
     _write(picture, text, left, base, scale)
 
 
