@@ -229,7 +229,8 @@ class Robot:
         """Call a service and return its response."""
         client = self.node.create_client(kind, name)
         try:
-            self.wait(client.service_is_ready, f"service {name}")
+            # A node that has just been started takes this long on a busy machine.
+            self.wait(client.service_is_ready, f"service {name}", 40.0)
             future = client.call_async(request)
             self.wait(future.done, f"the answer of {name}", seconds)
             return future.result()
