@@ -17,8 +17,8 @@ their image (--share). With weights of different margins, --plot draws paper 002
 
 examples:
   vos-ros eval points one_point-mnv2 --root data/train --only voc2007
-  vos-ros eval points m05.safetensors m07.safetensors m20.safetensors --root VOC2012 --data-set voc \\
-      --split val --plot margins.png
+  vos-ros eval points m05.safetensors m07.safetensors m20.safetensors --root VOC2012 \\
+      --data-set voc --split val --plot margins.png
 """
 _SHARES = (0.0, 0.005, 0.02)
 
