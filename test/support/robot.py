@@ -46,6 +46,8 @@ INPUTS: dict[str, Any] = {
     "/tf": TFMessage,
 }
 """Message class of each of its inputs."""
+PERCEPTION = "vos_ros.ros.perception.node"
+"""Module of the perception node."""
 
 
 def start_process(
@@ -99,10 +101,18 @@ class Robot:
         domain: ROS_DOMAIN_ID of the node.
         process: the node; waits fail where it has ended.
         log: its log.
+        start: starts another process of the node.
     """
 
-    def __init__(self, domain: int, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(
+        self,
+        domain: int,
+        process: subprocess.Popen[str],
+        log: Path,
+        start: Callable[[], subprocess.Popen[str]] | None = None,
+    ) -> None:
         self.domain, self.process, self.log = domain, process, log
+        self._start = start
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain, args=[])
         self.node = rclpy.create_node("robot", context=self.context)
@@ -150,8 +160,17 @@ class Robot:
             )
             self.executor.spin_once(timeout_sec=0.05)
 
-    def ready(self) -> None:
-        """Wait until the node is active and each side has discovered the other."""
+    def restart(self) -> None:
+        """Start the node again, after its process has ended; what it said before is forgotten."""
+        assert self.process.poll() is not None and self._start is not None
+        self.diagnostics.clear()
+        self.process = self._start()
+
+    def ready(self, unused: tuple[str, ...] = ()) -> None:
+        """Wait until the node is active and each side has discovered the other.
+
+        ``unused``: inputs that the node does not subscribe to.
+        """
         self.wait(
             lambda: self.diagnostics.get("node", (0, "", {}))[1] == "active",
             "the node to be active",
@@ -159,7 +178,9 @@ class Robot:
         )
         self.wait(
             lambda: all(
-                p.get_subscription_count() for n, p in self.publishers.items() if n != "/tf"
+                p.get_subscription_count()
+                for n, p in self.publishers.items()
+                if n not in ("/tf", *unused)
             ),
             "subscriptions",
         )
@@ -255,7 +276,9 @@ class Robot:
         rclpy.shutdown(context=self.context)
 
 
-def start_perception(log: Path, domain: int, *remappings: str, **parameters: Any) -> Robot:
+def start_perception(
+    log: Path, domain: int, *remappings: str, module: str = PERCEPTION, **parameters: Any
+) -> Robot:
     """Start the perception node with the projection of the map as masks, and a robot for it."""
     values = {
         "segmentation.method": "null",
@@ -263,5 +286,8 @@ def start_perception(log: Path, domain: int, *remappings: str, **parameters: Any
         "node.input_timeout_s": 1.0,
         **parameters,
     }
-    process = start_process("vos_ros.ros.perception.node", log, domain, values, *remappings)
-    return Robot(domain, process, log)
+
+    def start() -> subprocess.Popen[str]:
+        return start_process(module, log, domain, values, *remappings)
+
+    return Robot(domain, start(), log, start)

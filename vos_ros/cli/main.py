@@ -69,6 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as e:
         print(f"vos-ros {args.command}: {e}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as e:
+        from vos_ros.segmentation.out_of_memory import is_out_of_memory
+
+        if not is_out_of_memory(e):
+            raise
+        print(
+            f"vos-ros {args.command}: memory is full ({type(e).__name__}: {e}). Free memory, take"
+            " smaller or fewer objects or images (tracking.max_objects), or another device",
+            file=sys.stderr,
+        )
+        return 1
 
 
 if __name__ == "__main__":

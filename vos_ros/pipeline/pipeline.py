@@ -134,6 +134,17 @@ class Pipeline:
         self._apply(SegmenterPlan(restart=Restart.SESSION))
         self.stages.input_checker.forget_stream()
 
+    def start_over(self, method: str = "") -> None:
+        """Take the masks from the map anew, by another method where one is named.
+
+        For a stream whose frame failed: what the segmenter then holds is not known. Tracks of map
+        objects stay, the others end.
+        """
+        self.stages = self.stages.with_method(method or self.stages.config.segmentation.method)
+        self._apply(
+            SegmenterPlan(end=tuple(r.track_id for r in self.tracks if not r.map_object_id))
+        )
+
     def close(self) -> None:
         """End the background thread; the pipeline is not used any more."""
         self.background.shutdown(wait=False, cancel_futures=True)

@@ -35,6 +35,12 @@ class Seeder:
         """Track ids of the prompts that wait for the next frame."""
         return {s.track_id for s in self._waiting}
 
+    def for_segmenter(self, *, uses_image: bool) -> Seeder:
+        """Return a seeder for another segmenter; the waiting prompts go with it."""
+        new = Seeder(self._config, uses_image=uses_image)
+        new._waiting = self._waiting
+        return new
+
     def prompted_starts(
         self, prompts: Prompts, image_size: tuple[int, int] | None, tracks: TrackManager
     ) -> tuple[TrackStart, ...]:

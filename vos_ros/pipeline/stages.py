@@ -115,6 +115,24 @@ class Stages:
             teacher=new.teacher,
         )
 
+    def with_method(self, method: str) -> Stages:
+        """Return the stages with a new segmenter of a method, and all that depends on it new."""
+        segmentation = replace(self.config.segmentation, method=method)
+        config = replace(self.config, segmentation=segmentation)
+        other = method != self.config.segmentation.method
+        replacements = {**self.replacements, "segmenter": None} if other else self.replacements
+        new = Stages.from_config(config, **replacements)
+        return replace(
+            self,
+            config=config,
+            segmenter=new.segmenter,
+            pose_refiner=new.pose_refiner,
+            seeder=self.seeder.for_segmenter(uses_image=new.segmenter.uses_image),
+            mask_fusion=new.mask_fusion,
+            teacher=new.teacher,
+            discovery=new.discovery,
+        )
+
     def follow_map(self, change: MapChange) -> None:
         """Let every stage that remembers map objects follow a change of the map."""
         self.evidence_collector.follow_map(change)

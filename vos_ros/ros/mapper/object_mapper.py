@@ -125,7 +125,7 @@ class ObjectMapperNode(Node):
             return
         if not finished:
             self.get_logger().warning(f"{len(self._waiting)} frames are left out at the end")
-        self._log_save(self._file.save(self.mapper))
+        self._save()
 
     # --- on the executor's thread -----------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class ObjectMapperNode(Node):
     def _on_publish_timer(self) -> None:
         self._worker.post("publication", lambda: self._publish(full=False))
         if self._file.is_due():
-            self._worker.post("saving", lambda: self._log_save(self._file.save(self.mapper)))
+            self._worker.post("saving", self._save)
 
     def _on_diagnostics_timer(self) -> None:
         self.inputs.check()
@@ -170,7 +170,7 @@ class ObjectMapperNode(Node):
             return response
         outcome = await as_rclpy_future(
             self,
-            self._worker.call("a call of ~/save", lambda: self._file.save(self.mapper)),
+            self._worker.call("a call of ~/save", self._save),
             lambda reason: SaveOutcome(False, reason),
         )
         response.success, response.message = outcome.saved, outcome.message
@@ -285,12 +285,15 @@ class ObjectMapperNode(Node):
             message += f"; {path} is overwritten when the map is saved next"
         return True, "; ".join(filter(None, (message, before.message)))
 
-    def _log_save(self, outcome: SaveOutcome) -> None:
+    def _save(self) -> SaveOutcome:
+        """Save the map, and say on the log and on /diagnostics whether it is saved."""
+        outcome = self._file.save(self.mapper)
         if outcome.saved:
             self._conditions.end("map file", "is written again")
             self.get_logger().info(outcome.message)
         elif outcome.message:
             self._conditions.begin("map file", "unsaved", outcome.message, Level.ERROR)
+        return outcome
 
 
 def map_message(update: MapUpdate, mapper: ObjectMapper) -> MapObjectArray:

@@ -11,7 +11,7 @@ from vos_ros.ros.common.guard import RAISED
 from vos_ros.ros.common.logging import Condition, Level
 from vos_ros.ros.perception.stream import Stream
 
-_OWN = ("parameters", "worker", "name")
+_OWN = ("parameters", "worker", "name", "memory")
 """Keys of the conditions of the node itself."""
 WARNING_S = 10.0
 """A frame's warning is shown for this long, s."""

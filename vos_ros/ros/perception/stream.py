@@ -12,8 +12,9 @@ from vos_ros.config import Config
 from vos_ros.messages.checks import check_at_most, check_stamp
 from vos_ros.messages.map_objects import map_update_from_message
 from vos_ros.messages.prompts import prompt_from_message
-from vos_ros.messages.stamps import NS_PER_S
+from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.pipeline import Pipeline
+from vos_ros.pipeline.result import OnResult
 from vos_ros.pipeline.self_check import FINDINGS
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
 from vos_ros.ros.common.guard import Guard
@@ -30,6 +31,7 @@ from vos_ros.ros.common.poses import POLL_S, PoseAnswer
 from vos_ros.ros.common.worker import Worker
 from vos_ros.ros.perception.map_queue import MapQueue
 from vos_ros.ros.perception.outputs import Outputs
+from vos_ros.ros.perception.recovery import Recovery
 from vos_ros.types import Frame, FrameResult, SelfCheckResult
 
 RECENT_FRAMES = 10
@@ -79,6 +81,7 @@ class Stream:
         self._limits = config.limits.of_messages()
         self._node, self._log, self._events = node, log, events
         self.pipeline = make_pipeline(config)
+        self.recovery = Recovery(self.pipeline, log)
         self.self_check = SelfCheckResult()
         self.published = RateMonitor()
         self.times = {name: RollingPercentiles() for name in TIMES}
@@ -88,6 +91,7 @@ class Stream:
         self.warnings: deque[tuple[float, str]] = deque(maxlen=RECENT_WARNINGS)
         self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)
         self._published_s = 0.0  # when the last results had been published (time.perf_counter)
+        self._info_refused = False  # the last frame, because of its camera_info
         self._track_ids: set[int] = set()
         self._active = False
         self._builder = FrameBuilder(
@@ -219,21 +223,36 @@ class Stream:
         if reason := self.order.check(bundle.stamp_ns):
             self._events.report(reason)
             return
+        info = self._camera_info(bundle.stamp_ns)
         try:
-            frame, pose = self._builder.build(
-                bundle, self._camera_info(), lambda: self._pose(bundle)
-            )
+            frame, pose = self._builder.build(bundle, info, lambda: self._pose(bundle))
         except Rejected as e:
             self.rejected += 1
+            self._info_refused = e.key == "camera_info content"
             if e.key != "camera_info":  # the inputs report one that is missing for longer
                 text = f"{e}. Images can't be used meanwhile."
                 self._log.begin(e.key, str(e), text, Level.ERROR)
             return
         self._log.end("image content", "is right again")
         self._log.end("camera_info content", "is right again")
+        self._info_refused = False
         self._note_pose(pose.reason)
-        self.pipeline.step(frame, lambda result: self._publish_result(bundle, frame, result))
+        self._step(bundle, frame)
         self.times["learning_ms"].add((time.perf_counter() - self._published_s) * 1e3)
+
+    def _step(self, bundle: Bundle, frame: Frame) -> None:
+        """Process a frame, where memory is full without the network; raise what else fails."""
+        self.recovery.before_frame()
+        published = self.published.count
+        publish: OnResult = lambda result: self._publish_result(bundle, frame, result)  # noqa: E731
+        try:
+            self.pipeline.step(frame, publish)
+        except Exception as error:
+            if not self.recovery.after_failure(error):
+                raise
+            if self.published.count == published:  # else it failed while it was learned from
+                self.pipeline.step(frame, publish)
+        self.recovery.after_frame()
 
     def _publish_result(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
         self.order.used(frame.stamp_ns)
@@ -261,15 +280,21 @@ class Stream:
         self.times["pipeline_ms"].add(pipeline_ms)
         self.outputs.publish_extras(head, frame, labels, result, self.pipeline.map)
 
-    def _camera_info(self) -> Any | None:
+    def _camera_info(self, stamp_ns: int) -> Any | None:
         """Return the most recent one.
 
-        The first may arrive a moment after its image, as poses do; the wait for it is as long.
+        The first, and the first after one that was refused, may arrive a moment after its image, as
+        poses do; the wait for it is as long.
         """
+
+        def is_waited_for() -> bool:
+            info = self.inputs.camera_info
+            if info is None:
+                return True
+            return self._info_refused and ns_from_stamp(info.header.stamp) < stamp_ns
+
         deadline = time.monotonic() + self._wait_s
-        while (
-            self.inputs.camera_info is None and time.monotonic() < deadline and not self._give_up()
-        ):
+        while is_waited_for() and time.monotonic() < deadline and not self._give_up():
             time.sleep(POLL_S)
         return self.inputs.camera_info
 
