@@ -259,3 +259,23 @@ def test_depth_in_another_frame_at_the_same_place_is_registered(same: bool) -> N
         )
     )
     assert bool(results[-1].findings) != same
+
+
+def test_after_it_has_passed_two_wrong_frames_put_it_in_doubt() -> None:
+    """Until the contradiction is decided, nothing is absent on the word of the frames between."""
+    check = SelfCheck()
+    known = objects()
+    assert run(check=check)[-1].verdict == Verdict.PASSED
+    results = run(scaled_depth(10), known, check=check, first=20, frames=30)
+    assert results[0].verdict == Verdict.PASSED and results[0].believes_absence
+    assert all(not r.believes_absence and r.verdict != Verdict.PASSED for r in results[1:])
+    assert results[-1].verdict == Verdict.CONTRADICTED
+    assert run(things=known, check=check, first=50, frames=40)[-1].verdict == Verdict.PASSED
+
+
+def test_one_wrong_frame_puts_nothing_in_doubt() -> None:
+    check = SelfCheck()
+    assert run(check=check)[-1].verdict == Verdict.PASSED
+    assert run(scaled_depth(10), check=check, first=20, frames=1)[-1].verdict == Verdict.PASSED
+    assert run(check=check, first=21, frames=1)[-1].verdict == Verdict.PASSED
+    assert run(scaled_depth(10), check=check, first=22, frames=1)[-1].verdict == Verdict.PASSED

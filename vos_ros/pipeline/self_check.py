@@ -28,6 +28,9 @@ _WINDOW_S = 3.0
 """Length of the past by which a finding is decided, s."""
 _DECIDE_S, _DECIDE_FRAMES = 1.0, 5
 """Least time and number of frames that are looked at before anything is decided."""
+_DOUBT_FRAMES = 2
+"""Frames in a row that show a contradiction, from which a check that has passed is open again: the
+mapper shall not delete objects before the contradiction is decided."""
 _STANDS_SHARE = 0.6
 """Share of the frames in the window that must show a contradiction."""
 _MIN_POINTS = 40
@@ -127,7 +130,11 @@ class SelfCheck:
             return SelfCheckResult(Verdict.CONTRADICTED, MappingProxyType(findings), False)
         self._passed |= good >= _DECIDE_FRAMES and good >= _STANDS_SHARE * frames
         if self._passed:
-            return SelfCheckResult(Verdict.PASSED)
+            latest = [kind for _, kind, _ in self._recent][-_DOUBT_FRAMES:]
+            in_doubt = len(latest) == _DOUBT_FRAMES and all(latest)
+            return SelfCheckResult(
+                Verdict.UNDECIDED if in_doubt else Verdict.PASSED, believes_absence=not in_doubt
+            )
         contradicts = sum(len(t) for t in by_kind.values()) > good
         return SelfCheckResult(believes_absence=not contradicts)
 
