@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
+from support import squares
 
 from vos_ros.cli.main import main, parser
 from vos_ros.cli.replay import configuration, replay
 from vos_ros.config import from_flat, load
 from vos_ros.datasets.source import open_recording
+from vos_ros.evaluation.score import read_findings
+from vos_ros.sinks.mcap import McapFile
+from vos_ros.sinks.recording import Recorder
 from vos_ros.types import Frame, FrameResult, MapUpdate
 
 
@@ -122,6 +127,27 @@ def test_eval_of_another_recording_says_so(
     (other / "frames.csv").write_text("stamp,mask\n99.0,m.png\n")
     assert main(["eval", "bag", str(tmp_path / "a.mcap"), "--truth", str(other)]) == 1
     assert "is it the bag of another recording?" in capsys.readouterr().err
+
+
+def test_inputs_that_contradict_each_other_are_named_in_replay_and_eval(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the words of the node."""
+    recording, out = tmp_path / "in.mcap", tmp_path / "out.mcap"
+    with McapFile(recording, {}) as file:
+        recorder = Recorder(file, "camera_optical", "map")
+        recorder.map_update(MapUpdate(squares.START, "map", 1, True, squares.map_objects()))
+        for index in range(25):
+            frame = squares.frame_at(squares.START + index * squares.STEP, index)
+            assert frame.depth is not None
+            recorder.frame(replace(frame, depth=frame.depth * 10))
+    assert main(["replay", str(recording), str(out), "--method", "null"]) == 0
+    sentence = "it looks like depth in 0.1 mm, read as mm"
+    assert sentence in "".join(capsys.readouterr())
+    ((text, count),) = read_findings(out).items()
+    assert sentence in text and 10 <= count <= 25
+    main(["eval", "bag", str(out), "--truth", str(tmp_path)])
+    assert f"{count} x {text}" in capsys.readouterr().err
 
 
 def test_configuration_comes_from_file_set_and_options(

@@ -7,7 +7,7 @@ may be started anew with other settings.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ MAPPER = "object_mapper: map"
 class Run:
     """A node and a mapper with the map of a rendered table, and frames at the camera's rate."""
 
-    def __init__(self, robot: Robot, source: SyntheticSource) -> None:
+    def __init__(self, robot: Robot, source: SyntheticSource, frames: Sequence[Frame]) -> None:
         self.robot, self.source, self.sent = robot, source, 0
-        self.captures = [source.capture(i) for i in range(FRAMES)]
+        self.frames = frames
 
     def text(self) -> str:
         """All that is said on /diagnostics."""
@@ -62,7 +62,7 @@ class Run:
         """Return the next frame; the camera goes to and fro, time goes on."""
         there = self.sent % (2 * FRAMES - 2)
         index = there if there < FRAMES else 2 * FRAMES - 2 - there
-        frame = self.captures[index].frame
+        frame = self.frames[index]
         self.sent += 1
         stamp_ns = frame.stamp_ns - index * 100_000_000 + self.sent * 100_000_000
         return Frame(
@@ -96,9 +96,19 @@ def source() -> SyntheticSource:
     return SyntheticSource(SyntheticSpec(seed=3, frames=FRAMES, width=240, height=180))
 
 
+@pytest.fixture(scope="module")
+def frames(source: SyntheticSource) -> list[Frame]:
+    """All frames of it, rendered once."""
+    return [source.capture(i).frame for i in range(FRAMES)]
+
+
 @pytest.fixture
 def run(
-    request: pytest.FixtureRequest, start: Any, source: SyntheticSource, tmp_path: Path
+    request: pytest.FixtureRequest,
+    start: Any,
+    source: SyntheticSource,
+    frames: list[Frame],
+    tmp_path: Path,
 ) -> Iterator[Run]:
     wrong: Contradiction = request.param
     points = {o.id: o.points for o in source.map_snapshot().objects}
@@ -123,7 +133,7 @@ def run(
         if wrong.twin:
             publishers = lambda: robot.node.count_publishers("/vos_ros/labels")  # noqa: E731
             robot.wait(lambda: publishers() == 2, "the twin", 40)
-        yield Run(robot, source)
+        yield Run(robot, source, frames)
     finally:
         for process in processes:
             end_process(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from vos_ros.cli.eval_association import add_parser as add_association
@@ -86,8 +87,10 @@ def run(args: argparse.Namespace) -> int:
 def run_bag(args: argparse.Namespace) -> int:
     """Score a bag."""
     from vos_ros.cli.report import finish
-    from vos_ros.evaluation.score import read_truth, score_bag
+    from vos_ros.evaluation.score import read_findings, read_truth, score_bag
 
+    for text, count in read_findings(args.bag).items():
+        print(f"{args.bag}: {count} x {text}", file=sys.stderr)
     score = score_bag(args.bag, read_truth(args.truth))
     if not score.scored:
         raise ValueError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +34,8 @@ from vos_ros.messages.images import pixels_from_message
 from vos_ros.messages.stamps import ns_from_stamp
 
 STAMP_TOLERANCE_NS = 1_000_000
+_DURATION = re.compile(r" \(for [\d.]+ s\)$")
+"""End of a condition on /diagnostics."""
 _ENDS = ("/labels", "/instances", "/associations")
 
 
@@ -163,6 +167,25 @@ def score_bag(bag: Path | str, truth: Truth) -> Score:
                     raise ValueError(f"{connection.topic} against {truth.masks[place]}: {e}") from e
                 scores[place] = score_frame(counts, only_known(named[stamp], truth.names))
     return Score(truth, tuple(scores))
+
+
+def read_findings(bag: Path | str) -> dict[str, int]:
+    """Count the reports of each finding of the self-check in a bag's diagnostics, by its sentence.
+
+    Empty where the bag has no diagnostics. Raises ValueError as ``score_bag``.
+    """
+    counts: Counter[str] = Counter()
+    with _open(Path(bag)) as (reader, _):
+        wanted = [c for c in reader.connections if c.msgtype.endswith("/DiagnosticArray")]
+        for connection, _, raw in reader.messages(wanted) if wanted else ():
+            msg: Any = reader.deserialize(raw, connection.msgtype)
+            counts.update(
+                _DURATION.sub("", v.value)
+                for status in msg.status
+                for v in status.values
+                if v.key.removeprefix("problem.").startswith("self-check ")
+            )
+    return dict(counts)
 
 
 @contextmanager

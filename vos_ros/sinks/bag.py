@@ -31,7 +31,8 @@ class BagSink:
         method: name of the segmentation method, for the messages.
         session_id: session of the track ids, for the messages.
         overlay: write the image with the instances drawn over it, too.
-        diagnostics: write the times of the stages and the warnings to /diagnostics, too.
+        diagnostics: write the times of the stages and the warnings to /diagnostics, too; what the
+            self-check finds is there always.
         notes: texts by name (e.g. the configuration) for the bag's custom data.
     """
 
@@ -71,8 +72,8 @@ class BagSink:
         if self._overlay:
             picture = overlay(frame.rgb, labels, result.tracks, result.associations)
             self._put("overlay", image_message(make, header, "bgr8", picture[:, :, ::-1]), ns)
-        if self._diagnostics:
-            status = _pipeline_status(result)
+        if self._diagnostics or result.self_check.findings:
+            status = _pipeline_status(result, times=self._diagnostics)
             self._file.write("/diagnostics", diagnostics_message(make, header, [status]), ns)
 
     def _put(self, name: str, msg: Any, ns: int) -> None:
@@ -94,12 +95,18 @@ class BagSink:
         self._file.__exit__(kind, error, trace)
 
 
-def _pipeline_status(result: FrameResult) -> Any:
-    """Build the DiagnosticStatus of a frame: times of the stages, ms; WARN with warnings."""
+def _pipeline_status(result: FrameResult, *, times: bool) -> Any:
+    """Build the DiagnosticStatus of a frame; WARN with warnings.
+
+    It has the findings of the self-check, and with ``times`` the times of the stages, ms.
+    """
+    times_ms = result.timings_ms if times else {}
+    values = {f"{stage}_ms": f"{ms:.3f}" for stage, ms in times_ms.items()}
+    values |= {f"self-check {kind}": text for kind, text in result.self_check.findings.items()}
     return status_message(
         make,
         name="vos_ros: pipeline",
         level=WARN if result.warnings else OK,
         message="; ".join(result.warnings) or "OK",
-        values={f"{stage}_ms": f"{ms:.3f}" for stage, ms in result.timings_ms.items()},
+        values=values,
     )
