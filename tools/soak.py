@@ -99,11 +99,14 @@ class Listener:
 
     def held(self) -> dict[str, float]:
         """What the node holds: memory (MiB), threads, descriptors, files of shared memory."""
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text(encoding="ascii")
         return {
-            "rss": self.rss(),
+            **self.memory(),
             "threads": self.process.num_threads(),
             "descriptors": self.process.num_fds(),
-            "shm_files": len(os.listdir("/dev/shm")),
+            "shm_files": len(
+                {line.split()[-1] for line in maps.splitlines() if "/dev/shm/" in line}
+            ),
         }
 
     def rss(self) -> float:
@@ -438,7 +441,8 @@ def main() -> int:
         print(f"{key:>26}: {value:.3f}" if isinstance(value, float) else f"{key:>26}: {value}")
     print("\n".join(f"FAULT: {f}" for f in faults) or "no fault")
     if options.json is not None:
-        options.json.write_text(json.dumps({**figures, "faults": faults}, indent=1) + "\n")
+        kept = {**figures, "faults": faults, "samples": listener.samples}
+        options.json.write_text(json.dumps(kept, indent=1) + "\n")
     return 1 if faults else 0
 
 
