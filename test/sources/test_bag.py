@@ -15,6 +15,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vos_ros.geometry import se3
 from vos_ros.messages.camera import camera_info_message
+from vos_ros.messages.checks import Limits
 from vos_ros.messages.definitions import typestore
 from vos_ros.messages.factory import make, serialize
 from vos_ros.messages.geometry import (
@@ -182,11 +183,20 @@ def test_depth_is_matched_exactly_first_then_within_the_slop(
     ]
     assert got == [1000, 1001, 1002, None, None, 1005]
     assert source.missing_data.counts == {
-        "image without depth within the slop": 2,
+        "image without depth whose stamp lies within 0.02 s of its own: check the clocks, or raise"
+        " node.sync_slop_s": 2,
         "depth image without a colour image": 1,
     }
     wider = BagSource(tmp_path / "a.mcap", slop_s=0.03)
     assert [f.depth is None for f in frames_of(wider)] == [False] * 4 + [True, False]
+
+
+def test_what_is_larger_than_the_bound_is_refused(tmp_path: Path, frames: list[Frame]) -> None:
+    messages = [(CAMERA_INFO, info(), 0)]
+    messages += [(IMAGE, color_message(f), f.stamp_ns) for f in frames]
+    path = write(tmp_path / "a.mcap", messages)
+    with pytest.raises(BagError, match=r"64x48: 3072, wanted at most 10 \(parameter limits.pixels"):
+        frames_of(BagSource(path, limits=Limits(pixels=10)))
 
 
 def test_tf_chain_is_interpolated_and_waited_for(tmp_path: Path, frames: list[Frame]) -> None:

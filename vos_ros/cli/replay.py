@@ -183,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.out}: the input and the output are the same file; name another output"
         )
     config = configuration(args)
-    source = open_source(args)
+    source = open_source(args, config)
     oracle = None
     if args.truth:
         from vos_ros.evaluation.oracle import OracleSegmenter
@@ -230,11 +230,15 @@ def configuration(args: argparse.Namespace) -> Config:
     return from_flat(values, load(args.config) if args.config else Config())
 
 
-def open_source(args: argparse.Namespace) -> FrameSource:
-    """Open the recording, with pose noise where asked for. Prints the topics of a bag to stderr."""
+def open_source(args: argparse.Namespace, config: Config | None = None) -> FrameSource:
+    """Open the recording, with pose noise where asked for. Prints the topics of a bag to stderr.
+
+    A bag is read with the bounds and the slop of ``config``, as the node would.
+    """
     from dataclasses import fields
     from pathlib import Path
 
+    from vos_ros.config import Config
     from vos_ros.datasets.source import open_recording
     from vos_ros.sources.bag import BagSource
     from vos_ros.sources.bag_topics import BagTopics
@@ -246,7 +250,14 @@ def open_source(args: argparse.Namespace) -> FrameSource:
         source = open_recording(path)
     else:
         topics = BagTopics(args.image, args.depth, args.camera_info, args.map_objects, args.pose)
-        source = BagSource(path, topics, map_frame=args.map_frame)
+        as_node = config or Config()
+        source = BagSource(
+            path,
+            topics,
+            map_frame=args.map_frame,
+            slop_s=as_node.node.sync_slop_s,
+            limits=as_node.limits.of_messages(),
+        )
         print(
             f"vos-ros {args.command}: reading "
             + ", ".join(

@@ -24,7 +24,7 @@ from vos_ros.geometry.camera import Rectifier
 from vos_ros.geometry.pose_track import PoseTrack
 from vos_ros.geometry.uncertainty import carry_covariance
 from vos_ros.messages.camera import TopicRectifier
-from vos_ros.messages.checks import MessageError
+from vos_ros.messages.checks import DEFAULT_LIMITS, Limits, MessageError
 from vos_ros.messages.definitions import typestore
 from vos_ros.messages.geometry import matrix_from_pose
 from vos_ros.messages.images import depth_from_message, rgb_from_message
@@ -74,6 +74,7 @@ class BagSource:
         map_frame: name of the map frame, empty: that of the map in the bag, or "map".
         slop_s: largest difference of the stamps of colour and depth, s.
         wait_s: how long an image waits for depth and pose, s.
+        limits: bounds of what a message may declare.
 
     Raises BagError (a ValueError), here or in an iteration: the file is no whole bag, its topics
     can't be told apart, poses are in another frame than the map, or depth is not registered to the
@@ -88,8 +89,9 @@ class BagSource:
         map_frame: str = "",
         slop_s: float = 0.02,
         wait_s: float = 1.0,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.path = Path(path)
+        self.path, self.limits = Path(path), limits
         self._slop_ns, self._wait_ns = round(slop_s * NS_PER_S), round(wait_s * NS_PER_S)
         self.missing_data = MissingDataCounts()
         with self._reading() as reader:
@@ -146,12 +148,17 @@ class _Reading:
     def __init__(self, source: BagSource, reader: AnyReader, slop_ns: int, wait_ns: int) -> None:
         self._source, self._reader, self._wait_ns = source, reader, wait_ns
         self._topics, self._missing = source.topics, source.missing_data
+        self._limits = source.limits
+        self._no_depth = (
+            f"image without depth whose stamp lies within {slop_ns / NS_PER_S:g} s of its own:"
+            " check the clocks, or raise node.sync_slop_s"
+        )
         self._pending: deque[_Pending] = deque()
         self._depths: StampMatcher[Any] | None = (
             StampMatcher(slop_ns) if self._topics.depth != NONE else None
         )
         self._tf, self._poses, self._pose_frame = TfTree(), PoseTrack(keep_ns=60 * NS_PER_S), ""
-        self._rectifiers = TopicRectifier(source.topics.image)
+        self._rectifiers = TopicRectifier(source.topics.image, limits=source.limits)
         self._rectifier = self._camera(source._first_info)
         self._index, self._last_ns = 0, -(2**63)
 
@@ -225,7 +232,10 @@ class _Reading:
         try:
             self._pending.append(
                 _Pending(
-                    log_ns, ns_from_stamp(msg.header.stamp), None, map_update_from_message(msg)
+                    log_ns,
+                    ns_from_stamp(msg.header.stamp),
+                    None,
+                    map_update_from_message(msg, self._limits),
                 )
             )
         except ValueError as e:
@@ -312,18 +322,18 @@ class _Reading:
             else None
         )
         if self._depths is not None and partner is None:
-            self._missing.add("image without depth within the slop", where)
+            self._missing.add(self._no_depth, where)
         if isinstance(pose, Missing):
             self._missing.add("image without a pose", f"{where}: {pose.reason}")
             pose = None
         try:
-            rgb = _writable_rgb(head.image)
+            rgb = _writable_rgb(head.image, self._limits)
         except MessageError as e:
             self._missing.add("image that cannot be decoded", f"{where}: {e}")
             return None
         depth = None
         try:
-            depth = depth_from_message(partner) if partner is not None else None
+            depth = depth_from_message(partner, self._limits) if partner is not None else None
         except MessageError as e:
             self._missing.add("depth image that cannot be decoded", f"{where}: {e}")
         self._check_sizes(rgb, depth)
@@ -374,7 +384,7 @@ def camera_pose(pose: Pose, T_body_camera: Float64[np.ndarray, "4 4"]) -> Pose:
     return se3.compose(T_map_body, T_body_camera), cov
 
 
-def _writable_rgb(msg: Any) -> UInt8[np.ndarray, "H W 3"]:
+def _writable_rgb(msg: Any, limits: Limits) -> UInt8[np.ndarray, "H W 3"]:
     """Read a colour image as an array that torch takes: writable and contiguous."""
-    rgb = rgb_from_message(msg)
+    rgb = rgb_from_message(msg, limits)
     return rgb if rgb.flags.writeable and rgb.flags.c_contiguous else rgb.copy()
