@@ -74,7 +74,7 @@ class ObjectMapperNode(Node):
         self._failed = self._left_out = self._published = self._snapshots_repeated = 0
         self._waiting: deque[Results] = deque()
         self._lock = threading.Lock()
-        self._worker: Worker[None] = Worker(
+        self.worker: Worker[None] = Worker(
             lambda frame: None,
             lambda frame, error: None,
             on_job_error=self._on_job_error,
@@ -89,7 +89,7 @@ class ObjectMapperNode(Node):
             ),
             qos_overriding_options=QoSOverridingOptions(OVERRIDABLE),
         )
-        self._worker.post("publication", lambda: self._publish(full=True))
+        self.worker.post("publication", lambda: self._publish(full=True))
         self.inputs = MapperInputs(
             self,
             self.config.node,
@@ -117,8 +117,8 @@ class ObjectMapperNode(Node):
 
     def end(self) -> None:
         """Integrate the frames that wait and save the map. Called when nothing spins the node."""
-        finished = self._worker.wait_idle(_FINISH_S)
-        if not self._worker.stop(_STOP_S):
+        finished = self.worker.wait_idle(_FINISH_S)
+        if not self.worker.stop(_STOP_S):
             self.get_logger().error(
                 "the mapper is still busy with a frame: the map is not saved again"
             )
@@ -147,21 +147,21 @@ class ObjectMapperNode(Node):
                 " (node.frame_queue)"
             )
         else:
-            self._worker.post("a frame", self._integrate_next)
+            self.worker.post("a frame", self._integrate_next)
 
     def _on_matched(self, event: Any) -> None:
         # What the middleware keeps for a new reader may be a change only.
         if event.current_count_change > 0:
-            self._worker.post("publication", lambda: self._publish(full=True))
+            self.worker.post("publication", lambda: self._publish(full=True))
 
     def _on_publish_timer(self) -> None:
-        self._worker.post("publication", lambda: self._publish(full=False))
+        self.worker.post("publication", lambda: self._publish(full=False))
         if self._file.is_due():
-            self._worker.post("saving", self._save)
+            self.worker.post("saving", self._save)
 
     def _on_diagnostics_timer(self) -> None:
         self.inputs.check()
-        self._support.watch(self._worker)
+        self._support.watch(self.worker)
         self._support.publish_diagnostics(self._statuses())
 
     async def _on_save(self, request: Any, response: Any) -> Any:
@@ -170,7 +170,7 @@ class ObjectMapperNode(Node):
             return response
         outcome = await as_rclpy_future(
             self,
-            self._worker.call("a call of ~/save", self._save),
+            self.worker.call("a call of ~/save", self._save),
             lambda reason: SaveOutcome(False, reason),
         )
         response.success, response.message = outcome.saved, outcome.message
@@ -179,7 +179,7 @@ class ObjectMapperNode(Node):
     async def _on_reset(self, request: Any, response: Any) -> Any:
         response.success, response.message = await as_rclpy_future(
             self,
-            self._worker.call("a call of ~/reset", self._reset),
+            self.worker.call("a call of ~/reset", self._reset),
             lambda reason: (False, reason),
         )
         return response

@@ -39,10 +39,11 @@ class Recovery:
         """Try the configured method again, where its time has come."""
         if self._retry_s is None or time.monotonic() < self._retry_s:
             return
-        self._retry_s = None
         try:
             self._pipeline.start_over(self._method)
+            self._retry_s = None
         except Exception as error:
+            self._retry_s = time.monotonic() + RETRY_S
             if not is_out_of_memory(error):
                 raise
             self._do_without_network(error)
