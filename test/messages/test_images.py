@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vos_ros.messages.checks import MessageError
 from vos_ros.messages.encodings import DecodeError
 from vos_ros.messages.images import (
     compressed_rgb_message,
@@ -58,6 +59,14 @@ def test_depth_comes_back(
     assert np.abs(back - depth).max() <= (0.00051 if encoding == "16UC1" else 0)
 
 
+def test_depth_of_another_size_than_its_image_is_not_decoded(make: Make, header: Any) -> None:
+    msg = image_message(make, header, "16UC1", np.ones((4, 6), np.uint16))
+    assert depth_from_message(msg, shape=(4, 6)).shape == (4, 6)
+    for shape in ((6, 4), (4, 5), (3, 6)):
+        with pytest.raises(MessageError, match=r"depth is 6x4 px, the image \d+x\d+ px: it is not"):
+            depth_from_message(msg, shape=shape)
+
+
 def test_unknown_depth_is_nan_in_metres_and_zero_in_millimetres(make: Make, header: Any) -> None:
     depth = np.array([[0.0, -1.0, np.nan, 1.5]], np.float32)
     metres = pixels_from_message(depth_message(make, header, depth, "32FC1"))
@@ -103,6 +112,9 @@ def test_compressed_images(make: Make, header: Any, transport: Callable[[Any], A
     packed = compressed_rgb_message(make, header, "", bytes(12) + depth)
     packed.format = "16UC1; compressedDepth png"
     assert np.allclose(depth_from_message(packed), 1.5)
+    assert np.allclose(depth_from_message(packed, shape=(4, 4)), 1.5)
+    with pytest.raises(MessageError, match="depth is 4x4 px, the image 4x6 px: it is not register"):
+        depth_from_message(packed, shape=(6, 4))
     with pytest.raises(DecodeError, match="jpeg"):
         rgb_from_message(compressed_rgb_message(make, header, "jpeg", b"nothing"))
 

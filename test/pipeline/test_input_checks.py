@@ -101,6 +101,16 @@ def test_a_covariance_may_be_exact_in_some_directions(cov: np.ndarray) -> None:
     assert f.pose_cov is cov and warnings == []
 
 
+@pytest.mark.parametrize("large", [1e13, 1e150, 1e300])
+def test_a_covariance_beyond_all_measure_is_a_very_large_one(large: float) -> None:
+    """Squares and sums of it would be infinite, and their differences not a number."""
+    f, warnings = sanitize_frame(frame(pose_cov=np.diag([large, 1, 1, 1e-4, 1e-4, 1e-4])))
+    assert f.pose_cov is not None and np.array_equal(f.pose_cov, 1e12 * np.eye(6))
+    assert warnings == []
+    unknown = np.diag([1e6] * 6)
+    assert sanitize_frame(frame(pose_cov=unknown))[0].pose_cov is unknown
+
+
 # -- a jump of the pose
 
 

@@ -29,7 +29,7 @@ class MessageError(ValueError):
 class Limits:
     """Bound what one message may carry."""
 
-    pixels: int = 50_000_000
+    pixels: int = 25_000_000
     """Pixels of an image, compressed or not, and of a camera_info."""
     points: int = 20_000_000
     """Points of a cloud."""

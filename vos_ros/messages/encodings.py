@@ -193,13 +193,34 @@ def depth_to_metres(raw: Shaped[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W"
     return depth
 
 
-def _decode_compressed(data: Any, mode: int, limits: Limits) -> np.ndarray | None:
-    """Decode compressed bytes with OpenCV (``mode`` as of cv2.imdecode); None: no known image.
+def check_depth_shape(got: tuple[int, int], wanted: tuple[int, int] | None) -> None:
+    """Check the (H, W) of a depth image against that of its colour image, where it is known.
+
+    Raises MessageError: they differ.
+    """
+    if wanted is not None and got != wanted:
+        raise MessageError(
+            f"depth is {got[1]}x{got[0]} px, the image {wanted[1]}x{wanted[0]} px: it is not"
+            " registered to colour. Publish depth registered to colour (depth_image_proc's register"
+            " node, or the camera driver's align option)"
+        )
+
+
+def _decode_compressed(
+    data: Any, mode: int, limits: Limits, shape: tuple[int, int] | None = None
+) -> np.ndarray | None:
+    """Decode compressed bytes with OpenCV; None: no known image.
 
     The header is read first: a few kilobytes can hold gigabytes of one colour. Formats whose header
     can't be read so are not decoded.
 
-    Raises MessageError: the image is larger than allowed.
+    Args:
+        data: the bytes.
+        mode: of cv2.imdecode.
+        limits: bounds of the size.
+        shape: (H, W) of depth, where it is known.
+
+    Raises MessageError: the image is larger than allowed, or has not that shape.
     """
     flat = np.frombuffer(data, np.uint8)
     try:
@@ -210,6 +231,7 @@ def _decode_compressed(data: Any, mode: int, limits: Limits) -> np.ndarray | Non
     except Exception:  # Pillow's readers raise many kinds on damaged bytes
         return None
     check_image_size(width, height, limits)
+    check_depth_shape((height, width), shape)
     try:
         return cv2.imdecode(flat, mode)
     except cv2.error:
@@ -236,19 +258,28 @@ def decode_compressed_color(
 
 
 def decode_compressed_depth(
-    data: Any, format: str, limits: Limits = DEFAULT_LIMITS
+    data: Any,
+    format: str,
+    limits: Limits = DEFAULT_LIMITS,
+    shape: tuple[int, int] | None = None,
 ) -> Float32[np.ndarray, "H W"]:
     """Decode the bytes of a compressed depth image to metres.
 
     It is ``compressedDepth`` of image_transport_plugins (a header of 12 bytes; 16UC1 as PNG in mm,
     32FC1 as PNG of quantised inverse depth), or a plain 16-bit PNG in mm.
 
-    Raises MessageError: RVL or another format, or the image is too large.
+    Args:
+        data: the bytes.
+        format: of the message.
+        limits: bounds of the size.
+        shape: (H, W) that it must have; None: any.
+
+    Raises MessageError: RVL or another format, or the image is too large or has not that shape.
     """
     flat = np.frombuffer(data, np.uint8)
     transport, rvl = "compressedDepth" in format, "rvl" in format.lower()
     body = flat[_COMPRESSED_DEPTH_HEADER:] if transport else flat
-    raw = None if rvl else _decode_compressed(body, cv2.IMREAD_UNCHANGED, limits)
+    raw = None if rvl else _decode_compressed(body, cv2.IMREAD_UNCHANGED, limits, shape)
     if raw is None or raw.ndim != 2 or raw.dtype != np.uint16:
         got = (
             "RVL" if rvl else "not an image" if raw is None else f"{raw.dtype} of shape {raw.shape}"

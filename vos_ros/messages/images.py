@@ -10,6 +10,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from vos_ros.messages.camera import camera_info_message
 from vos_ros.messages.checks import DEFAULT_LIMITS, Limits, check_image_size
 from vos_ros.messages.encodings import (
+    check_depth_shape,
     decode_color,
     decode_compressed_color,
     decode_compressed_depth,
@@ -35,14 +36,22 @@ def rgb_from_message(msg: Any, limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndar
     )
 
 
-def depth_from_message(msg: Any, limits: Limits = DEFAULT_LIMITS) -> Float32[np.ndarray, "H W"]:
+def depth_from_message(
+    msg: Any, limits: Limits = DEFAULT_LIMITS, shape: tuple[int, int] | None = None
+) -> Float32[np.ndarray, "H W"]:
     """Read sensor_msgs/Image or CompressedImage as depth in m, 0 where it is unknown.
 
-    Raises MessageError: the image can't be read, or is too large.
+    Args:
+        msg: the message.
+        limits: bounds of its size.
+        shape: (H, W) of its colour image, where it is known: nothing else is decoded.
+
+    Raises MessageError: the image can't be read, is too large, or has not that shape.
     """
     if hasattr(msg, "format"):
-        return decode_compressed_depth(msg.data, msg.format, limits)
+        return decode_compressed_depth(msg.data, msg.format, limits, shape)
     check_image_size(msg.width, msg.height, limits)
+    check_depth_shape((msg.height, msg.width), shape)
     return decode_depth(
         msg.data, msg.encoding, msg.height, msg.width, msg.step, bool(msg.is_bigendian)
     )

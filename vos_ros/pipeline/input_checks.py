@@ -18,6 +18,10 @@ _MAX_SPEED = 5.0
 _MIN_INTERVAL_S = 0.05
 """Minimum time between frames for a speed: stamps closer than this are not that exact."""
 
+_MAX_VARIANCE = 1e12
+"""Largest variance, m^2 and rad^2: a pose of 1,000 km and one of more are known equally little, and
+squares of more leave the range of numbers."""
+
 
 class InputChecker:
     """Compare each frame of a stream with the last one."""
@@ -101,6 +105,8 @@ def sanitize_frame(frame: Frame) -> tuple[Frame, list[str]]:
             " default is used (pose.sigma_m, pose.sigma_deg)"
         )
         cov = None
+    if cov is not None and np.abs(cov).max() > _MAX_VARIANCE:
+        cov = _MAX_VARIANCE * np.eye(6)
     return replace(frame, depth=depth, T_map_camera=pose, pose_cov=cov), warnings
 
 

@@ -174,10 +174,11 @@ def render_view(
     config = replace(config, depth_tolerance_m=config.depth_tolerance_m + slack)
     rendered = render(objects, T_map_camera, frame.intrinsics, depth=frame.depth, config=config)
     projections = {p.object_id: p for p in rendered}
-    # Beyond the image's size more is the same: a pose that knows nothing must not cost time.
+    # Beyond the image's size more is the same: a pose that knows nothing must not cost time. NaN is
+    # more, too: min() returns its first argument then.
     most = float(max(frame.shape))
     sigma = {
-        o.id: min(object_pixel_sigma(o, T_map_camera, frame.intrinsics, pose_cov), most)
+        o.id: min(most, object_pixel_sigma(o, T_map_camera, frame.intrinsics, pose_cov))
         for o in objects
         if o.id in projections
     }

@@ -115,20 +115,9 @@ class FrameBuilder:
         if bundle.depth is None:
             return None
         try:
-            depth = depth_from_message(bundle.depth, self._limits)
+            depth = depth_from_message(bundle.depth, self._limits, size)
         except ValueError as e:
             self._log.begin("depth content", str(e), f"{e}. {_WITHOUT_DEPTH}", Level.ERROR)
-            return None
-        if depth.shape != size:
-            (h, w), (dh, dw) = size, depth.shape
-            self._log.begin(
-                "depth content",
-                "size",
-                f"depth is {dw}x{dh} px, the image {w}x{h} px: it is not registered to colour."
-                " Publish depth registered to colour (depth_image_proc's register node, or the"
-                f" camera driver's align option). {_WITHOUT_DEPTH}",
-                Level.ERROR,
-            )
             return None
         self._log.end("depth content", "is right again")
         return depth
