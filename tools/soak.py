@@ -9,9 +9,9 @@ Checks, and ends with 1 where one fails: every answer has the header of an image
 every image was answered or superseded (or given up by the middleware, which best-effort may);
 nothing queues (the last latencies are no longer than the first); the resident memory at the end is
 within 5 % of that after 100 answered frames, both measured while the node rests (a frame at work
-holds what it needs): playing pauses for a few seconds there. With 2,000 frames and more, the line
-through the memory after the first 1,000 rises by at most 1 MiB per 1,000 frames, and threads,
-descriptors and files of shared memory don't grow.
+holds what it needs): playing pauses for a few seconds there. With 2,000 frames and more, memory is
+compared from the 1,000th on, the line through it from there rises by at most 1 MiB per 1,000
+frames, and threads, descriptors and files of shared memory don't grow.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Listener:
         }
         self.latency_ms: list[float] = []
         self.settled: dict[str, float] = {}
+        self.settles = SETTLED
         self.samples: list[dict[str, float]] = []
         self.values: dict[str, str] = {}
         self.state = ""
@@ -257,7 +258,7 @@ def play(
             last_ns = item.stamp_ns
             if options.frames and len(sent) >= options.frames:
                 return sent
-            if not listener.settled and len(listener.latency_ms) >= SETTLED:
+            if not listener.settled and len(listener.latency_ms) >= listener.settles:
                 wait(lambda: listener.answered(sent[-1]), "the answer to the last frame", ANSWER_S)
                 time.sleep(REST_S)
                 listener.settled = listener.memory()
@@ -326,7 +327,7 @@ def judge(sent: list[tuple[int, str]], listener: Listener) -> tuple[dict[str, An
     growth = 100 * (end["rss"] / settled["rss"] - 1) if settled else float("nan")
     if abs(growth) > 5:
         faults.append(
-            f"RSS changed by {growth:+.1f} % after {SETTLED} frames:"
+            f"RSS changed by {growth:+.1f} % after {listener.settles} frames:"
             f" from {settled['rss']:.0f} to {end['rss']:.0f} MiB"
         )
     return {
@@ -341,7 +342,7 @@ def judge(sent: list[tuple[int, str]], listener: Listener) -> tuple[dict[str, An
         "latency_ms_max": float(latency.max()),
         "overhead_ms_p50": float(listener.values["overhead_ms_p50"]),
         "node_ms_p50": float(listener.values["node_ms_p50"]),
-        **{f"{name}_after_100_frames_mib": mib for name, mib in settled.items()},
+        **{f"{name}_after_{listener.settles}_frames_mib": mib for name, mib in settled.items()},
         **{f"{name}_end_mib": mib for name, mib in end.items()},
         "rss_growth_percent": growth,
         "rss_slope_mib_per_1000_frames": slope,
@@ -423,6 +424,8 @@ def main() -> int:
             raise RuntimeError(f"the node ended with {process.poll()} before it was active")
         player.wait_for_subscribers(["map_objects", "image", "depth", "camera_info"], 20)
         churn = Churn(node, player, listener)
+        if options.frames >= 2 * WARM:
+            listener.settles = WARM
         sent = play(options, player, listener, churn)
         wait(lambda: listener.answered(sent[-1]), "the answer to the last frame", ANSWER_S)
         time.sleep(max(REST_S, 1.5))  # the last counters
