@@ -209,9 +209,16 @@ def test_a_node_that_was_stopped_answers_the_newest_frame(start: Any, seconds: f
             index += 1
     finally:
         os.kill(robot.process.pid, signal.SIGCONT)
-    begun = time.monotonic()
-    assert names(robot, index) == before
-    assert time.monotonic() - begun < 5.0, "what waited is not worked off frame by frame"
+    # After 20 s each side takes the other for dead (the middleware's lease), and finds it again.
+    begun, header = time.monotonic(), None
+    while header is None or all(m.header != header for m in robot.got["associations"]):
+        assert time.monotonic() - begun < 10.0, (
+            "what waited is worked off, or nothing comes any more"
+        )
+        index += 1
+        header = robot.send(squares.frame_at(squares.START + index * squares.STEP, index))
+        robot.spin(1 / RATE_HZ)
+    print(f"answered {time.monotonic() - begun:.1f} s after it went on")
     assert names(robot, index + 1) == before
     assert robot.got["instances"][-1].latency_ms < 1000
     assert counted(robot, "failed") == 0

@@ -26,6 +26,7 @@ from vos_ros.messages.images import frame_messages
 from vos_ros.messages.map_objects import map_objects_message
 from vos_ros.messages.stamps import header_message
 from vos_ros.msg import AssociationArray, InstanceArray, MapObjectArray
+from vos_ros.ros.common import fastdds
 from vos_ros.ros.common.message_factory import make
 from vos_ros.types import Frame, MapUpdate
 
@@ -113,6 +114,9 @@ class Robot:
     ) -> None:
         self.domain, self.process, self.log = domain, process, log
         self._start = start
+        # With the middleware's own 512 kB of shared memory, one reader that is stopped keeps all of
+        # it, and the node gets no more images.
+        fastdds.prepare()
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=domain, args=[])
         self.node = rclpy.create_node("robot", context=self.context)
