@@ -391,7 +391,10 @@ def test_a_disk_that_is_full_under_a_save_costs_no_map(
     robot.ready()
     process = mapper(robot, file)
     robot.wait(lambda: robot.values("map").get("map_objects") == "3", "its map", 40)
-    integrated = lambda: int(robot.values("object_mapper: map").get("frames_integrated", 0))  # noqa: E731
+
+    def integrated() -> int:
+        return int(robot.values("object_mapper: map").get("frames_integrated", 0))
+
     index = 0
     while integrated() < 5 and index < 100:
         names(robot, index)

@@ -12,6 +12,11 @@ def inner_point(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int]:
 
     The border of the image counts as outline (paper 002, sec. 4.3.2: the point from which an
     instance is segmented). Raises ValueError: an empty mask.
+
+    >>> mask = np.zeros((6, 8), bool)
+    >>> mask[1:4, 2:5] = True
+    >>> inner_point(mask)
+    (3, 2)
     """
     if not mask.any():
         raise ValueError("an empty mask has no inner point: wanted one pixel or more")
