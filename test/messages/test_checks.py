@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import tracemalloc
 import zlib
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -132,6 +134,21 @@ def test_a_compressed_image_that_unpacks_to_gigabytes_is_refused(size: tuple[int
         decode_compressed_color(bomb(*size), "png")
     with pytest.raises(MessageError, match=r"limits\.pixels"):
         decode_compressed_depth(bytes(12) + bomb(*size, bits=16), "16UC1; compressedDepth png")
+
+
+def test_a_png_whose_chunk_declares_gigabytes_is_not_decoded() -> None:
+    """OpenCV would allocate them: a second and 2 GiB for 600 bytes."""
+    png = bytearray(cv2.imencode(".png", np.full((96, 128), 900, np.uint16))[1].tobytes())
+    for right in (bytes(png), bytes(png) + b"padding"):
+        assert decode_compressed_depth(right, "16UC1 png").shape == (96, 128)
+    at = png.index(b"IDAT") - 4
+    png[at : at + 4] = (2**31 - 1).to_bytes(4, "big")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(MessageError, match=r"cannot decode|not an image"):
+        decode_compressed_depth(bytes(png), "16UC1 png")
+    with pytest.raises(MessageError, match="cannot decode"):
+        decode_compressed_color(bytes(png), "png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kB"
 
 
 def test_the_limit_of_pixels_is_a_parameter(make: Make) -> None:

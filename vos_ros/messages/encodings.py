@@ -51,6 +51,7 @@ NO_DEPTH_U16 = 65535
 """16-bit depth that overflowed: no measurement."""
 MAX_DEPTH_M = 1e5
 """Depth from which on it is no measurement, m: some drivers send the largest float."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 _COMPRESSED_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")
 """Pillow's names of the compressed formats that are decoded."""
 _COMPRESSED_DEPTH_HEADER = 12
@@ -206,6 +207,21 @@ def check_depth_shape(got: tuple[int, int], wanted: tuple[int, int] | None) -> N
         )
 
 
+def _has_whole_chunks(data: UInt8[np.ndarray, "B"]) -> bool:
+    """Tell whether all chunks of a PNG lie within its bytes; True for other formats.
+
+    OpenCV allocates what a chunk declares, up to 2 GiB, before it looks for the bytes.
+    """
+    if data[: len(_PNG)].tobytes() != _PNG:
+        return True
+    at, name = len(_PNG), b""
+    while at < len(data) and name != b"IEND":  # what follows the last chunk is not read
+        length = int.from_bytes(data[at : at + 4].tobytes(), "big")
+        name = data[at + 4 : at + 8].tobytes()
+        at += 12 + length  # its length, its name, its bytes and their checksum
+    return at <= len(data)
+
+
 def _decode_compressed(
     data: Any, mode: int, limits: Limits, shape: tuple[int, int] | None = None
 ) -> np.ndarray | None:
@@ -232,6 +248,8 @@ def _decode_compressed(
         return None
     check_image_size(width, height, limits)
     check_depth_shape((height, width), shape)
+    if not _has_whole_chunks(flat):
+        return None
     try:
         return cv2.imdecode(flat, mode)
     except cv2.error:
