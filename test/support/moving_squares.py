@@ -6,7 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
+
+from vos_ros.training.interface import Batch
 
 HEIGHT, WIDTH = 48, 64
 
@@ -23,6 +26,22 @@ def draw(t: int = 0, n: int = 1) -> tuple[np.ndarray, np.ndarray]:
             [80 * i % 170, 60, 170 - 50 * i]
         )
     return rgb, ids
+
+
+def clips(n: int, frames: int, *, side: int, size: int = 65) -> Batch:
+    """Make n clips of a red and a blue square, ``side`` px wide, that move over a dark ground."""
+    rng = torch.Generator().manual_seed(n)
+    images = torch.randint(0, 60, (n, frames, 3, size, size), generator=rng, dtype=torch.uint8)
+    labels = torch.zeros((n, frames, size, size), dtype=torch.uint8)
+    for b in range(n):
+        for t in range(frames):
+            for i, color in enumerate(([180, 60, 20], [20, 60, 180])):
+                y, x = 6 + 4 * t + 5 * b, 4 + 30 * i + 3 * t
+                labels[b, t, y : y + side, x : x + side] = i + 1
+                images[b, t, :, y : y + side, x : x + side] += torch.tensor(
+                    color, dtype=torch.uint8
+                )[:, None, None]
+    return Batch(images, labels)
 
 
 def write_pair(image: Path, mask: Path, rgb: np.ndarray, ids: np.ndarray) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import moving_squares
 
 from vos_ros.config import ConfigError
 from vos_ros.segmentation.networks.embedding import EmbeddingNet, EmbeddingSpec
@@ -23,20 +25,7 @@ GROUPS = ("stem", "backbone", "pyramid")
 OPTIONS = {"spec": {"dims": 8, "width": 16}, "pixels": 128}
 
 
-def clips(n: int = 2, frames: int = 3, size: int = 65) -> Batch:
-    """A red and a blue square that move over a dark, noisy ground."""
-    draw = torch.Generator().manual_seed(n)
-    images = torch.randint(0, 60, (n, frames, 3, size, size), generator=draw, dtype=torch.uint8)
-    labels = torch.zeros((n, frames, size, size), dtype=torch.uint8)
-    for b in range(n):
-        for t in range(frames):
-            for i, color in enumerate(([180, 60, 20], [20, 60, 180])):
-                y, x = 6 + 4 * t + 5 * b, 4 + 30 * i + 3 * t
-                labels[b, t, y : y + 22, x : x + 22] = i + 1
-                images[b, t, :, y : y + 22, x : x + 22] += torch.tensor(color, dtype=torch.uint8)[
-                    :, None, None
-                ]
-    return Batch(images, labels)
+clips = partial(moving_squares.clips, n=2, frames=3, side=22)
 
 
 def task(**options: object) -> EmbeddingTask:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import moving_squares
 
 from vos_ros.config import ConfigError
 from vos_ros.segmentation.networks.mobilenet_v2 import MobileNetV2
@@ -23,20 +25,7 @@ GROUPS = ("stem", "backbone", "head", "threshold")
 OPTIONS = {"spec": {"dims": 8, "width": 16}, "triplets": 32, "every_object": True}
 
 
-def clips(n: int = 2, frames: int = 2, size: int = 65) -> Batch:
-    """A red and a blue square that move over a dark, noisy ground."""
-    draw = torch.Generator().manual_seed(n)
-    images = torch.randint(0, 60, (n, frames, 3, size, size), generator=draw, dtype=torch.uint8)
-    labels = torch.zeros((n, frames, size, size), dtype=torch.uint8)
-    for b in range(n):
-        for t in range(frames):
-            for i, color in enumerate(([180, 60, 20], [20, 60, 180])):
-                y, x = 6 + 4 * t + 5 * b, 4 + 30 * i + 3 * t
-                labels[b, t, y : y + 25, x : x + 25] = i + 1
-                images[b, t, :, y : y + 25, x : x + 25] += torch.tensor(color, dtype=torch.uint8)[
-                    :, None, None
-                ]
-    return Batch(images, labels)
+clips = partial(moving_squares.clips, n=2, frames=2, side=25)
 
 
 def task(**options: object) -> OnePointTask:

@@ -6,10 +6,8 @@ It is trained by the contrastive loss on the pixels of clips.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +17,7 @@ from torch import nn
 
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import EMBEDDING_FORMAT, CheckpointError, load, load_weights
-from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet, EmbeddingSpec
+from vos_ros.segmentation.networks.embedding import SPECS, EmbeddingNet
 from vos_ros.sinks.embeddings import principal_colors
 from vos_ros.training.config import StageConfig, build
 from vos_ros.training.groups import backbone_groups, groups_with_rates
@@ -33,6 +31,7 @@ from vos_ros.training.metric import (
     sample_pixels,
 )
 from vos_ros.training.report import tinted
+from vos_ros.training.weights_options import check_files, spec_of
 
 _BACKBONE_PREFIX = "feature_extractor."  # of the keys of a backbone in weights of a whole network
 
@@ -83,12 +82,7 @@ class EmbeddingTask:
 
     def __init__(self, options: EmbeddingOptions) -> None:
         self.options = options
-        try:
-            self.spec = EmbeddingSpec.from_json(
-                json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec})
-            )
-        except (TypeError, ValueError) as e:
-            raise ConfigError(f"options.spec: {e}") from e
+        self.spec = spec_of(SPECS[options.network], options.spec, "an embedding")
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
@@ -101,9 +95,7 @@ class EmbeddingTask:
         Raises ConfigError: a file that can't be used.
         """
         net = EmbeddingNet(self.spec)
-        for path, key in ((self.options.backbone, "backbone"), (self.options.weights, "weights")):
-            if path and not Path(path).is_file():
-                raise ConfigError(f"options.{key}: no such file: {path!r}")
+        check_files(self.options, "backbone", "weights")
         if self.options.backbone:
             load_backbone(net.feature_extractor, self.options.backbone)
         if self.options.weights:

@@ -10,7 +10,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -41,6 +40,7 @@ from vos_ros.training.interface import Batch
 from vos_ros.training.losses import iou
 from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.report import tinted
+from vos_ros.training.weights_options import check_files
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,12 @@ class MetaTask:
         Raises ConfigError: a file that can't be used.
         """
         net = MetaNet(self.spec)
-        for module, path, key in (
-            (net, self.options.weights, "weights"),
-            (net.embedding, self.options.embedding, "embedding"),
+        check_files(self.options, "weights", "embedding")
+        for module, path in (
+            (net, self.options.weights),
+            (net.embedding, self.options.embedding),
         ):
             if path:
-                if not Path(path).is_file():
-                    raise ConfigError(f"options.{key}: no such file: {path!r}")
                 load_weights(module, path)
         return net
 

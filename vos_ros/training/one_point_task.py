@@ -7,10 +7,8 @@ soft it is, are learned with it on the same clips: from the inner point of every
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +20,7 @@ from torch import nn
 from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import ONE_POINT_FORMAT, load_weights
 from vos_ros.segmentation.key_points import distances, inner_key_points, object_logits, segment
-from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet, OnePointSpec
+from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet
 from vos_ros.sinks.embeddings import principal_colors
 from vos_ros.training.config import StageConfig, build
 from vos_ros.training.embedding_task import load_backbone
@@ -32,6 +30,7 @@ from vos_ros.training.losses import lovasz
 from vos_ros.training.metric import cell_labels, objects_in
 from vos_ros.training.report import tinted
 from vos_ros.training.triplets import draw_triplets, triplet_loss
+from vos_ros.training.weights_options import check_files, spec_of
 
 _HEAD = ("aspp0", "image_pooling", "concat_projection")
 
@@ -88,12 +87,7 @@ class OnePointTask:
 
     def __init__(self, options: OnePointOptions) -> None:
         self.options = options
-        try:
-            self.spec = OnePointSpec.from_json(
-                json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec})
-            )
-        except (TypeError, ValueError) as e:
-            raise ConfigError(f"options.spec: {e}") from e
+        self.spec = spec_of(SPECS[options.network], options.spec, "an embedding of one_point")
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
@@ -106,10 +100,7 @@ class OnePointTask:
         Raises ConfigError: a file that can't be used.
         """
         net, o = OnePointNet(self.spec), self.options
-        for key in ("backbone", "deeplab", "weights"):
-            path = getattr(o, key)
-            if path and not Path(path).is_file():
-                raise ConfigError(f"options.{key}: no such file: {path!r}")
+        check_files(o, "backbone", "deeplab", "weights")
         if o.backbone:
             load_backbone(net.feature_extractor, o.backbone)
         if o.deeplab:

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from vos_ros.config import ConfigError, option
 from vos_ros.segmentation.checkpoints import load_weights
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.learner import Samples, apply_filters, steepest_descent
-from vos_ros.segmentation.networks.lwl import SPECS, LwlNet, LwlSpec
+from vos_ros.segmentation.networks.lwl import SPECS, LwlNet
 from vos_ros.training.config import StageConfig, build
 from vos_ros.training.embedding_task import EmbeddingTask
 from vos_ros.training.groups import backbone_groups, groups_with_rates
@@ -34,6 +33,7 @@ from vos_ros.training.meta_task import MetaTask
 from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.one_point_task import OnePointTask
 from vos_ros.training.report import tinted
+from vos_ros.training.weights_options import check_files, spec_of
 
 FORMAT = "vos_ros.lwl"
 _BOX_SCALE = 10.0  # of the loss of the box encoder, so that rates are as for the other parts
@@ -90,12 +90,7 @@ class LwlTask:
 
     def __init__(self, options: LwlOptions) -> None:
         self.options = options
-        try:
-            self.spec = LwlSpec.from_json(
-                json.dumps({**json.loads(SPECS[options.network].to_json()), **options.spec})
-            )
-        except (TypeError, ValueError) as e:
-            raise ConfigError(f"options.spec: {e}") from e
+        self.spec = spec_of(SPECS[options.network], options.spec, "an LWL network")
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> Self:
@@ -112,13 +107,12 @@ class LwlTask:
             net.target_model.filter_optimizer.residual_module.filter_reg,
             self.options.regularization,
         )
-        for module, path, key in (
-            (net.feature_extractor, self.options.backbone, "backbone"),
-            (net, self.options.weights, "weights"),
+        check_files(self.options, "backbone", "weights")
+        for module, path in (
+            (net.feature_extractor, self.options.backbone),
+            (net, self.options.weights),
         ):
             if path:
-                if not Path(path).is_file():
-                    raise ConfigError(f"options.{key}: no such file: {path!r}")
                 load_weights(module, path)
         return net
 

@@ -6,15 +6,27 @@ sits on pixel (s i, s j); the others take 32k px. Batch norms keep their statist
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
 from vos_ros.segmentation.networks import mobilenet_v2, resnet
-from vos_ros.segmentation.networks.images import normalise
+from vos_ros.segmentation.networks.images import CONVENTIONS, normalise
 
 GRID = 32
 """px of the image per cell of the deepest map."""
+
+
+def check_names(backbone: str, backbones: Sequence[str], convention: str) -> None:
+    """Check the names in a spec. Raises ValueError: one that is not known."""
+    for what, name, known in (
+        ("backbone", backbone, backbones),
+        ("input convention", convention, CONVENTIONS),
+    ):
+        if name not in known:
+            raise ValueError(f"{what} {name!r}: known are {', '.join(known)}")
 
 
 def build_backbone(

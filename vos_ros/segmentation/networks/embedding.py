@@ -25,12 +25,12 @@ from vos_ros.segmentation.networks import specs
 from vos_ros.segmentation.networks.backbones import (
     build_backbone,
     check_fits,
+    check_names,
     fits,
     image_input,
     keep_statistics,
 )
 from vos_ros.segmentation.networks.decoder import resize
-from vos_ros.segmentation.networks.images import CONVENTIONS
 
 STRIDES = (32, 16, 8, 4)  # coarse to fine, the order of work
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
@@ -60,12 +60,7 @@ class EmbeddingSpec:
     """Channels of the pyramid."""
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone {self.backbone!r}: known are {', '.join(BACKBONES)}")
-        if self.convention not in CONVENTIONS:
-            raise ValueError(
-                f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}"
-            )
+        check_names(self.backbone, BACKBONES, self.convention)
         if self.stride not in (4, 8):
             raise ValueError(f"stride {self.stride} of the embedding: wanted 4 or 8")
 

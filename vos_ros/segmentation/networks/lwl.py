@@ -26,12 +26,12 @@ from vos_ros.segmentation.networks import resnet
 from vos_ros.segmentation.networks.backbones import (
     build_backbone,
     check_fits,
+    check_names,
     fits,
     image_input,
     keep_statistics,
 )
 from vos_ros.segmentation.networks.decoder import STRIDES, Context, Decoder
-from vos_ros.segmentation.networks.images import CONVENTIONS
 from vos_ros.segmentation.networks.label_encoder import BoxEncoder, LabelEncoder
 from vos_ros.segmentation.networks.learner import apply_filters
 from vos_ros.segmentation.networks.target_model import TargetModel
@@ -73,12 +73,7 @@ class LwlSpec:
     """Whether there is a box encoder."""
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone {self.backbone!r}: known are {', '.join(BACKBONES)}")
-        if self.convention not in CONVENTIONS:
-            raise ValueError(
-                f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}"
-            )
+        check_names(self.backbone, BACKBONES, self.convention)
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {self.kernel_size}: wanted an odd number")
 

@@ -26,11 +26,11 @@ from vos_ros.segmentation.networks.backbones import (
     GRID,
     build_backbone,
     check_fits,
+    check_names,
     fits,
     image_input,
     keep_statistics,
 )
-from vos_ros.segmentation.networks.images import CONVENTIONS
 
 BACKBONES = ("mobilenet_v2", "resnet50", "resnet101")
 _GAMMA, _SOFTNESS = 0.5, 0.1  # before the training; 0.5 is the paper's threshold (sec. 4.3.2)
@@ -62,12 +62,7 @@ class OnePointSpec:
     """Whether embeddings have unit length: distances are then 0..2."""
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone {self.backbone!r}: known are {', '.join(BACKBONES)}")
-        if self.convention not in CONVENTIONS:
-            raise ValueError(
-                f"input convention {self.convention!r}: known are {', '.join(CONVENTIONS)}"
-            )
+        check_names(self.backbone, BACKBONES, self.convention)
         if self.stride not in (8, 16):
             raise ValueError(f"stride {self.stride} of the embedding: wanted 8 or 16")
 

@@ -36,6 +36,12 @@ def from_json(cls: type[S], text: str, what: str) -> S:
     return _build(cls(), values, what)
 
 
+def with_changes(spec: S, changes: Mapping[str, object], what: str) -> S:
+    """Return a spec with some fields changed. Raises ValueError as ``from_json``, TypeError."""
+    given = {**dataclasses.asdict(spec), **changes}  # type: ignore[call-overload]
+    return from_json(type(spec), json.dumps(given), what)
+
+
 def _build(default: S, values: Any, what: str) -> S:
     if not isinstance(values, Mapping):
         raise ValueError(
