@@ -7,13 +7,10 @@ from __future__ import annotations
 import math
 import threading
 import time as wall
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy.logging
-from builtin_interfaces.msg import Time as TimeMsg
 from geometry_msgs.msg import TransformStamped
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
@@ -21,6 +18,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 from rclpy.time import Time
 
+from tf2_ros.edge import NS_PER_S, Edge, stamp_message, stored_ns, to_ns
 from tf2_ros.exceptions import (
     ConnectivityException,
     ExtrapolationException,
@@ -32,111 +30,12 @@ from tf2_ros.pose import (
     IDENTITY,
     Pose,
     compose,
-    interpolate,
     inverse,
     unit_rotation,
 )
 
-NS_PER_S = 1_000_000_000
 MAX_DEPTH = 1000
 """More steps to the root are taken for a loop."""
-
-Sample = tuple[str, Pose]
-"""A frame's parent, and its pose on it."""
-
-
-def _ns(time: Time | TimeMsg) -> int:
-    """ns of a time of rclpy or of a message; a message's may be negative."""
-    if hasattr(time, "sec") and hasattr(time, "nanosec"):
-        return int(time.sec) * NS_PER_S + int(time.nanosec)
-    if hasattr(time, "nanoseconds"):
-        return int(time.nanoseconds)
-    raise TypeError(
-        f"time must have sec and nanosec, or nanoseconds, and is a {type(time).__name__}"
-    )
-
-
-def _stored_ns(time: Time | TimeMsg) -> int:
-    """ns under which a sample of that time is kept.
-
-    tf2 splits it into whole seconds, towards zero, and an unsigned rest: a fraction of a second
-    before 1970 is kept 2**32 ns later.
-    """
-    ns = _ns(time)
-    return ns + 2**32 if ns < 0 and ns % NS_PER_S else ns
-
-
-def _stamp(ns: int) -> TimeMsg:
-    """The stamp of an answer, with tf2's unsigned fraction of a second before 1970."""
-    whole = ns // NS_PER_S if ns >= 0 else -(-ns // NS_PER_S)
-    return TimeMsg(sec=whole, nanosec=ns % 2**64 % NS_PER_S)
-
-
-@dataclass
-class _Edge:
-    """The samples of one frame relative to its parent, in the order of time and, within a stamp, of
-    arrival; a static edge has one, valid at all times.
-    """
-
-    static: bool
-    stamps: list[int] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    authority: str = ""
-
-    def insert(self, stamp_ns: int, sample: Sample, cache_ns: int) -> bool:
-        """Adds a sample; False: it is older than the cache, and ignored."""
-        if self.static:
-            self.stamps, self.samples = [0], [sample]
-            return True
-        if self.stamps:
-            oldest_ns = self.stamps[-1] - cache_ns
-            # As in tf2, the newest so far decides. So a gap is bridged, once.
-            old = bisect_left(self.stamps, oldest_ns)
-            del self.stamps[:old], self.samples[:old]
-            if stamp_ns < oldest_ns:
-                return False
-        at = bisect_right(self.stamps, stamp_ns)
-        if sample not in self.samples[bisect_left(self.stamps, stamp_ns) : at]:
-            self.stamps.insert(at, stamp_ns)
-            self.samples.insert(at, sample)
-        return True
-
-    def newest(self) -> tuple[int, str] | None:
-        """Stamp (0 of a static edge) and parent of the newest sample."""
-        return (self.stamps[-1], self.samples[-1][0]) if self.samples else None
-
-    def at(self, stamp_ns: int) -> Sample:
-        """Parent and pose at the time, 0: the newest; ExtrapolationException outside of the
-        samples.
-        """
-        stamps, samples = self.stamps, self.samples
-        if not samples:
-            raise ExtrapolationException("there are no transforms in the buffer")
-        if self.static or stamp_ns == 0 or stamp_ns == stamps[-1]:
-            return samples[-1]
-        if stamp_ns == stamps[0]:
-            return samples[0]
-        if len(stamps) == 1:
-            raise ExtrapolationException(
-                f"Lookup would require extrapolation at time {stamp_ns / NS_PER_S:.6f}, but only"
-                f" time {stamps[0] / NS_PER_S:.6f} is in the buffer"
-            )
-        for outside, where, name, limit in (
-            (stamp_ns > stamps[-1], "future", "latest", stamps[-1]),
-            (stamp_ns < stamps[0], "past", "earliest", stamps[0]),
-        ):
-            if outside:
-                raise ExtrapolationException(
-                    f"Lookup would require extrapolation into the {where}.  Requested time"
-                    f" {stamp_ns / NS_PER_S:.6f} but the {name} data is at time"
-                    f" {limit / NS_PER_S:.6f}"
-                )
-        after = bisect_right(stamps, stamp_ns)
-        (parent, a), (next_parent, b) = samples[after - 1], samples[after]
-        if parent != next_parent:
-            return parent, a
-        ratio = (stamp_ns - stamps[after - 1]) / (stamps[after] - stamps[after - 1])
-        return parent, interpolate(a, b, ratio)
 
 
 class Buffer:
@@ -148,7 +47,7 @@ class Buffer:
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
         self._cache_ns = 10 * NS_PER_S if cache_time is None else cache_time.nanoseconds
-        self._edges: dict[str, _Edge] = {}
+        self._edges: dict[str, Edge] = {}
         self._names: dict[str, None] = {}  # in the order in which they were first heard
         self._changed = threading.Condition(threading.RLock())
         self._waiting: list[tuple[Future, Callable[[], bool], Callable[[], Any]]] = []
@@ -168,7 +67,7 @@ class Buffer:
         with self._changed:
             for frame, edge in self._edges.items():
                 if not edge.static:
-                    self._edges[frame] = _Edge(static=False, authority=edge.authority)
+                    self._edges[frame] = Edge(static=False, authority=edge.authority)
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """Adds a transform; a malformed one, or one older than the cache, is logged and ignored."""
@@ -203,11 +102,11 @@ class Buffer:
                 " frames or values are not valid"
             )
             return
-        stamp_ns = _stored_ns(transform.header.stamp)
+        stamp_ns = stored_ns(transform.header.stamp)
         self._names |= {child: None, parent: None}
         edge = self._edges.get(child)
         if edge is None or edge.static != static:
-            edge = self._edges[child] = _Edge(static)
+            edge = self._edges[child] = Edge(static)
         if edge.insert(stamp_ns, (parent, ((t.x, t.y, t.z), rotation)), self._cache_ns):
             edge.authority = authority
         else:
@@ -334,7 +233,7 @@ class Buffer:
     def _answer(target: str, source: str, stamp_ns: int, pose: Pose) -> TransformStamped:
         out = TransformStamped(child_frame_id=source)
         out.header.frame_id = target
-        out.header.stamp = _stamp(stamp_ns)
+        out.header.stamp = stamp_message(stamp_ns)
         t, r = out.transform.translation, out.transform.rotation
         t.x, t.y, t.z = pose[0]
         r.x, r.y, r.z, r.w = pose[1]
@@ -344,7 +243,7 @@ class Buffer:
         self, target_frame: str, source_frame: str, time: Time
     ) -> TransformStamped:
         """T_target_source at the time, now; see lookup_transform."""
-        found = self._lookup(target_frame, source_frame, _ns(time))
+        found = self._lookup(target_frame, source_frame, to_ns(time))
         return self._answer(target_frame, source_frame, *found)
 
     def lookup_transform_full_core(
@@ -363,8 +262,8 @@ class Buffer:
                 ("fixed_frame", fixed_frame),
             ):
                 self._check_name(f"lookupTransform argument {name}", frame)
-            _, T_fixed_source = self._lookup(fixed_frame, source_frame, _ns(source_time))
-            stamp_ns, T_target_fixed = self._lookup(target_frame, fixed_frame, _ns(target_time))
+            _, T_fixed_source = self._lookup(fixed_frame, source_frame, to_ns(source_time))
+            stamp_ns, T_target_fixed = self._lookup(target_frame, fixed_frame, to_ns(target_time))
         pose = compose(T_target_fixed, T_fixed_source)
         return self._answer(target_frame, source_frame, stamp_ns, pose)
 
@@ -405,11 +304,7 @@ class Buffer:
         self, target_frame: str, source_frame: str, time: Time
     ) -> tuple[bool, str]:
         """Whether lookup_transform_core would succeed now, and why not."""
-        try:
-            self._lookup(target_frame, source_frame, _ns(time))
-        except TransformException as error:
-            return False, str(error)
-        return True, ""
+        return _succeeds(lambda: self._lookup(target_frame, source_frame, to_ns(time)))
 
     def can_transform_full_core(
         self,
@@ -420,13 +315,8 @@ class Buffer:
         fixed_frame: str,
     ) -> tuple[bool, str]:
         """Whether lookup_transform_full_core would succeed now, and why not."""
-        try:
-            self.lookup_transform_full_core(
-                target_frame, target_time, source_frame, source_time, fixed_frame
-            )
-        except TransformException as error:
-            return False, str(error)
-        return True, ""
+        arguments = (target_frame, target_time, source_frame, source_time, fixed_frame)
+        return _succeeds(lambda: self.lookup_transform_full_core(*arguments))
 
     def can_transform(
         self,
@@ -537,7 +427,7 @@ class Buffer:
 
     # --- what is known ----------------------------------------------------------------------------
 
-    def _known(self) -> list[tuple[str, _Edge]]:
+    def _known(self) -> list[tuple[str, Edge]]:
         return [(name, self._edges[name]) for name in self._names if name in self._edges]
 
     def all_frames_as_string(self) -> str:
@@ -565,6 +455,15 @@ class Buffer:
                 if edge.samples
                 for length_ns in [edge.stamps[-1] - edge.stamps[0]]
             )
+
+
+def _succeeds(look_up: Callable[[], object]) -> tuple[bool, str]:
+    """Whether a lookup raises nothing, and else what."""
+    try:
+        look_up()
+    except TransformException as error:
+        return False, str(error)
+    return True, ""
 
 
 def _finish(future: Future, answer: Callable[[], Any]) -> None:
