@@ -116,3 +116,19 @@ def segment(
     """
     logits = object_logits(net, *distances(embedding, keys, objects))
     return labels(resize(logits[None], size, net.spec.aligned)[0])
+
+
+def spread(rows: Float[torch.Tensor, "K D"], count: int) -> Float[torch.Tensor, "k D"]:
+    """Return the first of some embeddings, and at most ``count`` - 1 more far from each other.
+
+    Each is the one that is farthest from those before it (Gonzalez 1985: the largest distance of
+    any embedding to the chosen ones is at most twice the least possible).
+    """
+    if not len(rows):
+        return rows
+    chosen = [0]
+    nearest = squared_distance(rows[:1], rows)[0]
+    while len(chosen) < min(count, len(rows)):
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, squared_distance(rows[chosen[-1:]], rows)[0])
+    return rows[chosen]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from vos_ros.segmentation.connectivity import connectivity_gate
 from vos_ros.segmentation.methods.meta.inputs import (
     EXTRA_INPUTS,
-    connectivity_gate,
     draw_references,
     head_inputs,
     perturb_masks,

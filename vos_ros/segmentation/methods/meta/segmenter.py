@@ -24,9 +24,9 @@ from jaxtyping import Float
 
 from vos_ros.config import SegmentationConfig
 from vos_ros.segmentation.aggregation import soft_aggregate
+from vos_ros.segmentation.connectivity import connectivity_gate
 from vos_ros.segmentation.methods.meta.inputs import (
     PRIORS_PER_MASK,
-    connectivity_gate,
     draw_references,
     head_inputs,
     pseudo_labels,

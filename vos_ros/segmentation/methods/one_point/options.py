@@ -1,0 +1,50 @@
+"""Options of the ``one_point`` method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vos_ros.config import option
+
+
+@dataclass(frozen=True)
+class OnePointOptions:
+    """``segmentation.one_point.*``; symbols are those of paper 002."""
+
+    model: str = option(
+        "one_point-mnv2",
+        "network: the name of weights that come with the package, or a .safetensors file",
+        names_file=True,
+    )
+    sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
+    tracker: str = option(
+        "flow",
+        "how the key point of an object is tracked: the most similar cell of the embedding"
+        " (sec. 4.3.1), or optical flow (pyramidal Lucas-Kanade, forward and backward) where it"
+        " holds and the most similar cell else",
+        choices=("embedding", "flow"),
+    )
+    long_side: int = option(833, "longer side of the network's input", unit="px", low=64, high=2048)
+    search_scale: float = option(
+        3.0, "side of the search window in sides of the object", low=1.5, high=100.0
+    )
+    seed_points: int = option(
+        8, "key points that a given mask gives its object, and its background", low=1, high=256
+    )
+    own_points: int = option(
+        8, "key points kept of the method's own masks, the most recent ones", low=0, high=256
+    )
+    update_every: int = option(
+        4, "frames between two key points of own masks", unit="frames", low=1, high=1000
+    )
+    min_confidence: float = option(
+        0.7,
+        "a frame gives no key point where the mean foreground probability is less",
+        low=0.0,
+        high=1.0,
+    )
+    precision: str = option(
+        "auto",
+        "arithmetic of the network: auto (fp16 on GPUs, bf16 on CPUs that have it, else fp32)",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
