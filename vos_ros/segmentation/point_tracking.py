@@ -30,8 +30,8 @@ def grey_image(rgb: UInt8[np.ndarray, "H W 3"]) -> Grey:
 def flow(before: Grey, now: Grey, points: Pixels) -> tuple[Pixels, Bool[np.ndarray, "K"]]:
     """Follow (x, y) points, px, by pyramidal Lucas-Kanade.
 
-    Returns: where they are, and whether the flow held. It held where the point found comes back to its origin when it is followed backward (forward-
-    backward check, Kalal et al. 2010), and lies in the image.
+    Returns: where they are, and whether the flow held: the point found comes back to its origin
+    when it is followed backward (forward-backward check, Kalal et al. 2010), and lies in the image.
     """
     if not len(points):
         return points, np.zeros(0, bool)

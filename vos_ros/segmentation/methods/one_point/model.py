@@ -1,4 +1,4 @@
-"""The network of a weights file on a device: what ``one_point`` does to one image, without memory."""
+"""Run the network of a weights file on an image: what ``one_point`` does without memory."""
 
 from __future__ import annotations
 

@@ -188,7 +188,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         if not self._is_update_due() or not self._options.own_points:
             return
         winners = merged.max(0).indices
-        for row, (i, m) in enumerate(self.models.items(), start=1):
+        for row, i in enumerate(self.models, start=1):
             mask = winners == row
             if not self._may_learn_own_mask(i) or not bool(mask.any()):
                 continue
