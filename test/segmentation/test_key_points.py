@@ -21,6 +21,7 @@ from vos_ros.segmentation.key_points import (
     labels,
     object_logits,
     segment,
+    spread,
 )
 from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet
 
@@ -141,3 +142,11 @@ def test_a_mask_gives_the_key_point_that_finds_it() -> None:
         assert ((found == i) & mask).sum() / ((found == i) | mask).sum() > 0.8
     none = inner_key_points(made, embedding, [])
     assert none.embeddings.shape == (0, 6) and none.owners.shape == (0,)
+
+
+def test_points_that_are_spread_lie_far_from_each_other() -> None:
+    rows = torch.tensor([[0.0, 0], [0.1, 0], [4, 0], [0, 3], [4.1, 0], [0, 0.2]])
+    assert spread(rows, 3).tolist() == [[0, 0], [pytest.approx(4.1), 0], [0, 3]]
+    assert torch.equal(spread(rows, 1), rows[:1])
+    assert len(spread(rows, 100)) == len(rows)
+    assert spread(rows[:0], 3).shape == (0, 2)

@@ -34,6 +34,12 @@ class OnePointOptions:
     own_points: int = option(
         8, "key points kept of the method's own masks, the most recent ones", low=0, high=256
     )
+    previous_points: int = option(
+        64,
+        "key points of the object and of its background on the previous frame",
+        low=0,
+        high=4096,
+    )
     update_every: int = option(
         4, "frames between two key points of own masks", unit="frames", low=1, high=1000
     )

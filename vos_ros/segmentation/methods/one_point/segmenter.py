@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 
 from vos_ros.config import SegmentationConfig
 from vos_ros.geometry.masks import inner_point
@@ -39,6 +40,8 @@ _MIN_INSIDE = 0.99
 """Share of a cell that must be the object (or the background) for a key point there."""
 _RING_CELLS = 4
 """Width of the ring around a given mask, cells, from which the background's key points come."""
+_SURE = 0.8
+"""Probability from which a cell of the previous frame is surely the object."""
 _LOGIT_OUTSIDE = -20.0
 """Logit of cells that cannot be the object."""
 
@@ -61,6 +64,8 @@ class ObjectModel:
     """Of the seed and of the last correction."""
     own: deque[Keys]
     """Of own masks, the most recent ones."""
+    previous: Keys | None = None
+    """Of the mask on the previous frame; None where the object was not found with confidence."""
     key: Float[torch.Tensor, "D"]
     """Embedding of the tracked point where it was given."""
     point: Pixels
@@ -131,7 +136,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         """Return the log-odds of every object; row N + n of the distances is n's background."""
         n, parts, owners = len(self.models), [], []
         for row, m in enumerate(self.models.values()):
-            keys = [*m.given, *m.own]
+            keys = [*m.given, *m.own, *([m.previous] if m.previous is not None else [])]
             if m.visible:
                 at = self.model.at(embedding, m.point, shape)
                 keys.append(Keys(at, at[:0]))
@@ -184,6 +189,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         moved = update_windows(windows, own, self._options.search_scale)
         for m, prior, window in zip(models, priors, moved, strict=True):
             m.prior, m.window = prior, window
+            m.previous = self._keys_of_previous(frame, prior)
         self._mark_found(self.object_ids, merged)
         if not self._is_update_due() or not self._options.own_points:
             return
@@ -196,6 +202,17 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
             at = np.array([inner_point(mask.cpu().numpy())], np.float64)
             embedding = self.model.at(self._encoding(frame), at, frame.shape)
             self.pending.add_own(Keys(embedding, embedding[:0]), [i], quality[None])
+
+    def _keys_of_previous(self, frame: Frame, prior: Float[torch.Tensor, "h w"]) -> Keys | None:
+        """Return key points of what is surely the object, and of what surely isn't next to it."""
+        count = self._options.previous_points
+        sure = (prior >= _SURE).flatten().nonzero()[:, 0]
+        if not count or not len(sure):
+            return None
+        near = F.max_pool2d(prior[None, None], 2 * _RING_CELLS + 1, 1, _RING_CELLS)[0, 0] > 0.5
+        others = ((prior <= 1 - _SURE) & near).flatten().nonzero()[:, 0]
+        rows = self._encoding(frame).flatten(1).t()
+        return Keys(*(rows[_evenly(cells, count)] for cells in (sure, others)))
 
     # -- given masks and points --------------------------------------------------------------------
 
@@ -301,6 +318,13 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         for keys, ids in samples:
             for i in ids:
                 self.models[i].own.append(keys)
+
+
+def _evenly(cells: Int[torch.Tensor, "K"], count: int) -> Int[torch.Tensor, "k"]:
+    """Return at most ``count`` of some cells, evenly over their order."""
+    if len(cells) <= count:
+        return cells
+    return cells[torch.linspace(0, len(cells) - 1, count, device=cells.device).round().long()]
 
 
 def _touched(mask: Bool[np.ndarray, "H W"], points: Points) -> Bool[np.ndarray, "H W"]:
