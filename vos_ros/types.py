@@ -114,6 +114,8 @@ class Points:
     """Clicked pixels."""
     positive: Bool[np.ndarray, "P"]
     """True for a click on the object, false for one on the background."""
+    within: Bool[np.ndarray, "H W"] | None = None
+    """Pixels that may be the object; None: all."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from vos_ros.segmentation.prompts import check_prompt, to_mask
+from vos_ros.segmentation.prompts import check_prompt, cut_at_depth_edges, to_mask
 from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble
 
 H, W = 60, 80
@@ -236,3 +237,66 @@ def test_grabcut_of_a_large_image_works_on_a_smaller_one(make_frame) -> None:
     assert time.monotonic() - began < 8.0
     assert (mask & wanted).sum() / (mask | wanted).sum() > 0.98
     assert mask[strokes == 1].all() and not mask[strokes == 2].any()
+
+
+def two_boxes(make_frame: Callable[..., Frame]) -> tuple[Frame, np.ndarray]:
+    """Return two boxes of one colour, 1 m and 1.5 m away, and the pixels of the nearer one."""
+    rgb = np.full((H, W, 3), 110, np.uint8)
+    depth = np.full(SHAPE, 3.0, np.float32)
+    near, both = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    near[20:44, 20:40], both[20:44, 20:60] = True, True
+    rgb[both] = (215, 40, 45)
+    depth[both], depth[near] = 1.5, 1.0
+    return make_frame(0, H, W, rgb=rgb, depth=depth), near
+
+
+def test_clicks_are_cut_at_edges_of_the_depth(make_frame: Callable[..., Frame]) -> None:
+    frame, near = two_boxes(make_frame)
+    assert iou(to_mask(points((30, 30)), frame), near) > 0.95
+    assert iou(to_mask(points((50, 30)), frame), np.roll(near, 20, 1)) > 0.95
+    both = near | np.roll(near, 20, 1)
+    assert iou(to_mask(points((30, 30), (50, 30)), frame), both) > 0.95
+    assert iou(to_mask(points((30, 30)), replace(frame, depth=None)), both) > 0.95
+
+
+def test_a_slope_is_one_surface_and_noise_is_no_edge(make_frame: Callable[..., Frame]) -> None:
+    mask = np.ones(SHAPE, bool)
+    slope = np.broadcast_to(np.linspace(1.0, 2.0, W, dtype=np.float32), SHAPE).copy()
+    slope += 0.004 * np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+    slope[10:12, 10:12] = 9.0
+    cut = cut_at_depth_edges(mask, points((5, 30)), slope)
+    assert cut.all(), "a speck belongs to what surrounds it"
+    stairs = np.where(np.arange(W) < 50, np.float32(1.0), np.float32(1.05))
+    cut = cut_at_depth_edges(mask, points((5, 30)), np.broadcast_to(stairs, SHAPE).copy())
+    assert cut[:, :50].all() and not cut[:, 50:].any()
+
+
+def test_unknown_depth_neither_connects_nor_cuts() -> None:
+    mask, width = np.ones(SHAPE, bool), 16
+    depth = np.full(SHAPE, 1.0, np.float32)
+    depth[:, 40:] = 2.0
+    depth[:, 40 - width : 40] = 0.0
+    cut = cut_at_depth_edges(mask, points((5, 30)), depth)
+    assert cut[:, :39].all(), "what is not known next to the clicked surface is kept"
+    assert not cut[:, 40:].any(), "and does not lead to what is farther"
+    same = np.where(depth > 0, np.float32(1.0), depth)
+    assert not cut_at_depth_edges(mask, points((5, 30)), same)[:, 40:].any()
+    narrow = np.full(SHAPE, 1.0, np.float32)
+    narrow[:, 39] = 0.0
+    assert cut_at_depth_edges(mask, points((5, 30)), narrow).all(), "a surface goes on over a gap"
+    assert cut_at_depth_edges(mask, points((32, 30)), depth).all(), "the click itself has no depth"
+    assert cut_at_depth_edges(mask, points((5, 30)), np.zeros(SHAPE, np.float32)).all()
+    assert cut_at_depth_edges(mask, points((5, 30)), None) is mask
+
+
+def test_clicks_stay_within_their_limit(frame: Frame) -> None:
+    within = np.zeros(SHAPE, bool)
+    within[20:44, 30:44] = True
+    limited = Points(np.float32([[36, 30]]), np.array([True]), within)
+    check_prompt(limited, SHAPE)
+    mask = to_mask(limited, frame)
+    assert iou(mask, within) > 0.9 and not mask[~within].any()
+    with pytest.raises(ValueError, match="outside the pixels that may be"):
+        check_prompt(replace(limited, xy=np.float32([[50, 30]])), SHAPE)
+    with pytest.raises(ValueError, match="within has shape"):
+        check_prompt(limited, (H, W + 1))

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from jaxtyping import Float
 
-from vos_ros.types import Frame, Mask, Scribble, Seed, Segmentation
+from vos_ros.types import Frame, Mask, Points, Scribble, Seed, Segmentation
 
 
 class VideoSegmenter(Protocol):
@@ -100,11 +100,13 @@ def check_known(followed: Iterable[int], object_ids: Iterable[int]) -> None:
 
 
 def check_shapes(seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
-    """Raise ValueError where a mask, stroke image or weight has not the frame's (H, W)."""
+    """Raise ValueError where a mask, stroke image, limit or weight has not the frame's (H, W)."""
     for s in seeds:
         arrays = {"weight": s.weight}
         if isinstance(s.prompt, Mask):
             arrays["mask"] = s.prompt.mask
+        elif isinstance(s.prompt, Points):
+            arrays["within"] = s.prompt.within
         elif isinstance(s.prompt, Scribble):
             arrays["strokes"] = s.prompt.strokes
         for name, a in arrays.items():

@@ -6,17 +6,27 @@ import math
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 
 from vos_ros.types import Box, Frame, Mask, Points, Prompt
 
 _CLICK_RADIUS_PX = 3
 """Pixels within this distance of a click are the object."""
 _GRABCUT_ITERATIONS = 5
+_FILLED = 2
+"""Value of pixels that a flood has reached."""
 _MAX_STROKES = 100
 """Separate strokes of a scribble from which the object's colour is followed; a person draws few."""
 _MAX_GRABCUT_PX = 320 * 240
 """Pixels from which on GrabCut works on a smaller image: it takes up to a second per 300,000."""
+_MAX_DEPTH_STEP = 0.03
+"""Largest step of depth from pixel to pixel within one object, as a share of the depth. A floor
+seen at a grazing angle has steps of 1 %, the noise of structured light at 3 m is as much."""
+_HOLE_SHARE = 1 / 160
+"""Reach of a known depth into a gap, as a share of the image's width: a surface goes on over gaps
+of twice this. The sensor leaves such gaps at edges and on dark or shiny spots."""
+_SPECK_SHARE = 0.01
+"""Largest part next to the clicked one, as a share of its area, that is noise of the depth."""
 _FILL_TOLERANCE = (12, 12, 12)
 """Largest difference, per channel, from the colour of a stroke in the first guess of the object."""
 
@@ -58,6 +68,8 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
             raise ValueError(
                 f"point {prompt.xy[outside][0].tolist()} lies outside {size or 'the image'}"
             )
+        if prompt.within is not None:
+            _check_within(prompt, prompt.within, shape)
     else:
         if shape is not None and prompt.strokes.shape != shape:
             raise ValueError(
@@ -67,6 +79,20 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
             raise ValueError(
                 "scribble without a stroke of value 1: nothing says where the object is"
             )
+
+
+def _check_within(
+    points: Points, within: Bool[np.ndarray, "H W"], shape: tuple[int, int] | None
+) -> None:
+    """Raise ValueError where the limit of clicks has another shape, or leaves out one of them."""
+    if shape is not None and within.shape != shape:
+        raise ValueError(
+            f"within has shape {within.shape}, wanted that of the {shape[1]}x{shape[0]} image:"
+            f" {shape}"
+        )
+    x, y = np.rint(points.xy[points.positive]).astype(int).T
+    if not within[y, x].all():
+        raise ValueError("a positive point lies outside the pixels that may be the object (within)")
 
 
 def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
@@ -80,7 +106,8 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
     """Return the pixels of the object that a prompt means.
 
     A mask is returned as it is; it may be empty (the object is not in view). For a box, points and
-    scribble it is the GrabCut (Rother et al. 2004) of the image that agrees with them.
+    scribble it is the GrabCut (Rother et al. 2004) of the image that agrees with them; that of
+    points is cut at edges of the depth.
 
     Raises ValueError: a prompt other than a mask is empty or lies outside the image.
     """
@@ -111,11 +138,76 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
     trimap[_similar_pixels(frame, certain)] = cv2.GC_PR_FGD
     trimap[certain] = cv2.GC_FGD
     trimap[strokes == 2] = cv2.GC_BGD
+    if isinstance(prompt, Points) and prompt.within is not None:
+        trimap[~prompt.within], certain = cv2.GC_BGD, certain & prompt.within
     mask = _grabcut(frame, trimap, certain)
     # a component without a stroke is another object
     _, components = cv2.connectedComponents(mask.astype(np.uint8))
     touched = np.unique(components[certain & mask])
-    return np.asarray(np.isin(components, touched[touched > 0]) | certain)
+    mask = np.asarray(np.isin(components, touched[touched > 0]) | certain)
+    return cut_at_depth_edges(mask, prompt, frame.depth) if isinstance(prompt, Points) else mask
+
+
+def cut_at_depth_edges(
+    mask: Bool[np.ndarray, "H W"], points: Points, depth: Float32[np.ndarray, "H W"] | None
+) -> Bool[np.ndarray, "H W"]:
+    """Return the part of a mask that is one surface with its positive clicks.
+
+    Neighbouring pixels are one surface where their depths differ by less than 3 %. Over a narrow
+    gap in the depth a surface goes on. Pixels in wider gaps are kept where they touch the surface:
+    the depth doesn't tell whose they are, and no surface goes on beyond them. Where no click has
+    depth, the mask is returned as it is.
+
+    Args:
+        mask: what the image alone tells.
+        points: the clicks.
+        depth: m, 0 unknown; None without a depth image.
+    """
+    if depth is None or not mask.any():
+        return mask
+    reach = max(1, round(_HOLE_SHARE * mask.shape[1]))
+    filled = _without_narrow_gaps(depth, reach)
+    known = filled > 0
+    # Steps are compared as differences of logarithms, so that they are relative to the depth.
+    level = np.log(np.where(known, filled, 1)).astype(np.float32)
+    barrier = np.ones((mask.shape[0] + 2, mask.shape[1] + 2), np.uint8)
+    barrier[1:-1, 1:-1] = ~(mask & known)
+    step = math.log1p(_MAX_DEPTH_STEP)
+    for x, y in np.rint(points.xy[points.positive]).astype(int).tolist():
+        if not barrier[y + 1, x + 1]:
+            flags = 4 | cv2.FLOODFILL_MASK_ONLY | (_FILLED << 8)
+            cv2.floodFill(level, barrier, (x, y), 0, step, step, flags)
+    surface = barrier[1:-1, 1:-1] == _FILLED
+    if not surface.any():
+        return mask
+    rest = (mask & ~surface).astype(np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(rest, connectivity=4)
+    specks = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] <= _SPECK_SHARE * surface.sum())
+    gaps = cv2.connectedComponents((mask & ~known).astype(np.uint8), connectivity=4)[1]
+    beside = cv2.dilate(surface.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    kept = surface | np.isin(gaps, _labels(gaps[beside]))
+    return np.asarray(kept | np.isin(parts, np.intersect1d(specks, _labels(parts[beside]))))
+
+
+def _without_narrow_gaps(
+    depth: Float32[np.ndarray, "H W"], reach: int
+) -> Float32[np.ndarray, "H W"]:
+    """Return depth in which pixels within ``reach`` px of a known one have its value."""
+    unknown = (~(depth > 0)).astype(np.uint8)
+    if not unknown.any() or unknown.all():
+        return np.where(unknown, np.float32(0), depth)
+    distance, nearest = cv2.distanceTransformWithLabels(
+        unknown, cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    values = np.zeros(int(nearest.max()) + 1, np.float32)
+    values[nearest[unknown == 0]] = depth[unknown == 0]
+    return np.where(distance <= reach, values[nearest], np.float32(0))
+
+
+def _labels(found: Int32[np.ndarray, "n"]) -> Int32[np.ndarray, "k"]:
+    """Return the labels of components that occur, the background's left out."""
+    labels = np.unique(found)
+    return labels[labels > 0]
 
 
 def _similar_pixels(frame: Frame, certain: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

@@ -32,7 +32,7 @@ from vos_ros.segmentation.methods.one_point.model import OnePointModel, Pixels
 from vos_ros.segmentation.methods.one_point.options import OnePointOptions
 from vos_ros.segmentation.online_segmenter import Masks, OnlineSegmenter, Weights
 from vos_ros.segmentation.point_tracking import Grey, flow, grey_image, most_similar
-from vos_ros.segmentation.prompts import check_prompt
+from vos_ros.segmentation.prompts import check_prompt, cut_at_depth_edges
 from vos_ros.segmentation.search_window import full_image_windows, update_windows, window_masks
 from vos_ros.types import Frame, Points, Seed, Segmentation
 
@@ -230,8 +230,10 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         )
         near, _ = distances(self._encoding(frame), known, 2)
         logits = object_logits(self.net, near[:1], near[1:])
-        mask = self.model.resize(logits[None], frame.shape)[0, 0] >= 0
-        return _touched(mask.cpu().numpy(), seed.prompt)
+        mask = (self.model.resize(logits[None], frame.shape)[0, 0] >= 0).cpu().numpy()
+        if seed.prompt.within is not None:
+            mask &= seed.prompt.within
+        return cut_at_depth_edges(_touched(mask, seed.prompt), seed.prompt, frame.depth)
 
     def _clicked(self, frame: Frame, points: Points) -> Keys:
         """Return the key points of clicks."""
