@@ -17,6 +17,11 @@ class SegmentationConfig:
     """Which segmenter follows the objects, and with what."""
 
     method: str = option("lwl", "segmenter, by its name in the registry", basic=True)
+    seed_with: str = option(
+        "",
+        "method that makes the first mask of an object from clicks and from map objects without"
+        " points, such as one_point; empty = segmentation.method in its own way",
+    )
     device: str = option(
         "auto",
         "torch device: auto (cuda where there is one), cpu, cuda, cuda:1, ...",

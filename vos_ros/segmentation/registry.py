@@ -48,13 +48,23 @@ def names() -> tuple[str, ...]:
 
 
 def create(config: SegmentationConfig) -> VideoSegmenter:
-    """Make a segmenter of ``config.method`` for one stream.
+    """Make a segmenter of ``config.method`` for one stream; clicks go to ``config.seed_with``.
+
+    A method that doesn't use the image (null) makes masks of clicks itself: it stands in where
+    there is no memory for a network.
 
     Raises ValueError: no method of that name. Raises ConfigError: options that cannot be used.
     """
+    follower = _create(config.method, config)
+    if config.seed_with in ("", config.method) or not follower.uses_image:
+        return follower
+    from vos_ros.segmentation.click_masks import ClickMasks
+
+    return ClickMasks(follower, _create(config.seed_with, config))
+
+
+def _create(name: str, config: SegmentationConfig) -> VideoSegmenter:
     known = names()
-    if config.method not in known:
-        raise ValueError(
-            f"unknown segmentation method {config.method!r}: known are {', '.join(known)}"
-        )
-    return _FACTORIES[config.method](config)
+    if name not in known:
+        raise ValueError(f"unknown segmentation method {name!r}: known are {', '.join(known)}")
+    return _FACTORIES[name](config)
