@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from vos_ros.messages import factory
+from vos_ros.messages.checks import MessageError
 from vos_ros.messages.images import image_message
-from vos_ros.messages.prompts import prompt_from_message
+from vos_ros.messages.prompts import clicked_point_from_message, prompt_from_message
 from vos_ros.messages.stamps import header_message
 from vos_ros.types import Box, Mask, Points, Scribble
 
@@ -43,6 +44,24 @@ def test_masks_and_scribbles(prompt: Callable[..., Any], encoding: str) -> None:
     assert isinstance(mask, Mask) and np.array_equal(mask.mask, STROKES > 0)
     scribble = prompt_from_message(prompt(SCRIBBLE, encoding))
     assert isinstance(scribble, Scribble) and np.array_equal(scribble.strokes, STROKES)
+
+
+def test_clicked_points(make: Make) -> None:
+    def clicked(frame_id: str = "/map", x: float = 1.0) -> Any:
+        point = make("geometry_msgs/msg/Point", x=x, y=-2.0, z=3.0)
+        head = header_message(make, 5, frame_id)
+        return make("geometry_msgs/msg/PointStamped", header=head, point=point)
+
+    click = clicked_point_from_message(clicked())
+    assert (click.frame_id, click.stamp_ns, click.point.tolist()) == ("map", 5, [1.0, -2.0, 3.0])
+    for wrong, said in (
+        (clicked(""), "header.frame_id is empty"),
+        (clicked("a\nb"), "printable"),
+        (clicked(x=float("nan")), "point is .*nan.* wanted finite"),
+        (clicked(x=1e12), "at most 1e.08 m"),
+    ):
+        with pytest.raises(MessageError, match=said):
+            clicked_point_from_message(wrong)
 
 
 def test_boxes_and_points(prompt: Callable[..., Any], transport: Callable[[Any], Any]) -> None:

@@ -1,11 +1,19 @@
-"""Reads vos_ros/Prompt, one object that a person or a program points at."""
+"""Reads what a person or a program points at: vos_ros/Prompt, geometry_msgs/PointStamped."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
+from vos_ros.messages.checks import (
+    DEFAULT_LIMITS,
+    Limits,
+    MessageError,
+    check_coordinates,
+    check_header,
+)
 from vos_ros.messages.encodings import view
 from vos_ros.types import Box, Mask, Points, Prompt, Scribble
 
@@ -33,3 +41,28 @@ def prompt_from_message(msg: Any) -> Prompt:
         pixels = view(image.data, "mono8", image.height, image.width, image.step)
         return Mask(pixels != 0) if msg.kind == MASK else Scribble(pixels.copy())
     raise ValueError(f"prompt of kind {msg.kind}: wanted 0 MASK, 1 BOX, 2 POINTS or 3 SCRIBBLE")
+
+
+class ClickedPoint(NamedTuple):
+    """Hold a point in space that a person clicked."""
+
+    frame_id: str
+    """Frame of the point."""
+    stamp_ns: int
+    """Time at which it was clicked, ns; 0 where it is not said."""
+    point: Float64[np.ndarray, "3"]
+    """The point, m."""
+
+
+def clicked_point_from_message(msg: Any, limits: Limits = DEFAULT_LIMITS) -> ClickedPoint:
+    """Read geometry_msgs/PointStamped.
+
+    Raises MessageError: header or coordinates can't be right, or its frame has no name.
+    """
+    stamp_ns = check_header(msg.header, limits)
+    frame_id = msg.header.frame_id.lstrip("/")
+    if not frame_id:
+        raise MessageError("header.frame_id is empty: wanted the frame of the point")
+    xyz = [float(v) for v in (msg.point.x, msg.point.y, msg.point.z)]
+    check_coordinates("point", xyz)
+    return ClickedPoint(frame_id, stamp_ns, np.array(xyz))

@@ -9,12 +9,13 @@ import numpy as np
 from vos_ros.config import TrackingConfig
 from vos_ros.mapping.object_map import ObjectMap
 from vos_ros.mapping.seeds import seed_of
+from vos_ros.pipeline.clicks import check_clicks
 from vos_ros.pipeline.map_view import MapView
 from vos_ros.pipeline.plan import Prompts, SegmenterPlan, TrackStart, prompted_starts
 from vos_ros.segmentation.fusion import most_probable_rows
 from vos_ros.segmentation.prompts import check_prompt
 from vos_ros.tracking.track_manager import TrackManager
-from vos_ros.types import Mask, Projection, Seed, Segmentation, TrackSource
+from vos_ros.types import Mask, Points, Projection, Seed, Segmentation, TrackSource
 
 _MAX_PROMPTS = 2
 """Prompts that start on one frame: a box takes up to 0.2 s to become a mask. Others wait."""
@@ -100,7 +101,7 @@ class Seeder:
             )
             for p in wanted[: max(0, room)]
         ]
-        prompted, warnings = self._take_prompts(segmentation)
+        prompted, warnings = self._take_prompts(segmentation, view)
         return SegmenterPlan(
             pause=tuple(pause),
             corrections=self._projections_as_masks(view, segmentation, tracks, set(pause)),
@@ -108,7 +109,9 @@ class Seeder:
             warnings=tuple(warnings),
         )
 
-    def _take_prompts(self, segmentation: Segmentation) -> tuple[list[TrackStart], list[str]]:
+    def _take_prompts(
+        self, segmentation: Segmentation, view: MapView
+    ) -> tuple[list[TrackStart], list[str]]:
         """Return the waiting prompts that fit the image, and a warning for each other one."""
         height, width = segmentation.probs.shape[1:]
         fitting, warnings = [], []
@@ -117,6 +120,9 @@ class Seeder:
             # Asked for before the image's size was known, or the size has changed since.
             try:
                 check_prompt(start.seed.prompt, (int(height), int(width)))
+                if isinstance(start.seed.prompt, Points):
+                    owners = _owners(start.seed.prompt, segmentation)
+                    check_clicks(start.seed.prompt, owners, view.projections.values())
                 fitting.append(start)
             except ValueError as e:
                 warnings.append(f"track {start.track_id} is not started: {e}")
@@ -140,6 +146,13 @@ class Seeder:
             for r in tracks
             if r.map_object_id and r.track_id in followed
         )
+
+
+def _owners(points: Points, segmentation: Segmentation) -> tuple[int, ...]:
+    """Return the track that owns each clicked pixel by the image alone, 0 for none."""
+    x, y = np.rint(points.xy).astype(int).T
+    ids = (0, *segmentation.object_ids)
+    return tuple(ids[row] for row in segmentation.probs[:, y, x].argmax(0).tolist())
 
 
 def _out_of_view(view: MapView, tracks: TrackManager, followed: Collection[int]) -> list[int]:

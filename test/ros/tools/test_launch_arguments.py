@@ -43,8 +43,10 @@ def own(parameters: dict[str, object]) -> dict[str, object]:
 
 def test_without_arguments_the_files_decide() -> None:
     for spec in (perception_node(given()), mapper_node(given())):
-        assert spec.parameters == {"use_sim_time": False} and spec.remappings == ()
+        assert spec.parameters == {"use_sim_time": False}
         assert Path(spec.config).is_file()
+    assert perception_node(given()).remappings == (("clicked_point", "/clicked_point"),)
+    assert mapper_node(given()).remappings == ()
     assert perception_node(given()).ros_arguments[-2:] == ["--log-level", "vos_ros:=info"]
 
 
@@ -79,6 +81,7 @@ def test_topics_are_remapped_where_they_have_another_name() -> None:
     assert perception_node(values).remappings == (
         ("image", "/cam/image"),
         ("map_objects", "/slam/objects"),
+        ("clicked_point", "/clicked_point"),
     )
     assert mapper_node(values).remappings == (
         ("image", "/cam/image"),

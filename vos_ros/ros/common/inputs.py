@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import message_filters
+from geometry_msgs.msg import PointStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -30,6 +31,8 @@ from vos_ros.ros.common.subscriptions import (
 
 MAP_QUEUE = 100
 """Map updates that the middleware keeps while the node is busy: a lost change costs a snapshot."""
+CLICK_QUEUE = 10
+"""Clicked points that the middleware keeps."""
 POSE_QUEUE = 50
 """Least number of poses that the middleware keeps: they are more frequent than images."""
 _MIN_SLOP_S = 1e-9
@@ -41,7 +44,7 @@ _EFFECTS = {
     "map_objects": "Only prompts are followed meanwhile.",
     "pose": "Frames have no pose meanwhile.",
 }
-"""What the node does while an input is silent."""
+"""What the node does while an input is silent. Of other inputs silence is not reported."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -117,6 +120,7 @@ class CameraInputs:
             time.
         on_error: gets a text where a pose message holds no pose.
         on_map: gets each map message; None: no subscription to a map.
+        on_click: gets each clicked point; None: no subscription to them.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class CameraInputs:
         on_time_jump: Callable[[int, int], None],
         on_error: Callable[[str], None],
         on_map: Callable[[Any], None] | None = None,
+        on_click: Callable[[Any], None] | None = None,
     ) -> None:
         self._node, self._config, self._log, self._guard = node, config, log, guard
         self._limits = limits
@@ -148,6 +153,9 @@ class CameraInputs:
         self._subscribe_images()
         if on_map is not None:
             self._subscribe_map(on_map)
+        if on_click is not None:
+            profile = qos("reliable", CLICK_QUEUE)
+            self._subscribe("clicked_point", PointStamped, "clicked_point", on_click, profile)
         self.poses = self._make_poses(on_error)
 
     # --- subscriptions ----------------------------------------------------------------------------
@@ -341,6 +349,8 @@ class CameraInputs:
         if not self._active:
             return
         for key, one in self.subscriptions.items():
+            if key not in _EFFECTS:
+                continue
             # These may be published once and then hold for ever.
             known = (key == "camera_info" and self.camera_info is not None) or (
                 key == "map_objects" and one.arrivals.count > 0

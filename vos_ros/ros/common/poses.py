@@ -75,6 +75,23 @@ class PoseInput(Protocol):
         """
         ...
 
+    def lookup(
+        self, target: str, source: str, stamp_ns: int, deadline: float, give_up: Callable[[], bool]
+    ) -> tuple[Pose4 | None, str]:
+        """Look up T_target_source of two frames in TF, waiting for it where it has not arrived.
+
+        Args:
+            target: frame that the transform is given in.
+            source: frame whose pose it is.
+            stamp_ns: time at which it holds, ns.
+            deadline: end of the wait (time.monotonic, s).
+            give_up: asked while waiting; True ends the wait.
+
+        Returns:
+            The transform and an empty text, or None and the reason.
+        """
+        ...
+
     def clear(self) -> None:
         """Forget all poses: time has jumped back."""
         ...
@@ -115,6 +132,11 @@ class NoPose:
         self, stamp_ns: int, camera_frame: str, wait_s: float, give_up: Callable[[], bool]
     ) -> PoseAnswer:
         return PoseAnswer(None)
+
+    def lookup(
+        self, target: str, source: str, stamp_ns: int, deadline: float, give_up: Callable[[], bool]
+    ) -> tuple[Pose4 | None, str]:
+        return None, "the node takes no poses (node.pose_source: none)"
 
     def clear(self) -> None:
         return None
@@ -205,18 +227,6 @@ class TfPose:
     def lookup(
         self, target: str, source: str, stamp_ns: int, deadline: float, give_up: Callable[[], bool]
     ) -> tuple[Pose4 | None, str]:
-        """Look up T_target_source, waiting for it where it has not arrived yet.
-
-        Args:
-            target: frame that the transform is given in.
-            source: frame whose pose it is.
-            stamp_ns: time at which it holds, ns.
-            deadline: end of the wait (time.monotonic, s).
-            give_up: asked while waiting; True ends the wait.
-
-        Returns:
-            The transform and an empty text, or None and the reason.
-        """
         # To TF, stamp 0 means "the latest"; 1 ns later is the same pose without that meaning.
         when = Time(nanoseconds=max(stamp_ns, 1))
         self.buffer.newest_asked_ns = max(self.buffer.newest_asked_ns, stamp_ns)
@@ -333,6 +343,11 @@ class TopicPose:
             cov = carry_covariance(cov, lever_m, T_map_parent[:3, :3])
         bodies = self.tf.buffer.static_poses_of(camera_frame)
         return PoseAnswer(T_map_camera, cov, T_bodies_camera=bodies)
+
+    def lookup(
+        self, target: str, source: str, stamp_ns: int, deadline: float, give_up: Callable[[], bool]
+    ) -> tuple[Pose4 | None, str]:
+        return self.tf.lookup(target, source, stamp_ns, deadline, give_up)
 
     def _missing(self, stamp_ns: int, wait_s: float) -> str:
         span = self._track.span_ns

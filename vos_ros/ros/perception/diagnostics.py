@@ -46,6 +46,9 @@ def frame_values(stream: Stream) -> dict[str, object]:
         "method": stream.config.segmentation.method,
         "device": stream.config.segmentation.device,
         "session_id": stream.pipeline.session_id,
+        "clicks_followed": stream.clicks.started,
+        "clicks_refused": stream.clicks.refused,
+        "last_click": stream.clicks.last,
     }
     for name, figure in stream.times.items():
         values |= {f"{name}_p50": figure.percentile(50), f"{name}_p95": figure.percentile(95)}

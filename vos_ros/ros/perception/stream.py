@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vos_ros.config import Config
@@ -14,6 +14,7 @@ from vos_ros.messages.map_objects import map_update_from_message
 from vos_ros.messages.prompts import prompt_from_message
 from vos_ros.messages.stamps import NS_PER_S, ns_from_stamp
 from vos_ros.pipeline import Pipeline
+from vos_ros.pipeline.clicks import SeenFrame, check_clicks
 from vos_ros.pipeline.result import OnResult
 from vos_ros.pipeline.self_check import FINDINGS
 from vos_ros.ros.common.frames import FrameBuilder, Rejected
@@ -26,13 +27,15 @@ from vos_ros.ros.common.inputs import (
     StampOrder,
     describe_time_jump,
 )
-from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, describe_error
+from vos_ros.ros.common.logging import ConditionLog, EventLog, Level, describe_error, log_to
 from vos_ros.ros.common.poses import POLL_S, PoseAnswer
 from vos_ros.ros.common.worker import Worker
+from vos_ros.ros.perception.click_input import ClickInput
 from vos_ros.ros.perception.map_queue import MapQueue
 from vos_ros.ros.perception.outputs import Outputs
 from vos_ros.ros.perception.recovery import Recovery
-from vos_ros.types import Frame, FrameResult, SelfCheckResult
+from vos_ros.segmentation.prompts import check_prompt
+from vos_ros.types import Frame, FrameResult, Points, SelfCheckResult
 
 RECENT_FRAMES = 10
 """Frames kept for prompts that were drawn on one of them."""
@@ -89,7 +92,7 @@ class Stream:
         self.rejected = self.pose_failures = self.time_jumps = 0
         self.map_applied = self.map_refused = 0
         self.warnings: deque[tuple[float, str]] = deque(maxlen=RECENT_WARNINGS)
-        self._recent: deque[Frame] = deque(maxlen=RECENT_FRAMES)
+        self._recent: deque[SeenFrame] = deque(maxlen=RECENT_FRAMES)
         self._published_s = 0.0  # when the last results had been published (time.perf_counter)
         self._info_refused = False  # the last frame, because of its camera_info
         self._track_ids: set[int] = set()
@@ -99,6 +102,14 @@ class Stream:
             node.resolve_topic_name("image"),
             self._limits,
             check_depth_frame=config.node.check_depth_frame,
+        )
+        self.clicks = ClickInput(
+            self.pipeline,
+            config.mapping,
+            config.node.map_frame,
+            self._limits,
+            log_to(node.get_logger()),
+            lambda text: self.warnings.append((time.monotonic(), text)),
         )
         self.maps = MapQueue(MAP_QUEUE)
         self.outputs = Outputs(node, config)
@@ -118,6 +129,7 @@ class Stream:
                 limits=self._limits,
                 on_bundle=self._on_bundle,
                 on_map=self._on_map,
+                on_click=self._on_click,
                 on_time_jump=self._on_time_jump,
                 on_error=events.report,
             )
@@ -162,6 +174,12 @@ class Stream:
 
     def _post_map(self, msg: Any) -> None:
         self.worker.post(f"the map message of revision {msg.revision}", self._apply_next_map)
+
+    def _on_click(self, msg: Any) -> None:
+        if not self._active:
+            self.clicks.refuse("a click is dropped: the node is not active. Activate it first")
+        elif self.clicks.put(msg):
+            self.worker.post("a clicked point", self._take_click)
 
     def _on_time_jump(self, from_ns: int, to_ns: int) -> None:
         self.worker.discard()
@@ -238,6 +256,7 @@ class Stream:
         self._info_refused = False
         self._note_pose(pose.reason)
         self._step(bundle, frame)
+        self._take_click()
         self.times["learning_ms"].add((time.perf_counter() - self._published_s) * 1e3)
 
     def _step(self, bundle: Bundle, frame: Frame) -> None:
@@ -257,9 +276,9 @@ class Stream:
     def _publish_result(self, bundle: Bundle, frame: Frame, result: FrameResult) -> None:
         self.order.used(frame.stamp_ns)
         self._track_ids = {t.track_id for t in result.tracks}
-        self._recent.append(frame)
         if self._active:
             self._publish(bundle, frame, result)
+        self._recent.append(SeenFrame.of(frame, result))
         self._note_self_check(result.self_check)
         for text in set(result.warnings).difference(result.self_check.findings.values()):
             self.warnings.append((time.monotonic(), text))
@@ -334,6 +353,7 @@ class Stream:
         self.time_jumps += 1
         self.order.reset()
         self._recent.clear()
+        self.clicks.forget()
         self._events.report(
             f"{describe_time_jump(from_ns, to_ns)}: poses and waiting messages are dropped, tracks"
             " start over, the map stays"
@@ -362,11 +382,12 @@ class Stream:
             stamp_ns = check_stamp(request.stamp)
         except ValueError as e:
             return False, str(e), ()
-        frame = (
-            next((f for f in self._recent if f.stamp_ns == stamp_ns), None) if stamp_ns else None
-        )
+        seen = next((s for s in self._recent if s.frame.stamp_ns == stamp_ns), None)
+        frame = seen.frame if stamp_ns and seen is not None else None
         try:
             prompts = [(prompt_from_message(p), int(p.class_id)) for p in request.prompts]
+            if seen is not None and frame is not None:
+                self._check_clicks([p for p, _ in prompts if isinstance(p, Points)], seen)
             ids = self.pipeline.add_objects(prompts, frame)
         except ValueError as e:
             return False, str(e), ()
@@ -379,6 +400,19 @@ class Stream:
             else ""
         )
         return True, f"{dropped}followed from the next image on", ids
+
+    def _check_clicks(self, prompts: Sequence[Points], seen: SeenFrame) -> None:
+        """Raise ValueError where clicks mean no object of an image, or one that is followed."""
+        followed = {t.track_id for t in self.pipeline.tracks}
+        for points in prompts:
+            check_prompt(points, seen.frame.shape)
+            check_clicks(points, seen.owners(points, followed), seen.projections)
+
+    def _take_click(self) -> None:
+        """Start a track of the oldest click that waits, or say what is wrong with it."""
+        if self._active:
+            seen, poses = list(self._recent), self.inputs.poses
+            self._track_ids.update(self.clicks.take(seen, poses, self._wait_s, self._give_up))
 
     def remove_objects(self, request: Any) -> Outcome:
         """End tracks: those of the request, all where it names none."""
@@ -396,5 +430,6 @@ class Stream:
         self.order.reset()
         self._track_ids.clear()
         self._recent.clear()
+        self.clicks.forget()
         self.outputs.clear()
         return True, f"session {self.pipeline.session_id} begins", ()

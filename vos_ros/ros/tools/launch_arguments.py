@@ -89,8 +89,12 @@ TOPICS = {
     "depth": "depth image, registered to the colour image",
     "map_objects": "the mapper's objects, vos_ros/msg/MapObjectArray",
     "pose": "camera pose or odometry, where node.pose_source is a topic",
+    "clicked_point": "points that a person clicks, geometry_msgs/msg/PointStamped; RViz's Publish"
+    " Point publishes on /clicked_point",
 }
 """Input topics of the perception node, by their names in it."""
+_OUTSIDE = {"clicked_point": "/clicked_point"}
+"""Topics that have another name outside by default: RViz is in no namespace."""
 
 PERCEPTION = (
     Argument("namespace", "", "namespace of the node and its topics"),
@@ -118,7 +122,7 @@ PERCEPTION = (
         ("debug", "info", "warn", "error", "fatal"),
     ),
     Argument("rviz", "false", "start RViz with overlay, labels, markers and cloud", _BOOLEANS),
-    *(Argument(topic, topic, text) for topic, text in TOPICS.items()),
+    *(Argument(topic, _OUTSIDE.get(topic, topic), text) for topic, text in TOPICS.items()),
 )
 """Arguments of vos_ros.launch.py, its parameter file aside."""
 
