@@ -85,6 +85,15 @@ def distances(
     return nearest[:-1], nearest[-1]
 
 
+def nearest(
+    embedding: Float[torch.Tensor, "D h w"], keys: Float[torch.Tensor, "K D"]
+) -> Float[torch.Tensor, "h w"]:
+    """Return each cell's distance to the closest of K >= 1 key points."""
+    rows = embedding.flatten(1).t()
+    closest = squared_distance(keys, rows).amin(0).clamp_min(1e-12).sqrt()
+    return closest.reshape(embedding.shape[1:])
+
+
 def object_logits(
     net: OnePointNet, to_objects: Float[torch.Tensor, "N h w"], to_background: torch.Tensor
 ) -> Float[torch.Tensor, "N h w"]:
@@ -118,17 +127,37 @@ def segment(
     return labels(resize(logits[None], size, net.spec.aligned)[0])
 
 
-def spread(rows: Float[torch.Tensor, "K D"], count: int) -> Float[torch.Tensor, "k D"]:
-    """Return the first of some embeddings, and at most ``count`` - 1 more far from each other.
+def nearest_in_previous(
+    embedding: Float[torch.Tensor, "D h w"],
+    previous: Float[torch.Tensor, "D h w"],
+    owned: Bool[torch.Tensor, "N h w"],
+    radius: int,
+) -> Float[torch.Tensor, "N h w"]:
+    """Return each cell's distance to the closest key point of the previous frame around it.
 
-    Each is the one that is farthest from those before it (Gonzalez 1985: the largest distance of
-    any embedding to the chosen ones is at most twice the least possible).
+    Args:
+        embedding: of the present frame.
+        previous: of the previous frame.
+        owned: the cells of the previous frame that are key points, of each of N owners.
+        radius: how far from a cell they may be, in cells, along each axis.
+
+    Returns: the distances; infinite where there is no key point so near.
     """
-    if not len(rows):
-        return rows
-    chosen = [0]
-    nearest = squared_distance(rows[:1], rows)[0]
-    while len(chosen) < min(count, len(rows)):
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, squared_distance(rows[chosen[-1:]], rows)[0])
-    return rows[chosen]
+    h, w = embedding.shape[1:]
+    squares, previous_squares = embedding.square().sum(0), previous.square().sum(0)
+    closed = torch.zeros_like(owned, dtype=embedding.dtype).masked_fill_(~owned, torch.inf)
+    nearest = torch.full_like(closed, torch.inf)
+    for dy in range(-min(radius, h - 1), min(radius, h - 1) + 1):
+        rows, rows_then = _overlap(h, dy)
+        for dx in range(-min(radius, w - 1), min(radius, w - 1) + 1):
+            columns, columns_then = _overlap(w, dx)
+            now, then = (..., rows, columns), (..., rows_then, columns_then)
+            product = torch.einsum("dhw,dhw->hw", embedding[now], previous[then])
+            distance = squares[now] + previous_squares[then] - 2 * product
+            torch.minimum(nearest[now], distance + closed[then], out=nearest[now])
+    return nearest.clamp_min(1e-12).sqrt()
+
+
+def _overlap(n: int, shift: int) -> tuple[slice, slice]:
+    """Return the range of n indices, and that range shifted, where both lie within them."""
+    return slice(max(0, -shift), n - max(0, shift)), slice(max(0, shift), n - max(0, -shift))

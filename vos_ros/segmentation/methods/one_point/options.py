@@ -29,19 +29,31 @@ class OnePointOptions:
         3.0, "side of the search window in sides of the object", low=1.5, high=100.0
     )
     seed_points: int = option(
-        8, "key points that a given mask gives its object, and its background", low=1, high=256
+        256, "key points that a given mask gives its object, and its background", low=1, high=4096
     )
     own_points: int = option(
-        8, "key points kept of the method's own masks, the most recent ones", low=0, high=256
-    )
-    previous_points: int = option(
-        64,
-        "key points of the object and of its background on the previous frame",
+        8,
+        "key points of the object, and of its background, that one of the method's own masks gives",
         low=0,
-        high=4096,
+        high=256,
+    )
+    own_masks: int = option(
+        8, "own masks whose key points are kept, the most recent", low=1, high=64
+    )
+    motion_cells: int = option(
+        3,
+        "cells (8 px of the network's input) that an object is expected to move between two frames:"
+        " so far around a cell the previous frame is compared with it; 0 = not at all",
+        unit="cells",
+        low=0,
+        high=16,
     )
     update_every: int = option(
-        4, "frames between two key points of own masks", unit="frames", low=1, high=1000
+        4,
+        "frames from one own mask that gives key points to the next",
+        unit="frames",
+        low=1,
+        high=1000,
     )
     min_confidence: float = option(
         0.7,

@@ -3,12 +3,12 @@
 Every pixel has a learned embedding, computed once per frame for all objects. An object is known by
 the embeddings of some key points: a pixel is its own where the nearest of them is nearer than gamma
 (eq. 3.5, 3.6). One of the points is tracked, and its embedding on the present frame is a key point,
-too ("first frame keypoint tracked", sec. 4.3.3). All objects are one matrix product.
+too ("first frame keypoint tracked", sec. 4.3.3).
 
-Additions to the paper: several key points per object, chosen far from each other in the embedding;
-key points of the background next to it, where its mask is given; key points of the method's own
-masks; what is not connected to where the object was is not the object; a window follows each
-object; objects compete for a pixel by soft aggregation.
+Additions to the paper: an object has many key points, those of its first mask (which a click gives
+by eq. 3.6), of some of the method's own masks, and those around a cell on the previous frame; the
+background next to the object has as many; what is not connected to where the object was is not the
+object; a window follows each object; objects compete for a pixel by soft aggregation.
 """
 
 from __future__ import annotations
@@ -27,21 +27,30 @@ from vos_ros.config import SegmentationConfig
 from vos_ros.geometry.masks import inner_point
 from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.connectivity import connectivity_gate
-from vos_ros.segmentation.key_points import KeyPoints, distances, object_logits, spread
+from vos_ros.segmentation.key_points import (
+    nearest,
+    nearest_in_previous,
+    object_logits,
+)
 from vos_ros.segmentation.methods.one_point.model import OnePointModel, Pixels
 from vos_ros.segmentation.methods.one_point.options import OnePointOptions
 from vos_ros.segmentation.online_segmenter import Masks, OnlineSegmenter, Weights
 from vos_ros.segmentation.point_tracking import Grey, flow, grey_image, most_similar
 from vos_ros.segmentation.prompts import check_prompt, cut_at_depth_edges
-from vos_ros.segmentation.search_window import full_image_windows, update_windows, window_masks
+from vos_ros.segmentation.search_window import (
+    full_image_windows,
+    grid_ranges,
+    update_windows,
+    window_masks,
+)
 from vos_ros.types import Frame, Points, Seed, Segmentation
 
-_MIN_INSIDE = 0.99
-"""Share of a cell that must be the object (or the background) for a key point there."""
-_RING_CELLS = 4
-"""Width of the ring around a given mask, cells, from which the background's key points come."""
+_SURELY_INSIDE = 0.95
+"""Share of a cell that a given mask (or the background) must cover for a key point there."""
+_RING_CELLS = 8
+"""Width of the ring around a mask, cells, from which the background's key points come."""
 _SURE = 0.8
-"""Probability from which a cell of the previous frame is surely the object."""
+"""Probability from which a cell of an own mask is surely the object, or surely background."""
 _LOGIT_OUTSIDE = -20.0
 """Logit of cells that cannot be the object."""
 
@@ -64,8 +73,6 @@ class ObjectModel:
     """Of the seed and of the last correction."""
     own: deque[Keys]
     """Of own masks, the most recent ones."""
-    previous: Keys | None = None
-    """Of the mask on the previous frame; None where the object was not found with confidence."""
     key: Float[torch.Tensor, "D"]
     """Embedding of the tracked point where it was given."""
     point: Pixels
@@ -89,6 +96,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         self.models: dict[int, ObjectModel] = {}
         self._clicks: dict[int, Points] = {}
         self._grey: Grey | None = None
+        self._previous: Float[torch.Tensor, "D h w"] | None = None
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -120,7 +128,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         windows = torch.stack([m.window for m in models])
         if is_next:
             self._track(frame, embedding, windows)
-        logits = self._logits(embedding, shape)
+        logits = self._logits(embedding, shape, windows)
         priors = torch.stack([m.prior for m in models])
         logits.masked_fill_(connectivity_gate(logits, priors) == 0, _LOGIT_OUTSIDE)
         searched = torch.tensor([self._is_searched(i) for i in self.models], device=self.device)
@@ -131,21 +139,48 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         return Segmentation(self.object_ids, merged, self.model.boundary_px(shape))
 
     def _logits(
-        self, embedding: Float[torch.Tensor, "D h w"], shape: tuple[int, int]
+        self,
+        embedding: Float[torch.Tensor, "D h w"],
+        shape: tuple[int, int],
+        windows: Float[torch.Tensor, "N 3"],
     ) -> Float[torch.Tensor, "N h w"]:
-        """Return the log-odds of every object; row N + n of the distances is n's background."""
-        n, parts, owners = len(self.models), [], []
-        for row, m in enumerate(self.models.values()):
-            keys = [*m.given, *m.own, *([m.previous] if m.previous is not None else [])]
+        """Return the log-odds of every object, each computed in its window."""
+        near = self._near_in_previous(embedding)
+        size = (int(embedding.shape[1]), int(embedding.shape[2]))
+        ranges = grid_ranges(windows, size, 1)
+        for row, (m, (rows, columns)) in enumerate(zip(self.models.values(), ranges, strict=True)):
+            inside = (..., slice(*rows), slice(*columns))
+            keys = [*m.given, *m.own]
             if m.visible:
                 at = self.model.at(embedding, m.point, shape)
                 keys.append(Keys(at, at[:0]))
-            for k in keys:
-                parts += [k.positive, k.negative]
-                owners += [row] * len(k.positive) + [n + row] * len(k.negative)
-        known = KeyPoints(torch.cat(parts), torch.tensor(owners, device=self.device))
-        near, _ = distances(embedding, known, 2 * n)
-        return object_logits(self.net, near[:n], near[n:])
+            for side, known in enumerate(
+                (torch.cat([k.positive for k in keys]), torch.cat([k.negative for k in keys]))
+            ):
+                if len(known):
+                    to_keys = nearest(embedding[inside], known)
+                    here = near[side, row][inside]
+                    torch.minimum(here, to_keys, out=here)
+        logits = torch.full_like(near[0], _LOGIT_OUTSIDE)
+        for row, (rows, columns) in enumerate(ranges):
+            inside = (row, slice(*rows), slice(*columns))
+            logits[inside] = object_logits(self.net, near[0][inside], near[1][inside])
+        return logits
+
+    def _near_in_previous(
+        self, embedding: Float[torch.Tensor, "D h w"]
+    ) -> Float[torch.Tensor, "2 N h w"]:
+        """Return the distances to the nearby key points of the previous frame.
+
+        Those of the objects, and those of their backgrounds.
+        """
+        priors = torch.stack([m.prior for m in self.models.values()])
+        radius, previous = self._options.motion_cells, self._previous
+        if previous is None or not radius:
+            return torch.full_like(priors, torch.inf).expand(2, -1, -1, -1).clone()
+        owned = torch.cat([priors >= _SURE, priors <= 1 - _SURE])
+        near = nearest_in_previous(embedding, previous, owned, radius)
+        return near.reshape(2, *priors.shape)
 
     def _track(
         self,
@@ -187,32 +222,35 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         cells = (int(models[0].prior.shape[0]), int(models[0].prior.shape[1]))
         priors = self.model.resize(own[None], cells)[0]
         moved = update_windows(windows, own, self._options.search_scale)
+        self._previous = self._encoding(frame)
         for m, prior, window in zip(models, priors, moved, strict=True):
             m.prior, m.window = prior, window
-            m.previous = self._keys_of_previous(frame, prior)
         self._mark_found(self.object_ids, merged)
-        if not self._is_update_due() or not self._options.own_points:
-            return
         winners = merged.max(0).indices
-        for row, i in enumerate(self.models, start=1):
-            mask = winners == row
-            if not self._may_learn_own_mask(i) or not bool(mask.any()):
-                continue
-            quality = torch.stack([merged[row][mask].mean(), merged.new_zeros(())])
-            at = np.array([inner_point(mask.cpu().numpy())], np.float64)
-            embedding = self.model.at(self._encoding(frame), at, frame.shape)
-            self.pending.add_own(Keys(embedding, embedding[:0]), [i], quality[None])
+        self._keep_points_in_masks(frame.shape, winners)
+        if self._is_update_due() and self._options.own_points:
+            for row, (i, m) in enumerate(self.models.items(), start=1):
+                mask = winners == row
+                if self._may_learn_own_mask(i) and bool(mask.any()):
+                    quality = torch.stack([merged[row][mask].mean(), merged.new_zeros(())])
+                    self.pending.add_own(self._own_keys(m.prior), [i], quality[None])
 
-    def _keys_of_previous(self, frame: Frame, prior: Float[torch.Tensor, "h w"]) -> Keys | None:
+    def _keep_points_in_masks(
+        self, shape: tuple[int, int], winners: Int[torch.Tensor, "H W"]
+    ) -> None:
+        """Move tracked points that left their own mask to its cell that is most like them."""
+        for row, m in enumerate(self.models.values(), start=1):
+            x, y = np.clip(np.rint(m.point[0]).astype(int), 0, np.array(shape[::-1]) - 1).tolist()
+            sure = m.prior >= _SURE
+            if int(winners[y, x]) != row and bool(sure.any()):
+                found, near = most_similar(self._previous, m.key[None], sure[None])
+                m.point = self.model.pixels(found, shape)
+                m.visible = bool(near[0] <= float(self.net.gamma))
+
+    def _own_keys(self, prior: Float[torch.Tensor, "h w"]) -> Keys:
         """Return key points of what is surely the object, and of what surely isn't next to it."""
-        count = self._options.previous_points
-        sure = (prior >= _SURE).flatten().nonzero()[:, 0]
-        if not count or not len(sure):
-            return None
-        near = F.max_pool2d(prior[None, None], 2 * _RING_CELLS + 1, 1, _RING_CELLS)[0, 0] > 0.5
-        others = ((prior <= 1 - _SURE) & near).flatten().nonzero()[:, 0]
-        rows = self._encoding(frame).flatten(1).t()
-        return Keys(*(rows[_evenly(cells, count)] for cells in (sure, others)))
+        others = (prior <= 1 - _SURE) & _around(prior[None])[0]
+        return self._keys(self._previous, prior >= _SURE, others, self._options.own_points)
 
     # -- given masks and points --------------------------------------------------------------------
 
@@ -223,17 +261,34 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
             return super()._mask_of(seed, frame)
         check_prompt(seed.prompt, frame.shape)
         self._clicks[seed.object_id] = seed.prompt
-        keys = self._clicked(frame, seed.prompt)
-        known = KeyPoints(
-            torch.cat([keys.positive, keys.negative]),
-            torch.tensor([0] * len(keys.positive) + [1] * len(keys.negative), device=self.device),
-        )
-        near, _ = distances(self._encoding(frame), known, 2)
-        logits = object_logits(self.net, near[:1], near[1:])
+        embedding = self._encoding(frame)
+        logits = self._click_logits(embedding, self._clicked(frame, seed.prompt))
         mask = (self.model.resize(logits[None], frame.shape)[0, 0] >= 0).cpu().numpy()
         if seed.prompt.within is not None:
             mask &= seed.prompt.within
         return cut_at_depth_edges(_touched(mask, seed.prompt), seed.prompt, frame.depth)
+
+    def _click_logits(
+        self, embedding: Float[torch.Tensor, "D h w"], keys: Keys
+    ) -> Float[torch.Tensor, "1 h w"]:
+        """Return the log-odds of the object of clicks.
+
+        It is what is near them, or near the mean embedding of what is near them: an object is more
+        than what looks like the pixel that was hit.
+        """
+        to_background = (
+            nearest(embedding, keys.negative)
+            if len(keys.negative)
+            else torch.full_like(embedding[0], torch.inf)
+        )
+        to_object = nearest(embedding, keys.positive)
+        logits = object_logits(self.net, to_object[None], to_background)
+        if not bool((logits >= 0).any()):
+            return logits
+        mean = embedding[:, logits[0] >= 0].mean(1)[None]
+        mean = F.normalize(mean, dim=1) if self.net.spec.normalize else mean
+        to_object = torch.minimum(to_object, nearest(embedding, mean))
+        return object_logits(self.net, to_object[None], to_background)
 
     def _clicked(self, frame: Frame, points: Points) -> Keys:
         """Return the key points of clicks."""
@@ -243,7 +298,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
 
     def _add_objects(self, frame: Frame, masks: Masks, weights: Weights) -> None:
         for i, mask in masks.items():
-            self.models[i] = self._new_model(frame, i, mask)
+            self.models[i] = self._new_model(frame, i, mask, weights[i])
 
     def _correct_objects(self, frame: Frame, masks: Masks, weights: Weights) -> None:
         for i, mask in masks.items():
@@ -252,63 +307,77 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
                 m.visible, m.prior = False, torch.zeros_like(m.prior)
                 m.window = full_image_windows(1, self.device)[0]
                 continue
-            new = self._new_model(frame, i, mask)
+            new = self._new_model(frame, i, mask, weights[i])
             m.given = [m.given[0], *new.given]
             m.key, m.point, m.visible = new.key, new.point, new.visible
             m.prior, m.window = new.prior, new.window
 
     def _new_model(
-        self, frame: Frame, object_id: int, mask: Bool[np.ndarray, "H W"]
+        self,
+        frame: Frame,
+        object_id: int,
+        mask: Bool[np.ndarray, "H W"],
+        weight: Float[np.ndarray, "H W"] | None,
     ) -> ObjectModel:
-        """Return what a given mask, or the clicks that it was made of, tell of an object."""
-        embedding, shape = self._encoding(frame), frame.shape
+        """Return what a given mask, and the clicks that it was made of, tell of an object."""
+        embedding = self._previous = self._encoding(frame)
         cells = (int(embedding.shape[1]), int(embedding.shape[2]))
-        share = self.model.inside(mask, cells)
+        share = self._share(mask, cells)
+        counts = torch.ones_like(share) if weight is None else self._share(weight > 0, cells)
+        keys = self._keys(
+            embedding,
+            (share >= _SURELY_INSIDE) & (counts > 0.5),
+            (share <= 1 - _SURELY_INSIDE) & _around(share[None])[0] & (counts > 0.5),
+            self._options.seed_points,
+        )
         points = self._clicks.pop(object_id, None)
         if points is not None:
-            keys, point = self._clicked(frame, points), points.xy[points.positive][:1]
+            clicked, point = self._clicked(frame, points), points.xy[points.positive][:1]
+            keys = Keys(
+                torch.cat([clicked.positive, keys.positive]),
+                torch.cat([clicked.negative, keys.negative]),
+            )
+        elif mask.any():
+            point = np.array([inner_point(mask)])
+            at = self.model.at(embedding, point, frame.shape)
+            keys = Keys(torch.cat([at, keys.positive]), keys.negative)
         else:
-            keys, point = self._keys_of(embedding, mask, share, shape)
-        tracked = point.astype(np.float64).reshape(-1, 2)
-        visible = bool(len(tracked))
+            point = np.zeros((0, 2))
         window = update_windows(
             full_image_windows(1, self.device),
             torch.tensor(mask[None], dtype=torch.float32, device=self.device),
             self._options.search_scale,
             limit_change=False,
         )[0]
+        visible = bool(len(point))
         return ObjectModel(
             given=[keys],
-            own=deque(maxlen=self._options.own_points),
-            key=(
-                self.model.at(embedding, tracked, shape)[0] if visible else embedding[:, 0, 0] * 0
-            ),
-            point=tracked if visible else np.zeros((1, 2)),
+            own=deque(maxlen=self._options.own_masks),
+            key=keys.positive[0] if visible else embedding.new_zeros(embedding.shape[0]),
+            point=point.astype(np.float64) if visible else np.zeros((1, 2)),
             visible=visible,
-            prior=torch.from_numpy(share).to(self.device),
+            prior=share,
             window=window,
         )
 
-    def _keys_of(
+    def _share(
+        self, mask: Bool[np.ndarray, "H W"], cells: tuple[int, int]
+    ) -> Float[torch.Tensor, "h w"]:
+        """Return the share of each of (h, w) ``cells`` that a mask covers."""
+        return torch.from_numpy(self.model.inside(mask, cells)).to(self.device)
+
+    def _keys(
         self,
         embedding: Float[torch.Tensor, "D h w"],
-        mask: Bool[np.ndarray, "H W"],
-        share: Float[np.ndarray, "h w"],
-        shape: tuple[int, int],
-    ) -> tuple[Keys, Pixels]:
-        """Return key points of a mask and of what is next to it, and the one that is tracked."""
-        if not mask.any():
-            nothing = embedding.new_zeros((0, embedding.shape[0]))
-            return Keys(nothing, nothing), np.zeros((0, 2))
-        count = self._options.seed_points
-        point = np.array([inner_point(mask)], np.float64)
-        first = self.model.at(embedding, point, shape)
+        positive: Bool[torch.Tensor, "h w"],
+        negative: Bool[torch.Tensor, "h w"],
+        count: int,
+    ) -> Keys:
+        """Return key points at some cells, at most ``count`` of each kind."""
         rows = embedding.flatten(1).t()
-        inside = torch.from_numpy((share >= _MIN_INSIDE).ravel())
-        ring = cv2.dilate((share > 0).astype(np.uint8), np.ones((2 * _RING_CELLS + 1,) * 2))
-        outside = torch.from_numpy(((share <= 1 - _MIN_INSIDE) & (ring > 0)).ravel())
-        positive = spread(torch.cat([first, rows[inside.to(rows.device)]]), count)
-        return Keys(positive, spread(rows[outside.to(rows.device)], count)), point
+        return Keys(
+            *(rows[_evenly(m.flatten().nonzero()[:, 0], count)] for m in (positive, negative))
+        )
 
     def _remove_objects(self, object_ids: Collection[int]) -> None:
         for i in object_ids:
@@ -327,6 +396,12 @@ def _evenly(cells: Int[torch.Tensor, "K"], count: int) -> Int[torch.Tensor, "k"]
     if len(cells) <= count:
         return cells
     return cells[torch.linspace(0, len(cells) - 1, count, device=cells.device).round().long()]
+
+
+def _around(priors: Float[torch.Tensor, "N h w"]) -> Bool[torch.Tensor, "N h w"]:
+    """Return the cells of objects and those next to them."""
+    wide = F.max_pool2d(priors[None], 2 * _RING_CELLS + 1, 1, _RING_CELLS)[0]
+    return wide > 0.5
 
 
 def _touched(mask: Bool[np.ndarray, "H W"], points: Points) -> Bool[np.ndarray, "H W"]:
