@@ -19,9 +19,10 @@ from vos_ros.segmentation.key_points import (
     embeddings_at,
     inner_key_points,
     labels,
+    nearest,
+    nearest_in_previous,
     object_logits,
     segment,
-    spread,
 )
 from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet
 
@@ -144,9 +145,26 @@ def test_a_mask_gives_the_key_point_that_finds_it() -> None:
     assert none.embeddings.shape == (0, 6) and none.owners.shape == (0,)
 
 
-def test_points_that_are_spread_lie_far_from_each_other() -> None:
-    rows = torch.tensor([[0.0, 0], [0.1, 0], [4, 0], [0, 3], [4.1, 0], [0, 0.2]])
-    assert spread(rows, 3).tolist() == [[0, 0], [pytest.approx(4.1), 0], [0, 3]]
-    assert torch.equal(spread(rows, 1), rows[:1])
-    assert len(spread(rows, 100)) == len(rows)
-    assert spread(rows[:0], 3).shape == (0, 2)
+@pytest.mark.parametrize("radius", [0, 1, 3, 50])
+def test_the_previous_frame_is_searched_around_each_cell(radius: int) -> None:
+    rng = np.random.default_rng(radius)
+    now, then = rng.normal(size=(2, 3, 4, 5))
+    owned = rng.random((2, 4, 5)) < 0.4
+    found = nearest_in_previous(
+        torch.tensor(now), torch.tensor(then), torch.tensor(owned), radius
+    ).numpy()
+    for n, y, x in np.ndindex(2, 4, 5):
+        near = [
+            np.linalg.norm(now[:, y, x] - then[:, v, u])
+            for v, u in np.argwhere(owned[n])
+            if abs(v - y) <= radius and abs(u - x) <= radius
+        ]
+        assert found[n, y, x] == pytest.approx(min(near, default=np.inf), abs=1e-6)
+
+
+def test_a_cell_is_as_far_as_its_nearest_key() -> None:
+    rng = np.random.default_rng(1)
+    x, keys = rng.normal(size=(3, 4, 5)), rng.normal(size=(6, 3))
+    found = nearest(torch.tensor(x), torch.tensor(keys)).numpy()
+    wanted = np.linalg.norm(x[None] - keys[:, :, None, None], axis=1).min(0)
+    assert np.allclose(found, wanted, atol=1e-6)

@@ -18,13 +18,13 @@ class OnePointOptions:
     )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
     tracker: str = option(
-        "flow",
+        "embedding",
         "how the key point of an object is tracked: the most similar cell of the embedding"
         " (sec. 4.3.1), or optical flow (pyramidal Lucas-Kanade, forward and backward) where it"
         " holds and the most similar cell else",
         choices=("embedding", "flow"),
     )
-    long_side: int = option(833, "longer side of the network's input", unit="px", low=64, high=2048)
+    long_side: int = option(641, "longer side of the network's input", unit="px", low=64, high=2048)
     search_scale: float = option(
         3.0, "side of the search window in sides of the object", low=1.5, high=100.0
     )
