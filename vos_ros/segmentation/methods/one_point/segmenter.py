@@ -159,12 +159,12 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
             ):
                 if len(known):
                     to_keys = nearest(embedding[inside], known)
-                    here = near[side, row][inside]
-                    torch.minimum(here, to_keys, out=here)
+                    least = near[side, row][inside]
+                    torch.minimum(least, to_keys, out=least)
         logits = torch.full_like(near[0], _LOGIT_OUTSIDE)
         for row, (rows, columns) in enumerate(ranges):
-            inside = (row, slice(*rows), slice(*columns))
-            logits[inside] = object_logits(self.net, near[0][inside], near[1][inside])
+            here = (row, slice(*rows), slice(*columns))
+            logits[here] = object_logits(self.net, near[0][here], near[1][here])
         return logits
 
     def _near_in_previous(
@@ -222,35 +222,40 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         cells = (int(models[0].prior.shape[0]), int(models[0].prior.shape[1]))
         priors = self.model.resize(own[None], cells)[0]
         moved = update_windows(windows, own, self._options.search_scale)
-        self._previous = self._encoding(frame)
+        embedding = self._previous = self._encoding(frame)
         for m, prior, window in zip(models, priors, moved, strict=True):
             m.prior, m.window = prior, window
         self._mark_found(self.object_ids, merged)
         winners = merged.max(0).indices
-        self._keep_points_in_masks(frame.shape, winners)
+        self._keep_points_in_masks(embedding, frame.shape, winners)
         if self._is_update_due() and self._options.own_points:
             for row, (i, m) in enumerate(self.models.items(), start=1):
                 mask = winners == row
                 if self._may_learn_own_mask(i) and bool(mask.any()):
                     quality = torch.stack([merged[row][mask].mean(), merged.new_zeros(())])
-                    self.pending.add_own(self._own_keys(m.prior), [i], quality[None])
+                    self.pending.add_own(self._own_keys(embedding, m.prior), [i], quality[None])
 
     def _keep_points_in_masks(
-        self, shape: tuple[int, int], winners: Int[torch.Tensor, "H W"]
+        self,
+        embedding: Float[torch.Tensor, "D h w"],
+        shape: tuple[int, int],
+        winners: Int[torch.Tensor, "H W"],
     ) -> None:
         """Move tracked points that left their own mask to its cell that is most like them."""
         for row, m in enumerate(self.models.values(), start=1):
             x, y = np.clip(np.rint(m.point[0]).astype(int), 0, np.array(shape[::-1]) - 1).tolist()
             sure = m.prior >= _SURE
             if int(winners[y, x]) != row and bool(sure.any()):
-                found, near = most_similar(self._previous, m.key[None], sure[None])
+                found, near = most_similar(embedding, m.key[None], sure[None])
                 m.point = self.model.pixels(found, shape)
                 m.visible = bool(near[0] <= float(self.net.gamma))
 
-    def _own_keys(self, prior: Float[torch.Tensor, "h w"]) -> Keys:
+    def _own_keys(
+        self, embedding: Float[torch.Tensor, "D h w"], prior: Float[torch.Tensor, "h w"]
+    ) -> Keys:
         """Return key points of what is surely the object, and of what surely isn't next to it."""
         others = (prior <= 1 - _SURE) & _around(prior[None])[0]
-        return self._keys(self._previous, prior >= _SURE, others, self._options.own_points)
+        return self._keys(embedding, prior >= _SURE, others, self._options.own_points)
 
     # -- given masks and points --------------------------------------------------------------------
 
@@ -366,8 +371,8 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         """Return the share of each of (h, w) ``cells`` that a mask covers."""
         return torch.from_numpy(self.model.inside(mask, cells)).to(self.device)
 
+    @staticmethod
     def _keys(
-        self,
         embedding: Float[torch.Tensor, "D h w"],
         positive: Bool[torch.Tensor, "h w"],
         negative: Bool[torch.Tensor, "h w"],
