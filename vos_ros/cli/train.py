@@ -35,7 +35,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument(
-        "task", metavar="TASK", help="what is trained: lwl, lwl_box, embedding, meta, one_point"
+        "task",
+        metavar="TASK",
+        help="what is trained: lwl, lwl_box, embedding, meta, one_point, point_tracker",
     )
     p.add_argument(
         "--config", required=True, metavar="FILE", help="YAML file of the run (see config/train)"

@@ -32,6 +32,7 @@ from vos_ros.training.losses import iou, lovasz
 from vos_ros.training.meta_task import MetaTask
 from vos_ros.training.objects import Objects, mean_over_clips
 from vos_ros.training.one_point_task import OnePointTask
+from vos_ros.training.point_tracker_task import PointTrackerTask
 from vos_ros.training.report import tinted
 from vos_ros.training.weights_options import check_files, spec_of
 
@@ -364,7 +365,8 @@ def _boxes(masks: Bool[torch.Tensor, "M H W"]) -> Bool[torch.Tensor, "M H W"]:
 
 
 TASKS: Mapping[str, Callable[[Mapping[str, object]], Task]] = {
-    t.name: t.from_options for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask, OnePointTask)
+    t.name: t.from_options
+    for t in (LwlTask, LwlBoxTask, EmbeddingTask, MetaTask, OnePointTask, PointTrackerTask)
 }
 
 
