@@ -33,6 +33,11 @@ class OnePointModel:
         fold(self.net.feature_extractor)
         self.net.cast(resolve_precision(options.precision, device))
 
+    @property
+    def gamma(self) -> float:
+        """Return the threshold of eq. (3.6)."""
+        return float(self.net.gamma)
+
     def size(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return the (h, w), px, of the network's input for an image of ``shape``."""
         return self.net.fits(*scaled_size(shape, self._long_side))
