@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vos_ros.datasets.interface import FrameFiles, VideoSequence
 from vos_ros.training.interface import Batch
 
 HEIGHT, WIDTH = 48, 64
@@ -26,6 +27,20 @@ def draw(t: int = 0, n: int = 1) -> tuple[np.ndarray, np.ndarray]:
             [80 * i % 170, 60, 170 - 50 * i]
         )
     return rgb, ids
+
+
+def sequence(*, n: int, frames: int) -> VideoSequence:
+    """Return n squares as a sequence of files that are not there, named by their number."""
+    return VideoSequence(
+        name="squares",
+        dataset="made",
+        frames=tuple(
+            FrameFiles(name=str(t), number=t, image=Path(str(t)), mask=Path(str(t)))
+            for t in range(frames)
+        ),
+        read_image=lambda path: draw(int(path.name), n)[0],
+        read_ids=lambda path: draw(int(path.name), n)[1],
+    )
 
 
 def clips(n: int, frames: int, *, side: int, size: int = 65) -> Batch:

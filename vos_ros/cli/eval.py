@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from vos_ros.cli.eval_association import add_parser as add_association
 from vos_ros.cli.eval_association import run_association
+from vos_ros.cli.eval_fusion import add_parser as add_fusion
+from vos_ros.cli.eval_fusion import run_fusion
 from vos_ros.cli.eval_map import add_parser as add_map
 from vos_ros.cli.eval_map import run_map
 from vos_ros.cli.eval_points import add_parser as add_points
 from vos_ros.cli.eval_points import run_points
+from vos_ros.cli.eval_tracking import add_parser as add_tracking
+from vos_ros.cli.eval_tracking import run_tracking
 from vos_ros.cli.eval_video import add_parsers, run_davis, run_ytvos
 
 if TYPE_CHECKING:
@@ -44,6 +48,8 @@ def add_parser(subparsers: Any) -> None:
     add_association(kinds)
     add_map(kinds)
     add_points(kinds)
+    add_tracking(kinds)
+    add_fusion(kinds)
     p = kinds.add_parser(
         "bag",
         help="a bag of vos-ros replay, or recorded from the node",
@@ -81,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         "association": run_association,
         "map": run_map,
         "points": run_points,
+        "tracking": run_tracking,
+        "fusion": run_fusion,
     }[args.kind](args)
 
 
