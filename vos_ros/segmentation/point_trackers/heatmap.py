@@ -114,6 +114,7 @@ class Heatmap:
                 load_weights(self.net.feature_extractor, options.weights)
         self.net.to(device)
 
+    @torch.inference_mode(False)  # the caller's may be on, and here something learns
     def start(self, rgb: Rgb, points: Pixels) -> Track:
         """Begin with points on an image: learn their heatmaps."""
         points = check_points(rgb, points)
@@ -148,7 +149,7 @@ class Heatmap:
             else torch.optim.SGD(learned, o.rate, o.momentum, weight_decay=o.weight_decay)
         )
         made = [self._sample(view, rgb, points, rng) for _ in range(o.images)] if frozen else []
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.enable_grad():
             for _ in tqdm(range(o.steps), desc="learning heatmaps", leave=False, disable=None):
                 batch = [
                     made[int(rng.integers(len(made)))]
@@ -168,7 +169,7 @@ class Heatmap:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the features of a changed image, and its points' heatmaps."""
         image, moved = changed(rgb, points, rng)
-        with torch.inference_mode(False), torch.set_grad_enabled(self.options.train == "all"):
+        with torch.set_grad_enabled(self.options.train == "all"):
             return view.features(image)[0], view.target(moved)
 
 

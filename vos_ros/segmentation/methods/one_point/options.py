@@ -20,9 +20,10 @@ class OnePointOptions:
     tracker: str = option(
         "embedding",
         "how the key point of an object is tracked: the most similar cell of the embedding"
-        " (sec. 4.3.1), or optical flow (pyramidal Lucas-Kanade, forward and backward) where it"
-        " holds and the most similar cell else",
-        choices=("embedding", "flow"),
+        " (sec. 4.3.1); or, where it holds, and the most similar cell else: optical flow (pyramidal"
+        " Lucas-Kanade, forward and backward), a heatmap learned on the first frame (sec. 3.2), or"
+        " a learned tracker",
+        choices=("embedding", "flow", "heatmap", "learned"),
     )
     long_side: int = option(641, "longer side of the network's input", unit="px", low=64, high=2048)
     search_scale: float = option(

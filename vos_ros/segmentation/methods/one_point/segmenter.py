@@ -35,6 +35,9 @@ from vos_ros.segmentation.key_points import (
 from vos_ros.segmentation.methods.one_point.model import OnePointModel, Pixels
 from vos_ros.segmentation.methods.one_point.options import OnePointOptions
 from vos_ros.segmentation.online_segmenter import Masks, OnlineSegmenter, Weights
+from vos_ros.segmentation.point_trackers.heatmap import HeatmapOptions
+from vos_ros.segmentation.point_trackers.interface import PointTracker, Track
+from vos_ros.segmentation.point_trackers.registry import create
 from vos_ros.segmentation.point_tracking import Grey, flow, grey_image, most_similar
 from vos_ros.segmentation.prompts import check_prompt, cut_at_depth_edges
 from vos_ros.segmentation.search_window import (
@@ -79,6 +82,8 @@ class ObjectModel:
     """(1, 2): the tracked point, px of the image."""
     visible: bool
     """Whether the point was found on the last frame."""
+    track: Track | None
+    """Of the point, where the tracker is a network of its own."""
     prior: Float[torch.Tensor, "h w"]
     """Mask on the previous frame, 0..1, per cell."""
     window: Float[torch.Tensor, "3"]
@@ -96,6 +101,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         self.models: dict[int, ObjectModel] = {}
         self._clicks: dict[int, Points] = {}
         self._grey: Grey | None = None
+        self._tracker = _tracker(o, self.device)
         self._previous: Float[torch.Tensor, "D h w"] | None = None
 
     @property
@@ -198,18 +204,35 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         gamma = float(self.net.gamma)
         visible = near <= gamma
         grey = grey_image(frame.rgb)
-        if self._options.tracker == "flow" and self._grey is not None:
-            followed, held = flow(self._grey, grey, np.concatenate([m.point for m in models]))
+        if self._options.tracker != "embedding":
+            followed, held = self._followed(frame, grey)
             here = self.model.at(embedding, followed, shape)
             keys = torch.stack([m.key for m in models])
             alike = ((here - keys).norm(dim=1) <= gamma).cpu().numpy()
-            use = held & alike & np.array([m.visible for m in models])
+            use = held & alike
             points, visible = np.where(use[:, None], followed, points), use | visible
         self._grey = grey
         for m, point, is_visible in zip(models, points, visible, strict=True):
             if is_visible:
                 m.point = point[None]
             m.visible = bool(is_visible)
+
+    def _followed(self, frame: Frame, grey: Grey) -> tuple[Pixels, Bool[np.ndarray, "N"]]:
+        """Return where the tracker of the options finds the points, and which it does find."""
+        models = list(self.models.values())
+        points = np.concatenate([m.point for m in models])
+        if self._options.tracker == "flow":
+            seen = np.array([m.visible for m in models])
+            if self._grey is None:
+                return points, np.zeros_like(seen)
+            followed, held = flow(self._grey, grey, points)
+            return followed, held & seen
+        held = np.zeros(len(models), bool)
+        for n, m in enumerate(models):
+            if m.track is not None:
+                now = m.track.step(frame.rgb)
+                points[n], held[n] = now.points[0], now.visible[0]
+        return points, held
 
     def _move(
         self,
@@ -314,7 +337,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
                 continue
             new = self._new_model(frame, i, mask, weights[i])
             m.given = [m.given[0], *new.given]
-            m.key, m.point, m.visible = new.key, new.point, new.visible
+            m.key, m.point, m.visible, m.track = new.key, new.point, new.visible, new.track
             m.prior, m.window = new.prior, new.window
 
     def _new_model(
@@ -361,6 +384,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
             key=keys.positive[0] if visible else embedding.new_zeros(embedding.shape[0]),
             point=point.astype(np.float64) if visible else np.zeros((1, 2)),
             visible=visible,
+            track=self._tracker.start(frame.rgb, point) if self._tracker and visible else None,
             prior=share,
             window=window,
         )
@@ -394,6 +418,14 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         for keys, ids in samples:
             for i in ids:
                 self.models[i].own.append(keys)
+
+
+def _tracker(options: OnePointOptions, device: torch.device) -> PointTracker | None:
+    """Return the tracker of the options; None where it has no network of its own."""
+    if options.tracker in ("embedding", "flow"):
+        return None
+    own = HeatmapOptions(model=options.model) if options.tracker == "heatmap" else None
+    return create(options.tracker, device, options=own)
 
 
 def _evenly(cells: Int[torch.Tensor, "K"], count: int) -> Int[torch.Tensor, "k"]:
