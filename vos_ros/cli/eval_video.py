@@ -30,6 +30,7 @@ wide) and is given as it is; decay_unwrapped is the right one.
 {_FILES}
 examples:
   vos-ros eval davis --root DAVIS --method lwl
+  vos-ros eval davis --root DAVIS --prompt click --method lwl --set segmentation.seed_with=one_point
   vos-ros eval davis --root DAVIS --year 2016 --sequences blackswan,dog --json davis.json
   vos-ros eval davis --root DAVIS --features mobilenet_v2 --weights mobilenet_v2.pt
   vos-ros eval davis --root DAVIS --predictions theirs         score masks that are there already
@@ -129,6 +130,13 @@ def _add_common(p: argparse.ArgumentParser, out: str, root: str) -> None:
     )
     what.add_argument(
         "--weights", metavar="FILE", help="its weights (segmentation.features.weights)"
+    )
+    what.add_argument(
+        "--prompt",
+        choices=("mask", "click"),
+        default="mask",
+        help="what starts an object: its first mask, or one click, the point of that mask which is"
+        " farthest from its outline (default: mask)",
     )
     what.add_argument(
         "--config", metavar="FILE", help="YAML file of the configuration, or of a node's parameters"
@@ -231,8 +239,9 @@ def _predict(
 
     from vos_ros.cli.replay import configuration
     from vos_ros.config import dump
-    from vos_ros.evaluation.export import export, read_timing
+    from vos_ros.evaluation.export import click, export, read_timing
     from vos_ros.segmentation.registry import create
+    from vos_ros.types import Mask
 
     if args.predictions:
         return Path(args.predictions), read_timing(args.predictions)
@@ -241,7 +250,10 @@ def _predict(
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(dump(config), encoding="utf-8")
     return out / "predictions", export(
-        sequences, lambda: create(config.segmentation), out / "predictions"
+        sequences,
+        lambda: create(config.segmentation),
+        out / "predictions",
+        click if args.prompt == "click" else Mask,
     )
 
 

@@ -1,6 +1,6 @@
 """Run a segmenter over the sequences of a benchmark and write its masks to files.
 
-Semi-supervised: the masks of an object's first frame are given, nothing else.
+Semi-supervised: the mask of an object's first frame, or one click in it, is given, nothing else.
 ``PREDICTIONS/NAME/FRAME.png`` are palette images of object ids, ``PREDICTIONS/timing.json`` states
 how long each frame took.
 """
@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from tqdm import tqdm
 
 from vos_ros.datasets.interface import VideoSequence
 from vos_ros.datasets.masks import write_mask
+from vos_ros.geometry.masks import inner_point
 from vos_ros.segmentation.interface import VideoSegmenter
-from vos_ros.types import Frame, Intrinsics, Mask, Seed
+from vos_ros.types import Frame, Intrinsics, Mask, Points, Prompt, Seed
 
 TIMING = "timing.json"
 _PERIOD_NS = 1_000_000_000 // 24  # between frames: DAVIS' rate; segmenters use stamps little
@@ -41,12 +43,21 @@ class Timing:
         return 1e3 * len(self.step_ms) / sum(self.step_ms) if self.step_ms else float("nan")
 
 
+def click(mask: Bool[np.ndarray, "H W"]) -> Points:
+    """Return one click on the object of a mask: the point that is farthest from its outline."""
+    return Points(np.array([inner_point(mask)], np.float32), np.ones(1, bool))
+
+
 def export(
-    sequences: Iterable[VideoSequence], create: Callable[[], VideoSegmenter], folder: Path | str
+    sequences: Iterable[VideoSequence],
+    create: Callable[[], VideoSegmenter],
+    folder: Path | str,
+    prompt: Callable[[Bool[np.ndarray, "H W"]], Prompt] = Mask,
 ) -> dict[str, Timing]:
     """Predict every sequence with a segmenter of its own, and return the timing by sequence.
 
-    Masks of an earlier run of the same sequences are replaced; the timing is written, too.
+    ``prompt`` tells what an object starts from, given its first mask. Masks of an earlier run of
+    the same sequences are replaced; the timing is written, too.
     Raises ValueError: an object that its first mask doesn't show.
     """
     folder, timings = Path(folder), {}
@@ -57,7 +68,9 @@ def export(
     with tqdm(total=total, unit="frame", desc="predicting", disable=None) as bar:
         for sequence in sequences:
             bar.set_postfix_str(sequence.name)
-            timings[sequence.name] = _predict(sequence, create(), folder / sequence.name, bar)
+            timings[sequence.name] = _predict(
+                sequence, create(), folder / sequence.name, prompt, bar
+            )
     table = {
         n: {"fps": t.fps, "step_ms": t.step_ms, "seed_ms": t.seed_ms} for n, t in timings.items()
     }
@@ -86,7 +99,11 @@ def read_timing(folder: Path | str) -> dict[str, Timing]:
 
 
 def _predict(
-    sequence: VideoSequence, segmenter: VideoSegmenter, folder: Path, bar: tqdm[Any]
+    sequence: VideoSequence,
+    segmenter: VideoSegmenter,
+    folder: Path,
+    prompt: Callable[[Bool[np.ndarray, "H W"]], Prompt],
+    bar: tqdm[Any],
 ) -> Timing:
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.png"):
@@ -99,7 +116,7 @@ def _predict(
         # A segmenter uses no camera: one with about 50 degrees of view stands in.
         camera = Intrinsics(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
         frame = Frame(index, index * _PERIOD_NS, rgb, None, camera)
-        seeds = _seeds(sequence, files.name) if files.name in sequence.starts else []
+        seeds = _seeds(sequence, files.name, prompt) if files.name in sequence.starts else []
         labels = np.zeros((height, width), np.uint16)
         start = time.perf_counter()
         result = segmenter.step(frame) if segmenter.object_ids else None
@@ -113,8 +130,10 @@ def _predict(
     return Timing(tuple(step_ms), tuple(seed_ms))
 
 
-def _seeds(sequence: VideoSequence, frame: str) -> list[Seed]:
-    """Return the objects that start at a frame, by their masks; open pixels have no weight."""
+def _seeds(
+    sequence: VideoSequence, frame: str, prompt: Callable[[Bool[np.ndarray, "H W"]], Prompt]
+) -> list[Seed]:
+    """Return the objects that start at a frame, by prompts; open pixels have no weight."""
     mask = sequence.mask(frame)
     void = mask == sequence.ignore
     weight = (~void).astype(np.float32) if void.any() else None
@@ -124,4 +143,4 @@ def _seeds(sequence: VideoSequence, frame: str) -> list[Seed]:
             f"{sequence.frames[sequence.index(frame)].mask}: no pixel of object {empty[0]}, which"
             f" should start there; it has {np.unique(mask).tolist()}"
         )
-    return [Seed(i, Mask(mask == i), weight) for i in sequence.starts[frame]]
+    return [Seed(i, prompt(mask == i), weight) for i in sequence.starts[frame]]
