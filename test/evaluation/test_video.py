@@ -16,7 +16,7 @@ from support.benchmarks import annotated_only_at, davis
 
 from vos_ros.datasets.masks import read_mask, write_mask
 from vos_ros.evaluation.davis_metrics import contour_accuracy, region_similarity, statistics
-from vos_ros.evaluation.export import Timing, export, read_timing
+from vos_ros.evaluation.export import Timing, click, export, read_timing
 from vos_ros.evaluation.pictures import strip
 from vos_ros.evaluation.video import (
     ObjectCurves,
@@ -30,7 +30,8 @@ from vos_ros.evaluation.video import (
     youtube_vos_frames,
 )
 from vos_ros.segmentation.interface import VideoSegmenter
-from vos_ros.types import Frame, Mask, Seed, Segmentation
+from vos_ros.segmentation.prompts import to_mask
+from vos_ros.types import Frame, Points, Seed, Segmentation
 
 
 def shifted(root: Path, out: Path, dx: int = 3) -> Path:
@@ -56,8 +57,7 @@ class Sticky(VideoSegmenter):
 
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         for s in seeds:
-            assert isinstance(s.prompt, Mask)
-            self.masks[s.object_id] = s.prompt.mask
+            self.masks[s.object_id] = to_mask(s.prompt, frame)
             self.seeds.append((frame.index, s))
         return self._result(frame)
 
@@ -210,6 +210,13 @@ def test_export_seeds_objects_where_they_start(davis_root: Path, tmp_path: Path)
     ]
     assert len(timing.step_ms) == 5 and len(timing.seed_ms) == 2 and timing.fps > 0
     assert read_timing(tmp_path / "out") == {"pair": timing} and read_timing(tmp_path) == {}
+    export([late], create, tmp_path / "clicked", click)
+    starts = {s.object_id: (late.mask(f"{t:05d}"), s) for t, s in made[-1].seeds}
+    for i, (ids, seed) in starts.items():
+        assert isinstance(seed.prompt, Points) and seed.prompt.positive.tolist() == [True]
+        x, y = seed.prompt.xy[0].astype(int).tolist()
+        assert ids[y, x] == i
+    assert sorted(starts) == [1, 2]
     with pytest.raises(ValueError, match="no pixel of object 5"):
         export([replace(pair, first_frames={"00000": (5,)})], create, tmp_path / "out")
     (tmp_path / "out/timing.json").write_text("[1]")

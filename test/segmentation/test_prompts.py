@@ -7,8 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vos_ros.segmentation.prompts import check_prompt, cut_at_depth_edges, to_mask
-from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble
+from vos_ros.segmentation.prompts import (
+    check_prompt,
+    cut_at_depth_edges,
+    separate_clicks,
+    to_mask,
+)
+from vos_ros.types import Box, Frame, Mask, Points, Prompt, Scribble, Seed
 
 H, W = 60, 80
 SHAPE = (H, W)
@@ -300,3 +305,25 @@ def test_clicks_stay_within_their_limit(frame: Frame) -> None:
         check_prompt(replace(limited, xy=np.float32([[50, 30]])), SHAPE)
     with pytest.raises(ValueError, match="within has shape"):
         check_prompt(limited, (H, W + 1))
+
+
+def test_clicks_of_one_frame_do_not_claim_each_others_objects() -> None:
+    def click(*xy: tuple[int, int], positive: bool = True) -> Points:
+        return Points(np.float32(xy), np.full(len(xy), positive))
+
+    taken = np.zeros(SHAPE, bool)
+    taken[:, :10] = True
+    box = Seed(3, Box(np.float32([1, 1, 9, 9])))
+    first, second, third, same = separate_clicks(
+        [Seed(1, click((20, 5))), Seed(2, click((5, 5), (40, 7))), Seed(7, click((60, 9))), box],
+        taken,
+    )
+    assert same is box
+    assert isinstance(first.prompt, Points) and isinstance(second.prompt, Points)
+    assert first.prompt.xy.tolist() == [[20, 5], [5, 5], [40, 7], [60, 9]]
+    assert first.prompt.positive.tolist() == [True, False, False, False]
+    assert first.prompt.within is not None and np.array_equal(first.prompt.within, ~taken)
+    assert second.prompt.within is None, "it was clicked on what is followed already"
+    assert second.prompt.positive.tolist() == [True, True, False, False]
+    with pytest.raises(ValueError, match="outside"):
+        separate_clicks([Seed(1, click((20, 5))), Seed(2, click((200, 5)))], taken)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from jaxtyping import Bool, Float
 
-from vos_ros.segmentation.fusion import most_probable_rows
+from vos_ros.segmentation.fusion import followed_pixels, most_probable_rows
 from vos_ros.segmentation.interface import VideoSegmenter, check_known, check_new, check_shapes
+from vos_ros.segmentation.prompts import separate_clicks
 from vos_ros.types import Frame, Mask, Points, Seed, Segmentation
 
 
@@ -30,7 +31,10 @@ class ClickMasks(VideoSegmenter):
 
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         check_new(self.object_ids, seeds, frame.shape)
-        return self._follower.seed(frame, [self._with_mask(frame, s) for s in seeds])
+        if any(isinstance(s.prompt, Points) for s in seeds):
+            taken = followed_pixels(self._follower.seed(frame, []))
+            seeds = [self._with_mask(frame, s) for s in separate_clicks(seeds, taken)]
+        return self._follower.seed(frame, seeds)
 
     def step(self, frame: Frame) -> Segmentation:
         return self._follower.step(frame)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from vos_ros.types import Projection, Segmentation
 
@@ -91,6 +91,11 @@ def most_probable_rows(segmentation: Segmentation) -> PixelRows:
     """Return the most probable row of each pixel according to the image alone."""
     prob, row = segmentation.probs.max(0)
     return PixelRows(row.to(_row_type(len(segmentation.probs))), prob)
+
+
+def followed_pixels(segmentation: Segmentation) -> Bool[np.ndarray, "H W"]:
+    """Return the pixels of any object, according to the image alone."""
+    return np.asarray((most_probable_rows(segmentation).row > 0).cpu().numpy())
 
 
 def projection_prior(

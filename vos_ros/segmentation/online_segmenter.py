@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 
 from vos_ros.config import SegmentationConfig
+from vos_ros.segmentation.fusion import followed_pixels
 from vos_ros.segmentation.interface import (
     VideoSegmenter,
     check_known,
@@ -26,8 +27,8 @@ from vos_ros.segmentation.interface import (
 )
 from vos_ros.segmentation.masks import overwrite_masks
 from vos_ros.segmentation.network_input import prepare_torch
-from vos_ros.segmentation.prompts import to_mask
-from vos_ros.types import Frame, Seed, Segmentation
+from vos_ros.segmentation.prompts import separate_clicks, to_mask
+from vos_ros.types import Frame, Points, Seed, Segmentation
 
 Encoded = TypeVar("Encoded")
 Sample = TypeVar("Sample")
@@ -152,8 +153,10 @@ class OnlineSegmenter(VideoSegmenter, ABC, Generic[Encoded, Sample]):
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         check_size(self._shape if self.object_ids else None, frame)
         check_new(self.object_ids, seeds, frame.shape)
-        masks = {s.object_id: self._mask_of(s, frame) for s in seeds}
         before = self._result_of(frame)
+        if any(isinstance(s.prompt, Points) for s in seeds):
+            seeds = separate_clicks(seeds, followed_pixels(before))
+        masks = {s.object_id: self._mask_of(s, frame) for s in seeds}
         self._shape = frame.shape
         if masks:
             self._add_objects(frame, masks, {s.object_id: s.weight for s in seeds})

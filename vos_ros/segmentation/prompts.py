@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
-from vos_ros.types import Box, Frame, Mask, Points, Prompt
+from vos_ros.types import Box, Frame, Mask, Points, Prompt, Seed
 
 _CLICK_RADIUS_PX = 3
 """Pixels within this distance of a click are the object."""
@@ -93,6 +95,39 @@ def _check_within(
     x, y = np.rint(points.xy[points.positive]).astype(int).T
     if not within[y, x].all():
         raise ValueError("a positive point lies outside the pixels that may be the object (within)")
+
+
+def separate_clicks(seeds: Sequence[Seed], taken: Bool[np.ndarray, "H W"]) -> list[Seed]:
+    """Return seeds of one frame whose clicks don't claim each other's objects.
+
+    The positive points of each object are negative points of the others; ``taken`` pixels, those of
+    objects that are followed already, are left out, unless a positive point of the object lies
+    there. Prompts other than points stay as they are.
+
+    Raises ValueError as ``check_prompt``: clicks are wrong.
+    """
+    clicks = {s.object_id: s.prompt for s in seeds if isinstance(s.prompt, Points)}
+    for prompt in clicks.values():
+        check_prompt(prompt, (int(taken.shape[0]), int(taken.shape[1])))
+    return [
+        replace(s, prompt=_separate(s.object_id, clicks, taken)) if s.object_id in clicks else s
+        for s in seeds
+    ]
+
+
+def _separate(
+    object_id: int, clicks: Mapping[int, Points], taken: Bool[np.ndarray, "H W"]
+) -> Points:
+    """Return the clicks of one object, told what belongs to others."""
+    own = clicks[object_id]
+    others = [p.xy[p.positive] for i, p in clicks.items() if i != object_id]
+    xy = np.concatenate([own.xy, *others])
+    positive = np.concatenate([own.positive, np.zeros(len(xy) - len(own.xy), bool)])
+    within = own.within
+    x, y = np.rint(own.xy[own.positive]).astype(int).T
+    if taken.any() and not taken[y, x].any():
+        within = ~taken if within is None else within & ~taken
+    return Points(xy, positive, within)
 
 
 def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
