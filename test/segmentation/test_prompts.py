@@ -314,7 +314,7 @@ def test_clicks_of_one_frame_do_not_claim_each_others_objects() -> None:
     taken = np.zeros(SHAPE, bool)
     taken[:, :10] = True
     box = Seed(3, Box(np.float32([1, 1, 9, 9])))
-    first, second, third, same = separate_clicks(
+    first, second, _, same = separate_clicks(
         [Seed(1, click((20, 5))), Seed(2, click((5, 5), (40, 7))), Seed(7, click((60, 9))), box],
         taken,
     )

@@ -27,8 +27,8 @@ from vos_ros.segmentation.interface import (
 )
 from vos_ros.segmentation.masks import overwrite_masks
 from vos_ros.segmentation.network_input import prepare_torch
-from vos_ros.segmentation.prompts import separate_clicks, to_mask
-from vos_ros.types import Frame, Points, Seed, Segmentation
+from vos_ros.segmentation.prompts import check_prompt, separate_clicks, to_mask
+from vos_ros.types import Frame, Mask, Points, Seed, Segmentation
 
 Encoded = TypeVar("Encoded")
 Sample = TypeVar("Sample")
@@ -153,6 +153,9 @@ class OnlineSegmenter(VideoSegmenter, ABC, Generic[Encoded, Sample]):
     def seed(self, frame: Frame, seeds: Sequence[Seed]) -> Segmentation:
         check_size(self._shape if self.object_ids else None, frame)
         check_new(self.object_ids, seeds, frame.shape)
+        for s in seeds:
+            if not isinstance(s.prompt, Mask):
+                check_prompt(s.prompt, frame.shape)
         before = self._result_of(frame)
         if any(isinstance(s.prompt, Points) for s in seeds):
             seeds = separate_clicks(seeds, followed_pixels(before))
