@@ -116,6 +116,8 @@ class Points:
     """True for a click on the object, false for one on the background."""
     within: Bool[np.ndarray, "H W"] | None = None
     """Pixels that may be the object; None: all."""
+    extent: Bool[np.ndarray, "H W"] | None = None
+    """Pixels that hold all of the object, and little else; None where that is not known."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -219,6 +221,12 @@ class MapObject:
     """Its surface as triangles, rendered instead of the points, or None."""
     is_static: bool = True
     """False where the mapper lets it move."""
+
+    @property
+    def is_box(self) -> bool:
+        """Tell whether the object is known by its box alone: it has a size, and no surface."""
+        no_surface = not len(self.points) and self.mesh is None
+        return bool(no_surface and np.isfinite(self.size).all() and self.size.max() > 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -98,7 +98,7 @@ def test_an_added_object_is_read_too() -> None:
 
 def test_without_points_nothing_overlaps() -> None:
     points = plate(1, 0.0).points
-    bare = MapObject(2, 0, np.eye(4), np.ones(3), np.zeros((0, 3), np.float32), 0.01)
+    bare = MapObject(2, 0, np.eye(4), np.zeros(3), np.zeros((0, 3), np.float32), 0.01)
     assert Surfaces().overlaps(samples({5: points}), [bare], np.array([1.0])) == {}
     none = Samples.of(np.zeros((0, 3), np.float32), np.zeros(0, int), ())
     assert Surfaces().overlaps(none, [plate(1, 0.0)], np.zeros(0)) == {}
@@ -153,3 +153,17 @@ def test_samples_are_grouped_by_track() -> None:
     assert Samples.of(points, row, (50, 60, 70, 80), min_points=31).track_ids == ()
     row[row == 1] = 0
     assert Samples.of(points, row, (50, 60, 70, 80)).track_ids == (60, 80), "0 is no track"
+
+
+def test_points_in_a_box_lie_on_an_object_that_is_a_box() -> None:
+    whole = plate(1, 0.0)
+    box = replace(plate(2, 1.0), points=whole.points[:0], size=np.array([0.2, 0.2, 0.1]))
+    inside = whole.points + np.array([1.0, 0, 0.04], np.float32)
+    half = inside + np.array([0.1, 0, 0], np.float32)
+    got = Surfaces().overlaps(
+        samples({5: whole.points, 6: inside, 7: half}), [whole, box], np.full(3, 0.005)
+    )
+    assert got[5, 1] == 1.0 and got[6, 2] == 1.0 and got[7, 2] == pytest.approx(0.52, abs=0.05)
+    assert set(got) == {(5, 1), (6, 2), (7, 2)}
+    alone = Surfaces().overlaps(samples({6: inside}), [box], np.full(1, 0.001))
+    assert alone == {(6, 2): 1.0}

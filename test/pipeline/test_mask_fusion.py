@@ -19,6 +19,7 @@ from support.pipeline_values import (
 from vos_ros.pipeline.instance_masks import InstanceMasks
 from vos_ros.pipeline.map_view import MapView
 from vos_ros.pipeline.mask_fusion import MaskFusion
+from vos_ros.segmentation.fusion import box_priors
 from vos_ros.tracking.track_manager import TrackManager
 from vos_ros.types import Segmentation
 
@@ -42,6 +43,17 @@ def test_a_projection_is_a_prior_for_the_track_of_its_object() -> None:
     tracks = track_manager({1: 8, 2: 7})
     masks = fused(view, segmentation({1: THERE, 2: HERE}), tracks)
     assert np.array_equal(masks.mask(1), THERE) and np.array_equal(masks.mask(2), HERE)
+
+
+def test_an_object_that_is_a_box_is_what_the_image_finds_of_it_unless_it_is_lost() -> None:
+    p = projection(1, HERE)
+    view = map_view(p, priors=box_priors([p], {1: 0.0}, None, {1: 0.05}))
+    view = replace(view, box_centers={1: np.array([16.0, 20.0])})
+    most = HERE & rect(6, 10, 26, 25)
+    assert np.array_equal(fused(view, segmentation({1: most})).mask(1), most)
+    assert np.array_equal(fused(view, segmentation({1: THERE})).mask(1), HERE)
+    sure = replace(view, priors={1: replace(view.priors[1], sigma_px=0.0)}, box_centers={})
+    assert np.array_equal(fused(sure, segmentation({1: most})).mask(1), HERE)
 
 
 def test_without_a_pose_the_image_decides() -> None:

@@ -25,7 +25,7 @@ from vos_ros.pipeline.map_view import MapView
 from vos_ros.pipeline.plan import SegmenterPlan, TrackStart
 from vos_ros.pipeline.seeding import Seeder
 from vos_ros.tracking.track_manager import TrackManager
-from vos_ros.types import Box, MapUpdate, Mask, Seed, Segmentation, TrackSource
+from vos_ros.types import Box, MapUpdate, Mask, Points, Seed, Segmentation, TrackSource
 
 A, B, C = rect(2, 2, 12, 12), rect(16, 2, 40, 22), rect(44, 2, 58, 16)
 
@@ -82,6 +82,27 @@ def test_the_uncertainty_of_a_seed_is_that_of_its_object() -> None:
         i = s.map_object_id
         expected = seed_of(s.track_id, view.projections[i], view.sigma_px[i])
         assert np.array_equal(s.seed.weight, expected.weight)
+
+
+def test_an_object_that_is_a_box_is_seeded_by_a_click_in_it() -> None:
+    view = map_view(projection(1, A), projection(2, B))
+    view = replace(view, box_centers={2: np.array([28.0, 12.0])})
+    box, whole = plan(seeder(), view).starts
+    assert isinstance(box.seed.prompt, Points) and isinstance(whole.seed.prompt, Mask)
+    assert box.seed.prompt.xy.tolist() == [[28.0, 12.0]] and box.map_object_id == 2
+    assert np.array_equal(box.seed.prompt.extent, B)
+    masks = plan(seeder(uses_image=False), view).starts
+    assert all(isinstance(s.seed.prompt, Mask) for s in masks)
+
+
+def test_a_waiting_click_on_a_followed_object_is_not_started() -> None:
+    s = seeder()
+    tracks = track_manager({1: 1})
+    click = Points(np.float32([[20, 10]]), np.array([True]))
+    s.add_prompts([TrackStart(Seed(9, click), 0, 0, TrackSource.PROMPT)])
+    p = plan(s, no_pose(), segmentation({1: B}), tracks)
+    assert p.starts == () and "track 9 is not started: this object is already" in p.warnings[0]
+    assert "as track 1" in p.warnings[0]
 
 
 def test_an_object_that_a_segmented_track_follows_is_not_seeded() -> None:

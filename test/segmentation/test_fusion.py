@@ -16,6 +16,8 @@ from vos_ros.segmentation.fusion import (
     MIN_LIKELIHOOD,
     PixelRows,
     Prior,
+    box_priors,
+    follows_box,
     fuse,
     limit_runaway_masks,
     most_probable_rows,
@@ -342,3 +344,41 @@ def test_what_was_large_or_grows_by_little_or_is_new_may_be_large() -> None:
     assert (
         limit_runaway_masks(segmentation(0.9 * rect(16, 12, 40, 40)), {1: (20, 16, 30, 26)}) == {}
     )
+
+
+# -- objects that are boxes
+
+
+def test_in_a_box_the_image_decides_and_the_odds_of_several_boxes_are_shared() -> None:
+    """Odds against the background: 4 in the visible part, 1 where another object is."""
+    one = projection(rect(4, 4, 24, 24), object_id=1)
+    other = projection(rect(14, 4, 34, 24), object_id=2)
+    seen = other.mask_roi.copy()
+    seen[:, :10] = False
+    other = replace(other, mask_roi=seen)  # the shared part is the first one's
+    priors = box_priors([one, other], {1: 0.0, 2: 0.0}, None, {1: 0.05, 2: 0.05})
+    a, b = whole(priors[1]), whole(priors[2])
+    np.testing.assert_allclose(a[10, [8, 18, 30]], [4 / 5, 4 / 6, 0], rtol=1e-6)
+    np.testing.assert_allclose(b[10, [8, 18, 30]], [0, 1 / 6, 4 / 5], rtol=1e-6)
+    image = segmentation(0.9 * rect(4, 4, 14, 24), 0.9 * rect(24, 4, 34, 10), boundary_px=4.0)
+    won = winner(fuse(image, priors, {}, 0.0))
+    assert (won[4:24, 4:14] == 1).all() and (won[4:10, 24:34] == 2).all()
+    assert not won[12:24, 24:34].any(), "the image says no"
+    assert box_priors([], {}, None, {}) == {}
+
+
+def test_depth_that_contradicts_a_box_leaves_it_next_to_nothing() -> None:
+    p = projection(rect(4, 4, 24, 24), object_id=1)
+    depth = np.full((H, W), 2.0, np.float32)
+    depth[:, 14:] = 3.0
+    near = p.mask_roi.copy()
+    near[:, 10:] = False
+    (prior,) = box_priors([replace(p, mask_roi=near)], {1: 0.0}, depth, {1: 0.05}).values()
+    assert whole(prior)[10, 8] == pytest.approx(0.8) and whole(prior)[10, 20] < 0.06
+
+
+def test_a_segmenter_that_finds_less_than_half_of_a_box_has_lost_the_object() -> None:
+    p = projection(rect(4, 4, 24, 24))
+    assert follows_box(segmentation(0.9 * rect(4, 4, 15, 24)), 1, p)
+    assert not follows_box(segmentation(0.9 * rect(4, 4, 13, 24)), 1, p)
+    assert not follows_box(segmentation(0.9 * rect(26, 4, 46, 24)), 1, p)

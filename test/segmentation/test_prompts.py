@@ -327,3 +327,18 @@ def test_clicks_of_one_frame_do_not_claim_each_others_objects() -> None:
     assert second.prompt.positive.tolist() == [True, True, False, False]
     with pytest.raises(ValueError, match="outside"):
         separate_clicks([Seed(1, click((20, 5))), Seed(2, click((200, 5)))], taken)
+
+
+def test_with_depth_an_extent_is_filled_by_the_surface_of_the_click(
+    make_frame: Callable[..., Frame],
+) -> None:
+    frame, near = two_boxes(make_frame)
+    limit = np.zeros(SHAPE, bool)
+    limit[15:50, 15:45] = True
+    prompt = Points(np.float32([[30, 30]]), np.array([True]), extent=limit)
+    assert np.array_equal(to_mask(prompt, frame), near)
+    left = np.zeros(SHAPE, bool)
+    left[:, :35] = True
+    assert np.array_equal(to_mask(replace(prompt, within=left), frame), near & left)
+    blind = to_mask(replace(prompt, extent=near), replace(frame, depth=None))
+    assert iou(blind, near) > 0.9 and not blind[~near].any()

@@ -13,6 +13,7 @@ from vos_ros.sources.faults import (
     FaultyMap,
     GivenMap,
     LostFrames,
+    MapOfBoxes,
     PoseDrift,
     WithoutDepth,
     board_mask,
@@ -84,6 +85,16 @@ def test_a_faulty_map_lacks_and_invents_the_same_objects_in_every_update() -> No
             assert np.allclose(o.points[:, 2] - o.points[:, 0], 0.5) and o.T_map_object[
                 0, 3
             ] in range(1, 11)
+
+
+def test_a_map_of_boxes_has_positions_and_sizes_alone() -> None:
+    points = np.ones((4, 3), np.float32)
+    known = MapObject(3, 1, np.eye(4), np.ones(3), points, 0.01)
+    frames = Source([MapUpdate(0, "s", 1, True, (known,), deleted_ids=(9,))])
+    (update,) = MapOfBoxes(frames)
+    assert isinstance(update, MapUpdate) and update.deleted_ids == (9,)
+    (box,) = update.objects
+    assert box.is_box and box.id == 3 and not len(box.points)
 
 
 def test_lost_frames_are_lost_for_every_reader(frames: list[Frame | MapUpdate]) -> None:

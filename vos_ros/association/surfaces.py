@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 from scipy.spatial import cKDTree
 
+from vos_ros.geometry.se3 import inverse, transform
 from vos_ros.types import MapObject
 
 _MAX_OBJECT_POINTS = 2000  # of an object that go into its search tree
@@ -98,9 +99,11 @@ class Surfaces:
             reach_m: largest distance of each track's points from a surface that they lie on, to
                 which the spacing of the object's points is added, m.
         """
+        objects = tuple(objects)
         self._update([o for o in objects if len(o.points)])
+        in_boxes = _overlaps_of_boxes(samples, [o for o in objects if o.is_box], reach_m)
         if not samples.track_ids or not self._batches:
-            return {}
+            return in_boxes
         stride = -(-samples.count // _MAX_TRACK_POINTS)
         taken = -(-samples.count // stride)
         points = samples.points[_spans(np.cumsum(samples.count) - samples.count, taken, stride)]
@@ -124,7 +127,7 @@ class Surfaces:
         near = np.bincount(pair[distance < reach[track, column][pair]], minlength=len(track))
         share = (near / taken[track]).tolist()
         ids = [o.id for b in self._batches for o in b.objects]
-        return {
+        return in_boxes | {
             (samples.track_ids[t], ids[c]): s
             for t, c, s in zip(track.tolist(), column.tolist(), share, strict=True)
             if s
@@ -141,6 +144,22 @@ class Surfaces:
                 and all(a is b for a, b in zip(known[k].objects, some, strict=True))
             )
             self._batches.append(known[k] if unchanged else _build(some))
+
+
+def _overlaps_of_boxes(
+    samples: Samples, boxes: Sequence[MapObject], reach_m: Float64[np.ndarray, "T"]
+) -> dict[tuple[int, int], float]:
+    """Return (track id, object id) -> share of the track's points in an object's box."""
+    out: dict[tuple[int, int], float] = {}
+    if not samples.track_ids:
+        return out
+    first, reach = np.cumsum(samples.count) - samples.count, np.repeat(reach_m, samples.count)
+    for o in boxes:
+        local = np.abs(transform(inverse(o.T_map_object), samples.points.astype(np.float64)))
+        inside = (local <= 0.5 * o.size + reach[:, None]).all(1)
+        share = np.add.reduceat(inside, first, dtype=np.int64) / samples.count
+        out |= {(t, o.id): s for t, s in zip(samples.track_ids, share.tolist(), strict=True) if s}
+    return out
 
 
 def _build(objects: tuple[MapObject, ...]) -> _KdTreeBatch:

@@ -136,6 +136,11 @@ def add_parser(subparsers: Any) -> None:
         help="RMS angle of the turn of the camera, degrees",
     )
     noise.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    p.add_argument(
+        "--map-boxes",
+        action="store_true",
+        help="take the map's objects by position and size alone, without points",
+    )
     add_frames(p, "registered depth, or none", "pose of the camera, or tf, or none")
     p.add_argument(
         "--overlays",
@@ -242,6 +247,7 @@ def open_source(args: argparse.Namespace, config: Config | None = None) -> Frame
     from vos_ros.datasets.source import open_recording
     from vos_ros.sources.bag import BagSource
     from vos_ros.sources.bag_topics import BagTopics
+    from vos_ros.sources.faults import MapOfBoxes
     from vos_ros.sources.noise import PoseNoise
 
     path = Path(args.src)
@@ -265,6 +271,8 @@ def open_source(args: argparse.Namespace, config: Config | None = None) -> Frame
             ),
             file=sys.stderr,
         )
+    if getattr(args, "map_boxes", False):
+        source = MapOfBoxes(source)
     if args.pose_noise_m or args.pose_noise_deg:
         source = PoseNoise(source, args.pose_noise_m, args.pose_noise_deg, args.seed)
     return source

@@ -54,13 +54,13 @@ class ShapeCompletion:
         self._completed: dict[int, tuple[MapObject, MapObject]] = {}
 
     def completed_objects(self, known: Iterable[MapObject]) -> Iterator[MapObject]:
-        """Complete the objects with their parts.
+        """Complete the objects with their parts; those that are boxes have all parts already.
 
         The same values are returned each time until an object or its part changes.
         """
         for o in known:
             part = self._parts.get(o.id)
-            if part is None or o.mesh is not None:
+            if part is None or o.mesh is not None or o.is_box:
                 yield o
                 continue
             if (before := self._completed.get(o.id)) is None or before[0] is not o:

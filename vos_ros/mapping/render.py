@@ -15,6 +15,7 @@ from vos_ros.config import MappingConfig
 from vos_ros.geometry.points import known_depth
 from vos_ros.geometry.se3 import is_se3
 from vos_ros.geometry.uncertainty import depth_tolerance
+from vos_ros.mapping.box_objects import box_projections
 from vos_ros.mapping.mesh import cast
 from vos_ros.mapping.splat import EMPTY, Crop, splat
 from vos_ros.types import Intrinsics, MapObject, Projection
@@ -30,8 +31,9 @@ def render(
 ) -> list[Projection]:
     """Predict how ``objects`` appear to a camera, in the order given.
 
-    An object with a ``mesh`` is ray cast, every other one splatted; points that are not finite are
-    left out. An object with no sample on the image has no ``Projection``. With measured depth, a
+    An object with a ``mesh`` is ray cast, one with points splatted; points that are not finite are
+    left out. One that is a box alone is as ``box_objects`` says. An object with no sample on the
+    image has no ``Projection``. With measured depth, a
     predicted pixel counts as hidden where something nearer was measured, and as ``free`` where
     something farther was, each beyond the tolerance of the configuration
     (``geometry.uncertainty.depth_tolerance``). Unknown depth decides nothing.
@@ -62,7 +64,10 @@ def render(
         x0, y0, x1, y1 = crop.roi
         np.minimum(z_buffer[y0:y1, x0:x1], crop.nearest, out=z_buffer[y0:y1, x0:x1])
     measured = None if depth is None else known_depth(depth)
-    return [_projection(crop, z_buffer, measured, config) for crop in crops]
+    out = {crop.object_id: _projection(crop, z_buffer, measured, config) for crop in crops}
+    if boxes := [o for o in objects if o.is_box]:
+        out |= box_projections(boxes, T_map_camera, intrinsics, z_buffer, measured, config)
+    return [out[o.id] for o in objects if o.id in out]
 
 
 def _crops(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from vos_ros.geometry.camera import pixel_covariance
-from vos_ros.types import Intrinsics, MapObject, Mask, Projection, Seed
+from vos_ros.types import Intrinsics, MapObject, Mask, Points, Projection, Seed
 
 _BAND_SIGMAS = 2.0
 """Half-width of the ignored band around an outline, in standard deviations of its position."""
@@ -16,6 +16,8 @@ _MIN_BAND_PX = 1.0
 _CORE_SHARE = 0.7
 """Where the band covers the whole object, the pixels keep their weight that are at least as deep
 inside it as this share of the deepest."""
+_WELL_INSIDE_PX = 4.0
+"""Distance from the border at which a click is surely on the object."""
 _MAX_SAMPLES = 64
 """Most surface points of an object of which the standard deviation in the image is computed."""
 
@@ -81,6 +83,27 @@ def seed_of(object_id: int, projection: Projection, pixel_sigma: float) -> Seed:
             doubtful &= inside < _CORE_SHARE * core
         weight[y0:y1, x0:x1][doubtful] = 0.0
     return Seed(object_id, Mask(mask), weight)
+
+
+def box_seed_of(object_id: int, projection: Projection, center: Float64[np.ndarray, "2"]) -> Seed:
+    """Make a click for ``object_id`` of an object that is known by its box alone.
+
+    The click is where the box's centre is seen, or the nearest pixel that is well inside the
+    visible part of the box: the centre may be hidden, or in a hole. That part is its extent.
+
+    Args:
+        object_id: of the seed.
+        projection: the object as predicted, visible in one pixel at least.
+        center: where the box's centre appears, px; NaN where it is behind the camera.
+    """
+    inside, _ = _depths(np.pad(projection.mask_roi, 1))
+    inside = inside[1:-1, 1:-1]
+    rows, columns = np.nonzero(inside >= min(_WELL_INSIDE_PX, _CORE_SHARE * inside.max()))
+    x0, y0, _, _ = projection.roi
+    pixels = np.stack([columns + x0, rows + y0], 1)
+    click = pixels[np.argmin(((pixels - np.nan_to_num(center)) ** 2).sum(1))]
+    xy = click[None].astype(np.float32)
+    return Seed(object_id, Points(xy, np.array([True]), extent=projection.mask))
 
 
 def _depths(

@@ -10,14 +10,16 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from vos_ros.association.predicted_pixels import PredictedPixels, predict_pixels
 from vos_ros.config import Config, MappingConfig, TrackingConfig
+from vos_ros.geometry.camera import project
 from vos_ros.geometry.points import lift_at
+from vos_ros.geometry.se3 import inverse, transform
 from vos_ros.geometry.uncertainty import depth_tolerance, pose_covariance, position_sigma
 from vos_ros.mapping.align import align
 from vos_ros.mapping.lift import liftable_pixels
 from vos_ros.mapping.render import render
 from vos_ros.mapping.seeds import object_pixel_sigma
 from vos_ros.pipeline.timing import StageTimer
-from vos_ros.segmentation.fusion import Prior, projection_prior
+from vos_ros.segmentation.fusion import Prior, box_priors, projection_prior
 from vos_ros.types import Frame, MapObject, Projection, SelfCheckResult
 
 _LATTICE_PX = 6
@@ -68,6 +70,9 @@ class MapView:
     """Prior of each pixel, for the fusion with the image."""
     predicted_pixels: tuple[PredictedPixels, ...]
     """Pixels where each object is expected, for the association."""
+    box_centers: Mapping[int, Float64[np.ndarray, "2"]] = field(default_factory=dict)
+    """Where the centre of each object of ``projections`` appears, px, that is known by its box
+    alone; NaN where it is behind the camera."""
     absent: frozenset[int] = frozenset()
     """Map objects whose places were last seen empty."""
     aligned: bool = False
@@ -186,6 +191,10 @@ def render_view(
         i: depth_tolerance(_farthest_m(p), config.depth_tolerance_m, config.depth_tolerance_per_m2)
         for i, p in projections.items()
     }
+    boxes = [o for o in objects if o.is_box and o.id in projections]
+    centers = np.array([o.T_map_object[:3, 3] for o in boxes]).reshape(-1, 3)
+    pixels = project(transform(inverse(T_map_camera), centers), frame.intrinsics)
+    box_centers = dict(zip((o.id for o in boxes), pixels, strict=True))
     return MapView(
         T_map_camera=T_map_camera,
         pose_cov=pose_cov,
@@ -194,7 +203,10 @@ def render_view(
         priors={
             i: projection_prior(p, sigma[i], frame.depth, tolerance[i])
             for i, p in projections.items()
-        },
+            if i not in box_centers
+        }
+        | box_priors([projections[i] for i in box_centers], sigma, frame.depth, tolerance),
+        box_centers=box_centers,
         predicted_pixels=tuple(
             predict_pixels(p, sigma[i], frame.depth, tolerance[i]) for i, p in projections.items()
         ),

@@ -85,7 +85,9 @@ class PoseRefiner:
         followed = {
             tracks[t].map_object_id: row for row, t in enumerate(segmentation.object_ids, start=1)
         }
-        followed = {i: row for i, row in followed.items() if i in view.projections}
+        # The outline of a box is not that of its object.
+        visible = view.projections.keys() - view.box_centers.keys()
+        followed = {i: row for i, row in followed.items() if i in visible}
         reliable = {
             i: row
             for i, row in followed.items()

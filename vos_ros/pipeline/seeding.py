@@ -8,7 +8,7 @@ import numpy as np
 
 from vos_ros.config import TrackingConfig
 from vos_ros.mapping.object_map import ObjectMap
-from vos_ros.mapping.seeds import seed_of
+from vos_ros.mapping.seeds import box_seed_of, seed_of
 from vos_ros.pipeline.clicks import check_clicks
 from vos_ros.pipeline.map_view import MapView
 from vos_ros.pipeline.plan import Prompts, SegmenterPlan, TrackStart, prompted_starts
@@ -92,9 +92,7 @@ class Seeder:
         pause = pausable if room > 0 else []
         starts = [
             TrackStart(
-                seed_of(
-                    track_of.get(p.object_id) or tracks.reserve(), p, view.sigma_px[p.object_id]
-                ),
+                self._seed(track_of.get(p.object_id) or tracks.reserve(), p, view),
                 map_object_id=p.object_id,
                 class_id=objects[p.object_id].class_id,
                 source=TrackSource.MAP,
@@ -108,6 +106,13 @@ class Seeder:
             starts=(*starts, *prompted),
             warnings=tuple(warnings),
         )
+
+    def _seed(self, track_id: int, p: Projection, view: MapView) -> Seed:
+        """Return the seed of a map object: its projection, or a click in its box."""
+        center = view.box_centers.get(p.object_id)
+        if center is None or not self._uses_image:
+            return seed_of(track_id, p, view.sigma_px[p.object_id])
+        return box_seed_of(track_id, p, center)
 
     def _take_prompts(
         self, segmentation: Segmentation, view: MapView

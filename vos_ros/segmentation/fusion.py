@@ -21,7 +21,7 @@ object too, and beta_n is 0 (``projection_is_reliable``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -54,6 +54,12 @@ _MAX_MASK_SHARE = 0.5
 """Maximum share of the image that a mask may cover all at once."""
 _RUNAWAY_PRIOR = 0.5
 """Prior of a runaway mask around its last place: as probable as not."""
+_BOX_ODDS = 4.0
+"""Odds of an object against the background in its box: four of five points seen in the box around
+an object are its own, the rest is what it stands on or leans at."""
+_MIN_FOUND = 0.5
+"""Share of the visible part of an object's box that a segmenter finds at least, unless it has lost
+the object."""
 _MIN_ODDS_BASE = 1e-6
 """Minimum probability of the background in odds against it."""
 _MAX_BYTE_ROWS = 256
@@ -145,6 +151,56 @@ def projection_prior(
         prob[contradicts] *= _OUTLIER_SHARE
     reliable = projection_is_reliable(projection, sigma_px)
     return Prior((px0, py0, px1, py1), sigma_px if reliable else 0.0, prob)
+
+
+def box_priors(
+    projections: Sequence[Projection],
+    sigma_px: Mapping[int, float],
+    depth: Float32[np.ndarray, "H W"] | None,
+    tolerance_m: Mapping[int, float],
+) -> dict[int, Prior]:
+    """Return the priors of objects that are known by their boxes alone, by object id.
+
+    Which part of its box an object fills is not known, so the image decides there. An object's odds
+    against the background are ``_BOX_ODDS`` in the visible part of its box, 1 where another object
+    has the same pixels, and next to nothing outside and where depth contradicts it. Of boxes with
+    the odds o_i at a pixel, an object has the prior o_i / (1 + sum o).
+
+    Args:
+        projections: of these objects.
+        sigma_px: uncertainty of their places, px, by object id.
+        depth: measured depth, m, 0 unknown.
+        tolerance_m: difference of depths, m, up to which they agree, by object id.
+    """
+    priors, boxes = {}, np.ones(projections[0].shape if projections else (0, 0), np.float32)
+    for p in projections:
+        filled = replace(p, mask_roi=p.silhouette_roi)
+        prior = projection_prior(filled, sigma_px[p.object_id], depth, tolerance_m[p.object_id])
+        (left, top, _, _), (x0, y0, x1, y1) = prior.roi, p.roi
+        prior.prob[y0 - top : y1 - top, x0 - left : x1 - left][p.mask_roi] = _BOX_ODDS
+        # An uncertainty as wide as the image: there, the image decides.
+        priors[p.object_id] = replace(prior, sigma_px=float(p.shape[1]))
+        x0, y0, x1, y1 = prior.roi
+        boxes[y0:y1, x0:x1] += prior.prob
+    for prior in priors.values():
+        x0, y0, x1, y1 = prior.roi
+        np.divide(prior.prob, boxes[y0:y1, x0:x1], out=prior.prob)
+    return priors
+
+
+def follows_box(segmentation: Segmentation, row: int, projection: Projection) -> bool:
+    """Tell whether the segmenter still follows an object that is known by its box alone.
+
+    It has lost the object where it finds less than half of what is seen in the box.
+
+    Args:
+        segmentation: the objects according to the image.
+        row: of the object.
+        projection: of the object.
+    """
+    x0, y0, x1, y1 = projection.roi
+    found = (segmentation.probs[row, y0:y1, x0:x1] > 0.5).cpu().numpy() & projection.mask_roi
+    return bool(np.count_nonzero(found) >= _MIN_FOUND * projection.area_px)
 
 
 def projection_is_reliable(projection: Projection, sigma_px: float) -> bool:

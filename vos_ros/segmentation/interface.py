@@ -106,7 +106,7 @@ def check_shapes(seeds: Sequence[Seed], shape: tuple[int, int]) -> None:
         if isinstance(s.prompt, Mask):
             arrays["mask"] = s.prompt.mask
         elif isinstance(s.prompt, Points):
-            arrays["within"] = s.prompt.within
+            arrays |= {"within": s.prompt.within, "extent": s.prompt.extent}
         elif isinstance(s.prompt, Scribble):
             arrays["strokes"] = s.prompt.strokes
         for name, a in arrays.items():

@@ -28,7 +28,7 @@ _HOLE_SHARE = 1 / 160
 """Reach of a known depth into a gap, as a share of the image's width: a surface goes on over gaps
 of twice this. The sensor leaves such gaps at edges and on dark or shiny spots."""
 _SPECK_SHARE = 0.01
-"""Largest part next to the clicked one, as a share of its area, that is noise of the depth."""
+"""Largest part inside the clicked one, as a share of its area, that is noise of the depth."""
 _FILL_TOLERANCE = (12, 12, 12)
 """Largest difference, per channel, from the colour of a stroke in the first guess of the object."""
 
@@ -70,8 +70,9 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
             raise ValueError(
                 f"point {prompt.xy[outside][0].tolist()} lies outside {size or 'the image'}"
             )
-        if prompt.within is not None:
-            _check_within(prompt, prompt.within, shape)
+        for name, pixels in (("within", prompt.within), ("extent", prompt.extent)):
+            if pixels is not None:
+                _check_pixels(prompt, name, pixels, shape)
     else:
         if shape is not None and prompt.strokes.shape != shape:
             raise ValueError(
@@ -83,18 +84,20 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int] | None) -> None:
             )
 
 
-def _check_within(
-    points: Points, within: Bool[np.ndarray, "H W"], shape: tuple[int, int] | None
+def _check_pixels(
+    points: Points, name: str, pixels: Bool[np.ndarray, "H W"], shape: tuple[int, int] | None
 ) -> None:
     """Raise ValueError where the limit of clicks has another shape, or leaves out one of them."""
-    if shape is not None and within.shape != shape:
+    if shape is not None and pixels.shape != shape:
         raise ValueError(
-            f"within has shape {within.shape}, wanted that of the {shape[1]}x{shape[0]} image:"
+            f"{name} has shape {pixels.shape}, wanted that of the {shape[1]}x{shape[0]} image:"
             f" {shape}"
         )
     x, y = np.rint(points.xy[points.positive]).astype(int).T
-    if not within[y, x].all():
-        raise ValueError("a positive point lies outside the pixels that may be the object (within)")
+    if not pixels[y, x].all():
+        raise ValueError(
+            f"a positive point lies outside the pixels that may be the object ({name})"
+        )
 
 
 def separate_clicks(seeds: Sequence[Seed], taken: Bool[np.ndarray, "H W"]) -> list[Seed]:
@@ -127,7 +130,7 @@ def _separate(
     x, y = np.rint(own.xy[own.positive]).astype(int).T
     if taken.any() and not taken[y, x].any():
         within = ~taken if within is None else within & ~taken
-    return Points(xy, positive, within)
+    return replace(own, xy=xy, positive=positive, within=within)
 
 
 def _clipped(box: Box, shape: tuple[int, int] | None) -> tuple[int, int, int, int]:
@@ -142,7 +145,8 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
 
     A mask is returned as it is; it may be empty (the object is not in view). For a box, points and
     scribble it is the GrabCut (Rother et al. 2004) of the image that agrees with them; that of
-    points is cut at edges of the depth.
+    points is cut at edges of the depth. Points with an extent leave little open: with depth it is
+    the surface that goes on from them there; without, GrabCut begins with the extent.
 
     Raises ValueError: a prompt other than a mask is empty or lies outside the image.
     """
@@ -169,18 +173,32 @@ def to_mask(prompt: Prompt, frame: Frame) -> Bool[np.ndarray, "H W"]:
     else:
         strokes = prompt.strokes
     certain = strokes == 1
+    limit = _limit_of(prompt) if isinstance(prompt, Points) else None
+    if isinstance(prompt, Points) and limit is not None and prompt.extent is not None:
+        if frame.depth is not None:
+            return cut_at_depth_edges(limit, prompt, frame.depth)
+        trimap = np.where(limit, np.uint8(cv2.GC_PR_FGD), np.uint8(cv2.GC_BGD))
+        trimap[limit & certain], trimap[strokes == 2] = cv2.GC_FGD, cv2.GC_BGD
+        return _grabcut(frame, trimap, limit)
     trimap = np.full((h, w), cv2.GC_PR_BGD, np.uint8)
     trimap[_similar_pixels(frame, certain)] = cv2.GC_PR_FGD
     trimap[certain] = cv2.GC_FGD
     trimap[strokes == 2] = cv2.GC_BGD
-    if isinstance(prompt, Points) and prompt.within is not None:
-        trimap[~prompt.within], certain = cv2.GC_BGD, certain & prompt.within
+    if limit is not None:
+        trimap[~limit], certain = cv2.GC_BGD, certain & limit
     mask = _grabcut(frame, trimap, certain)
     # a component without a stroke is another object
     _, components = cv2.connectedComponents(mask.astype(np.uint8))
     touched = np.unique(components[certain & mask])
     mask = np.asarray(np.isin(components, touched[touched > 0]) | certain)
     return cut_at_depth_edges(mask, prompt, frame.depth) if isinstance(prompt, Points) else mask
+
+
+def _limit_of(points: Points) -> Bool[np.ndarray, "H W"] | None:
+    """Return the pixels that may be the object; None: all."""
+    if points.within is None or points.extent is None:
+        return points.within if points.extent is None else points.extent
+    return np.asarray(points.within & points.extent)
 
 
 def cut_at_depth_edges(
@@ -219,9 +237,12 @@ def cut_at_depth_edges(
     _, parts, stats, _ = cv2.connectedComponentsWithStats(rest, connectivity=4)
     specks = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] <= _SPECK_SHARE * surface.sum())
     gaps = cv2.connectedComponents((mask & ~known).astype(np.uint8), connectivity=4)[1]
-    beside = cv2.dilate(surface.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    around = np.ones((3, 3), np.uint8)
+    beside = cv2.dilate(surface.astype(np.uint8), around) > 0
     kept = surface | np.isin(gaps, _labels(gaps[beside]))
-    return np.asarray(kept | np.isin(parts, np.intersect1d(specks, _labels(parts[beside]))))
+    at_border = cv2.dilate((~mask).astype(np.uint8), around) > 0
+    enclosed = np.setdiff1d(_labels(parts[beside]), parts[at_border])
+    return np.asarray(kept | np.isin(parts, np.intersect1d(specks, enclosed)))
 
 
 def _without_narrow_gaps(

@@ -49,6 +49,14 @@ class _Wrapper:
         return update
 
 
+class MapOfBoxes(_Wrapper):
+    """Leaves out the surfaces of the map's objects: position and size alone remain."""
+
+    def update(self, update: MapUpdate) -> MapUpdate:
+        boxes = (dataclasses.replace(o, points=o.points[:0], mesh=None) for o in update.objects)
+        return dataclasses.replace(update, objects=tuple(boxes))
+
+
 class PoseDrift(_Wrapper):
     """Adds an error to the poses that grows evenly, from none at the first frame to the last one.
 

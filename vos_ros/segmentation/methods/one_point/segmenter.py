@@ -290,11 +290,31 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         check_prompt(seed.prompt, frame.shape)
         self._clicks[seed.object_id] = seed.prompt
         embedding = self._encoding(frame)
-        logits = self._click_logits(embedding, self._clicked(frame, seed.prompt))
+        keys = self._clicked(frame, seed.prompt)
+        if seed.prompt.extent is not None:
+            keys = self._with_extent(embedding, keys, seed.prompt.extent)
+        logits = self._click_logits(embedding, keys)
         mask = (self.model.resize(logits[None], frame.shape)[0, 0] >= 0).cpu().numpy()
-        if seed.prompt.within is not None:
-            mask &= seed.prompt.within
+        for limit in (seed.prompt.within, seed.prompt.extent):
+            if limit is not None:
+                mask &= limit
         return cut_at_depth_edges(_touched(mask, seed.prompt), seed.prompt, frame.depth)
+
+    def _with_extent(
+        self,
+        embedding: Float[torch.Tensor, "D h w"],
+        clicked: Keys,
+        extent: Bool[np.ndarray, "H W"],
+    ) -> Keys:
+        """Return key points of clicks, of the pixels that are mostly the object, and around."""
+        share = self._share(extent, (int(embedding.shape[1]), int(embedding.shape[2])))
+        outside = (share <= 1 - _SURELY_INSIDE) & _around(share[None])[0]
+        count = self._options.seed_points
+        keys = self._keys(embedding, share >= _SURELY_INSIDE, outside, count)
+        return Keys(
+            torch.cat([clicked.positive, keys.positive]),
+            torch.cat([clicked.negative, keys.negative]),
+        )
 
     def _click_logits(
         self, embedding: Float[torch.Tensor, "D h w"], keys: Keys
