@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from support.moving_squares import draw, write_pair
 
 from vos_ros.cli.main import main
 from vos_ros.segmentation.networks.one_point import OnePointNet, OnePointSpec
+from vos_ros.segmentation.point_trackers.heatmap import paper_options
+from vos_ros.segmentation.point_trackers.simple import FirstFrame
 
 
 @pytest.fixture
@@ -59,6 +62,21 @@ def test_heatmap_takes_options(words: list[str], capsys: pytest.CaptureFixture[s
     more = ["--trackers", "heatmap", "--frames", "2", *(f"--set=heatmap.{v}" for v in values)]
     assert main(["eval", "tracking", *words, *more]) == 0, capsys.readouterr().err
     assert "2 clips, 4 points, 2 frames" in capsys.readouterr().out
+
+
+def test_heatmap_in_the_papers_setting(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[object] = []
+
+    def create(name: str, device: object, *, embedding: object, options: object) -> FirstFrame:
+        made.append(options)
+        return FirstFrame()
+
+    monkeypatch.setattr("vos_ros.segmentation.point_trackers.registry.create", create)
+    more = ["--trackers", "heatmap", "--paper", "--set", "heatmap.steps=2000"]
+    assert main(["eval", "tracking", *words, *more]) == 0, capsys.readouterr().err
+    assert made == [replace(paper_options(), steps=2000)]
 
 
 def test_rows_of_fusion(

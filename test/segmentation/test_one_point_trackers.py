@@ -35,7 +35,7 @@ def made(tracker: str) -> one_point.OnePoint:
     return one_point.OnePoint(from_flat(values, Config()).segmentation)
 
 
-@pytest.mark.parametrize("tracker", ["flow"])
+@pytest.mark.parametrize("tracker", ["flow", "learned"])
 def test_the_point_moves_with_its_object(tracker: str, make_frame: Callable[..., Frame]) -> None:
     segmenter = made(tracker)
     rgb, mask = picture(0)

@@ -96,6 +96,12 @@ def add_sequences(p: argparse.ArgumentParser) -> None:
         metavar="TRACKER.KEY=VALUE",
         help="an option of a tracker, e.g. heatmap.steps=500; may be repeated",
     )
+    p.add_argument(
+        "--paper",
+        action="store_true",
+        help="heatmap as in the paper: all of a ResNet-50 (--set heatmap.weights=FILE) learns for"
+        " 3000 steps; hours per sequence on a CPU",
+    )
     p.add_argument("--device", default="auto", help="of the networks (default: auto)")
     p.add_argument("--json", metavar="FILE", help="write the figures there too")
 
@@ -124,6 +130,7 @@ def make_trackers(args: argparse.Namespace, names: Sequence[str]) -> dict[str, P
     from vos_ros.segmentation.methods.one_point.model import OnePointModel
     from vos_ros.segmentation.methods.one_point.options import OnePointOptions
     from vos_ros.segmentation.network_input import resolve_device
+    from vos_ros.segmentation.point_trackers.heatmap import paper_options
     from vos_ros.segmentation.point_trackers.registry import OPTIONS, create
     from vos_ros.training.config import build
 
@@ -140,7 +147,8 @@ def make_trackers(args: argparse.Namespace, names: Sequence[str]) -> dict[str, P
         kind = OPTIONS.get(name)
         own = dict(given.get(name, {}))
         if name == "heatmap":
-            own.setdefault("model", args.model)
+            preset = dataclasses.asdict(paper_options()) if args.paper else {"model": args.model}
+            own = preset | own
         made[name] = create(
             name,
             device,

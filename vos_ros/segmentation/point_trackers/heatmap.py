@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from vos_ros.config import option
 from vos_ros.segmentation.checkpoints import ONE_POINT_FORMAT, load_weights, read_network
-from vos_ros.segmentation.network_input import scaled_size, upload
+from vos_ros.segmentation.network_input import resolve_precision, scaled_size, upload
 from vos_ros.segmentation.networks.backbones import GRID, image_input
+from vos_ros.segmentation.networks.batch_norm import fold
 from vos_ros.segmentation.networks.decoder import resize
 from vos_ros.segmentation.networks.heatmap import HeatmapHead, heatmap, heatmap_loss
 from vos_ros.segmentation.networks.one_point import SPECS, OnePointNet, OnePointSpec
@@ -113,6 +114,9 @@ class Heatmap:
             if options.weights:
                 load_weights(self.net.feature_extractor, options.weights)
         self.net.to(device)
+        if options.train == "head":  # for the backbone is then only used
+            fold(self.net.feature_extractor)
+            self.net.cast(resolve_precision("auto", device))
 
     @torch.inference_mode(False)  # the caller's may be on, and here something learns
     def start(self, rgb: Rgb, points: Pixels) -> Track:
@@ -178,7 +182,7 @@ class _View:
 
     def __init__(self, tracker: Heatmap, backbone: nn.Module, shape: tuple[int, int]) -> None:
         self.backbone, self._device = backbone, tracker.device
-        self._spec = tracker.net.spec
+        self._spec, self._dtype = tracker.net.spec, tracker.net.dtype
         h, w = self._size = tracker.net.fits(*scaled_size(shape, tracker.options.long_side))
         last = 1 if self._spec.aligned else 0
         self._scale = np.array([(w - last) / (shape[1] - last), (h - last) / (shape[0] - last)])
@@ -187,9 +191,8 @@ class _View:
     def features(self, rgb: Rgb) -> Float[torch.Tensor, "1 c h w"]:
         """Return the backbone's deepest map of an image."""
         image = resize(upload(rgb, self._device), self._size, self._spec.aligned)
-        out: torch.Tensor = self.backbone(image_input(image, self._spec.convention, torch.float32))[
-            GRID
-        ]
+        maps = self.backbone(image_input(image, self._spec.convention, self._dtype))
+        out: torch.Tensor = maps[GRID].float()
         return out
 
     def target(self, points: Pixels) -> Float[torch.Tensor, "K S h w"]:

@@ -46,9 +46,12 @@ class LearnedOptions:
         names_file=True,
     )
     sha256: str = option("", "expected sha256 of the weights file; empty = not checked")
-    long_side: int = option(481, "longer side of the network's input", unit="px", low=64, high=2048)
+    long_side: int = option(321, "longer side of the network's input", unit="px", low=64, high=2048)
+    min_confidence: float = option(
+        0.75, "a point is visible where the confidence is above this", low=0.0, high=1.0
+    )
     lead: float = option(
-        0.2,
+        0.1,
         "confidence by which a place far from the last one must be surer than one near it",
         low=0.0,
         high=1.0,
@@ -76,7 +79,10 @@ class Learned:
 
     @torch.inference_mode()
     def features(self, rgb: Rgb) -> Maps:
-        """Return the features of an image, computed once for the tracks that ask for it."""
+        """Return the features of an image, computed once for the tracks that ask for it.
+
+        An image is known by its identity: its pixels must not be changed in place.
+        """
         if self._last is None or self._last[0] is not rgb:
             image = upload(rgb, self.device)
             self._last = rgb, self.net.features(resize(image, self.size(rgb.shape[:2]), True))
@@ -111,7 +117,7 @@ class _Searched:
         moved = _sureness(far) > _sureness(near) + self._tracker.options.lead
         found = torch.where(moved[:, None], far.points, near.points)
         sure = torch.where(moved, _sureness(far), _sureness(near))
-        seen = sure > 0.5
+        seen = sure > self._tracker.options.min_confidence
         here = net.describe(maps, found[None])
         self._previous = {
             s: torch.where(seen[:, None, None, None], x, self._previous[s]) for s, x in here.items()
