@@ -5,13 +5,16 @@ DEMO ?=
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench shell setup clean
+.PHONY: help demo clicks test lint bench shell setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## synthetic sequence -> node over DDS -> out/demo (METHOD=lwl|null|..., DEMO="more options")
 	tools/env vos-ros demo --method $(METHOD) $(DEMO)
+
+clicks: ## no map: one click on each of three objects -> followed objects, in out/clicks
+	tools/env vos-ros demo --clicks 3 --out out/clicks --set segmentation.seed_with=one_point $(DEMO)
 
 test: ## the test suite (minutes); TESTS="-k name" picks, TESTS="-m slow" runs the long ones
 	tools/env python -m pytest $(TESTS)

@@ -90,6 +90,19 @@ def test_demo_runs_over_dds_and_leaves_pictures_bag_and_figures(
 @with_ros
 @with_open3d
 @pytest.mark.slow
+def test_clicks_become_followed_objects(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    words = ["demo", "--out", str(out), "--clicks", "2", "--frames", "12", "--rate", "2"]
+    assert main([*words, "--set", "segmentation.seed_with=one_point"]) == 0
+    figures = json.loads((out / "summary.json").read_text())
+    assert figures["objects_clicked"] == figures["objects_followed"] == 2
+    assert figures["mean_iou"] > 0.5, "of 12 frames two or three come before the masks"
+    assert not _nobody(out)
+
+
+@with_ros
+@with_open3d
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     out = tmp_path / "demo"

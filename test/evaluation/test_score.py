@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vos_ros.evaluation.score import read_truth, score_bag
+from vos_ros.evaluation.score import first_tracks, read_truth, score_bag
+from vos_ros.evaluation.score_clicks import score_clicks
 from vos_ros.messages.factory import make
 from vos_ros.sinks.bag import BagSink
 from vos_ros.sinks.mcap import McapFile
@@ -177,6 +178,32 @@ def test_table_of_objects(
     assert lines[0] == "id,name,frames,mean_iou,recall,association_accuracy,id_switches"
     assert lines[1] == "1,thing_1,2,1.000000,1.000000,1.000000,0"
     assert lines[3] == "3,thing_3,2,0.500000,0.500000,0.500000,1"
+
+
+def test_clicked_objects_are_scored_by_the_track_that_began_on_them(
+    tmp_path: Path, make_frame: Callable[..., Frame], make_result: Callable[..., FrameResult]
+) -> None:
+    truth = box((1, 0, 20, 0, 20), (2, 30, 50, 0, 20), (3, 30, 50, 30, 50))
+    nothing = box()
+    both = box((7, 0, 20, 0, 20), (8, 30, 50, 0, 20))
+    moved = box((7, 0, 20, 0, 10), (8, 30, 50, 30, 50))
+    names = {7: (21, 0), 8: (22, 0)}
+    scenes = [(truth, nothing, {}), (truth, both, names), (truth, moved, names)]
+    folder = read_truth(write_truth(tmp_path / "truth", [truth] * 3, [1, 2, 3]))
+    bag = write_bag(tmp_path / "out.mcap", scenes, make_frame, make_result)
+    assert first_tracks(bag, folder) == {21: 1, 22: 2}
+    assert score_clicks(bag, folder, [1, 2]) == {
+        "objects_clicked": 2,
+        "objects_followed": 2,
+        "mean_iou": pytest.approx(((0 + 1 + 0.5) / 3 + (0 + 1 + 0) / 3) / 2),
+        "id_switches": 0,
+    }
+    assert score_clicks(bag, folder, [3]) == {
+        "objects_clicked": 1,
+        "objects_followed": 0,
+        "mean_iou": 0.0,
+        "id_switches": 0,
+    }
 
 
 def test_errors_at_the_door(

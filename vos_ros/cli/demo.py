@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ node is busy replaces the one that waits, which counts as dropped.
 
 examples:
   vos-ros demo
+  vos-ros demo --clicks 3                     no object map: three clicks become followed objects
   vos-ros demo --method null                  the projection of the map alone
   vos-ros demo --rate 10 --size 640x480       more than two cores can follow: see frames_dropped
   vos-ros demo --features mobilenet_v2 --weights mobilenet_v2.pt
@@ -101,6 +102,14 @@ def add_parser(subparsers: Any) -> None:
         help="frames played per second of wall clock (default: 4)",
     )
     scene.add_argument(
+        "--clicks",
+        type=int,
+        default=0,
+        metavar="N",
+        help="without an object map: click once on each of the N objects that look largest at"
+        " first, as a person does in RViz (default: 0)",
+    )
+    scene.add_argument(
         "--keep-truth",
         action="store_true",
         help="keep the rendered sequence with its ground truth in OUT/sequence",
@@ -149,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
             "rclpy was not found, and the demo runs over ROS 2: use tools/env vos-ros demo"
             " (or make demo) from a checkout, which brings ROS 2, or source a ROS 2 distribution"
         )
+    if args.clicks < 0:
+        raise ValueError(f"--clicks: got {args.clicks}, wanted 0 or more")
     config = configuration(args)
     if config.segmentation.method not in registry.names():
         known = ", ".join(registry.names())
@@ -165,9 +176,12 @@ def run(args: argparse.Namespace) -> int:
     )  # the way out of every wait, so that SIGTERM leaves no process either
     try:
         _render(args, sequence)
-        sent = play(config, sequence, bag, out, frames=args.frames, rate_hz=args.rate)
+        clicks = largest_objects(sequence, args.clicks) if args.clicks else {}
+        sent = play(
+            config, sequence, bag, out, frames=args.frames, rate_hz=args.rate, clicks=clicks
+        )
         recorded = _read(bag, sequence)
-        figures = _figures(recorded, sent, bag, sequence, args.rate)
+        figures = _figures(recorded, sent, bag, sequence, list(clicks))
         _pictures(recorded, figures, out, config.segmentation.method)
     except ProcessError as e:
         print(f"vos-ros demo: {e}", file=sys.stderr)
@@ -206,8 +220,47 @@ def _render(args: argparse.Namespace, sequence: Path) -> None:
     write_folder(source, sequence, progress=True)
 
 
+def largest_objects(sequence: Path, count: int) -> dict[int, tuple[float, float, float]]:
+    """Return a point to click on, (x, y, z) in m in the map frame, of each of some objects.
+
+    They are the ``count`` objects that look largest in the first frame, and the points those that
+    lie farthest from their outlines.
+    """
+    import numpy as np
+
+    from vos_ros.datasets.masks import read_mask
+    from vos_ros.datasets.source import open_recording
+    from vos_ros.evaluation.score import read_truth
+    from vos_ros.geometry.camera import unproject
+    from vos_ros.geometry.masks import inner_point
+    from vos_ros.types import Frame
+
+    truth = read_truth(sequence)
+    ids = read_mask(truth.masks[0])
+    frame = next(f for f in open_recording(sequence) if isinstance(f, Frame))
+    if frame.depth is None or frame.T_map_camera is None:
+        raise ValueError(f"{sequence}: the first frame lacks depth or pose, needed for clicks")
+    shown = sorted(truth.names, key=lambda i: -np.count_nonzero(ids == i))[:count]
+    clicks = {}
+    for i in shown:
+        if (ids == i).any():
+            x, y = inner_point(ids == i)
+            depth = np.array([frame.depth[round(y), round(x)]])
+            at = unproject(np.array([[x, y]], np.float64), depth, frame.intrinsics)[0]
+            T = frame.T_map_camera
+            clicks[i] = tuple((T[:3, :3] @ at + T[:3, 3]).tolist())
+    return clicks
+
+
 def play(
-    config: Config, sequence: Path, bag: Path, out: Path, *, frames: int, rate_hz: float
+    config: Config,
+    sequence: Path,
+    bag: Path,
+    out: Path,
+    *,
+    frames: int,
+    rate_hz: float,
+    clicks: Mapping[int, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
     """Play a sequence to a fresh node and record the node's topics.
 
@@ -218,6 +271,7 @@ def play(
           out: folder for logs.
           frames: number of frames of the sequence.
           rate_hz: frames per second of wall clock.
+          clicks: (x, y, z) by object, m in the map frame, to click on in place of sending the map.
 
     Returns what the player reports it has sent. Raises ProcessError: one of the three processes
     ended early or did not do its part in time. No process is left running.
@@ -280,6 +334,8 @@ def play(
                 str(ANSWER_S),
                 "--json",
                 str(sent),
+                *(["--no-map"] if clicks else []),
+                *(w for xyz in (clicks or {}).values() for w in ("--click", *map(repr, xyz))),
             ],
             log=None,
             env=env,
@@ -364,20 +420,26 @@ def read_counts(bag: Path) -> dict[str, str]:
 
 
 def _figures(
-    recorded: _Recorded, sent: Mapping[str, Any], bag: Path, sequence: Path, rate_hz: float
+    recorded: _Recorded,
+    sent: Mapping[str, Any],
+    bag: Path,
+    sequence: Path,
+    clicked: Sequence[int],
 ) -> dict[str, Figure]:
     """Return flat figures, units in their names. Raises ProcessError: the node gave no result."""
     import numpy as np
 
     from vos_ros.cli.processes import ProcessError
     from vos_ros.evaluation.score import read_truth, score_bag
+    from vos_ros.evaluation.score_clicks import score_clicks
 
     processed = len(recorded.latency_ms)
     if not processed:
         raise ProcessError("the node gave no result: see node.log")
     p50, p95 = (float(v) for v in np.percentile(list(recorded.latency_ms.values()), (50, 95)))
     walls = sorted(recorded.wall_ns.values())
-    score = score_bag(bag, read_truth(sequence)).figures()
+    truth = read_truth(sequence)
+    score = score_clicks(bag, truth, clicked) if clicked else score_bag(bag, truth).figures()
     return {
         "frames_sent": int(sent["frames_sent"]),
         "frames_processed": processed,
@@ -422,7 +484,10 @@ def _pictures(recorded: _Recorded, figures: Mapping[str, Figure], out: Path, met
         f"{figures['frames_processed']} of {figures['frames_sent']} frames processed,"
         f" {figures['frames_dropped']} dropped, {figures['fps']:.1f} FPS,"
         f" latency p50 {figures['latency_ms_p50']:.0f} ms, p95 {figures['latency_ms_p95']:.0f} ms",
-        f"mean IoU {figures['mean_iou']:.3f},"
+        f"{figures['objects_followed']} of {figures['objects_clicked']} clicked objects followed,"
+        f" mean IoU {figures['mean_iou']:.3f}, id switches {figures['id_switches']}"
+        if "objects_clicked" in figures
+        else f"mean IoU {figures['mean_iou']:.3f},"
         f" association accuracy {figures['association_accuracy']:.3f},"
         f" id switches {figures['id_switches']}",
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,15 +143,19 @@ def read_truth(folder: Path | str) -> Truth:
     )
 
 
-def score_bag(bag: Path | str, truth: Truth) -> Score:
+def score_bag(
+    bag: Path | str, truth: Truth, object_of_track: Mapping[int, int] | None = None
+) -> Score:
     """Score the topics .../labels, .../instances, .../associations of a bag, joined by stamp.
+
+    ``object_of_track`` names the objects of tracks in place of the associations.
 
     A frame of the truth takes the answer with the nearest stamp within 1 ms. Without labels,
     instances and associations there it is not scored. The bag is read twice, so that never more
     than one label image is in memory. Raises ValueError: no such topics, wrong encoding or size.
     """
     with _open(Path(bag)) as (reader, topics):
-        named, stamps = _read_names(reader, topics)
+        named, stamps = _read_names(reader, topics, object_of_track)
         wanted = _match(truth, np.array(sorted(stamps), np.int64))
         scores: list[FrameScore | None] = [None] * len(truth.masks)
         for connection, _, raw in reader.messages(topics["/labels"]):
@@ -167,6 +171,32 @@ def score_bag(bag: Path | str, truth: Truth) -> Score:
                     raise ValueError(f"{connection.topic} against {truth.masks[place]}: {e}") from e
                 scores[place] = score_frame(counts, only_known(named[stamp], truth.names))
     return Score(truth, tuple(scores))
+
+
+def first_tracks(bag: Path | str, truth: Truth) -> dict[int, int]:
+    """Return the object that each track of a bag lies on mostly, where the track is seen first.
+
+    0: mostly on none. Frames are joined as by ``score_bag``. Raises ValueError as it does.
+    """
+    objects: dict[int, int] = {}
+    with _open(Path(bag)) as (reader, topics):
+        values: dict[int, dict[int, int]] = {}
+        for connection, _, raw in reader.messages(topics["/instances"]):
+            msg: Any = reader.deserialize(raw, connection.msgtype)
+            values[ns_from_stamp(msg.header.stamp)] = {
+                int(i.label_value): int(i.track_id) for i in msg.instances
+            }
+        wanted = _match(truth, np.array(sorted(values), np.int64))
+        for connection, _, raw in reader.messages(topics["/labels"]):
+            msg = reader.deserialize(raw, connection.msgtype)
+            stamp = ns_from_stamp(msg.header.stamp)
+            for place in wanted.get(stamp, []):
+                labels, ids = _labels(msg, connection.topic), truth.mask(place)
+                for value, track in values[stamp].items():
+                    under = ids[labels == value]
+                    if len(under) and track not in objects:
+                        objects[track] = int(np.bincount(under).argmax())
+    return objects
 
 
 def read_findings(bag: Path | str) -> dict[str, int]:
@@ -212,7 +242,9 @@ def _open(bag: Path) -> Iterator[tuple[AnyReader, dict[str, list[Connection]]]]:
 
 
 def _read_names(
-    reader: AnyReader, topics: dict[str, list[Connection]]
+    reader: AnyReader,
+    topics: dict[str, list[Connection]],
+    object_of_track: Mapping[int, int] | None,
 ) -> tuple[dict[int, dict[int, int]], set[int]]:
     """Return the map object of each label value by stamp, and all stamps of any topic.
 
@@ -228,7 +260,11 @@ def _read_names(
         if connection in topics["/instances"]:
             track_of[stamp] = {int(i.label_value): int(i.track_id) for i in msg.instances}
         elif connection in topics["/associations"]:
-            object_of[stamp] = {int(a.track_id): int(a.map_object_id) for a in msg.associations}
+            object_of[stamp] = (
+                {int(a.track_id): int(a.map_object_id) for a in msg.associations}
+                if object_of_track is None
+                else dict(object_of_track)
+            )
     return (
         {
             s: {v: object_of[s].get(t, 0) for v, t in tracks.items()}

@@ -6,6 +6,8 @@ its own.
     python -m vos_ros.ros.tools.player FOLDER --rate 5
     python -m vos_ros.ros.tools.player run.mcap --ros-args -r image:=/camera/color/image_raw
 
+With --click it is also the person who clicks on points in RViz.
+
 Colour, camera_info, depth, the camera's pose (TF or a topic) and the object map keep the stamps of
 the recording; the wall clock alone decides when they are published. The player starts when every
 topic has a subscriber, and never skips a frame.
@@ -29,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from geometry_msgs.msg import Point, PointStamped
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -57,6 +60,8 @@ from vos_ros.types import Frame, MapUpdate
 
 POSES = (*pose_sources.NAMES, pose_sources.NONE)
 """Ways in which poses are published."""
+_CLICK_WAIT_S = 10.0
+"""Longest wait for a reader of clicked points, s."""
 _SETTLE_S = 0.3
 """Pause between the map and the first frame, and between the last frame and the end, s."""
 _POSE_QUEUE = _MAP_QUEUE = 100
@@ -164,6 +169,21 @@ class Player:
         """Publish a map update."""
         self._publishers["map_objects"].publish(map_objects_message(make, update))
 
+    def click(self, points: Sequence[Sequence[float]], stamp_ns: int) -> None:
+        """Publish (x, y, z) points, m in the map frame, as RViz's Publish Point does.
+
+        Raises TimeoutError: nobody listens to them.
+        """
+        publisher = self._node.create_publisher(PointStamped, "clicked_point", qos("reliable", 10))
+        deadline = time.monotonic() + _CLICK_WAIT_S
+        while not publisher.get_subscription_count():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{publisher.topic_name} had no subscriber")
+            time.sleep(0.05)
+        for x, y, z in points:
+            head = header_message(make, stamp_ns, self._map_frame)
+            publisher.publish(PointStamped(header=head, point=Point(x=x, y=y, z=z)))
+
     def prepare(self, frame: Frame) -> list[tuple[str, Any]]:
         """Return a frame's messages in the order of publication; an unknown pose is left out."""
         out = [] if self._source is None else self._pose_messages(frame, self._source)
@@ -241,6 +261,7 @@ def play(
     wait_s: float = 20.0,
     with_map: bool = True,
     listeners: int = 1,
+    clicks: Sequence[Sequence[float]] = (),
     answers: Answers | None = None,
     played: Played | None = None,
     progress: bool = False,
@@ -256,6 +277,7 @@ def play(
         wait_s: longest wait for subscribers, and for the last answer, s.
         with_map: publish the source's map too.
         listeners: subscribers of the colour images that are waited for.
+        clicks: (x, y, z), m in the map frame, clicked when the first frame is answered.
         answers: measures the answers.
         played: filled in as it goes, for callers that are interrupted.
         progress: show a progress bar.
@@ -299,6 +321,10 @@ def play(
             done.duration_s = time.monotonic() - start
             done.rate_hz = (done.frames_sent - 1) / done.duration_s if done.frames_sent > 1 else 0.0
             bar.update()
+            if clicks and done.frames_sent == 1 and answers is not None:
+                answers.wait_for_last(wait_s)
+                player.click(clicks, item.stamp_ns)
+                start = time.monotonic() - due
             if done.frames_sent == total:
                 break
     if answers is None:
@@ -393,6 +419,16 @@ def parser() -> argparse.ArgumentParser:
         help="leave out the object map of the source: a mapper makes its own",
     )
     p.add_argument(
+        "--click",
+        nargs=3,
+        type=float,
+        action="append",
+        default=[],
+        metavar=("X", "Y", "Z"),
+        help="click on this point, m in the map frame, when the first frame is answered; needs"
+        " --node; may be repeated",
+    )
+    p.add_argument(
         "--listeners",
         type=int,
         default=1,
@@ -438,6 +474,8 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser().parse_args(remove_ros_args(["player", *words])[1:])
     if options.rate < 0 or options.speed <= 0 or options.frames < 0:
         parser().error("--rate and --frames must not be negative, --speed must be more than 0")
+    if options.click and not options.node:
+        parser().error("--click needs --node: clicks wait for its answer to the first frame")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     fastdds.prepare()
@@ -468,6 +506,7 @@ def main(args: Sequence[str] | None = None) -> int:
             frames=options.frames,
             with_map=not options.no_map,
             listeners=options.listeners,
+            clicks=options.click,
             wait_s=options.wait,
             answers=answers,
             played=played,

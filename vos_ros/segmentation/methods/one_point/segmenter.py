@@ -54,6 +54,8 @@ _RING_CELLS = 8
 """Width of the ring around a mask, cells, from which the background's key points come."""
 _SURE = 0.8
 """Probability from which a cell of an own mask is surely the object, or surely background."""
+_RETURN_SHARE = 0.5
+"""Share of gamma within which an object that was out of sight must look like its key points."""
 _LOGIT_OUTSIDE = -20.0
 """Logit of cells that cannot be the object."""
 
@@ -171,7 +173,9 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         for row, (rows, columns) in enumerate(ranges):
             here = (row, slice(*rows), slice(*columns))
             logits[here] = object_logits(self.net, near[0][here], near[1][here])
-        return logits
+        lost = torch.stack([~(m.prior > 0.5).any() for m in self.models.values()])
+        stricter = (1 - _RETURN_SHARE) * self.net.gamma * torch.exp(-self.net.log_softness)
+        return torch.where(lost[:, None, None], logits - stricter, logits)
 
     def _near_in_previous(
         self, embedding: Float[torch.Tensor, "D h w"]
