@@ -96,11 +96,12 @@ def draw_motion(frames: int, center: Float[torch.Tensor, "2"], pace: float, size
         torch.exp(grow.clamp(-0.7, 0.7)),
         bend.clamp(-most, most),
         frequency,
-        torch.zeros(2) + torch.rand(2) * 2 * math.pi,
+        torch.rand(2) * 2 * math.pi,
     )
 
 
 def _direction() -> Float[torch.Tensor, "2"]:
+    """Draw a direction (x, y) of unit length."""
     a = float(torch.rand(())) * 2 * math.pi
     return torch.tensor([math.cos(a), math.sin(a)])
 
