@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from vos_ros.config import MappingConfig
 from vos_ros.geometry.camera import project
-from vos_ros.geometry.se3 import inverse, transform
+from vos_ros.geometry.se3 import inverse
 from vos_ros.geometry.uncertainty import depth_tolerance
 from vos_ros.types import Intrinsics, MapObject, Projection
 
@@ -130,19 +130,12 @@ def _crops(
 ) -> Iterator[_BoxCrop]:
     """Cast a ray through each pixel near each box."""
     w, h = intrinsics.width, intrinsics.height
-    T_camera_map = inverse(T_map_camera)
-    for o in objects:
-        corners = transform(T_camera_map @ o.T_map_object, _CORNERS * o.size)
-        low, high = np.array([-w, -h]) * _WIDE_VIEW, np.array([w, h]) * (1.0 + _WIDE_VIEW)
-        if (corners[:, 2] < config.near_m).all():
-            continue
-        if (corners[:, 2] >= config.near_m).all():
-            xy = project(corners, intrinsics)
-            low, high = np.maximum(low, xy.min(0)), np.minimum(high, xy.max(0))
+    lows, highs = _bounds(objects, T_map_camera, intrinsics, config)
+    in_view = (lows < (w, h)) & (highs > -1) & (lows <= highs)
+    for n in np.flatnonzero(in_view.all(1)).tolist():
+        o, low, high = objects[n], lows[n], highs[n]
         x0, y0 = np.floor(low.clip(0)).astype(int).tolist()
         x1, y1 = np.ceil(np.minimum(high + 1, (w, h))).astype(int).tolist()
-        if x0 >= x1 or y0 >= y1:
-            continue
         T_object_camera = inverse(o.T_map_object) @ T_map_camera
         columns, rows = np.arange(x0, x1, dtype=float), np.arange(y0, y1, dtype=float)
         first, last = _slab(columns, rows, T_object_camera, o.size, intrinsics, config)
@@ -162,6 +155,29 @@ def _crops(
             volume=float(np.prod(o.size)),
             truncated=np.count_nonzero(around & ~inside) / total if total else 0.0,
         )
+
+
+def _bounds(
+    objects: Sequence[MapObject],
+    T_map_camera: Float64[np.ndarray, "4 4"],
+    intrinsics: Intrinsics,
+    config: MappingConfig,
+) -> tuple[Float64[np.ndarray, "N 2"], Float64[np.ndarray, "N 2"]]:
+    """Return the lowest and highest pixel (x, y) of each box, at most those of the wide view.
+
+    Of a box behind the camera, the lowest are higher than the highest.
+    """
+    w, h = intrinsics.width, intrinsics.height
+    T = inverse(T_map_camera) @ np.stack([o.T_map_object for o in objects])
+    local = _CORNERS * np.stack([o.size for o in objects])[:, None]
+    corners = local @ T[:, :3, :3].transpose(0, 2, 1) + T[:, None, :3, 3]
+    xy = project(corners.reshape(-1, 3), intrinsics).reshape(len(objects), -1, 2)
+    in_front = (corners[..., 2] >= config.near_m)[..., None]
+    whole = in_front.all(1)  # else the box reaches behind the camera, and may be seen anywhere
+    low, high = np.array([-w, -h]) * _WIDE_VIEW, np.array([w, h]) * (1.0 + _WIDE_VIEW)
+    lows = np.where(whole, np.maximum(low, xy.min(1)), low)
+    highs = np.where(whole, np.minimum(high, xy.max(1)), high)
+    return np.where(in_front.any(1), lows, np.inf), np.where(in_front.any(1), highs, -np.inf)
 
 
 def _slab(
