@@ -251,7 +251,7 @@ def plot(scores: Sequence[PointScore], names: Sequence[str], path: str) -> None:
         axis.set_xticks(places, [f"{r:g}" for r in RADII_PX])
         axis.set(xlabel=across, ylabel=up, ylim=(0, 1.02))
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower right")
+        axis.legend(loc="best", fontsize="small")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
