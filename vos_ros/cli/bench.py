@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vos_ros.cli.bench_lwl import add_parser as add_lwl
+from vos_ros.cli.bench_lwl import image_size
 from vos_ros.cli.bench_lwl import run as run_lwl
 from vos_ros.cli.bench_meta import add_parser as add_meta
 from vos_ros.cli.bench_meta import run as run_meta
@@ -24,7 +25,8 @@ render_*     the map's objects into one z-buffer with the depth test (50 objects
 associate_*  50 tracks against 200 map objects in view, all evidence included; gather_*, part of it:
              surfaces in 3-D, appearance, motion; predict_200: the predicted pixels of the map's
              objects, which run beside the segmenter
-segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects at 640x480
+segment_*    one step of the segmenter, with learning, for 1, 5 and 10 objects in an
+             image of --segment-size
 node_*       from the image's callback in the node to its last publication, at 640x480, over DDS,
              with 14 map objects: latency_ms everything; overhead_ms without the segmenter;
              outside_ms without the whole pipeline; learning_ms: the time after that for frames
@@ -68,6 +70,13 @@ def add_parser(subparsers: Any) -> None:
         metavar="KEY=VALUE",
         help="one value of the configuration; may be repeated",
     )
+    p.add_argument(
+        "--segment-size",
+        type=image_size,
+        default=(480, 640),
+        metavar="HxW",
+        help="of the images of segment_*, px (default: 480x640)",
+    )
     p.add_argument("--skip-node", action="store_true", help="leave out the node, which needs ROS")
     p.add_argument(
         "--out",
@@ -100,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         "torch_threads": torch.get_num_threads(),
         **_render(),
         **_associate(config),
-        **_segment(config),
+        **_segment(config, *args.segment_size),
     }
     if not args.skip_node:
         if importlib.util.find_spec("rclpy") is None:
@@ -235,7 +244,8 @@ def _associate(config: Any) -> dict[str, Figure]:
     }
 
 
-def _segment(config: Any) -> dict[str, Figure]:
+def _segment(config: Any, height: int, width: int) -> dict[str, Figure]:
+    import cv2
     import numpy as np
 
     from vos_ros.segmentation.registry import create
@@ -243,16 +253,17 @@ def _segment(config: Any) -> dict[str, Figure]:
 
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (15, 20, 3), np.uint8)
-    texture = np.repeat(np.repeat(coarse, 32, 0), 32, 1)
-    camera = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
+    texture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
+    camera = Intrinsics(525.0, 525.0, (width - 1) / 2, (height - 1) / 2, width, height)
     figures: dict[str, Figure] = {}
     for n in (1, 5, 10):
         segmenter = create(config.segmentation)
         masks = []
         for i in range(n):
-            mask = np.zeros((480, 640), bool)
+            mask = np.zeros((480, 640), np.uint8)
             y, x = divmod(i, 5)
-            mask[40 + 200 * y : 168 + 200 * y, 32 + 120 * x : 128 + 120 * x] = True
+            mask[40 + 200 * y : 168 + 200 * y, 32 + 120 * x : 128 + 120 * x] = 1
+            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
             masks.append(Seed(i + 1, Mask(mask)))
         frames = iter(
             [

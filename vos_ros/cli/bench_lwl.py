@@ -76,7 +76,8 @@ def _objects(text: str) -> tuple[int, ...]:
     return counts
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
+    """Parse HEIGHTxWIDTH, px. Raises ArgumentTypeError."""
     found = re.fullmatch(r"(\d+)[xX](\d+)", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)
     if not all(_MIN_SIDE_PX <= n <= _MAX_SIDE_PX for n in size):
@@ -121,7 +122,7 @@ def add_parser(kinds: Any) -> None:
     )
     p.add_argument(
         "--size",
-        type=_size,
+        type=image_size,
         default=(480, 832),
         metavar="HxW",
         help="of the images, px (default: 480x832)",
