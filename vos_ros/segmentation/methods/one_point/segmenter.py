@@ -142,10 +142,13 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         priors = torch.stack([m.prior for m in models])
         logits.masked_fill_(connectivity_gate(logits, priors) == 0, _LOGIT_OUTSIDE)
         searched = torch.tensor([self._is_searched(i) for i in self.models], device=self.device)
-        probs = torch.sigmoid(self.model.resize(logits[None], shape)[0])
-        merged = soft_aggregate(probs * (window_masks(windows, shape) & searched[:, None, None]))
+        # Cells are several px wide: objects compete at half the resolution, a quarter of the work.
+        half = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+        probs = torch.sigmoid(self.model.resize(logits[None], half)[0])
+        merged = soft_aggregate(probs * (window_masks(windows, half) & searched[:, None, None]))
         if is_next:
             self._move(frame, windows, merged)
+        merged = self.model.resize(merged[None], shape)[0]
         return Segmentation(self.object_ids, merged, self.model.boundary_px(shape))
 
     def _logits(
@@ -244,7 +247,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         self,
         frame: Frame,
         windows: Float[torch.Tensor, "N 3"],
-        merged: Float[torch.Tensor, "N1 H W"],
+        merged: Float[torch.Tensor, "N1 H2 W2"],
     ) -> None:
         """Move priors and windows to where the objects are; keep key points of own masks."""
         models, own = list(self.models.values()), merged[1:]
@@ -268,11 +271,16 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         self,
         embedding: Float[torch.Tensor, "D h w"],
         shape: tuple[int, int],
-        winners: Int[torch.Tensor, "H W"],
+        winners: Int[torch.Tensor, "H2 W2"],
     ) -> None:
-        """Move tracked points that left their own mask to its cell that is most like them."""
+        """Move tracked points that left their own mask to its cell that is most like them.
+
+        ``winners`` are the rows of ``merged`` of ``_move``, of an image of (H, W) ``shape``.
+        """
         for row, m in enumerate(self.models.values(), start=1):
-            x, y = np.clip(np.rint(m.point[0]).astype(int), 0, np.array(shape[::-1]) - 1).tolist()
+            scale = np.array(winners.shape[::-1]) / np.array(shape[::-1])
+            last = np.array(winners.shape[::-1]) - 1
+            x, y = np.clip(np.rint(m.point[0] * scale).astype(int), 0, last).tolist()
             sure = m.prior >= _SURE
             if int(winners[y, x]) != row and bool(sure.any()):
                 found, near = most_similar(embedding, m.key[None], sure[None])
