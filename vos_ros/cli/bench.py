@@ -260,10 +260,10 @@ def _segment(config: Any, height: int, width: int) -> dict[str, Figure]:
         segmenter = create(config.segmentation)
         masks = []
         for i in range(n):
-            mask = np.zeros((480, 640), np.uint8)
+            box = np.zeros((480, 640), np.uint8)
             y, x = divmod(i, 5)
-            mask[40 + 200 * y : 168 + 200 * y, 32 + 120 * x : 128 + 120 * x] = 1
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+            box[40 + 200 * y : 168 + 200 * y, 32 + 120 * x : 128 + 120 * x] = 1
+            mask = cv2.resize(box, (width, height), interpolation=cv2.INTER_NEAREST) > 0
             masks.append(Seed(i + 1, Mask(mask)))
         frames = iter(
             [
