@@ -88,18 +88,14 @@ def distances(
 def nearest(
     embedding: Float[torch.Tensor, "D h w"],
     keys: Float[torch.Tensor, "K D"],
-    dtype: torch.dtype = torch.float32,
 ) -> Float[torch.Tensor, "h w"]:
     """Return each cell's distance to the closest of K >= 1 key points.
 
     min_k ||x - k||^2 = ||x||^2 - 2 max_k (k x - ||k||^2 / 2): one matrix product and one maximum.
-    ``dtype`` is that of the product: of unit vectors, bf16 gives distances within 0.06 of 0 and
-    within 0.01 from 0.4 on.
     """
     cells = embedding.flatten(1)
     shifted = torch.cat([keys, keys.square().sum(1, keepdim=True) / -2], 1)
-    padded = F.pad(cells, (0, 0, 0, 1), value=1.0)
-    most = (shifted.to(dtype) @ padded.to(dtype)).amax(0).float()
+    most = (shifted @ F.pad(cells, (0, 0, 0, 1), value=1.0)).amax(0)
     closest = cells.square().sum(0) - 2 * most
     return closest.clamp_min(1e-12).sqrt().reshape(embedding.shape[1:])
 

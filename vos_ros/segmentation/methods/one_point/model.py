@@ -31,8 +31,7 @@ class OnePointModel:
             lambda text: OnePointNet(OnePointSpec.from_json(text)),
         ).to(device)
         fold(self.net.feature_extractor)
-        self.precision = resolve_precision(options.precision, device)
-        self.net.cast(self.precision)
+        self.net.cast(resolve_precision(options.precision, device))
 
     @property
     def gamma(self) -> float:

@@ -100,8 +100,6 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         super().__init__(config, update_every=o.update_every, min_confidence=o.min_confidence)
         self.model = OnePointModel(o, self.device)
         self.net = self.model.net
-        # Vectors of any length have distances too large for few bits.
-        self._dtype = self.model.precision if self.net.spec.normalize else torch.float32
         self.models: dict[int, ObjectModel] = {}
         self._clicks: dict[int, Points] = {}
         self._grey: Grey | None = None
@@ -171,7 +169,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
                 (torch.cat([k.positive for k in keys]), torch.cat([k.negative for k in keys]))
             ):
                 if len(known):
-                    to_keys = nearest(embedding[inside], known, self._dtype)
+                    to_keys = nearest(embedding[inside], known)
                     least = near[side, row][inside]
                     torch.minimum(least, to_keys, out=least)
         logits = torch.full_like(near[0], _LOGIT_OUTSIDE)
