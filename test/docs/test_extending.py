@@ -213,6 +213,7 @@ print(json.dumps([len(sequence), rgb.shape, sorted(set(ids.ravel().tolist()))]))
 """
 
 
+@pytest.mark.slow
 def test_a_data_set(tree: Path, run: Run, tmp_path: Path) -> None:
     paths = write_example(tree, "A data set")
     assert len(paths) == 1

@@ -91,6 +91,7 @@ def save_squares(file: Path) -> None:
 # --- killed ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_node_that_was_killed_in_mid_frame_gets_the_latched_map_and_goes_on(start: Any) -> None:
     robot = start()

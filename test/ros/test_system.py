@@ -626,6 +626,7 @@ def test_a_signal_ends_the_node_within_two_seconds(start, number):
     assert not [p for p in shared if Path(p).exists()], "shared memory, 35 MB a start, stays behind"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(start):
     import psutil
 

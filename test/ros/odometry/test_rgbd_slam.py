@@ -189,6 +189,7 @@ def test_images_become_odometry_and_tf_and_bad_input_is_reported_and_survived(
     assert tracker.end() == 0, tracker.log.read_text()
 
 
+@pytest.mark.slow
 def test_the_pose_of_the_base_that_carries_the_camera(start_tracker, captures):
     tracker = start_tracker(**{"node.base_frame": "base_link", "node.publish_tf": False})
     T_base_camera = se3.from_rt(se3.so3_exp(np.array([0.1, -1.2, 0.3])), np.array([0.2, 0.0, 0.5]))
@@ -223,6 +224,7 @@ def test_the_pose_of_the_base_that_carries_the_camera(start_tracker, captures):
     assert not tracker.transforms
 
 
+@pytest.mark.slow
 def test_missing_inputs_are_reported(start_tracker, captures):
     tracker = start_tracker()
     tracker.robot.wait(

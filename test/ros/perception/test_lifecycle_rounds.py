@@ -65,6 +65,7 @@ def growth_mib(node: VosNode, count: int) -> float:
     return (psutil.Process().memory_info().rss - memory) / 2**20
 
 
+@pytest.mark.slow
 def test_rounds_of_the_lifecycle_leave_nothing(make_node: Any) -> None:
     assert growth_mib(make_node("null"), 12) < 12
 
