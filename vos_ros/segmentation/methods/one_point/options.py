@@ -27,7 +27,7 @@ class OnePointOptions:
     )
     long_side: int = option(641, "longer side of the network's input", unit="px", low=64, high=2048)
     search_scale: float = option(
-        3.0, "side of the search window in sides of the object", low=1.5, high=100.0
+        2.5, "side of the search window in sides of the object", low=1.5, high=100.0
     )
     seed_points: int = option(
         256, "key points that a given mask gives its object, and its background", low=1, high=4096

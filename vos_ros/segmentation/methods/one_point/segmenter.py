@@ -136,14 +136,16 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         windows = torch.stack([m.window for m in models])
         if is_next:
             self._track(frame, embedding, windows)
-        logits = self._logits(embedding, shape, windows)
+        searched = [self._is_searched(i) for i in self.models]
+        logits = self._logits(embedding, shape, windows, searched)
         priors = torch.stack([m.prior for m in models])
         logits.masked_fill_(connectivity_gate(logits, priors) == 0, _LOGIT_OUTSIDE)
-        searched = torch.tensor([self._is_searched(i) for i in self.models], device=self.device)
         # Cells are several px wide: objects compete at half the resolution, a quarter of the work.
         half = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
         probs = torch.sigmoid(self.model.resize(logits[None], half)[0])
-        merged = soft_aggregate(probs * (window_masks(windows, half) & searched[:, None, None]))
+        allowed = window_masks(windows, half)
+        allowed &= torch.tensor(searched, device=self.device)[:, None, None]
+        merged = soft_aggregate(probs * allowed)
         if is_next:
             self._move(frame, windows, merged)
         merged = self.model.resize(merged[None], shape)[0]
@@ -154,12 +156,15 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         embedding: Float[torch.Tensor, "D h w"],
         shape: tuple[int, int],
         windows: Float[torch.Tensor, "N 3"],
+        searched: Sequence[bool],
     ) -> Float[torch.Tensor, "N h w"]:
-        """Return the log-odds of every object, each computed in its window."""
+        """Return the log-odds of every object, of those searched in their windows."""
         near = self._near_in_previous(embedding)
         size = (int(embedding.shape[1]), int(embedding.shape[2]))
         ranges = grid_ranges(windows, size, 1)
         for row, (m, (rows, columns)) in enumerate(zip(self.models.values(), ranges, strict=True)):
+            if not searched[row]:
+                continue
             inside = (..., slice(*rows), slice(*columns))
             keys = [*m.given, *m.own]
             if m.visible:
@@ -174,8 +179,9 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
                     torch.minimum(least, to_keys, out=least)
         logits = torch.full_like(near[0], _LOGIT_OUTSIDE)
         for row, (rows, columns) in enumerate(ranges):
-            here = (row, slice(*rows), slice(*columns))
-            logits[here] = object_logits(self.net, near[0][here], near[1][here])
+            if searched[row]:
+                here = (row, slice(*rows), slice(*columns))
+                logits[here] = object_logits(self.net, near[0][here], near[1][here])
         lost = torch.stack([~(m.prior > 0.5).any() for m in self.models.values()])
         stricter = (1 - _RETURN_SHARE) * self.net.gamma * torch.exp(-self.net.log_softness)
         return torch.where(lost[:, None, None], logits - stricter, logits)
