@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.key_points import (
     NEGATIVE,
+    Cells,
     KeyPoints,
     distances,
     embeddings_at,
@@ -165,6 +166,26 @@ def test_the_previous_frame_is_searched_around_each_cell(radius: int) -> None:
 def test_a_cell_is_as_far_as_its_nearest_key() -> None:
     rng = np.random.default_rng(1)
     x, keys = rng.normal(size=(3, 4, 5)), rng.normal(size=(6, 3))
+
+    def wanted(x: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(x[None] - keys[:, :, None, None], axis=1).min(0)
+
     found = nearest(torch.tensor(x), torch.tensor(keys)).numpy()
-    wanted = np.linalg.norm(x[None] - keys[:, :, None, None], axis=1).min(0)
-    assert np.allclose(found, wanted, atol=1e-6)
+    assert np.allclose(found, wanted(x, keys), atol=1e-6)
+    cells = Cells.of(torch.tensor(x), torch.float64).part(slice(1, 3), slice(2, 5))
+    first, none, second = cells.nearest([torch.tensor(k) for k in (keys[:2], keys[:0], keys[2:])])
+    assert np.allclose(first.numpy(), wanted(x, keys[:2])[1:3, 2:5], atol=1e-6)
+    assert np.allclose(second.numpy(), wanted(x, keys[2:])[1:3, 2:5], atol=1e-6)
+    assert none.shape == (2, 3) and none.isinf().all()
+
+
+def test_few_bits_are_enough_for_unit_vectors() -> None:
+    rng = np.random.default_rng(2)
+    x, keys = rng.normal(size=(8, 20, 20)), rng.normal(size=(50, 8))
+    x, keys = x / np.linalg.norm(x, axis=0), keys / np.linalg.norm(keys, axis=1)[:, None]
+    x[:, 0, 0] = keys[0]
+    exact = np.linalg.norm(x[None] - keys[:, :, None, None], axis=1).min(0)
+    cells = Cells.of(torch.tensor(x).float(), torch.bfloat16)
+    (found,) = cells.nearest([torch.tensor(keys).float()])
+    error = np.abs(found.numpy() - exact)
+    assert error.max() < 0.1 and error[exact > 0.4].max() < 0.01

@@ -85,19 +85,52 @@ def distances(
     return nearest[:-1], nearest[-1]
 
 
-def nearest(
-    embedding: Float[torch.Tensor, "D h w"],
-    keys: Float[torch.Tensor, "K D"],
-) -> Float[torch.Tensor, "h w"]:
-    """Return each cell's distance to the closest of K >= 1 key points.
+@dataclass(frozen=True, eq=False, slots=True)
+class Cells:
+    """Hold the cells of an embedding in the form in which many distances to them are quick."""
 
-    min_k ||x - k||^2 = ||x||^2 - 2 max_k (k x - ||k||^2 / 2): one matrix product and one maximum.
-    """
-    cells = embedding.flatten(1)
-    shifted = torch.cat([keys, keys.square().sum(1, keepdim=True) / -2], 1)
-    most = (shifted @ F.pad(cells, (0, 0, 0, 1), value=1.0)).amax(0)
-    closest = cells.square().sum(0) - 2 * most
-    return closest.clamp_min(1e-12).sqrt().reshape(embedding.shape[1:])
+    extended: torch.Tensor
+    """(D + 1, h, w): x, and 1."""
+    squares: Float[torch.Tensor, "h w"]
+    """||x||^2."""
+
+    @classmethod
+    def of(cls, embedding: Float[torch.Tensor, "D h w"], dtype: torch.dtype) -> Cells:
+        """Prepare an embedding; ``dtype`` is that of the products.
+
+        Of unit vectors, bf16 gives distances within 0.1 of 0 and within 0.01 from 0.4 on.
+        """
+        ones = F.pad(embedding, (0, 0, 0, 0, 0, 1), value=1.0)
+        return cls(ones.to(dtype), embedding.square().sum(0))
+
+    def part(self, rows: slice, columns: slice) -> Cells:
+        """Return some of the cells."""
+        return Cells(self.extended[:, rows, columns], self.squares[rows, columns])
+
+    def nearest(
+        self, groups: Sequence[Float[torch.Tensor, "K D"]]
+    ) -> list[Float[torch.Tensor, "h w"]]:
+        """Return each cell's distance to the closest key point of each group; infinite if empty.
+
+        min_k ||x - k||^2 = ||x||^2 - 2 max_k (k x - ||k||^2 / 2): one matrix product for all.
+        """
+        keys = torch.cat(list(groups))
+        shifted = torch.cat([keys, keys.square().sum(1, keepdim=True) / -2], 1)
+        product = shifted.to(self.extended.dtype) @ self.extended.flatten(1)
+        shape = self.squares.shape
+        return [
+            (self.squares - 2 * part.amax(0).float().reshape(shape)).clamp_min(1e-12).sqrt()
+            if len(part)
+            else torch.full_like(self.squares, torch.inf)
+            for part in product.split([len(g) for g in groups])
+        ]
+
+
+def nearest(
+    embedding: Float[torch.Tensor, "D h w"], keys: Float[torch.Tensor, "K D"]
+) -> Float[torch.Tensor, "h w"]:
+    """Return each cell's distance to the closest of some key points; infinite if there are none."""
+    return Cells.of(embedding, torch.float32).nearest([keys])[0]
 
 
 def object_logits(

@@ -31,7 +31,8 @@ class OnePointModel:
             lambda text: OnePointNet(OnePointSpec.from_json(text)),
         ).to(device)
         fold(self.net.feature_extractor)
-        self.net.cast(resolve_precision(options.precision, device))
+        self.precision = resolve_precision(options.precision, device)
+        self.net.cast(self.precision)
 
     @property
     def gamma(self) -> float:

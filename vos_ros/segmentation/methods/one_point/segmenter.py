@@ -28,6 +28,7 @@ from vos_ros.geometry.masks import inner_point
 from vos_ros.segmentation.aggregation import soft_aggregate
 from vos_ros.segmentation.connectivity import connectivity_gate
 from vos_ros.segmentation.key_points import (
+    Cells,
     nearest,
     nearest_in_previous,
     object_logits,
@@ -100,6 +101,8 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         super().__init__(config, update_every=o.update_every, min_confidence=o.min_confidence)
         self.model = OnePointModel(o, self.device)
         self.net = self.model.net
+        # Vectors of any length have distances too large for few bits.
+        self._dtype = self.model.precision if self.net.spec.normalize else torch.float32
         self.models: dict[int, ObjectModel] = {}
         self._clicks: dict[int, Points] = {}
         self._grey: Grey | None = None
@@ -159,24 +162,20 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         searched: Sequence[bool],
     ) -> Float[torch.Tensor, "N h w"]:
         """Return the log-odds of every object, of those searched in their windows."""
-        near = self._near_in_previous(embedding)
+        near, cells = self._near_in_previous(embedding), Cells.of(embedding, self._dtype)
         size = (int(embedding.shape[1]), int(embedding.shape[2]))
         ranges = grid_ranges(windows, size, 1)
         for row, (m, (rows, columns)) in enumerate(zip(self.models.values(), ranges, strict=True)):
             if not searched[row]:
                 continue
-            inside = (..., slice(*rows), slice(*columns))
             keys = [*m.given, *m.own]
             if m.visible:
                 at = self.model.at(embedding, m.point, shape)
                 keys.append(Keys(at, at[:0]))
-            for side, known in enumerate(
-                (torch.cat([k.positive for k in keys]), torch.cat([k.negative for k in keys]))
-            ):
-                if len(known):
-                    to_keys = nearest(embedding[inside], known)
-                    least = near[side, row][inside]
-                    torch.minimum(least, to_keys, out=least)
+            groups = torch.cat([k.positive for k in keys]), torch.cat([k.negative for k in keys])
+            to_keys = cells.part(slice(*rows), slice(*columns)).nearest(groups)
+            least = near[:, row, slice(*rows), slice(*columns)]
+            torch.minimum(least, torch.stack(to_keys), out=least)
         logits = torch.full_like(near[0], _LOGIT_OUTSIDE)
         for row, (rows, columns) in enumerate(ranges):
             if searched[row]:
@@ -342,11 +341,7 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         It is what is near them, or near the mean embedding of what is near them: an object is more
         than what looks like the pixel that was hit.
         """
-        to_background = (
-            nearest(embedding, keys.negative)
-            if len(keys.negative)
-            else torch.full_like(embedding[0], torch.inf)
-        )
+        to_background = nearest(embedding, keys.negative)
         to_object = nearest(embedding, keys.positive)
         logits = object_logits(self.net, to_object[None], to_background)
         if not bool((logits >= 0).any()):
