@@ -122,7 +122,7 @@ class Cells:
             (self.squares - 2 * part.amax(0).float().reshape(shape)).clamp_min(1e-12).sqrt()
             if len(part)
             else torch.full_like(self.squares, torch.inf)
-            for part in product.split([len(g) for g in groups])
+            for part in torch.split(product, [len(g) for g in groups])
         ]
 
 
