@@ -14,7 +14,7 @@ from vos_ros.segmentation.point_trackers.interface import (
     check_points,
     check_size,
 )
-from vos_ros.segmentation.point_tracking import flow, grey_image, most_similar
+from vos_ros.segmentation.point_trackers.motion import flow, grey_image, most_similar
 
 
 class FirstFrame:

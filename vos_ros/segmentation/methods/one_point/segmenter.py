@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -34,12 +33,13 @@ from vos_ros.segmentation.key_points import (
     object_logits,
 )
 from vos_ros.segmentation.methods.one_point.model import OnePointModel, Pixels
+from vos_ros.segmentation.methods.one_point.object_model import Keys, ObjectModel
 from vos_ros.segmentation.methods.one_point.options import OnePointOptions
 from vos_ros.segmentation.online_segmenter import Masks, OnlineSegmenter, Weights
 from vos_ros.segmentation.point_trackers.heatmap import HeatmapOptions
-from vos_ros.segmentation.point_trackers.interface import PointTracker, Track
+from vos_ros.segmentation.point_trackers.interface import PointTracker
+from vos_ros.segmentation.point_trackers.motion import Grey, flow, grey_image, most_similar
 from vos_ros.segmentation.point_trackers.registry import create
-from vos_ros.segmentation.point_tracking import Grey, flow, grey_image, most_similar
 from vos_ros.segmentation.prompts import check_prompt, cut_at_depth_edges
 from vos_ros.segmentation.search_window import (
     full_image_windows,
@@ -51,46 +51,12 @@ from vos_ros.types import Frame, Points, Seed, Segmentation
 
 _SURELY_INSIDE = 0.95
 """Share of a cell that a given mask (or the background) must cover for a key point there."""
-_RING_CELLS = 8
-"""Width of the ring around a mask, cells, from which the background's key points come."""
 _SURE = 0.8
 """Probability from which a cell of an own mask is surely the object, or surely background."""
 _RETURN_SHARE = 0.5
 """Share of gamma within which an object that was out of sight must look like its key points."""
 _LOGIT_OUTSIDE = -20.0
 """Logit of cells that cannot be the object."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Keys:
-    """Embeddings of key points of one object."""
-
-    positive: Float[torch.Tensor, "P D"]
-    """Of the object."""
-    negative: Float[torch.Tensor, "M D"]
-    """Of the background next to it."""
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class ObjectModel:
-    """One object: its key points, the tracked one, and where it was last."""
-
-    given: list[Keys]
-    """Of the seed and of the last correction."""
-    own: deque[Keys]
-    """Of own masks, the most recent ones."""
-    key: Float[torch.Tensor, "D"]
-    """Embedding of the tracked point where it was given."""
-    point: Pixels
-    """(1, 2): the tracked point, px of the image."""
-    visible: bool
-    """Whether the point was found on the last frame."""
-    track: Track | None
-    """Of the point, where the tracker is a network of its own."""
-    prior: Float[torch.Tensor, "h w"]
-    """Mask on the previous frame, 0..1, per cell."""
-    window: Float[torch.Tensor, "3"]
-    """Search window."""
 
 
 class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
@@ -172,8 +138,9 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
             if m.visible:
                 at = self.model.at(embedding, m.point, shape)
                 keys.append(Keys(at, at[:0]))
-            groups = torch.cat([k.positive for k in keys]), torch.cat([k.negative for k in keys])
-            to_keys = cells.part(slice(*rows), slice(*columns)).nearest(groups)
+            known = Keys.joined(keys)
+            part = cells.part(slice(*rows), slice(*columns))
+            to_keys = part.nearest([known.positive, known.negative])
             least = near[:, row, slice(*rows), slice(*columns)]
             torch.minimum(least, torch.stack(to_keys), out=least)
         logits = torch.full_like(near[0], _LOGIT_OUTSIDE)
@@ -215,29 +182,28 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         points = self.model.pixels(found, shape)
         gamma = float(self.net.gamma)
         visible = near <= gamma
-        grey = grey_image(frame.rgb)
         if self._options.tracker != "embedding":
-            followed, held = self._followed(frame, grey)
+            followed, held = self._followed(frame)
             here = self.model.at(embedding, followed, shape)
             keys = torch.stack([m.key for m in models])
             alike = ((here - keys).norm(dim=1) <= gamma).cpu().numpy()
             use = held & alike
             points, visible = np.where(use[:, None], followed, points), use | visible
-        self._grey = grey
         for m, point, is_visible in zip(models, points, visible, strict=True):
             if is_visible:
                 m.point = point[None]
             m.visible = bool(is_visible)
 
-    def _followed(self, frame: Frame, grey: Grey) -> tuple[Pixels, Bool[np.ndarray, "N"]]:
+    def _followed(self, frame: Frame) -> tuple[Pixels, Bool[np.ndarray, "N"]]:
         """Return where the tracker of the options finds the points, and which it does find."""
         models = list(self.models.values())
         points = np.concatenate([m.point for m in models])
         if self._options.tracker == "flow":
             seen = np.array([m.visible for m in models])
-            if self._grey is None:
+            before, self._grey = self._grey, grey_image(frame.rgb)
+            if before is None:
                 return points, np.zeros_like(seen)
-            followed, held = flow(self._grey, grey, points)
+            followed, held = flow(before, self._grey, points)
             return followed, held & seen
         held = np.zeros(len(models), bool)
         for n, m in enumerate(models):
@@ -268,7 +234,8 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
                 mask = winners == row
                 if self._may_learn_own_mask(i) and bool(mask.any()):
                     quality = torch.stack([merged[row][mask].mean(), merged.new_zeros(())])
-                    self.pending.add_own(self._own_keys(embedding, m.prior), [i], quality[None])
+                    keys = Keys.of_shares(embedding, m.prior, _SURE, self._options.own_points)
+                    self.pending.add_own(keys, [i], quality[None])
 
     def _keep_points_in_masks(
         self,
@@ -289,13 +256,6 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
                 found, near = most_similar(embedding, m.key[None], sure[None])
                 m.point = self.model.pixels(found, shape)
                 m.visible = bool(near[0] <= float(self.net.gamma))
-
-    def _own_keys(
-        self, embedding: Float[torch.Tensor, "D h w"], prior: Float[torch.Tensor, "h w"]
-    ) -> Keys:
-        """Return key points of what is surely the object, and of what surely isn't next to it."""
-        others = (prior <= 1 - _SURE) & _around(prior[None])[0]
-        return self._keys(embedding, prior >= _SURE, others, self._options.own_points)
 
     # -- given masks and points --------------------------------------------------------------------
 
@@ -325,13 +285,8 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
     ) -> Keys:
         """Return key points of clicks, of the pixels that are mostly the object, and around."""
         share = self._share(extent, (int(embedding.shape[1]), int(embedding.shape[2])))
-        outside = (share <= 1 - _SURELY_INSIDE) & _around(share[None])[0]
         count = self._options.seed_points
-        keys = self._keys(embedding, share >= _SURELY_INSIDE, outside, count)
-        return Keys(
-            torch.cat([clicked.positive, keys.positive]),
-            torch.cat([clicked.negative, keys.negative]),
-        )
+        return Keys.joined([clicked, Keys.of_shares(embedding, share, _SURELY_INSIDE, count)])
 
     def _click_logits(
         self, embedding: Float[torch.Tensor, "D h w"], keys: Keys
@@ -384,24 +339,17 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         embedding = self._previous = self._encoding(frame)
         cells = (int(embedding.shape[1]), int(embedding.shape[2]))
         share = self._share(mask, cells)
-        counts = torch.ones_like(share) if weight is None else self._share(weight > 0, cells)
-        keys = self._keys(
-            embedding,
-            (share >= _SURELY_INSIDE) & (counts > 0.5),
-            (share <= 1 - _SURELY_INSIDE) & _around(share[None])[0] & (counts > 0.5),
-            self._options.seed_points,
-        )
+        usable = None if weight is None else self._share(weight > 0, cells) > 0.5
+        count = self._options.seed_points
+        keys = Keys.of_shares(embedding, share, _SURELY_INSIDE, count, usable)
         points = self._clicks.pop(object_id, None)
         if points is not None:
             clicked, point = self._clicked(frame, points), points.xy[points.positive][:1]
-            keys = Keys(
-                torch.cat([clicked.positive, keys.positive]),
-                torch.cat([clicked.negative, keys.negative]),
-            )
+            keys = Keys.joined([clicked, keys])
         elif mask.any():
             point = np.array([inner_point(mask)])
             at = self.model.at(embedding, point, frame.shape)
-            keys = Keys(torch.cat([at, keys.positive]), keys.negative)
+            keys = Keys.joined([Keys(at, at[:0]), keys])
         else:
             point = np.zeros((0, 2))
         window = update_windows(
@@ -428,19 +376,6 @@ class OnePoint(OnlineSegmenter[Float[torch.Tensor, "D h w"], Keys]):
         """Return the share of each of (h, w) ``cells`` that a mask covers."""
         return torch.from_numpy(self.model.inside(mask, cells)).to(self.device)
 
-    @staticmethod
-    def _keys(
-        embedding: Float[torch.Tensor, "D h w"],
-        positive: Bool[torch.Tensor, "h w"],
-        negative: Bool[torch.Tensor, "h w"],
-        count: int,
-    ) -> Keys:
-        """Return key points at some cells, at most ``count`` of each kind."""
-        rows = embedding.flatten(1).t()
-        return Keys(
-            *(rows[_evenly(m.flatten().nonzero()[:, 0], count)] for m in (positive, negative))
-        )
-
     def _remove_objects(self, object_ids: Collection[int]) -> None:
         for i in object_ids:
             del self.models[i]
@@ -459,19 +394,6 @@ def _tracker(options: OnePointOptions, device: torch.device) -> PointTracker | N
         return None
     own = HeatmapOptions(model=options.model) if options.tracker == "heatmap" else None
     return create(options.tracker, device, options=own)
-
-
-def _evenly(cells: Int[torch.Tensor, "K"], count: int) -> Int[torch.Tensor, "k"]:
-    """Return at most ``count`` of some cells, evenly over their order."""
-    if len(cells) <= count:
-        return cells
-    return cells[torch.linspace(0, len(cells) - 1, count, device=cells.device).round().long()]
-
-
-def _around(priors: Float[torch.Tensor, "N h w"]) -> Bool[torch.Tensor, "N h w"]:
-    """Return the cells of objects and those next to them."""
-    wide = F.max_pool2d(priors[None], 2 * _RING_CELLS + 1, 1, _RING_CELLS)[0]
-    return wide > 0.5
 
 
 def _touched(mask: Bool[np.ndarray, "H W"], points: Points) -> Bool[np.ndarray, "H W"]:

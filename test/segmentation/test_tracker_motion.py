@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vos_ros.segmentation.point_tracking import flow, grey_image, most_similar
+from vos_ros.segmentation.point_trackers.motion import flow, grey_image, most_similar
 
 H, W = 120, 160
 
